@@ -1,0 +1,1 @@
+"""A terms-of-service compliance gateway between an organisation and closed model APIs."""

@@ -1,0 +1,1 @@
+"""The command line: words in, one call down, an exit code out."""

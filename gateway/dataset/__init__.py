@@ -1,0 +1,1 @@
+"""Which outputs may be learned from, and the signed set of those that are."""

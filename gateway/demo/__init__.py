@@ -1,0 +1,1 @@
+"""The main job end to end, offline, against a stub provider."""

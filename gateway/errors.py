@@ -1,0 +1,233 @@
+"""What can go wrong, grouped by who must act.
+
+A ruling is never an error: held and forbidden uses are values (`exchange/states.py`).
+
+GatewayError
+├── CallerError      the calling team
+│   ├── MalformedDeclarationError   declaration.malformed
+│   ├── UnknownDeclarationError     declaration.unknown
+│   ├── UnknownRouteError           route.unknown
+│   ├── MalformedBodyError          body.malformed
+│   ├── BodyTooLargeError           body.too_large
+│   ├── CredentialError             credential.missing · credential.unknown
+│   └── NotFoundError               thing.unknown
+├── ProviderError    nobody, or the provider
+│   ├── ProviderUnreachableError    provider.unreachable
+│   ├── ProviderTimeoutError        provider.timeout
+│   └── ProviderBrokeOffError       provider.broke_off
+├── PolicyError      legal
+│   └── MalformedPolicyError        policy.malformed (file, line)
+├── OperatorError    the operator
+│   ├── SettingError                setting.unknown · setting.bad
+│   ├── LedgerMissingError          ledger.missing
+│   ├── LedgerDamagedError          ledger.damaged
+│   ├── LedgerUnwellError           ledger.unwell (the disk is full, a commit failed)
+│   ├── KeyUnreadableError          key.unreadable
+│   ├── PortInUseError              port.in_use
+│   └── MissingPieceError           piece.missing (a base checkpoint, the student extra)
+├── GateError        the researcher
+│   └── GateRefusedError            dataset.refused · student.refused
+└── EvidenceError    the auditor     receipt.malformed · signature.bad · proof.bad · …
+
+HTTP statuses live in `proxy/problem.py` and exit codes in `cli/main.py`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """One line that says what is wrong, and a hint that says who must do what."""
+
+    code: ClassVar[str] = "gateway.error"
+
+    def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.problem = code or type(self).code
+
+    def __str__(self) -> str:
+        """Return `code: message; hint: next move`."""
+        line = f"{self.problem}: {self.message}"
+        return f"{line}; hint: {self.hint}" if self.hint else line
+
+
+class CallerError(GatewayError):
+    """The calling team must change its request."""
+
+    code = "caller.error"
+
+
+class MalformedDeclarationError(CallerError):
+    """An intended use that can't be read, or names words outside the vocabulary."""
+
+    code = "declaration.malformed"
+
+
+class UnknownDeclarationError(CallerError):
+    """A declaration id that was never registered."""
+
+    code = "declaration.unknown"
+
+
+class UnknownRouteError(CallerError):
+    """A path that leads to no provider."""
+
+    code = "route.unknown"
+
+
+class MalformedBodyError(CallerError):
+    """A request body that can't be read where it must be."""
+
+    code = "body.malformed"
+
+
+class BodyTooLargeError(CallerError):
+    """A body over a named limit."""
+
+    code = "body.too_large"
+
+
+class CredentialError(CallerError):
+    """No credential, or one that is unknown, expired or revoked."""
+
+    code = "credential.missing"
+
+
+class NotFoundError(CallerError):
+    """Something asked for by its id does not exist."""
+
+    code = "thing.unknown"
+
+
+class ProviderError(GatewayError):
+    """The provider failed; retrying is the caller's choice."""
+
+    code = "provider.error"
+
+
+class ProviderUnreachableError(ProviderError):
+    """No connection to the provider could be made; nothing was asked."""
+
+    code = "provider.unreachable"
+
+
+class ProviderTimeoutError(ProviderError):
+    """The provider did not answer in time."""
+
+    code = "provider.timeout"
+
+
+class ProviderBrokeOffError(ProviderError):
+    """The provider's answer ended before it was whole."""
+
+    code = "provider.broke_off"
+
+
+class PolicyError(GatewayError):
+    """Legal must change a policy."""
+
+    code = "policy.error"
+
+
+class MalformedPolicyError(PolicyError):
+    """A YAML document that can't be read as what it should be; names file and line."""
+
+    code = "policy.malformed"
+
+    def __init__(self, file: str, line: int, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{file}:{line}: {message}", hint=hint)
+        self.file = file
+        self.line = line
+
+
+class OperatorError(GatewayError):
+    """The operator must act."""
+
+    code = "operator.error"
+
+
+class SettingError(OperatorError):
+    """A setting that is unknown or has a bad value."""
+
+    code = "setting.bad"
+
+
+class LedgerMissingError(OperatorError):
+    """There is no ledger where the settings point; none is made by accident."""
+
+    code = "ledger.missing"
+
+
+class LedgerDamagedError(OperatorError):
+    """The ledger's file does not hold what it must hold."""
+
+    code = "ledger.damaged"
+
+
+class LedgerUnwellError(OperatorError):
+    """A statement could not be made durable; the gateway refuses until it can."""
+
+    code = "ledger.unwell"
+
+
+class KeyUnreadableError(OperatorError):
+    """A key file that is missing, malformed, or readable by others."""
+
+    code = "key.unreadable"
+
+
+class PortInUseError(OperatorError):
+    """The address to listen on is taken."""
+
+    code = "port.in_use"
+
+
+class MissingPieceError(OperatorError):
+    """A file or an optional part that the asked-for work needs is not there."""
+
+    code = "piece.missing"
+
+
+class GateError(GatewayError):
+    """A gate refused; the researcher must change the data or the declaration."""
+
+    code = "gate.error"
+
+
+class GateRefusedError(GateError):
+    """A dataset or a training run that evidence and terms don't carry."""
+
+    code = "gate.refused"
+
+
+class EvidenceError(GatewayError):
+    """Evidence that does not verify; names what and why."""
+
+    code = "evidence.bad"
+
+
+class MalformedReceiptError(EvidenceError):
+    """Bytes that should be a statement, an envelope or a bundle and are not."""
+
+    code = "receipt.malformed"
+
+
+class BadSignatureError(EvidenceError):
+    """A signature that does not verify, or a key that is not trusted."""
+
+    code = "signature.bad"
+
+
+class BadProofError(EvidenceError):
+    """A note, a checkpoint or a proof that is malformed or does not verify."""
+
+    code = "proof.bad"
+
+
+class BadDigestError(EvidenceError):
+    """Bytes whose digest is not the one that was signed."""
+
+    code = "digest.bad"

@@ -1,0 +1,104 @@
+"""The sheets in a request's folder: what each room needs and only the room before can give.
+
+`Permitted` is made in `walk.py` alone, `Answered` in `relay.py` alone, `Sealed` in `seal.py`
+alone (held by `tests/tidy`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.ident import ExchangeId
+from gateway.intent.model import Declaration
+from gateway.provider.model import Answer, ProviderCall
+from gateway.receipt.model import Ended, Ruling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks, authenticated; *credential* is what goes upstream and is never shown."""
+
+    name: str
+    project: str
+    roles: frozenset[str] = frozenset({"caller"})
+    declaration: str | None = None
+    """The default declaration of the key, if it carries one."""
+    credential: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request that has been admitted, declared and read; nothing is decided yet."""
+
+    exchange: ExchangeId
+    received_ms: int
+    principal: Principal
+    declaration: Declaration
+    registered: bool
+    """False: the use was declared inline, or not at all."""
+    call: ProviderCall
+    endpoint: str
+    """Method, and the upstream URL without its query."""
+    request_bytes: int
+    body: bytes | None = field(default=None, repr=False)
+    """The bytes as they came, where they were held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permitted:
+    """The terms allow it, and its opening is durable: the provider may be dialled."""
+
+    asked: Asked
+    ruling: Ruling
+    opening: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A person must rule on the declaration first."""
+
+    asked: Asked
+    ruling: Ruling
+    opening: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forbidden:
+    """The terms don't allow it."""
+
+    asked: Asked
+    ruling: Ruling
+    opening: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What the provider gave, as far as it came; not yet written down."""
+
+    permitted: Permitted
+    answer: Answer
+    status: int | None
+    request_id: str | None
+    response_sha256: str
+    response_bytes: int
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """An opening whose end nobody saw."""
+
+    exchange: ExchangeId
+    opening: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Written down: the closing statement is durable at *index*."""
+
+    exchange: ExchangeId
+    index: int
+
+
+Outcome = Answered | Held | Forbidden | Abandoned

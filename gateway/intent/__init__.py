@@ -1,0 +1,1 @@
+"""What the caller says it will do with an output."""

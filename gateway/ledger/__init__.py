@@ -1,0 +1,1 @@
+"""The append-only log of statements: one order, one root, no edits."""

@@ -1,0 +1,68 @@
+"""Every bound of the house, each with its unit and its reason.
+
+Limits here protect correctness or memory, so they are not settings.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+BODY_BYTES_HELD_MAX: Final = 32 * MIB
+"""A request or answer larger than this is never held to be read, only digested as it passes;
+Anthropic's own limit for Messages is 32 MB and image requests reach 20 MB."""
+
+BODY_BYTES_MAX: Final = 1024 * MIB
+"""The largest request body that is passed on at all; batch files reach 1 GB."""
+
+HEADER_BYTES_MAX: Final = 64 * KIB
+"""OpenAI documents a budget of 64 KiB of request headers."""
+
+RELAY_BYTES_AHEAD_MAX: Final = 256 * KIB
+"""How far a provider may run ahead of a slow caller before we stop reading from it."""
+
+SSE_EVENT_BYTES_MAX: Final = 32 * MIB
+"""One event larger than this makes a stream opaque; image events reach megabytes."""
+
+STATEMENTS_WAITING_MAX: Final = 4096
+"""Statements waiting for the ledger; beyond it callers are refused, memory does not grow."""
+
+STATEMENTS_PER_COMMIT_MAX: Final = 1024
+"""One transaction's worth; larger ones gain little and make the first caller wait."""
+
+LEAF_BYTES_MAX: Final = 65_535
+"""C2SP tlog-tiles stores a leaf behind a 16-bit length."""
+
+CHECKPOINT_INTERVAL_MS: Final = 200
+"""A statement is integrated within this time of being sequenced."""
+
+DECLARATION_BYTES_MAX: Final = 4 * KIB
+"""An `x-intended-use` header longer than this is no declaration of a use."""
+
+YAML_BYTES_MAX: Final = 1 * MIB
+YAML_DEPTH_MAX: Final = 32
+YAML_NODES_MAX: Final = 50_000
+"""A policy, a case or `gateway.yaml` that is larger is not one a person wrote."""
+
+JSON_DEPTH_MAX: Final = 200
+"""Deeper nesting is refused by the parser before it can exhaust the stack."""
+
+OUTPUTS_PER_EXCHANGE_MAX: Final = 256
+"""Output units (choices, tool calls, reasoning blocks) listed one by one in a receipt."""
+
+CONNECT_TIMEOUT_S: Final = 15.0
+"""How long reaching a provider may take."""
+
+ANSWER_TIMEOUT_S: Final = 900.0
+"""Longest silence from a provider; the SDKs' own default is 600 seconds."""
+
+DRAIN_TIMEOUT_S: Final = 20.0
+"""How long a stopping gateway waits for exchanges under way; `recover` finds the rest."""
+
+ABANDONED_BYTES_MAX: Final = 8 * MIB
+"""How much is still read for a caller who has hung up, where the settings say drain."""
+
+KEY_FILE_MODE_MAX: Final = 0o600
+"""A private key that others can read is not private."""

@@ -1,0 +1,1 @@
+"""What terms allow, as data, and the ruling on one use."""

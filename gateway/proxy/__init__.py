@@ -1,0 +1,1 @@
+"""The door for callers: HTTP in, one typed request out, and back."""

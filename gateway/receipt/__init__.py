@@ -1,0 +1,1 @@
+"""Signed statements, and the only code that verifies them."""

@@ -1,0 +1,309 @@
+"""Every kind of statement that can be a leaf of the ledger, and how its bytes are written.
+
+An opening is plain canonical JSON; the checkpoint that covers it is its signature. All others
+are in-toto Statements v1 (https://in-toto.io/Statement/v1) in a DSSE envelope. Field names on
+the wire are camelCase. The bytes are described in `docs/formats/`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.intent.model import IntendedUse
+
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+PREDICATES: Final = "https://tos-gateway.example/"
+"""Where our predicate types live; a reserved name that nobody can own (RFC 2606)."""
+
+RECEIPT_TYPE: Final = PREDICATES + "usage-receipt/v1"
+REFUSAL_TYPE: Final = PREDICATES + "refusal/v1"
+ABANDONMENT_TYPE: Final = PREDICATES + "abandonment/v1"
+DECLARATION_TYPE: Final = PREDICATES + "declaration/v1"
+VERDICT_TYPE: Final = PREDICATES + "verdict/v1"
+WITHDRAWAL_TYPE: Final = PREDICATES + "withdrawal/v1"
+PROVENANCE_TYPE: Final = "https://slsa.dev/provenance/v1"
+"""Dataset and training manifests; `buildDefinition.buildType` tells which of the two."""
+
+DATASET_BUILD: Final = PREDICATES + "buildtypes/dataset/v1"
+TRAINING_BUILD: Final = PREDICATES + "buildtypes/training/v1"
+
+OPENING_KIND: Final = "opening/v1"
+
+EffectName = Literal["permit", "hold", "forbid"]
+Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
+
+
+class Wire(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    rename="camel",
+):
+    """What all wire structs share: immutable, named fields, unknown keys refused."""
+
+
+class Subject(Wire, frozen=True, kw_only=True):
+    """Something that a statement is about, named by digest."""
+
+    name: str
+    digest: dict[str, str]
+
+
+class Reason(Wire, frozen=True, kw_only=True):
+    """One clause that led to an effect."""
+
+    policy: str
+    clause: str
+    effect: EffectName
+    because: str = ""
+    source: str = ""
+    """The citation: document, section."""
+    missing: tuple[str, ...] = ()
+    """Facts that were not declared and left the clause undecided."""
+
+
+class PolicyPin(Wire, frozen=True, kw_only=True):
+    """A policy that was ruled under, pinned by the digest of its bytes."""
+
+    policy: str
+    version: int
+    sha256: Sha256
+
+
+class Ruling(Wire, frozen=True, kw_only=True):
+    """What was decided, under which policies, and by whose verdict where it was held."""
+
+    effect: EffectName
+    reasons: tuple[Reason, ...]
+    policies: tuple[PolicyPin, ...]
+    obligations: tuple[str, ...] = ()
+    day: str
+    """The day whose policies were in force, `YYYY-MM-DD`."""
+    verdict: int | None = None
+    """Leaf index of the verdict that let a held use pass."""
+
+
+class Caller(Wire, frozen=True, kw_only=True):
+    """Who asked; *principal* is a name given by a gateway key, or a keyed fingerprint."""
+
+    principal: str
+    project: str
+
+
+class Declared(Wire, frozen=True, kw_only=True):
+    """What the exchange was for: a declaration's id and its words."""
+
+    use: IntendedUse
+    declaration: DeclarationId | None = None
+
+
+class ProviderFacts(Wire, frozen=True, kw_only=True):
+    """Who answered."""
+
+    name: str
+    endpoint: str
+    status: int | None = None
+    request_id: str | None = None
+
+
+class ModelFacts(Wire, frozen=True, kw_only=True):
+    """Which model was asked for and which one says it answered."""
+
+    requested: str | None = None
+    reported: str | None = None
+    manifest: Sha256 | None = None
+    """For a student of ours: SHA-256 of its training manifest's payload."""
+
+
+class Commitment(Wire, frozen=True, kw_only=True):
+    """A digest that only the holder of a salt or a key can open."""
+
+    alg: Literal["sha256-salted", "hmac-sha256"]
+    value: Sha256
+
+
+class RequestFacts(Wire, frozen=True, kw_only=True):
+    """What was asked, without its words."""
+
+    bytes: int
+    commitment: Commitment | None = None
+
+
+class OutputFacts(Wire, frozen=True, kw_only=True):
+    """One unit of what came back: a choice's text, a reasoning block, a tool call, a refusal.
+
+    Units that may be learned from carry a plain digest, so that a row can be matched to them;
+    others carry a commitment, because short texts could be guessed.
+    """
+
+    choice: int
+    kind: Literal["text", "reasoning", "tool-call", "refusal"]
+    bytes: int
+    sha256: Sha256 | None = None
+    commitment: Commitment | None = None
+    row: Commitment | None = None
+    """On a choice's first unit: commitment to the canonical training row made of it."""
+
+
+class UsageFacts(Wire, frozen=True, kw_only=True):
+    """Token counts; *counted_by* says whose."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    counted_by: Literal["provider", "tiktoken"] = "provider"
+
+
+class Writer(Wire, frozen=True, kw_only=True):
+    """The process that wrote the statement."""
+
+    instance: str
+    version: str
+
+
+class Receipt(Wire, frozen=True, kw_only=True):
+    """The predicate of a usage receipt: one exchange that reached its provider."""
+
+    exchange: ExchangeId
+    caller: Caller
+    declared: Declared
+    ruling: Ruling
+    provider: ProviderFacts
+    model: ModelFacts
+    operation: str
+    streaming: bool
+    readable: bool
+    """False: the answer was digested but not read; nothing of it is ever trainable."""
+    request: RequestFacts
+    outputs: tuple[OutputFacts, ...] = ()
+    outputs_left_out: int = 0
+    """Units beyond the listed ones (`limits.OUTPUTS_PER_EXCHANGE_MAX`); never trainable."""
+    response_bytes: int = 0
+    response_sha256_sent: Sha256 | None = None
+    """Digest of the bytes handed to the caller, where it hung up before the last of them."""
+    usage: UsageFacts | None = None
+    finish_reasons: tuple[str, ...] = ()
+    error: str | None = None
+    features: tuple[str, ...] = ()
+    ended: Ended
+    opening: int
+    """Leaf index of the opening."""
+    received: str
+    finished: str
+    writer: Writer
+
+
+class Refusal(Wire, frozen=True, kw_only=True):
+    """The predicate of a refusal: a use that was held or forbidden; nothing was dialled."""
+
+    exchange: ExchangeId
+    caller: Caller
+    declared: Declared
+    ruling: Ruling
+    provider: ProviderFacts
+    model: ModelFacts
+    operation: str
+    request: RequestFacts
+    opening: int | None = None
+    """Set where the law changed between the ruling and its opening."""
+    received: str
+    writer: Writer
+
+
+class Abandonment(Wire, frozen=True, kw_only=True):
+    """The predicate that closes an exchange whose end nobody saw."""
+
+    exchange: ExchangeId
+    opening: int
+    why: str
+    """`process-ended`, `ledger-failed`, `not-dialled`."""
+    found: str
+    writer: Writer
+
+
+class DeclarationFacts(Wire, frozen=True, kw_only=True):
+    """The predicate of a registered declaration."""
+
+    declaration: DeclarationId
+    project: str
+    use: IntendedUse
+    owner: str
+    expires: str | None = None
+    at: str
+    writer: Writer
+
+
+class Covered(Wire, frozen=True, kw_only=True):
+    """The holding clauses of one policy that a verdict answers."""
+
+    policy: str
+    clauses: tuple[str, ...]
+
+
+class Verdict(Wire, frozen=True, kw_only=True):
+    """The predicate of a verdict: a person's yes or no about a declaration or exchange."""
+
+    approved: bool
+    by: str
+    reason: str
+    declaration: DeclarationId | None = None
+    exchange: ExchangeId | None = None
+    covers: tuple[Covered, ...] = ()
+    """For a declaration: exactly these holding clauses are answered, no others."""
+    at: str
+    writer: Writer
+
+
+class Withdrawal(Wire, frozen=True, kw_only=True):
+    """The predicate of a withdrawal: something may no longer be used; the last word on it."""
+
+    by: str
+    reason: str
+    declaration: DeclarationId | None = None
+    exchange: ExchangeId | None = None
+    manifest: Sha256 | None = None
+    at: str
+    writer: Writer
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset or training manifest found as a leaf, named by the digest of its payload."""
+
+    build_type: str
+    payload_sha256: Sha256
+    statement: dict[str, Any]
+
+
+class Opening(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag=OPENING_KIND,
+):
+    """Written before the provider is dialled: we are about to ask."""
+
+    exchange: ExchangeId
+    at: str
+    principal: str
+    project: str
+    provider: str
+    operation: str
+    purpose: str
+    declaration: DeclarationId | None = None
+    ruling_sha256: Sha256
+    writer: str
+
+
+Predicate = Receipt | Refusal | Abandonment | DeclarationFacts | Verdict | Withdrawal
+Statement = Opening | Predicate | Manifest
+"""What a leaf can be."""

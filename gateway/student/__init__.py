@@ -1,0 +1,1 @@
+"""The local model that learns, and the gate in front of it."""
