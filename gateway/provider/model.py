@@ -118,6 +118,10 @@ class Dialect(Protocol):
 
     name: str
 
+    def reads(self, method: str, path: str) -> bool:
+        """Tell whether a request there is one whose body is read; others stay opaque."""
+        ...
+
     def read_request(
         self, provider: str, method: str, path: str, content_type: str, body: bytes | None
     ) -> ProviderCall:
