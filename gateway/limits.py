@@ -66,3 +66,19 @@ ABANDONED_BYTES_MAX: Final = 8 * MIB
 
 KEY_FILE_MODE_MAX: Final = 0o600
 """A private key that others can read is not private."""
+
+IDLE_CONNECTIONS_MAX: Final = 256
+"""Connections to one provider that are kept for the next request."""
+
+IDLE_CONNECTION_S_MAX: Final = 15.0
+"""Older idle connections may be closed by the provider just as we use them."""
+
+NOTE_BYTES_MAX: Final = 64 * KIB
+NOTE_SIGNATURES_MAX: Final = 64
+"""A checkpoint with every witness we could name; post-quantum cosignatures take 3.3 KiB each."""
+
+BUNDLE_BYTES_MAX: Final = 256 * KIB
+"""A leaf in base64, a proof and a checkpoint fit well; so does a manifest."""
+
+TRUST_BYTES_MAX: Final = 64 * KIB
+"""An origin and some hundred public keys."""
