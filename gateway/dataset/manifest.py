@@ -1,0 +1,271 @@
+"""The signed statement that names a dataset: what is in it, from whom, and under which terms.
+
+It is an in-toto Statement with a SLSA Provenance v1 predicate; its subjects are the files of
+the dataset folder, its dependencies the training manifests of the students among its teachers
+and the checkpoint that covers its receipts. What links one stage to the next is always the
+SHA-256 of a manifest's payload, never a name. Described in `docs/formats/dataset.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gateway.canonical import canonical_json
+from gateway.errors import MalformedReceiptError
+from gateway.ident import DeclarationId, Sha256
+from gateway.intent.model import IntendedUse
+from gateway.receipt.model import (
+    DATASET_BUILD,
+    PAYLOAD_TYPE,
+    PREDICATES,
+    PROVENANCE_TYPE,
+    STATEMENT_TYPE,
+    TRAINING_BUILD,
+    EffectName,
+    PolicyPin,
+    Subject,
+    Wire,
+)
+
+BUILDER: Final = PREDICATES + "dataset-gate/v1"
+"""Who built it: the gate of this package; the version stands beside it."""
+
+DATASET_MANIFEST: Final = "dataset-manifest"
+TRAINING_MANIFEST: Final = "training-manifest"
+BASE_MODEL: Final = "base-model"
+LEDGER_CHECKPOINT: Final = "ledger-checkpoint"
+"""What a dependency is, in its annotation `kind`; the first two are named by payload digest."""
+
+
+class Teacher(Wire, frozen=True, kw_only=True):
+    """Who answered, how often, and what was ruled on learning from it, for one kind of call."""
+
+    provider: str
+    model: str | None = None
+    """As the provider reported it, or as it was asked for where it reported none."""
+    manifest: Sha256 | None = None
+    """For a student of ours: its training manifest; whoever taught it teaches here too."""
+    operation: str
+    features: tuple[str, ...] = ()
+    rows: int
+    receipts: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    days: tuple[str, ...]
+    """The days on which it was asked, `YYYY-MM-DD`, each ruled on under its own policies."""
+    effect: EffectName
+    """What was ruled over this teacher and all of its own; `hold` if a verdict let it pass."""
+    obligations: tuple[str, ...] = ()
+    policies: tuple[PolicyPin, ...] = ()
+    """Every policy that had a say, of that day and of the days of the calls."""
+    verdicts: tuple[int, ...] = ()
+    """Leaf indices of the verdicts that let a held use pass."""
+    declarations: tuple[DeclarationId, ...] = ()
+    """What the calls were declared for when they were made."""
+
+
+class LeftOut(Wire, frozen=True, kw_only=True):
+    """How many candidates were left out for one reason."""
+
+    reason: str
+    count: int
+
+
+class Parameters(Wire, frozen=True, kw_only=True):
+    """The external parameters: what somebody asked to be built."""
+
+    dataset: str
+    declaration: DeclarationId
+    project: str
+    filters: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Findings(Wire, frozen=True, kw_only=True):
+    """The internal parameters: what the gate made of it."""
+
+    kind: Literal["messages"] = "messages"
+    rows: int
+    left_out: tuple[LeftOut, ...] = ()
+    teachers: tuple[Teacher, ...]
+    use: IntendedUse
+    """What may be done with the rows: the declared use, word for word."""
+    day: str
+    """The day on which it was ruled again."""
+    library: Sha256
+    """Digest of the whole policy library it was ruled under."""
+    obligations: tuple[str, ...] = ()
+
+
+class Dependency(Wire, frozen=True, kw_only=True):
+    """Something it was made from, by digest."""
+
+    name: str
+    uri: str | None = None
+    media_type: str | None = None
+    digest: dict[str, str]
+    annotations: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Return what it is, one of the kinds above, or nothing."""
+        kind = self.annotations.get("kind")
+        return kind if isinstance(kind, str) else ""
+
+
+class Metadata(Wire, frozen=True, kw_only=True):
+    """When it was made, and in which run."""
+
+    invocation_id: str
+    started_on: str
+    finished_on: str
+
+
+class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset manifest, read."""
+
+    asked: Parameters
+    found: Findings
+    dependencies: tuple[Dependency, ...]
+    subjects: tuple[Subject, ...]
+    metadata: Metadata
+    version: str
+    """Of the package that built it."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each file of the folder."""
+        return {subject.name: subject.digest["sha256"] for subject in self.subjects}
+
+
+class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What lineage needs of a training manifest; `student` owns the rest of it."""
+
+    student: str
+    dependencies: tuple[Dependency, ...]
+    finished: str
+    statement: dict[str, Any]
+
+    def parents(self) -> Iterator[Dependency]:
+        """Yield the manifests it was made from: datasets, and a student it began as."""
+        return (d for d in self.dependencies if d.kind in {DATASET_MANIFEST, TRAINING_MANIFEST})
+
+    def bases(self) -> Iterator[Dependency]:
+        """Yield the base models that came from outside."""
+        return (d for d in self.dependencies if d.kind == BASE_MODEL)
+
+
+def format_manifest(manifest: DatasetManifest) -> bytes:
+    """Return the statement as the bytes that are signed: the payload."""
+    return canonical_json(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": msgspec.to_builtins(manifest.subjects),
+            "predicateType": PROVENANCE_TYPE,
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": DATASET_BUILD,
+                    "externalParameters": msgspec.to_builtins(manifest.asked),
+                    "internalParameters": msgspec.to_builtins(manifest.found),
+                    "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
+                },
+                "runDetails": {
+                    "builder": {"id": BUILDER, "version": {"tos-gateway": manifest.version}},
+                    "metadata": msgspec.to_builtins(manifest.metadata),
+                },
+            },
+        }
+    )
+
+
+def parse_manifest(statement: Mapping[str, Any]) -> DatasetManifest:
+    """Return the dataset manifest that *statement* is.
+
+    Raises:
+        MalformedReceiptError: it is another kind of statement, or not whole.
+    """
+    try:
+        build, details = _provenance(statement, DATASET_BUILD)
+        manifest = DatasetManifest(
+            asked=msgspec.convert(build["externalParameters"], Parameters),
+            found=msgspec.convert(build["internalParameters"], Findings),
+            dependencies=_dependencies(build),
+            subjects=msgspec.convert(statement["subject"], tuple[Subject, ...]),
+            metadata=msgspec.convert(details["metadata"], Metadata),
+            version=str(details["builder"]["version"]["tos-gateway"]),
+        )
+        names = [subject.name for subject in manifest.subjects]
+        if len(set(names)) != len(names) or not all(
+            "sha256" in subject.digest for subject in manifest.subjects
+        ):
+            raise MalformedReceiptError("a manifest names a file twice or without a digest")
+        return manifest
+    except (KeyError, TypeError, msgspec.ValidationError) as exc:
+        raise MalformedReceiptError(
+            f"this is not a dataset manifest: {exc}",
+            hint="a dataset folder is written by `gateway dataset build`",
+        ) from exc
+
+
+def parse_training(statement: Mapping[str, Any]) -> TrainingManifest:
+    """Return what lineage needs of the training manifest that *statement* is.
+
+    Raises:
+        MalformedReceiptError: it is another kind of statement, or not whole.
+    """
+    try:
+        build, details = _provenance(statement, TRAINING_BUILD)
+        return TrainingManifest(
+            student=str(build["externalParameters"]["student"]),
+            dependencies=_dependencies(build),
+            finished=str(details["metadata"].get("finishedOn", "")),
+            statement=dict(statement),
+        )
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as exc:
+        raise MalformedReceiptError(
+            f"this is not a training manifest: {exc}",
+            hint="a model folder is written by `gateway student train`",
+        ) from exc
+
+
+def manifest_dependency(name: str, payload_sha256: Sha256, kind: str) -> Dependency:
+    """Return the edge to a parent manifest, dataset or training."""
+    return Dependency(
+        name=name,
+        media_type=PAYLOAD_TYPE,
+        digest={"sha256": payload_sha256},
+        annotations={"kind": kind},
+    )
+
+
+def left_out_counts(counts: Mapping[str, int]) -> tuple[LeftOut, ...]:
+    """Return *counts* by reason, the most frequent first."""
+    return tuple(
+        LeftOut(reason=reason, count=count)
+        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def _provenance(
+    statement: Mapping[str, Any], build_type: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    if statement["predicateType"] != PROVENANCE_TYPE:
+        raise MalformedReceiptError("a manifest carries a SLSA provenance predicate")
+    predicate = statement["predicate"]
+    build = predicate["buildDefinition"]
+    if build["buildType"] != build_type:
+        raise MalformedReceiptError(f"this manifest is of type `{build['buildType']}`")
+    return build, predicate["runDetails"]
+
+
+def _dependencies(build: Mapping[str, Any]) -> tuple[Dependency, ...]:
+    found: Sequence[Any] = build.get("resolvedDependencies", ())
+    return tuple(_dependency(entry) for entry in found)
+
+
+def _dependency(entry: Any) -> Dependency:
+    # Trainers may say more about what they used; unknown keys of theirs are not our business.
+    known = {f.encode_name for f in msgspec.structs.fields(Dependency)}
+    return msgspec.convert({k: v for k, v in entry.items() if k in known}, Dependency)
