@@ -10,7 +10,8 @@ GatewayError
 │   ├── MalformedBodyError          body.malformed
 │   ├── BodyTooLargeError           body.too_large
 │   ├── CredentialError             credential.missing · credential.unknown
-│   └── NotFoundError               thing.unknown
+│   ├── NotFoundError               thing.unknown
+│   └── CallerGoneError             caller.gone (it hung up; nobody is told)
 ├── ProviderError    nobody, or the provider
 │   ├── ProviderUnreachableError    provider.unreachable
 │   ├── ProviderTimeoutError        provider.timeout
@@ -100,6 +101,12 @@ class NotFoundError(CallerError):
     """Something asked for by its id does not exist."""
 
     code = "thing.unknown"
+
+
+class CallerGoneError(CallerError):
+    """The caller hung up; nobody is left to be told, but the exchange goes on record."""
+
+    code = "caller.gone"
 
 
 class ProviderError(GatewayError):

@@ -34,8 +34,8 @@ class Asked:
     received_ms: int
     principal: Principal
     declaration: Declaration
-    registered: bool
-    """False: the use was declared inline, or not at all."""
+    declared: bool
+    """False: nothing was declared, so the use is plain inference."""
     call: ProviderCall
     endpoint: str
     """Method, and the upstream URL without its query."""
@@ -82,6 +82,12 @@ class Answered:
     response_sha256: str
     response_bytes: int
     ended: Ended
+    error: str | None
+    """A dotted code of ours where the exchange broke, else the provider's own error name."""
+    held: bytes = field(repr=False)
+    """The bytes that wait for the notary."""
+    head_sent: bool
+    """The caller has the head already, so a failure can only break the stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,182 @@
+"""Chunks from the provider to the caller, digested as they pass.
+
+What goes out before the notary has written is decided by the answer's reader: of a stream,
+everything before the newest content event; of a body that is read whole, nothing; of bytes that
+nobody here can read, everything but the newest chunk. Bytes are never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.errors import CallerGoneError, ProviderError
+from gateway.exchange.forward import ProviderResponse, RawHeaders
+from gateway.exchange.states import Answered, Permitted
+from gateway.limits import ABANDONED_BYTES_MAX
+from gateway.provider.encoding import Decoder
+from gateway.provider.model import Answer, AnswerReader
+from gateway.receipt.model import Ended
+
+
+class CallerSide(Protocol):
+    """The caller, as the relay sees it."""
+
+    gone: bool
+
+    def head(self, status: int, reason: bytes, headers: RawHeaders) -> None:
+        """Send the head of the answer; called at most once, before any body."""
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Send body bytes, waiting while the caller is slow; silent once it has gone."""
+        ...
+
+
+class Relay:
+    """One answer on its way: reads it, digests it, and holds back what must wait."""
+
+    def __init__(
+        self,
+        permitted: Permitted,
+        reader: AnswerReader,
+        decoder: Decoder | None,
+        *,
+        drain: bool,
+    ) -> None:
+        self._permitted = permitted
+        self._reader = reader
+        self._decoder = decoder
+        self._drain = drain
+        self._sent_sha256 = hashlib.sha256()
+        self._sent_bytes = 0
+        self._bytes = 0
+        self._released = 0
+        self._held = bytearray()
+        # Of an encoded body: where each held raw chunk ends, raw and decoded.
+        self._marks: deque[tuple[int, int]] = deque()
+        self._decoded = 0
+        self.head_sent = False
+
+    async def run(
+        self, response: ProviderResponse, caller: CallerSide, headers: RawHeaders
+    ) -> Answered:
+        """Pass the answer on until its end or a break; return it with what was held back.
+
+        *headers* are those the caller gets. An event stream's head goes out at once; any other
+        head waits for the first bytes that may go.
+        """
+        if is_event_stream(response.headers):
+            self._send_head(response, caller, headers)
+        ended: Ended = "complete"
+        error: str | None = None
+        try:
+            while chunk := await response.read():
+                self._bytes += len(chunk)
+                self._held += chunk
+                may_go = self._released_by(chunk)
+                if may_go > self._released and not caller.gone:
+                    self._send_head(response, caller, headers)
+                    await self._send(caller, may_go - self._released)
+                    self._released = may_go
+                self._heed(caller)
+        except CallerGoneError:
+            response.abandon()
+            ended = "cut-short-by-caller"
+        except ProviderError as exc:
+            ended, error = "cut-short-by-provider", exc.problem
+        answer = self._reader.finish()
+        if ended == "complete":
+            if caller.gone and self._held:
+                ended = "cut-short-by-caller"
+            elif answer.readable and not answer.whole:
+                ended = "cut-short-by-provider"
+        return self._answered(response, answer, ended, error)
+
+    def _heed(self, caller: CallerSide) -> None:
+        if caller.gone and (not self._drain or self._bytes > ABANDONED_BYTES_MAX):
+            raise CallerGoneError("the caller hung up")
+
+    def _send_head(
+        self, response: ProviderResponse, caller: CallerSide, headers: RawHeaders
+    ) -> None:
+        if not self.head_sent:
+            self.head_sent = True
+            caller.head(response.status, response.reason, headers)
+
+    async def _send(self, caller: CallerSide, count: int) -> None:
+        out = bytes(self._held[:count])
+        del self._held[:count]
+        self._sent_sha256.update(out)
+        self._sent_bytes += count
+        await caller.write(out)
+
+    def _released_by(self, chunk: bytes) -> int:
+        """Return how many of the bytes as they came may go out now."""
+        if self._decoder is None:
+            return self._reader.feed(chunk)
+        plain = self._decoder.decode(chunk)
+        self._decoded += len(plain)
+        self._marks.append((self._bytes, self._decoded))
+        may_go = self._reader.feed(plain)
+        released = self._released
+        # A chunk goes when all it decodes to may go, and the newest one waits in any case:
+        # an encoder's last bytes may carry an end that no decoded byte shows.
+        while len(self._marks) > 1 and self._marks[0][1] <= may_go:
+            released = self._marks.popleft()[0]
+        return released
+
+    def _answered(
+        self, response: ProviderResponse, answer: Answer, ended: Ended, error: str | None
+    ) -> Answered:
+        if ended == "cut-short-by-caller":
+            # What the caller has is what was sent; what was held back never left the house.
+            digest, size = self._sent_sha256, self._sent_bytes
+        else:
+            digest = self._sent_sha256.copy()
+            digest.update(self._held)
+            size = self._bytes
+        return Answered(
+            permitted=self._permitted,
+            answer=answer,
+            status=response.status,
+            request_id=header_value(response.headers, (b"x-request-id", b"request-id")),
+            response_sha256=digest.hexdigest(),
+            response_bytes=size,
+            ended=ended,
+            error=error or answer.error,
+            held=bytes(self._held),
+            head_sent=self.head_sent,
+        )
+
+
+def unanswered(permitted: Permitted, ended: Ended, error: str) -> Answered:
+    """Return the outcome of an exchange in which not even a head came back."""
+    return Answered(
+        permitted=permitted,
+        answer=Answer(readable=False, whole=False),
+        status=None,
+        request_id=None,
+        response_sha256=hashlib.sha256().hexdigest(),
+        response_bytes=0,
+        ended=ended,
+        error=error,
+        held=b"",
+        head_sent=False,
+    )
+
+
+def header_value(headers: RawHeaders, names: Sequence[bytes]) -> str | None:
+    """Return the first header among lower-case *names*, or `None`."""
+    for name, value in headers:
+        if name.lower() in names:
+            return value.decode("latin-1")
+    return None
+
+
+def is_event_stream(headers: RawHeaders) -> bool:
+    """Tell whether *headers* announce server-sent events."""
+    kind = header_value(headers, (b"content-type",)) or ""
+    return kind.lower().startswith("text/event-stream")

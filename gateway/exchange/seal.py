@@ -1,0 +1,307 @@
+"""The notary: what happened becomes a signed statement, and its place is durable on return.
+
+Every exchange ends here, by the same function: answered, held, forbidden or abandoned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from gateway.canonical import canonical_json, keyed_sha256, salted_sha256, sha256_hex
+from gateway.clock import Clock, rfc3339
+from gateway.exchange.states import Abandoned, Answered, Asked, Forbidden, Held, Outcome, Sealed
+from gateway.ident import ExchangeId, random_bytes
+from gateway.intent.purpose import teaches
+from gateway.ledger.sequencer import Sequencer
+from gateway.limits import OUTPUTS_PER_EXCHANGE_MAX
+from gateway.provider.model import Choice, Dialect, UnteachableError
+from gateway.provider.tokens import TokenCounter
+from gateway.receipt.envelope import Signer
+from gateway.receipt.model import (
+    Abandonment,
+    Caller,
+    Commitment,
+    Declared,
+    ModelFacts,
+    OutputFacts,
+    ProviderFacts,
+    Receipt,
+    Refusal,
+    RequestFacts,
+    Subject,
+    UsageFacts,
+    Writer,
+)
+from gateway.receipt.statement import write_statement
+from gateway.store.content import Content, ContentStore
+
+ROW_SALT_BYTES = 16
+
+
+class Manifests(Protocol):
+    """Knows which providers are students of ours."""
+
+    def manifest_of(self, provider: str) -> str | None:
+        """Return SHA-256 of the training manifest's payload, or `None`."""
+        ...
+
+    def dialect_of(self, provider: str) -> Dialect:
+        """Return the wire format of *provider*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notary:
+    """Writes closing statements; built once, in `app.py`."""
+
+    sequencer: Sequencer
+    content: ContentStore
+    signer: Signer
+    commitment_key: bytes
+    clock: Clock
+    writer: Writer
+    providers: Manifests
+    tokens: TokenCounter
+
+    async def seal(self, outcome: Outcome) -> Sealed:
+        """Sign what happened; its place is durable when this returns.
+
+        Raises:
+            LedgerUnwellError: it could not be written; nothing more may be released.
+        """
+        match outcome:
+            case Answered():
+                exchange = outcome.permitted.asked.exchange
+                kept = self._kept(outcome)
+                if kept is not None:
+                    # First the text, then the receipt that commits to it: a crash between
+                    # the two leaves text that no receipt names, which nothing ever reads.
+                    await self.content.put(exchange, kept)
+                leaf = self._receipt(outcome, kept)
+            case Held() | Forbidden():
+                exchange = outcome.asked.exchange
+                leaf = self._refusal(outcome)
+            case Abandoned():
+                exchange = outcome.exchange
+                leaf = self._abandonment(outcome)
+            case _:
+                assert_never(outcome)
+        sequenced = await self.sequencer.append(leaf)
+        return Sealed(exchange=exchange, index=sequenced.index)
+
+    # -- receipts -------------------------------------------------------------------------
+
+    def _kept(self, answered: Answered) -> Content | None:
+        """Return what must be kept of an exchange whose outputs may be learned from."""
+        asked, answer = answered.permitted.asked, answered.answer
+        if not (
+            teaches(asked.declaration.use.purpose)
+            and answer.readable
+            and answered.ended == "complete"
+            and asked.body is not None
+            and answered.status is not None
+            and answered.status < 400
+        ):
+            return None
+        dialect = self.providers.dialect_of(asked.call.provider)
+        rows: dict[int, bytes] = {}
+        for choice in answer.choices:
+            try:
+                rows[choice.index] = canonical_json(dialect.row_of(asked.call, choice))
+            except (UnteachableError, TypeError):
+                continue
+        return Content(request=asked.body, salt=random_bytes(ROW_SALT_BYTES), rows=rows)
+
+    def _receipt(self, answered: Answered, kept: Content | None) -> bytes:
+        permitted, answer = answered.permitted, answered.answer
+        asked = permitted.asked
+        outputs, left_out = self._outputs(asked.exchange, answer.choices, kept)
+        subjects = [
+            Subject(name="response.body", digest={"sha256": answered.response_sha256}),
+            *(
+                Subject(name=_subject_name(outputs, at), digest={"sha256": unit.sha256})
+                for at, unit in enumerate(outputs)
+                if unit.sha256 is not None
+            ),
+        ]
+        predicate = Receipt(
+            exchange=asked.exchange,
+            caller=_caller(asked),
+            declared=_declared(asked),
+            ruling=permitted.ruling,
+            provider=ProviderFacts(
+                name=asked.call.provider,
+                endpoint=asked.endpoint,
+                status=answered.status,
+                request_id=answered.request_id,
+            ),
+            model=ModelFacts(
+                requested=asked.call.model,
+                reported=answer.model,
+                manifest=self._manifest(asked),
+            ),
+            operation=str(asked.call.operation),
+            streaming=asked.call.streaming,
+            readable=answer.readable,
+            request=self._request(asked, kept),
+            outputs=tuple(outputs),
+            outputs_left_out=left_out,
+            response_bytes=answered.response_bytes,
+            usage=self._usage(answered),
+            finish_reasons=tuple(c.finish_reason for c in answer.choices if c.finish_reason),
+            error=answered.error,
+            features=tuple(sorted(asked.call.features)),
+            ended=answered.ended,
+            opening=permitted.opening,
+            received=rfc3339(asked.received_ms),
+            finished=rfc3339(self.clock.now_ms()),
+            writer=self.writer,
+        )
+        return write_statement(predicate, subjects, self.signer)
+
+    def _outputs(
+        self, exchange: ExchangeId, choices: tuple[Choice, ...], kept: Content | None
+    ) -> tuple[list[OutputFacts], int]:
+        units: list[OutputFacts] = []
+        count = 0
+        for choice in choices:
+            row = kept.rows.get(choice.index) if kept is not None else None
+            first = True
+            for kind, text in _units(choice):
+                count += 1
+                if len(units) >= OUTPUTS_PER_EXCHANGE_MAX:
+                    continue
+                content = text.encode()
+                plain = kept is not None
+                units.append(
+                    OutputFacts(
+                        choice=choice.index,
+                        kind=kind,
+                        bytes=len(content),
+                        sha256=sha256_hex(content) if plain else None,
+                        commitment=None if plain else self._commit(exchange, content),
+                        row=Commitment(alg="sha256-salted", value=salted_sha256(kept.salt, row))
+                        if first and kept is not None and row is not None
+                        else None,
+                    )
+                )
+                first = False
+        return units, count - len(units)
+
+    def _usage(self, answered: Answered) -> UsageFacts | None:
+        usage = answered.answer.usage
+        if usage is not None:
+            return UsageFacts(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_input_tokens=usage.cached_input_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+            )
+        if answered.ended == "complete" or not answered.answer.choices:
+            return None
+        # Cut short: the provider's own count never came. Count what did, or say nothing.
+        counts = [
+            self.tokens.count(text)
+            for choice in answered.answer.choices
+            for _, text in _units(choice)
+        ]
+        known = [count for count in counts if count is not None]
+        if not known or len(known) < len(counts):
+            return None
+        return UsageFacts(output_tokens=sum(known), counted_by="tiktoken")
+
+    # -- the others -----------------------------------------------------------------------
+
+    def _refusal(self, outcome: Held | Forbidden) -> bytes:
+        asked = outcome.asked
+        predicate = Refusal(
+            exchange=asked.exchange,
+            caller=_caller(asked),
+            declared=_declared(asked),
+            ruling=outcome.ruling,
+            provider=ProviderFacts(name=asked.call.provider, endpoint=asked.endpoint),
+            model=ModelFacts(requested=asked.call.model, manifest=self._manifest(asked)),
+            operation=str(asked.call.operation),
+            request=self._request(asked, None),
+            opening=outcome.opening,
+            received=rfc3339(asked.received_ms),
+            writer=self.writer,
+        )
+        use = canonical_json({"exchange": asked.exchange, "use": asked.declaration.id})
+        subjects = [Subject(name="exchange", digest={"sha256": sha256_hex(use)})]
+        return write_statement(predicate, subjects, self.signer)
+
+    def _abandonment(self, abandoned: Abandoned) -> bytes:
+        predicate = Abandonment(
+            exchange=abandoned.exchange,
+            opening=abandoned.opening,
+            why=abandoned.why,
+            found=rfc3339(self.clock.now_ms()),
+            writer=self.writer,
+        )
+        name = sha256_hex(abandoned.exchange.encode())
+        subjects = [Subject(name="exchange", digest={"sha256": name})]
+        return write_statement(predicate, subjects, self.signer)
+
+    # -- shared ---------------------------------------------------------------------------
+
+    def _request(self, asked: Asked, kept: Content | None) -> RequestFacts:
+        if asked.body is None:
+            return RequestFacts(bytes=asked.request_bytes)
+        if kept is not None:
+            return RequestFacts(
+                bytes=asked.request_bytes,
+                commitment=Commitment(
+                    alg="sha256-salted", value=salted_sha256(kept.salt, asked.body)
+                ),
+            )
+        return RequestFacts(
+            bytes=asked.request_bytes, commitment=self._commit(asked.exchange, asked.body)
+        )
+
+    def _commit(self, exchange: ExchangeId, content: bytes) -> Commitment:
+        """Return a commitment that only this installation's key opens."""
+        return Commitment(
+            alg="hmac-sha256",
+            value=keyed_sha256(self.commitment_key, exchange.encode() + content),
+        )
+
+    def _manifest(self, asked: Asked) -> str | None:
+        return self.providers.manifest_of(asked.call.provider)
+
+
+def _units(choice: Choice) -> list[tuple[str, str]]:
+    units: list[tuple[str, str]] = []
+    if choice.text:
+        units.append(("text", choice.text))
+    units.extend(("reasoning", block) for block in choice.reasoning)
+    units.extend(
+        ("tool-call", canonical_json([call.name, call.arguments]).decode())
+        for call in choice.tool_calls
+    )
+    if choice.refusal is not None:
+        units.append(("refusal", choice.refusal))
+    return units
+
+
+def _subject_name(outputs: list[OutputFacts], at: int) -> str:
+    """Return `output/<choice>` for its text, `output/<choice>/<kind>/<n>` for other units."""
+    unit = outputs[at]
+    if unit.kind == "text":
+        return f"output/{unit.choice}"
+    before = sum(
+        1 for other in outputs[:at] if other.choice == unit.choice and other.kind == unit.kind
+    )
+    return f"output/{unit.choice}/{unit.kind}/{before}"
+
+
+def _caller(asked: Asked) -> Caller:
+    return Caller(principal=asked.principal.name, project=asked.principal.project)
+
+
+def _declared(asked: Asked) -> Declared:
+    return Declared(
+        use=asked.declaration.use,
+        declaration=asked.declaration.id if asked.declared else None,
+    )
