@@ -165,7 +165,7 @@ class StubProvider:
     async def deliver(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         """Send *reply*, piece by piece, and note how far it got."""
         response = web.StreamResponse(status=reply.status, headers=reply.headers)
-        response.content_type = reply.content_type
+        response.headers["content-type"] = reply.content_type
         if not reply.streaming:
             response.content_length = sum(map(len, reply.pieces))
         await response.prepare(request)

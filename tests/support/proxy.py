@@ -1,0 +1,221 @@
+"""A real gateway in its own process and its own folder, pointed at a fake provider."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START_S_MAX = 20.0
+"""How long a gateway may take to answer `/-/health`; ordinarily it is well under a second."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Gateway:
+    """One gateway: its folder, its door, and the process while it runs."""
+
+    folder: Path
+    port: int
+    settings: str
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """Return the door's base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def data(self) -> Path:
+        """Return the data folder."""
+        return self.folder / "gateway-data"
+
+    @property
+    def settings_file(self) -> Path:
+        """Return where `gateway.yaml` is."""
+        return self.folder / "gateway.yaml"
+
+    def openai(self, provider: str = "openai") -> str:
+        """Return the base URL for an SDK that speaks OpenAI."""
+        return f"{self.url}/{provider}/v1"
+
+    def anthropic(self, provider: str = "anthropic") -> str:
+        """Return the base URL for an SDK that speaks Anthropic."""
+        return f"{self.url}/{provider}"
+
+    def command(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run `gateway …` with this gateway's settings and return what came of it."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def init(self) -> None:
+        """Write the settings and make the data folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings_file.write_text(self.settings)
+        done = self.command("init")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def spawn(self) -> None:
+        """Start the process; it may not listen yet when this returns."""
+        with (self.folder / "gateway.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve", "--config", str(self.settings_file)],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def start(self) -> None:
+        """Start the process and wait until its health is green."""
+        self.spawn()
+        self.wait_until_healthy()
+
+    def wait_until_healthy(self) -> None:
+        """Return once `/-/health` answers 200; fail with the log if the process ends first."""
+        until = time.monotonic() + START_S_MAX
+        while time.monotonic() < until:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()
+            try:
+                if self.get("/-/health")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.01)
+        raise AssertionError("the gateway never became healthy\n" + self.log())
+
+    def kill(self) -> None:
+        """Kill the process as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def stop(self) -> int:
+        """Ask the process to end and return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def log(self) -> str:
+        """Return the newest part of what the process has said."""
+        file = self.folder / "gateway.log"
+        return file.read_text(errors="replace")[-8000:] if file.exists() else ""
+
+    def get(
+        self, path: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Ask the door for *path*; return status, headers (lower case) and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            got = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, got, answer.read()
+        except http.client.HTTPException as broken:
+            raise ConnectionError(str(broken)) from broken
+        finally:
+            connection.close()
+
+    def receipt(self, exchange: str, *, within_s: float = 5) -> dict[str, Any]:
+        """Return `/-/receipts/{exchange}` as JSON, waiting until it is there."""
+        until = time.monotonic() + within_s
+        while True:
+            status, _, body = self.get(f"/-/receipts/{exchange}")
+            if status == 200 or time.monotonic() > until:
+                assert status == 200, body
+                found: dict[str, Any] = json.loads(body)
+                return found
+            time.sleep(0.02)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def settings_text(
+    port: int,
+    provider_url: str,
+    *,
+    keys: str = "passthrough",
+    names: tuple[str, ...] = ("openai", "anthropic", "deepseek"),
+    more: str = "",
+) -> str:
+    """Return a `gateway.yaml` whose providers all lead to *provider_url*."""
+    lines = [
+        f"listen: 127.0.0.1:{port}",
+        f"console: 127.0.0.1:{free_port()}",
+        "data: ./gateway-data",
+        f"keys: {keys}",
+        "providers:",
+    ]
+    for name in names:
+        lines += [f"  {name}:", f"    base_url: {provider_url}"]
+        if keys == "managed":
+            lines += ["    credential: file:provider.key"]
+    return "\n".join(lines) + "\n" + more
+
+
+def new_gateway(
+    folder: Path,
+    provider_url: str,
+    *,
+    keys: str = "passthrough",
+    names: tuple[str, ...] = ("openai", "anthropic", "deepseek"),
+    more: str = "",
+) -> Gateway:
+    """Return a gateway in *folder* with its data folder made, not yet started."""
+    port = free_port()
+    gateway = Gateway(
+        folder=folder,
+        port=port,
+        settings=settings_text(port, provider_url, keys=keys, names=names, more=more),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    if keys == "managed":
+        secret = folder / "provider.key"
+        secret.write_text(PROVIDER_SECRET)
+        secret.chmod(0o600)
+    gateway.init()
+    return gateway
+
+
+PROVIDER_SECRET = "sk-of-the-organisation"
+"""What a gateway with managed keys sends upstream."""
+
+
+@contextmanager
+def running_gateway(
+    folder: Path,
+    provider_url: str,
+    *,
+    keys: str = "passthrough",
+    names: tuple[str, ...] = ("openai", "anthropic", "deepseek"),
+    more: str = "",
+) -> Iterator[Gateway]:
+    """Run a gateway in *folder*; it is killed at the end, which loses nothing."""
+    gateway = new_gateway(folder, provider_url, keys=keys, names=names, more=more)
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        gateway.kill()
