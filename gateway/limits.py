@@ -82,3 +82,25 @@ BUNDLE_BYTES_MAX: Final = 256 * KIB
 
 TRUST_BYTES_MAX: Final = 64 * KIB
 """An origin and some hundred public keys."""
+
+STORE_BUSY_MS: Final = 5_000
+"""How long a writer waits for another process that is writing the same file."""
+
+LEAVES_READ_AT_ONCE: Final = 256
+"""Leaves fetched by one query, so that no reader holds a snapshot while others write."""
+
+LEAVES_RECHECKED_AT_START_MAX: Final = 50_000
+"""A ledger up to this size is recomputed whole when the sequencer starts (under a second);
+of a larger one only the part after the newest full tile is, and `ledger fsck` does the rest."""
+
+SUBTREES_REMEMBERED_MAX: Final = 65_536
+"""Subtree roots a reader keeps between two proofs; 32 bytes each, and their places."""
+
+CONTENT_BYTES_WAITING_MAX: Final = 256 * MIB
+"""Contents waiting to be stored; beyond it callers are refused, memory does not grow."""
+
+FINDINGS_LISTED_MAX: Final = 1_000
+"""Findings that `ledger fsck` lists one by one; the others are counted."""
+
+OPENINGS_OPEN_MAX: Final = 100_000
+"""Openings without an end that `ledger fsck` keeps in mind; more is a finding by itself."""
