@@ -57,3 +57,19 @@ class LedgerStore(Protocol):
     def close(self) -> None:
         """Let go of the file; further calls are errors."""
         ...
+
+
+class TileStore(Protocol):
+    """Keeps full tiles of 256 hashes: derived from the leaves, and rebuilt where missing."""
+
+    def tile(self, level: int, number: int) -> bytes | None:
+        """Return the 256 hashes of a full tile, joined, or `None` if it is not kept."""
+        ...
+
+    def tile_roots(self, level: int, first: int, stop: int) -> dict[int, bytes]:
+        """Return the roots of the kept tiles *first* up to, not including, *stop*."""
+        ...
+
+    def keep_tile(self, level: int, number: int, hashes: bytes) -> None:
+        """Keep a full tile; it need not be durable, and one already kept stays."""
+        ...

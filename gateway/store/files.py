@@ -1,0 +1,63 @@
+"""Write small files so that a reader finds the old bytes or the new ones, never a part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gateway.ident import random_bytes
+
+
+def write_durably(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace *path* by *content*; durable on return, whole at every moment before.
+
+    Raises:
+        OSError: nothing was replaced, or it is not known to be durable.
+    """
+    beside = _write_beside(path, content, mode)
+    try:
+        beside.rename(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_once(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Make *path* with *content*; durable on return.
+
+    Raises:
+        FileExistsError: there is something at *path*; it is left as it was.
+        OSError: it could not be made.
+    """
+    beside = _write_beside(path, content, mode)
+    try:
+        # A link, unlike a rename, refuses to take another file's place.
+        path.hardlink_to(beside)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_beside(path: Path, content: bytes, mode: int) -> Path:
+    beside = path.with_name(f".{path.name}.{random_bytes(6).hex()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    return beside
