@@ -34,24 +34,16 @@ def standing_of(receipt: Receipt, said: Iterable[Verdict | Withdrawal]) -> Stand
     if receipt.ruling.effect != "permit" or not teaches(receipt.declared.use.purpose):
         return None
     waits = REVIEW_FIRST in receipt.ruling.obligations
-    return standing_after(Standing.WAITING if waits else Standing.APPROVED, said)
-
-
-def standing_after(before: Standing, said: Iterable[Verdict | Withdrawal]) -> Standing:
-    """Return the standing that *said*, oldest first, leads to from *before*.
-
-    A verdict on a declaration that names the clauses it covers is law, not standing: the
-    ruling takes it in. One that covers no clause in particular declines every output of it.
-    """
-    output, declaration = before, Standing.APPROVED
+    output = Standing.WAITING if waits else Standing.APPROVED
+    let_pass = True
     for statement in said:
         match statement:
             case Withdrawal():
                 return Standing.WITHDRAWN
             case Verdict(exchange=str(), approved=approved):
                 output = Standing.APPROVED if approved else Standing.DECLINED
-            case Verdict(covers=(), approved=approved):
-                declaration = Standing.APPROVED if approved else Standing.DECLINED
-            case _:
-                pass
-    return Standing.DECLINED if declaration is Standing.DECLINED else output
+            case Verdict(approved=approved, covers=covers):
+                # A no to a declaration takes back what a yes to it let pass. What the terms
+                # permit without anybody's yes it touches only if it names no clause at all.
+                let_pass = approved or (receipt.ruling.verdict is None and bool(covers))
+    return output if let_pass else Standing.DECLINED

@@ -1,0 +1,425 @@
+"""Which outputs may be learned from for one declaration, and why the others may not.
+
+Every candidate receipt is ruled on again, for the use that is declared now: under the policies
+of today and under those of the day of the call, for the teacher itself and for every teacher
+above it. The ruling is the maximum of them all. There is no override.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.canonical import salted_sha256, sha256_hex
+from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.manifest import Teacher
+from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
+from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.intent.model import Declaration, IntendedUse
+from gateway.intent.purpose import covers, teaches
+from gateway.receipt.model import (
+    EffectName,
+    OutputFacts,
+    PolicyPin,
+    Reason,
+    Receipt,
+    Ruling,
+    Verdict,
+    Withdrawal,
+)
+
+REFUSALS: Final[dict[str, str]] = {
+    "not-readable": "the answer was digested but not read; nothing of it is ever trainable",
+    "not-for-training": "it was declared for a purpose under which nothing is learned from it",
+    "other-project": "it belongs to another project than the declaration",
+    "widened-use": "it was declared for a narrower purpose; a use is narrowed, never widened",
+    "provider-error": "the provider answered with an error",
+    "not-complete": "the answer ended before it was whole",
+    "waiting-for-review": "a person must rule on the exchange first: `gateway review approve`",
+    "declined": "a person ruled that it may not be learned from",
+    "withdrawn": "it, its declaration, or something it came from was withdrawn",
+    "parent-unresolved": "a student answered, and who taught it can't be found in the ledger",
+    "no-policy": "no policy is in force for the provider",
+    "terms-forbid-use": "a provider's terms forbid the declared use",
+    "terms-hold-use": "a provider's terms leave it to a person, who has not said yes",
+    "content-missing": "its text was not kept",
+    "content-erased": "its text was erased",
+    "row-mismatch": "its text is not the one that the receipt committed to",
+    "duplicate": "the same row was taken already",
+    "row.not-text": "the answer has no form as a training row",
+    "row.refused": "the model refused to answer",
+    "row.truncated": "the answer was cut off at a length limit",
+    "row.empty": "the answer is empty",
+}
+"""Every reason for which something is left out, and what it means. A code never changes."""
+
+_TRUNCATED: Final = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
+_REFUSED: Final = frozenset({"content_filter", "refusal"})
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One candidate, or one choice of it, that was left out."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a ruling needs to know of a call that was made."""
+
+    provider: str
+    model: str | None
+    operation: str
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Calls that are ruled on alike."""
+
+    call: Call
+    manifest: Sha256 | None
+    day: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuledAgain:
+    """What was ruled for a group, over every teacher and both days."""
+
+    effect: EffectName
+    left_out: LeftOut | None
+    reasons: tuple[Reason, ...] = ()
+    obligations: tuple[str, ...] = ()
+    policies: tuple[PolicyPin, ...] = ()
+    verdicts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row that may be learned from: its bytes, and what opens the receipt's commitment."""
+
+    choice: int
+    line: bytes
+    sha256: Sha256
+    salt: bytes
+
+
+class Law(Protocol):
+    """The policies, as far as the gate needs them."""
+
+    def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling | None:
+        """Return the ruling on *use* of what *call* gave, or `None` if no policy speaks."""
+        ...
+
+
+class Words(Protocol):
+    """What people said, as far as the gate needs it; the ledger's register keeps it."""
+
+    def verdicts(self, subject: DeclarationId | ExchangeId) -> list[tuple[int, Verdict]]:
+        """Return every (leaf index, verdict) about *subject*, oldest first."""
+        ...
+
+    def withdrawn(
+        self, subject: DeclarationId | ExchangeId | Sha256 | str
+    ) -> Withdrawal | None:
+        """Return the withdrawal of a declaration, an exchange or a manifest, if any."""
+        ...
+
+    def approval(
+        self, declaration: DeclarationId, holding: Iterable[tuple[str, str]]
+    ) -> int | None:
+        """Return the verdict that answers every *holding* (policy, clause) with yes."""
+        ...
+
+    def declined(self, declaration: DeclarationId) -> Verdict | None:
+        """Return the newest verdict on *declaration* if it is a no."""
+        ...
+
+
+class Kept(Protocol):
+    """What was kept of an exchange's text."""
+
+    @property
+    def salt(self) -> bytes:
+        """Return what opens its commitments."""
+        ...
+
+    @property
+    def rows(self) -> Mapping[int, bytes]:
+        """Return the canonical row of each choice."""
+        ...
+
+
+class Gate:
+    """Decides for one declaration on one day; rulings are made once for each group."""
+
+    def __init__(
+        self, declaration: Declaration, today: dt.date, law: Law, words: Words, above: Ancestry
+    ) -> None:
+        self.declaration = declaration
+        self.today = today
+        self._law = law
+        self._words = words
+        self._above = above
+        self._ruled: dict[Group, RuledAgain] = {}
+        self._seen: set[bytes] = set()
+
+    @property
+    def ruled(self) -> Mapping[Group, RuledAgain]:
+        """Return every ruling made so far."""
+        return self._ruled
+
+    def admit(self, receipt: Receipt) -> LeftOut | None:
+        """Tell why nothing of an exchange may be learned from, or `None` if some of it may."""
+        return (
+            self._not_of_this_use(receipt)
+            or _not_whole(receipt)
+            or self._not_in_good_standing(receipt)
+            or self._not_permitted(receipt)
+        )
+
+    def rows_of(
+        self, receipt: Receipt, kept: Kept | None, *, erased: bool = False
+    ) -> Iterator[tuple[int, Row | LeftOut]]:
+        """Yield each choice of an admitted exchange with its row, or why it has none."""
+        units = _first_units(receipt.outputs)
+        if not units:
+            yield 0, LeftOut("row.empty")
+        for choice, first in units.items():
+            why = _no_row(receipt, choice)
+            if why is None and kept is None:
+                why = LeftOut("content-erased" if erased else "content-missing")
+            if why is not None or kept is None:
+                yield choice, why or LeftOut("content-missing")
+            else:
+                yield choice, self._row(choice, first, kept)
+
+    def ruling_of(self, receipt: Receipt) -> RuledAgain:
+        """Return what was ruled for the group that *receipt* belongs to."""
+        group = group_of(receipt)
+        if group not in self._ruled:
+            self._ruled[group] = self._rule(group)
+        return self._ruled[group]
+
+    def _not_of_this_use(self, receipt: Receipt) -> LeftOut | None:
+        used, wanted = receipt.declared.use.purpose, self.declaration.use.purpose
+        if not receipt.readable:
+            return LeftOut("not-readable")
+        if receipt.ruling.effect != "permit" or not teaches(used):
+            return LeftOut("not-for-training", f"declared for `{used}`")
+        if receipt.caller.project != self.declaration.project:
+            return LeftOut("other-project", f"of project `{receipt.caller.project}`")
+        if not covers(used, wanted):
+            return LeftOut("widened-use", f"declared for `{used}`, wanted for `{wanted}`")
+        return None
+
+    def _not_in_good_standing(self, receipt: Receipt) -> LeftOut | None:
+        declared = receipt.declared.declaration
+        verdicts = list(self._words.verdicts(receipt.exchange))
+        if declared is not None:
+            verdicts += self._words.verdicts(declared)
+        said: list[Verdict | Withdrawal] = [words for _, words in sorted(verdicts, key=_index)]
+        for subject in self._subjects(receipt):
+            withdrawal = self._words.withdrawn(subject)
+            if withdrawal is not None:
+                said.append(withdrawal)
+        match standing_of(receipt, said):
+            case Standing.WITHDRAWN:
+                return LeftOut("withdrawn", _last_words(said, Withdrawal))
+            case Standing.DECLINED:
+                return LeftOut("declined", _last_words(said, Verdict))
+            case Standing.WAITING:
+                return LeftOut("waiting-for-review")
+            case _:
+                return None
+
+    def _subjects(self, receipt: Receipt) -> Iterator[str]:
+        """Yield everything whose withdrawal takes *receipt* with it."""
+        yield receipt.exchange
+        yield self.declaration.id
+        if receipt.declared.declaration is not None:
+            yield receipt.declared.declaration
+        if receipt.model.manifest is not None:
+            above = self._above.above(receipt.model.manifest)
+            yield from above.manifests
+            yield from above.declarations
+
+    def _not_permitted(self, receipt: Receipt) -> LeftOut | None:
+        ruled = self.ruling_of(receipt)
+        if ruled.left_out is None and REVIEW_FIRST in ruled.obligations:
+            # The terms ask for a review now, though they may not have when the call was made.
+            verdicts = self._words.verdicts(receipt.exchange)
+            if not verdicts or not verdicts[-1][1].approved:
+                return LeftOut("waiting-for-review")
+        return ruled.left_out
+
+    def _rule(self, group: Group) -> RuledAgain:
+        today = self.today.isoformat()
+        cases = [(group.call, day, group.manifest) for day in dict.fromkeys((group.day, today))]
+        if group.manifest is not None:
+            above = self._above.above(group.manifest)
+            if above.unresolved:
+                return RuledAgain(
+                    effect="forbid",
+                    left_out=LeftOut("parent-unresolved", "; ".join(above.unresolved)),
+                )
+            cases += [
+                (call_of(teacher), day, teacher.manifest)
+                for teacher in above.teachers
+                for day in dict.fromkeys((*teacher.days, today))
+            ]
+        return _maximum([self._case(*case) for case in dict.fromkeys(cases)])
+
+    def _case(self, call: Call, day: str, manifest: Sha256 | None) -> RuledAgain:
+        """Rule on one teacher under the policies of one day."""
+        ruling = self._law.rule(self.declaration.use, call, dt.date.fromisoformat(day))
+        if ruling is None:
+            if manifest is not None:
+                # A student of ours has no terms of its own: those of its teachers bind it.
+                return RuledAgain(effect="permit", left_out=None)
+            return RuledAgain(
+                effect="forbid",
+                left_out=LeftOut("no-policy", f"of provider `{call.provider}` on {day}"),
+            )
+        verdicts: tuple[int, ...] = ()
+        left_out = None
+        match ruling.effect:
+            case "forbid":
+                left_out = LeftOut("terms-forbid-use", _clauses(ruling.reasons, day))
+            case "hold":
+                holding = [(r.policy, r.clause) for r in ruling.reasons if r.effect == "hold"]
+                answer = self._words.approval(self.declaration.id, holding)
+                declined = self._words.declined(self.declaration.id)
+                if answer is not None:
+                    verdicts = (answer,)
+                elif declined is not None:
+                    left_out = LeftOut("declined", f"by {declined.by}: {declined.reason}")
+                else:
+                    left_out = LeftOut("terms-hold-use", _clauses(ruling.reasons, day))
+            case "permit":
+                declined = self._words.declined(self.declaration.id)
+                if declined is not None and not declined.covers:
+                    left_out = LeftOut("declined", f"by {declined.by}: {declined.reason}")
+        return RuledAgain(
+            effect=ruling.effect,
+            left_out=left_out,
+            reasons=ruling.reasons,
+            obligations=ruling.obligations,
+            policies=ruling.policies,
+            verdicts=verdicts,
+        )
+
+    def _row(self, choice: int, first: OutputFacts, kept: Kept) -> Row | LeftOut:
+        line = kept.rows.get(choice)
+        if first.row is None:
+            return LeftOut("row.not-text")
+        if line is None:
+            return LeftOut("content-missing", f"no row was kept for choice {choice}")
+        if b"\n" in line or salted_sha256(kept.salt, line) != first.row.value:
+            return LeftOut("row-mismatch")
+        sha256 = sha256_hex(line)
+        digest = bytes.fromhex(sha256)
+        if digest in self._seen:
+            return LeftOut("duplicate")
+        self._seen.add(digest)
+        return Row(choice=choice, line=line, sha256=sha256, salt=kept.salt)
+
+
+def group_of(receipt: Receipt) -> Group:
+    """Return the group of calls that *receipt* is ruled on with."""
+    return Group(
+        call=Call(
+            provider=receipt.provider.name,
+            model=receipt.model.reported or receipt.model.requested,
+            operation=receipt.operation,
+            features=tuple(sorted(receipt.features)),
+        ),
+        manifest=receipt.model.manifest,
+        day=receipt.received[:10],
+    )
+
+
+def call_of(teacher: Teacher) -> Call:
+    """Return the kind of call that a manifest lists as a teacher."""
+    return Call(
+        provider=teacher.provider,
+        model=teacher.model,
+        operation=teacher.operation,
+        features=teacher.features,
+    )
+
+
+_ORDER: Final[tuple[EffectName, ...]] = ("permit", "hold", "forbid")
+
+
+def _maximum(cases: list[RuledAgain]) -> RuledAgain:
+    effect = _ORDER[max(_ORDER.index(case.effect) for case in cases)]
+    refused = [case for case in cases if case.left_out is not None]
+    worst = max(refused, key=lambda case: _ORDER.index(case.effect), default=None)
+    return RuledAgain(
+        effect=effect,
+        left_out=worst.left_out if worst else None,
+        reasons=tuple(dict.fromkeys(reason for case in cases for reason in case.reasons)),
+        obligations=tuple(sorted({duty for case in cases for duty in case.obligations})),
+        policies=tuple(
+            sorted(
+                {pin for case in cases for pin in case.policies},
+                key=lambda pin: (pin.policy, pin.version, pin.sha256),
+            )
+        ),
+        verdicts=tuple(sorted({index for case in cases for index in case.verdicts})),
+    )
+
+
+def _not_whole(receipt: Receipt) -> LeftOut | None:
+    status = receipt.provider.status
+    if receipt.error or receipt.ended == "provider-failed" or (status or 200) >= 400:
+        return LeftOut("provider-error", receipt.error or f"status {status}")
+    if receipt.ended != "complete":
+        return LeftOut("not-complete", receipt.ended)
+    return None
+
+
+def _first_units(outputs: tuple[OutputFacts, ...]) -> dict[int, OutputFacts]:
+    """Return the unit of each choice that carries the commitment to its row, else its first."""
+    units: dict[int, OutputFacts] = {}
+    for unit in outputs:
+        if unit.choice not in units or (unit.row and not units[unit.choice].row):
+            units[unit.choice] = unit
+    return units
+
+
+def _no_row(receipt: Receipt, choice: int) -> LeftOut | None:
+    """Tell from the receipt alone why a choice makes no row."""
+    units = [unit for unit in receipt.outputs if unit.choice == choice]
+    finish = receipt.finish_reasons
+    # One finish reason may stand for all choices; one a choice is the rule.
+    ended = finish[choice] if choice < len(finish) else finish[0] if len(finish) == 1 else ""
+    if any(unit.kind == "refusal" for unit in units) or ended in _REFUSED:
+        return LeftOut("row.refused", ended)
+    if ended in _TRUNCATED:
+        return LeftOut("row.truncated", ended)
+    spoken = [unit for unit in units if unit.kind in {"text", "tool-call"}]
+    if not any(unit.bytes for unit in spoken):
+        return LeftOut("row.empty" if spoken else "row.not-text")
+    if not any(unit.row for unit in units):
+        return LeftOut("row.not-text")
+    return None
+
+
+def _clauses(reasons: tuple[Reason, ...], day: str) -> str:
+    named = ", ".join(f"{r.policy}:{r.clause}" for r in reasons) or "no clause speaks for it"
+    return f"{named} (policies of {day})"
+
+
+def _last_words(said: list[Verdict | Withdrawal], kind: type[Verdict | Withdrawal]) -> str:
+    last = [words for words in said if isinstance(words, kind)][-1]
+    return f"by {last.by}: {last.reason}"
+
+
+def _index(entry: tuple[int, Verdict]) -> int:
+    return entry[0]
