@@ -1,0 +1,251 @@
+"""Keys in memory: what signs statements and notes, what verifies, and whom an auditor trusts.
+
+Not here: where keys are kept (`store/keys.py`). Private keys come and go as PKCS #8 PEM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final, Literal, assert_never
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from gateway.errors import (
+    BadProofError,
+    BadSignatureError,
+    KeyUnreadableError,
+    MalformedReceiptError,
+)
+from gateway.limits import TRUST_BYTES_MAX
+from gateway.tlog.note import NoteVerifier, check_name, format_vkey, key_id_of, parse_vkey
+
+KeyKind = Literal["ed25519", "p256"]
+
+_TRUST_HINT: Final = "ask the log's operator for its `trust.json`"
+
+
+class PublicKey:
+    """A key that statement signatures are checked with."""
+
+    __slots__ = ("_key", "keyid", "kind", "pem")
+
+    def __init__(self, key: Ed25519PublicKey | EllipticCurvePublicKey) -> None:
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self._key = key
+        self.kind: KeyKind = "ed25519" if isinstance(key, Ed25519PublicKey) else "p256"
+        self.keyid = sha256(spki).hexdigest()
+        self.pem = pem.decode("ascii")
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Check *signature* over *message*.
+
+        Raises:
+            BadSignatureError: it was not made by this key over this message.
+        """
+        try:
+            if isinstance(self._key, Ed25519PublicKey):
+                self._key.verify(signature, message)
+            else:
+                self._key.verify(signature, message, ECDSA(SHA256()))
+        except InvalidSignature as bad:
+            raise BadSignatureError(f"the signature by key {self.keyid[:16]}… is bad") from bad
+
+
+class Ed25519Signer:
+    """Signs receipts and the other statements that the gateway makes by itself."""
+
+    __slots__ = ("_key", "keyid", "public")
+
+    def __init__(self, pem: bytes) -> None:
+        key = _load_private(pem)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyUnreadableError("this key must be Ed25519", hint="see `gateway init`")
+        self._key = key
+        self.public = PublicKey(key.public_key())
+        self.keyid = self.public.keyid
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the Ed25519 signature over *message*."""
+        return self._key.sign(message)
+
+
+class P256Signer:
+    """Signs manifests: ECDSA over P-256 with SHA-256, which Sigstore's tools take."""
+
+    __slots__ = ("_key", "keyid", "public")
+
+    def __init__(self, pem: bytes) -> None:
+        key = _load_private(pem)
+        if not isinstance(key, EllipticCurvePrivateKey):
+            raise KeyUnreadableError("this key must be ECDSA P-256", hint="see `gateway init`")
+        self._key = key
+        self.public = PublicKey(key.public_key())
+        self.keyid = self.public.keyid
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the ECDSA signature over *message*, in DER."""
+        return self._key.sign(message, ECDSA(SHA256()))
+
+
+class LogSigner:
+    """Signs a log's checkpoints under its origin."""
+
+    __slots__ = ("_key", "key_id", "name", "vkey")
+
+    def __init__(self, pem: bytes, origin: str) -> None:
+        key = _load_private(pem)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyUnreadableError("a log's key must be Ed25519", hint="see `gateway init`")
+        check_name(origin)
+        public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self._key = key
+        self.name = origin
+        self.key_id = key_id_of(origin, public)
+        self.vkey = format_vkey(origin, public)
+
+    def sign(self, text: bytes) -> bytes:
+        """Return the Ed25519 signature over a note's text."""
+        return self._key.sign(text)
+
+
+def generate_pem(kind: KeyKind) -> bytes:
+    """Return a fresh private key in PKCS #8 PEM."""
+    key: Ed25519PrivateKey | EllipticCurvePrivateKey
+    match kind:
+        case "ed25519":
+            key = Ed25519PrivateKey.generate()
+        case "p256":
+            key = generate_private_key(SECP256R1())
+        case _:
+            assert_never(kind)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@lru_cache(maxsize=256)
+def parse_public_pem(pem: str) -> PublicKey:
+    """Return the public key that *pem* spells.
+
+    Raises:
+        MalformedReceiptError: it is not an Ed25519 or P-256 key in SubjectPublicKeyInfo PEM.
+    """
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as broken:
+        raise _bad_trust("a public key is not SubjectPublicKeyInfo PEM") from broken
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return PublicKey(key)
+    if isinstance(key, Ed25519PublicKey):
+        return PublicKey(key)
+    raise _bad_trust("a public key is neither Ed25519 nor ECDSA P-256")
+
+
+class Trust(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
+):
+    """Whom an auditor trusts: one log, and the keys of statements and of manifests."""
+
+    origin: str
+    log: str
+    """The log's verifier key (vkey); its name is the origin."""
+    receipt_keys: list[str]
+    """Public keys of all statements but manifests, in PEM."""
+    manifest_keys: list[str]
+    """Public keys of dataset and training manifests, in PEM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedKeys:
+    """The keys that a trust file names, ready to verify with; statement keys by keyid."""
+
+    log: NoteVerifier
+    receipt: Mapping[str, PublicKey]
+    manifest: Mapping[str, PublicKey]
+
+
+def parse_trust(encoded: bytes) -> Trust:
+    """Return what a trust file says.
+
+    Raises:
+        MalformedReceiptError: it is not one, or its keys don't fit together.
+    """
+    if len(encoded) > TRUST_BYTES_MAX:
+        raise _bad_trust(f"a trust file is at most {TRUST_BYTES_MAX} bytes")
+    try:
+        trust = msgspec.json.decode(encoded, type=Trust)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
+        raise _bad_trust(f"not a trust file: {broken}") from broken
+    trusted_keys(trust)
+    return trust
+
+
+def format_trust(trust: Trust) -> bytes:
+    """Return *trust* as the JSON that an auditor is given."""
+    return msgspec.json.format(msgspec.json.encode(trust), indent=2) + b"\n"
+
+
+def trusted_keys(trust: Trust) -> TrustedKeys:
+    """Return the keys of *trust*, ready to verify with.
+
+    Raises:
+        MalformedReceiptError: a key can't be read, or stands in two roles.
+    """
+    return _trusted_keys(
+        trust.origin, trust.log, tuple(trust.receipt_keys), tuple(trust.manifest_keys)
+    )
+
+
+@lru_cache(maxsize=16)
+def _trusted_keys(
+    origin: str, log: str, receipt_keys: tuple[str, ...], manifest_keys: tuple[str, ...]
+) -> TrustedKeys:
+    try:
+        verifier = parse_vkey(log)
+    except BadProofError as broken:
+        raise _bad_trust(broken.message) from broken
+    if verifier.name != origin:
+        raise _bad_trust(f"the log's key is named `{verifier.name}`, the origin `{origin}`")
+    receipt = {key.keyid: key for key in map(parse_public_pem, receipt_keys)}
+    manifest = {key.keyid: key for key in map(parse_public_pem, manifest_keys)}
+    if not receipt or any(key.kind != "ed25519" for key in receipt.values()):
+        raise _bad_trust("`receiptKeys` must hold Ed25519 keys, at least one")
+    if any(key.kind != "p256" for key in manifest.values()):
+        raise _bad_trust("`manifestKeys` must hold ECDSA P-256 keys")
+    return TrustedKeys(log=verifier, receipt=receipt, manifest=manifest)
+
+
+def _load_private(pem: bytes) -> object:
+    try:
+        return load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as broken:
+        raise KeyUnreadableError(
+            "a private key is not unencrypted PKCS #8 PEM", hint="restore it from a backup"
+        ) from broken
+
+
+def _bad_trust(message: str) -> MalformedReceiptError:
+    return MalformedReceiptError(message, hint=_TRUST_HINT, code="trust.malformed")
