@@ -1,0 +1,236 @@
+"""One file, `gateway.yaml`, read once; every key has a default that serves on one machine.
+
+Order: default, file, environment (`GATEWAY__KEY__SUBKEY=value`), flag. Secrets stand here only
+by reference (`env:NAME`, `file:path`). No key loosens a ruling.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gateway.errors import MalformedPolicyError, SettingError
+from gateway.policy.source import Keyed, Node, Scalar, convert, read
+
+FILE_NAME: Final = "gateway.yaml"
+PREFIX: Final = "GATEWAY__"
+
+
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files of the door's certificate chain and its private key, PEM."""
+
+    cert: str
+    key: str
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider: an entry overrides the built-in catalogue or adds to it."""
+
+    base_url: str | None = None
+    dialect: Literal["openai", "anthropic"] | None = None
+    credential: str | None = None
+    """`env:NAME` or `file:path`; what goes upstream where keys are managed."""
+    agreement: str | None = None
+    """The agreement under which the credential was issued, for terms bind accounts."""
+    route: Literal["first-party", "cloud", "aggregator", "self-hosted"] | None = None
+    policy: str | None = None
+    """The policy that binds it, where that is not the one of its own name."""
+    student: str | None = None
+    """The folder of the student that answers there; its receipts name its manifest."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an operator can set; an empty file is a valid one."""
+
+    listen: str = "127.0.0.1:8080"
+    tls: TlsSettings | None = None
+    behind_tls_proxy: bool = False
+    """Whoever sets this says that TLS ends before the gateway."""
+    data: str = "./gateway-data"
+    origin: str | None = None
+    """The ledger's name, chosen once by `gateway init`; set here, it must agree."""
+    ledger: Literal["sqlite"] = "sqlite"
+    keys: Literal["passthrough", "managed"] = "passthrough"
+    policies: str = "builtin"
+    """`builtin`, or a folder."""
+    providers: dict[str, ProviderSettings] = {}
+    unknown_operations: Literal["opaque", "forbid"] = "opaque"
+    undeclared: Literal["inference", "forbid"] = "inference"
+    on_hang_up: Literal["cancel", "drain"] = "cancel"
+    tiktoken_vocabulary: str | None = None
+    """A tiktoken `.tiktoken` file for counting what a provider did not; absent: not counted."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Sourced(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings, and for each key where its value came from."""
+
+    settings: Settings
+    sources: dict[str, str]
+    file: Path | None
+    """The file that was read; relative paths in it start from its folder."""
+
+    def path(self, text: str) -> Path:
+        """Return *text* as a path; a relative one starts at the file's folder."""
+        base = self.file.parent if self.file is not None else Path()
+        return base / text
+
+
+def load(
+    file: Path | None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Sourced:
+    """Read the settings from *file* (or `gateway.yaml` here, if there is one).
+
+    Raises:
+        SettingError: what is wrong, with file and line, or the variable's name.
+    """
+    if environment is None:
+        environment = os.environ  # noqa: TID251  the one place that reads it
+    if file is None and Path(FILE_NAME).is_file():
+        file = Path(FILE_NAME)
+    root: Node = Keyed(entries={}, key_lines={}, line=1)
+    if file is not None:
+        try:
+            root = read(file.read_text(encoding="utf-8"), str(file))
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+            raise SettingError(
+                f"can't read the settings file {file}: {reason}",
+                hint="name another with --config, or write one",
+            ) from exc
+        except MalformedPolicyError as exc:
+            raise SettingError(exc.message, hint=exc.hint) from exc
+    if not isinstance(root, Keyed):
+        raise SettingError(f"{file}:1: the settings file must be a mapping of keys")
+    sources = {name: f"{file}:{line}" for name, line in root.key_lines.items()}
+    for variable, value in sorted(environment.items()):
+        if variable.startswith(PREFIX):
+            names = variable.removeprefix(PREFIX).lower().split("__")
+            root = _set(root, names, value, variable)
+            sources[names[0]] = variable
+    for name, value in (flags or {}).items():
+        root = _set(root, [name], value, f"--{name}")
+        sources[name] = f"--{name}"
+    try:
+        settings = convert(root, Settings, str(file or FILE_NAME))
+    except MalformedPolicyError as exc:
+        raise SettingError(_blame(exc, sources, file), hint=exc.hint) from exc
+    everything = {name: sources.get(name, "default") for name in Settings.__struct_fields__}
+    _check(settings)
+    return Sourced(settings=settings, sources=everything, file=file)
+
+
+def address(text: str, key: str) -> tuple[str, int]:
+    """Return host and port of `host:port`.
+
+    Raises:
+        SettingError: it is not one.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not host or not port.isascii() or not port.isdecimal() or len(port) > 5:
+        raise SettingError(f"`{key}` is not host:port: `{text}`", hint="like 127.0.0.1:8080")
+    if int(port) > 65535:
+        raise SettingError(f"`{key}` has a port over 65535: `{text}`")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host* is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def secret(reference: str, key: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return what *reference* (`env:NAME` or `file:path`) refers to.
+
+    Raises:
+        SettingError: it is not a reference, or refers to nothing.
+    """
+    if environment is None:
+        environment = os.environ  # noqa: TID251  the one place that reads it
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = environment.get(name)
+        if value is None:
+            raise SettingError(
+                f"`{key}` refers to the variable {name}, which is not set",
+                hint=f"set {name}, or use file:<path>",
+            )
+        return value.strip()
+    if kind == "file":
+        try:
+            return Path(name).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingError(f"`{key}` refers to {name}, which can't be read") from exc
+    raise SettingError(
+        f"`{key}` holds a secret in plain text",
+        hint="write env:NAME or file:<path>; secrets never stand in the settings",
+    )
+
+
+def _check(settings: Settings) -> None:
+    host, _ = address(settings.listen, "listen")
+    if is_loopback(host):
+        return
+    if settings.keys != "managed":
+        raise SettingError(
+            f"listening on {host} needs `keys: managed`",
+            hint="or listen on 127.0.0.1; a passthrough door must not be open to others",
+        )
+    if settings.tls is None and not settings.behind_tls_proxy:
+        raise SettingError(
+            f"listening on {host} needs `tls: {{cert, key}}`",
+            hint="or `behind_tls_proxy: true` where TLS ends before the gateway",
+        )
+
+
+def _set(node: Node, names: list[str], value: str, source: str) -> Keyed:
+    """Return *node* with *value* at *names*; a missing mapping on the way is made."""
+    if not isinstance(node, Keyed):
+        raise SettingError(f"{source} sets a part of something that has no parts")
+    name, rest = names[0].replace("-", "_"), names[1:]
+    if name not in node.entries:
+        dashed = name.replace("_", "-")
+        name = dashed if dashed in node.entries else name
+    child: Node = Scalar(value=value, line=1)
+    if rest:
+        below = node.entries.get(name, Keyed(entries={}, key_lines={}, line=1))
+        child = _set(below, rest, value, source)
+    return Keyed(
+        entries={**node.entries, name: child},
+        key_lines={**node.key_lines, name: node.key_lines.get(name, 0)},
+        line=node.line,
+    )
+
+
+def _blame(exc: MalformedPolicyError, sources: Mapping[str, str], file: Path | None) -> str:
+    """Name the variable or flag where the fault came from there, not from the file."""
+    if exc.line > 0 and file is not None:
+        return exc.message
+    said = exc.message.split(": ", 1)[-1]
+    outside = [s for s in sources.values() if s.startswith((PREFIX, "--"))]
+    return f"{' or '.join(sorted(outside)) or file}: {said}"
+
+
+def shown(sourced: Sourced) -> list[tuple[str, str, str]]:
+    """Return (key, value, source) of every setting; there is no secret to leave out."""
+    values: dict[str, Any] = msgspec.to_builtins(sourced.settings)
+    return [(name, _text(values[name]), sourced.sources[name]) for name in values]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
