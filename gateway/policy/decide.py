@@ -1,0 +1,285 @@
+"""Rule on one intended use under the policies that apply.
+
+Each clause is true, false or unknown of the facts (`condition.py`). Under one policy:
+
+* low and high are the smallest and largest effect that filling in the unknown facts could
+  lead to: with true clauses, low is their maximum and high that of the true and unknown ones;
+  with none true, high is forbid (silence) and low the least unknown clause, or forbid.
+* Where low equals high, that is the effect. Otherwise the completions disagree and it is hold,
+  with the undecided clauses and the facts that are missing as its reasons.
+
+So an unknown that might forbid holds, an unknown never permits, and silence is forbid. Over
+several policies the effect is the maximum. No policy in force is forbid, and so is an
+obligation that nobody can discharge. After its `review_by` a policy's permits for anything
+but inference and evaluation hold.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.ident import Sha256
+from gateway.intent.model import IntendedUse
+from gateway.intent.purpose import PURPOSES, covers
+from gateway.policy.condition import OneOf, Value
+from gateway.policy.model import Clause, Effect, Policy
+from gateway.policy.obligation import OBLIGATIONS
+from gateway.policy.vocabulary import FACTS, NONE
+from gateway.provider.model import Operation, ProviderCall
+
+NO_POLICY: Final = "no-policy"
+SILENCE: Final = "silence"
+UNKNOWN_OBLIGATION: Final = "unknown-obligation"
+RESERVED: Final = frozenset({NO_POLICY, SILENCE, UNKNOWN_OBLIGATION})
+"""Reasons that are no clause of any policy; no clause may carry such an id."""
+
+_FRESH: Final = frozenset(
+    purpose
+    for purpose in PURPOSES
+    if covers("inference", purpose) or covers("evaluate", purpose)
+)
+"""Purposes whose permits outlive a policy's review day."""
+
+_NOT_ELICITED: Final = OneOf(frozenset({"none", "summary", "visible"}))
+_NO_REASONING: Final = "none"
+
+
+class Facts(Mapping[str, Value]):
+    """What is known of a use and its exchange; a fact that is absent is unknown."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: Mapping[str, Value]) -> None:
+        unknown = known.keys() - FACTS.keys()
+        if unknown:
+            raise AssertionError(f"no such facts: {sorted(unknown)}")
+        self._known = dict(known)
+
+    def __getitem__(self, name: str) -> Value:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._known.items()))
+
+    def with_fact(self, name: str, value: Value) -> Facts:
+        """Return these facts with one filled in or replaced."""
+        return Facts({**self._known, name: value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One clause that led to an effect; *policy* and *clause* name it."""
+
+    policy: str
+    clause: str
+    effect: Effect
+    """The clause's own effect as it counts."""
+    because: str
+    document: str = ""
+    """The cited document's id."""
+    source: str = ""
+    """The citation as people write it: document, version, section."""
+    change: str = ""
+    missing: tuple[str, ...] = ()
+    """The facts that leave the clause undecided; none if it speaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A policy that was ruled under, pinned by the digest of its bytes."""
+
+    policy: str
+    version: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """An effect, the clauses that led to it, and what must be done."""
+
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    obligations: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Facts that would have to be known for a ruling other than hold."""
+    policies: tuple[Pin, ...]
+    day: dt.date
+
+
+def decide(facts: Mapping[str, Value], policies: Sequence[Policy], on: dt.date) -> Decision:
+    """Return the ruling; it depends on the order of neither *policies* nor their clauses."""
+    known = facts._known if facts.__class__ is Facts else facts  # noqa: SLF001 # skips a Python-level `get` per test
+    effect = Effect.PERMIT
+    reasons: list[Reason] = []
+    obligations: set[str] = set()
+    in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
+    if not in_force or len(in_force) < len({policy.id for policy in policies}):
+        effect, reasons = Effect.FORBID, [_no_policy(policies, in_force)]
+    for policy in in_force.values():
+        one_effect, one_reasons, one_obligations = _under(policy, known, on)
+        obligations |= one_obligations
+        if one_effect > effect:
+            effect, reasons = one_effect, one_reasons
+        elif one_effect is effect:
+            reasons = [*reasons, *one_reasons]
+    reasons.sort(key=_place)
+    return Decision(
+        effect=effect,
+        reasons=tuple(reasons),
+        obligations=tuple(sorted(obligations)),
+        missing=tuple(sorted({fact for reason in reasons for fact in reason.missing})),
+        policies=tuple(_pin(in_force[policy_id]) for policy_id in sorted(in_force)),
+        day=on,
+    )
+
+
+def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Facts:
+    """Return what *use* declares and *call* shows; *extra* adds or overrides, by fact name.
+
+    Names in *extra* are written with underscores. What `use` leaves out stays unknown, but an
+    agreement that nobody names is `none`. `reasoning-kind` is known not to be `elicited`
+    unless *extra* says that signs of it were seen.
+    """
+    known: dict[str, Value | None] = {
+        "purpose": use.purpose,
+        "student-kind": use.student_kind,
+        "imitates-teacher": use.imitates_teacher,
+        "competes": use.competes,
+        "competes-basis": use.competes_basis,
+        "competes-assessed-by": use.competes_assessed_by,
+        "audience": use.audience,
+        "visibility": use.visibility,
+        "commercial": use.commercial,
+        "base-model": use.base_model,
+        "agreement": use.agreement or NONE,
+        "jurisdiction": use.jurisdiction,
+        "provider": call.provider,
+        "operation": call.operation.value,
+        "model": call.model,
+        "reasoning-kind": _NOT_ELICITED,
+    }
+    if call.operation is not Operation.OPAQUE:
+        known["streaming"] = call.streaming
+        known["features"] = call.features
+        if "reasoning" not in call.features:
+            known["reasoning-kind"] = _NO_REASONING
+    for name, value in extra.items():
+        known[name.replace("_", "-")] = value
+    return Facts({name: value for name, value in known.items() if value is not None})
+
+
+def _under(
+    policy: Policy, known: Mapping[str, Value], on: dt.date
+) -> tuple[Effect, list[Reason], frozenset[str]]:
+    speaking: list[Clause] = []
+    undecided: list[Clause] = []
+    for clause in policy.clauses:
+        truth = clause.condition.truth(known)
+        if truth is True:
+            speaking.append(clause)
+        elif truth is None:
+            undecided.append(clause)
+    # An obligation that might be due is due.
+    obligations = frozenset[str]().union(*(c.obligations for c in (*speaking, *undecided)))
+    if not obligations <= OBLIGATIONS.keys():
+        undischarged = sorted(obligations - OBLIGATIONS.keys())
+        return Effect.FORBID, [_unknown_obligation(policy, undischarged)], frozenset()
+    stale = on > policy.review_by and known.get("purpose") not in _FRESH
+    effects = [_binding(clause, stale=stale) for clause in speaking]
+    doubts = [_binding(clause, stale=stale) for clause in undecided]
+    if effects:
+        low, high = max(effects), max(effects + doubts)
+    else:
+        low, high = min(doubts, default=Effect.FORBID), Effect.FORBID
+    if low is high and effects:
+        told = [c for c, effect in zip(speaking, effects, strict=True) if effect is low]
+        return low, [_reason(policy, c, known, stale=stale) for c in told], obligations
+    if low is high:
+        return Effect.FORBID, [_silence(policy)], obligations
+    told = [c for c, effect in zip(speaking, effects, strict=True) if effect is Effect.HOLD]
+    told += (
+        undecided
+        if not effects
+        else [c for c, effect in zip(undecided, doubts, strict=True) if effect > low]
+    )
+    return Effect.HOLD, [_reason(policy, c, known, stale=stale) for c in told], obligations
+
+
+def _binding(clause: Clause, *, stale: bool) -> Effect:
+    return Effect.HOLD if stale and clause.binding is Effect.PERMIT else clause.binding
+
+
+def _reason(
+    policy: Policy, clause: Clause, known: Mapping[str, Value], *, stale: bool
+) -> Reason:
+    because = clause.because
+    if clause.binding is not clause.effect:
+        because += (
+            f" The original of {clause.document.title} was not read, so this permit holds"
+            " until legal has read it."
+        )
+    elif stale and clause.effect is Effect.PERMIT:
+        because += (
+            f" The policy was to be reviewed by {policy.review_by}; until it is, this permit"
+            " holds."
+        )
+    return Reason(
+        policy=policy.id,
+        clause=clause.id,
+        effect=_binding(clause, stale=stale),
+        because=because,
+        document=clause.document.id,
+        source=(
+            f"{clause.document.title} ({clause.document.version}), {clause.citation.section}"
+        ),
+        change=clause.change,
+        missing=tuple(sorted(clause.condition.missing(known))),
+    )
+
+
+def _silence(policy: Policy) -> Reason:
+    return Reason(
+        policy=policy.id,
+        clause=SILENCE,
+        effect=Effect.FORBID,
+        because="No clause of the policy speaks to this use, and silence forbids.",
+        change="Declare a purpose that the policy names, or ask legal to add a clause.",
+    )
+
+
+def _no_policy(policies: Iterable[Policy], in_force: Mapping[str, Policy]) -> Reason:
+    idle = sorted({policy.id for policy in policies} - in_force.keys())
+    return Reason(
+        policy=idle[0] if idle else "",
+        clause=NO_POLICY,
+        effect=Effect.FORBID,
+        because="No policy for this provider is in force on this day.",
+        change="Ask legal to write a policy for this provider.",
+    )
+
+
+def _unknown_obligation(policy: Policy, names: Sequence[str]) -> Reason:
+    return Reason(
+        policy=policy.id,
+        clause=UNKNOWN_OBLIGATION,
+        effect=Effect.FORBID,
+        because=f"Nobody here can discharge the obligation `{'`, `'.join(names)}`.",
+        change="Ask legal to correct the policy's obligations.",
+    )
+
+
+def _place(reason: Reason) -> tuple[str, str]:
+    return reason.policy, reason.clause
+
+
+def _pin(policy: Policy) -> Pin:
+    return Pin(policy=policy.id, version=policy.version, sha256=policy.sha256)

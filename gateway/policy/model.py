@@ -1,0 +1,156 @@
+"""What a policy says: its clauses, the documents they cite, and the effects in their order.
+
+The wire structs (`Written…`, `Document`, `Citation`) are the files' schema; `Policy` and
+`Clause` are what the loader makes of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.ident import Sha256
+from gateway.policy.condition import Condition
+
+Confidence = Literal["primary", "secondary", "unread"]
+"""Whether the clause's words were read in the original, in another's quotation, or not."""
+
+
+class Effect(enum.IntEnum):
+    """What a clause does to a use; the larger effect wins."""
+
+    PERMIT = 0
+    HOLD = 1
+    FORBID = 2
+
+    @property
+    def word(self) -> Literal["permit", "hold", "forbid"]:
+        """Return the effect as policies and receipts write it."""
+        return _WORDS[self]
+
+
+_WORDS: Mapping[Effect, Literal["permit", "hold", "forbid"]] = {
+    Effect.PERMIT: "permit",
+    Effect.HOLD: "hold",
+    Effect.FORBID: "forbid",
+}
+EFFECTS: Mapping[str, Effect] = {word: effect for effect, word in _WORDS.items()}
+"""Every effect by its word."""
+
+
+class _Written(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """What the structs of policy files share: unknown keys are refused."""
+
+
+class Citation(_Written, frozen=True, kw_only=True):
+    """One place in one document; *words* are at most ten, to find the place by."""
+
+    document: str
+    section: str
+    words: str | None = None
+
+
+class WrittenClause(_Written, frozen=True, kw_only=True):
+    """A clause as it stands in `policy.yaml`."""
+
+    id: str
+    effect: Literal["permit", "hold", "forbid"]
+    citation: Citation
+    because: str
+    change: str
+    when: Any = None
+    unless: Any = None
+    obligations: tuple[str, ...] = ()
+
+
+class WrittenPolicy(_Written, frozen=True, kw_only=True):
+    """A whole `policy.yaml`."""
+
+    policy: str
+    version: int
+    title: str
+    in_force_from: dt.date
+    review_by: dt.date
+    terms: tuple[str, ...]
+    clauses: tuple[WrittenClause, ...]
+    in_force_until: dt.date | None = None
+
+
+class Read(_Written, frozen=True, kw_only=True):
+    """Where and on which day a document was read."""
+
+    where: str
+    when: dt.date
+
+
+class Document(_Written, frozen=True, kw_only=True):
+    """One version of one document of terms."""
+
+    id: str
+    title: str
+    url: str
+    version: str
+    confidence: Confidence
+    read: Read | None = None
+    effective: dt.date | None = None
+
+
+class WrittenTerms(_Written, frozen=True, kw_only=True):
+    """A whole `terms.yaml`."""
+
+    documents: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """One rule read out of a provider's terms, ready to be asked."""
+
+    id: str
+    effect: Effect
+    """As written."""
+    binding: Effect
+    """As it counts: a permit whose document was not read in the original holds."""
+    condition: Condition
+    citation: Citation
+    document: Document
+    because: str
+    change: str
+    obligations: frozenset[str] = frozenset()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Our reading of a provider's terms, in force from one day on."""
+
+    id: str
+    version: int
+    title: str
+    in_force_from: dt.date
+    in_force_until: dt.date | None
+    """The last day, or `None` while no end is known."""
+    review_by: dt.date
+    clauses: tuple[Clause, ...]
+    file: str
+    sha256: Sha256
+
+    def in_force(self, on: dt.date) -> bool:
+        """Tell whether the policy binds on that day."""
+        if on < self.in_force_from:
+            return False
+        return self.in_force_until is None or on <= self.in_force_until
+
+    def clause(self, clause_id: str) -> Clause | None:
+        """Return the clause of that id, if there is one."""
+        return next((clause for clause in self.clauses if clause.id == clause_id), None)
+
+    def without(self, clause_id: str) -> Policy:
+        """Return the policy as it would be if that clause were struck out."""
+        return replace(self, clauses=tuple(c for c in self.clauses if c.id != clause_id))

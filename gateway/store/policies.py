@@ -1,0 +1,74 @@
+"""Reads a folder of policies from disk into text, and finds the library that ships.
+
+Not here: what the text means (`policy/library.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import MalformedPolicyError, SettingError
+from gateway.limits import YAML_BYTES_MAX
+
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".md"})
+_FILES_MAX: Final = 20_000
+"""A library of more files than this is some other folder."""
+
+
+def builtin_policies() -> Path:
+    """Return the folder of the policies that ship with the gateway.
+
+    Raises:
+        SettingError: they are in neither place where an installation puts them.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "policies_builtin", package.parent / "policies"):
+        if folder.is_dir():
+            return folder
+    raise SettingError(
+        "the built-in policies are not part of this installation",
+        hint="set `policies` to a folder of policies",
+    )
+
+
+def read_policy_files(folder: Path) -> dict[str, str]:
+    """Return every policy file under *folder* as text by its path relative to it.
+
+    Raises:
+        SettingError: *folder* is not a folder, can't be read, or holds no policy.
+        MalformedPolicyError: a file in it is not UTF-8, or too large.
+    """
+    if not folder.is_dir():
+        raise SettingError(
+            f"`{folder}` is no folder of policies",
+            hint="set `policies` to one, or to `builtin`",
+        )
+    files: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in _SUFFIXES or not path.is_file():
+            continue
+        if len(files) >= _FILES_MAX:
+            raise SettingError(f"`{folder}` holds more than {_FILES_MAX} files")
+        name = path.relative_to(folder).as_posix()
+        files[name] = _text(path, name)
+    if not any(name.endswith("policy.yaml") for name in files):
+        raise SettingError(
+            f"`{folder}` holds no `policy.yaml`",
+            hint="an empty library would forbid everything",
+        )
+    return files
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        if path.stat().st_size > YAML_BYTES_MAX:
+            raise MalformedPolicyError(name, 1, f"larger than {YAML_BYTES_MAX} bytes")
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise MalformedPolicyError(
+            name, line, "not UTF-8", hint="save the file as plain UTF-8"
+        ) from error
+    except OSError as error:
+        raise SettingError(f"`{path}` can't be read: {error.strerror}") from error
