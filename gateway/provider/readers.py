@@ -1,0 +1,154 @@
+"""What the readers of all dialects share: how much may go out, and when to give up reading.
+
+A reader never raises on what a provider sends. Where it can't follow, the answer is opaque from
+there on: everything but the newest chunk may go out, and nothing of it is ever trainable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway import limits
+from gateway.provider.model import Answer
+from gateway.provider.sse import Event, EventSplitter
+
+
+class NonsenseError(ValueError):
+    """A provider's bytes that are not what their format says; the answer turns opaque."""
+
+
+UNREADABLE: Final = (NonsenseError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Whatever decoding a provider's bytes can raise."""
+
+
+class OpaqueReader:
+    """Reads nothing; holds back the newest chunk, so that the end waits for the receipt."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._released = 0
+
+    def feed(self, chunk: bytes) -> int:
+        """Take the next bytes; return how many came before them."""
+        if chunk:
+            self._released = self._bytes
+            self._bytes += len(chunk)
+        return self._released
+
+    def finish(self) -> Answer:
+        """Return that nothing was read."""
+        return Answer(readable=False, whole=False)
+
+
+class WholeReader:
+    """Holds a body until its end and reads it then; one that is too large turns opaque."""
+
+    def __init__(
+        self,
+        read: Callable[[bytes], Answer],
+        body_bytes_max: int = limits.BODY_BYTES_HELD_MAX,
+    ) -> None:
+        self._read = read
+        self._body_bytes_max = body_bytes_max
+        self._bytes = 0
+        self._released = 0
+        self._pieces: list[bytes] | None = []
+
+    def feed(self, chunk: bytes) -> int:
+        """Take the next bytes; return 0 as long as the body is held."""
+        before = self._bytes
+        self._bytes += len(chunk)
+        if self._pieces is not None:
+            self._pieces.append(chunk)
+            if self._bytes > self._body_bytes_max:
+                self._pieces = None
+        if self._pieces is None and chunk:
+            self._released = before
+        return self._released
+
+    def finish(self) -> Answer:
+        """Return what the body says, or that it could not be read."""
+        if self._pieces is None:
+            return Answer(readable=False, whole=False)
+        try:
+            return self._read(b"".join(self._pieces))
+        except UNREADABLE:
+            return Answer(readable=False, whole=False)
+
+
+class Listener(Protocol):
+    """Makes sense of the events of one dialect's stream."""
+
+    def hear(self, data: bytes) -> bool:
+        """Take one event's data; tell whether it carries content.
+
+        Raises one of `UNREADABLE`, and then has taken in nothing of it.
+        """
+        ...
+
+    def answer(self) -> Answer:
+        """Return what was heard so far."""
+        ...
+
+
+class StreamReader:
+    """Reads server-sent events; holds back the newest with content, and what follows."""
+
+    def __init__(
+        self, listener: Listener, stream_bytes_max: int = limits.BODY_BYTES_HELD_MAX
+    ) -> None:
+        self._listener = listener
+        self._stream_bytes_max = stream_bytes_max
+        self._splitter = EventSplitter()
+        self._bytes = 0
+        self._released = 0
+        self._content = False
+        self._opaque = False
+
+    def feed(self, chunk: bytes) -> int:
+        """Take the next bytes; return where the newest content event begins.
+
+        Before the first content event: where the last complete event ends.
+        """
+        before = self._bytes
+        self._bytes += len(chunk)
+        if not self._opaque:
+            for event in self._splitter.feed(chunk):
+                if not self._hear(event):
+                    self._opaque = True
+                    break
+            if self._splitter.overflown:
+                self._opaque = True
+        if self._opaque and chunk:
+            self._released = max(self._released, before)
+        return self._released
+
+    def finish(self) -> Answer:
+        """Return what was heard; an event cut off before its blank line counts if it parses."""
+        if not self._opaque and (last := self._splitter.finish()) is not None:
+            self._hear(last)
+        answer = self._listener.answer()
+        if self._opaque:
+            return dataclasses.replace(answer, readable=False, whole=False, choices=())
+        return answer
+
+    def _hear(self, event: Event) -> bool:
+        """Take in *event* and move what may go out; tell whether it could be read."""
+        if event.end > self._stream_bytes_max:
+            return False
+        content = False
+        if event.data is not None:
+            try:
+                content = self._listener.hear(event.data)
+            except UNREADABLE:
+                return False
+        if content:
+            self._content = True
+            self._released = event.begin
+        elif not self._content:
+            self._released = event.end
+        return True
