@@ -1,0 +1,145 @@
+"""Keys, a small log and signed statements to verify, made afresh for a test run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.canonical import sha256_hex
+from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.intent.model import IntendedUse
+from gateway.receipt.bundle import Bundle
+from gateway.receipt.keys import Ed25519Signer, LogSigner, P256Signer, Trust, generate_pem
+from gateway.receipt.model import (
+    DATASET_BUILD,
+    PROVENANCE_TYPE,
+    STATEMENT_TYPE,
+    Abandonment,
+    Caller,
+    Commitment,
+    Declared,
+    ModelFacts,
+    Opening,
+    OutputFacts,
+    PolicyPin,
+    ProviderFacts,
+    Reason,
+    Receipt,
+    RequestFacts,
+    Ruling,
+    Subject,
+    UsageFacts,
+    Writer,
+)
+from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
+from gateway.tlog.merkle import inclusion_proof, leaf_hash, root_of
+from gateway.tlog.note import sign_note
+from gateway.tlog.proof import InclusionProof
+
+ORIGIN: Final = "receipts.example/acme"
+RECEIPT_SIGNER: Final = Ed25519Signer(generate_pem("ed25519"))
+MANIFEST_SIGNER: Final = P256Signer(generate_pem("p256"))
+LOG_SIGNER: Final = LogSigner(generate_pem("ed25519"), ORIGIN)
+TRUST: Final = Trust(
+    origin=ORIGIN,
+    log=LOG_SIGNER.vkey,
+    receipt_keys=[RECEIPT_SIGNER.public.pem],
+    manifest_keys=[MANIFEST_SIGNER.public.pem],
+)
+
+EXCHANGE: Final = ExchangeId("x-01JD0000000000000000000597")
+DECLARATION: Final = DeclarationId("use-0123456789abcdef0123")
+WRITER: Final = Writer(instance="gw-a", version="0.1.0")
+OUTPUT: Final = b"answer number 597"
+
+RECEIPT: Final = Receipt(
+    exchange=EXCHANGE,
+    caller=Caller(principal="team-search", project="search"),
+    declared=Declared(
+        use=IntendedUse(purpose="train.sft", student="parser", student_kind="extractor"),
+        declaration=DECLARATION,
+    ),
+    ruling=Ruling(
+        effect="permit",
+        reasons=(Reason(policy="example", clause="may-train", effect="permit"),),
+        policies=(PolicyPin(policy="example", version=1, sha256=Sha256("a" * 64)),),
+        day="2026-11-22",
+    ),
+    provider=ProviderFacts(name="example", endpoint="POST https://api.example/v1", status=200),
+    model=ModelFacts(requested="m", reported="m-2026"),
+    operation="chat",
+    streaming=False,
+    readable=True,
+    request=RequestFacts(
+        bytes=65, commitment=Commitment(alg="sha256-salted", value=Sha256("b" * 64))
+    ),
+    outputs=(OutputFacts(choice=0, kind="text", bytes=len(OUTPUT), sha256=sha256_hex(OUTPUT)),),
+    response_bytes=312,
+    usage=UsageFacts(input_tokens=12, output_tokens=34),
+    finish_reasons=("stop",),
+    ended="complete",
+    opening=4,
+    received="2026-11-22T04:30:00.123Z",
+    finished="2026-11-22T04:30:01.456Z",
+    writer=WRITER,
+)
+SUBJECTS: Final = (
+    Subject(name="response.body", digest={"sha256": "d" * 64}),
+    Subject(name="output/0", digest={"sha256": sha256_hex(OUTPUT)}),
+)
+ABANDONMENT: Final = Abandonment(
+    exchange=EXCHANGE,
+    opening=4,
+    why="process-ended",
+    found="2026-11-22T05:00:00Z",
+    writer=WRITER,
+)
+OPENING: Final = Opening(
+    exchange=EXCHANGE,
+    at="2026-11-22T04:30:00.123Z",
+    principal="team-search",
+    project="search",
+    provider="example",
+    operation="chat",
+    purpose="train.sft",
+    declaration=DECLARATION,
+    ruling_sha256=Sha256("c" * 64),
+    writer="gw-a",
+)
+
+
+def a_manifest() -> dict[str, Any]:
+    """Return the statement of a small dataset manifest."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": "rows.jsonl", "digest": {"sha256": "e" * 64}}],
+        "predicateType": PROVENANCE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": DATASET_BUILD,
+                "externalParameters": {"dataset": "acme", "threshold": 0.5},
+                "resolvedDependencies": [],
+            },
+            "runDetails": {"builder": {"id": "https://tos-gateway.example/dataset-gate/v1"}},
+        },
+    }
+
+
+def a_note(leaves: Sequence[bytes], signer: LogSigner = LOG_SIGNER) -> str:
+    """Return the signed checkpoint of a log of *leaves*."""
+    root = root_of(map(leaf_hash, leaves))
+    return sign_note(format_checkpoint(Checkpoint(signer.name, len(leaves), root)), [signer])
+
+
+def a_proof(leaves: Sequence[bytes], index: int) -> InclusionProof:
+    """Return the proof that leaf *index* is in a log of *leaves*."""
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    path = inclusion_proof(index, len(leaves), lambda first, stop: root_of(hashes[first:stop]))
+    return InclusionProof(index, tuple(path), a_note(leaves))
+
+
+def a_bundle(leaf: bytes, size: int = 11, index: int = 5) -> Bundle:
+    """Return the bundle of *leaf* at *index* of a log of *size*."""
+    leaves = [b"leaf %d" % other for other in range(size)]
+    leaves[index] = leaf
+    return Bundle(leaf, a_proof(leaves, index))
