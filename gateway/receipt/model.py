@@ -34,6 +34,7 @@ TRAINING_BUILD: Final = PREDICATES + "buildtypes/training/v1"
 OPENING_KIND: Final = "opening/v1"
 
 EffectName = Literal["permit", "hold", "forbid"]
+OutputKind = Literal["text", "reasoning", "tool-call", "refusal"]
 Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
 
 
@@ -143,7 +144,7 @@ class OutputFacts(Wire, frozen=True, kw_only=True):
     """
 
     choice: int
-    kind: Literal["text", "reasoning", "tool-call", "refusal"]
+    kind: OutputKind
     bytes: int
     sha256: Sha256 | None = None
     commitment: Commitment | None = None

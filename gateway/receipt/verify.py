@@ -6,6 +6,7 @@ ledger and no policies. A function that returns has checked everything its docst
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,13 @@ from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
 from gateway.tlog.merkle import leaf_hash, verify_inclusion
 from gateway.tlog.note import open_note
 from gateway.tlog.proof import InclusionProof
+
+Passed = Callable[[str, str], None]
+"""Is told of each check that passed: its name, and what was found."""
+
+
+def _quietly(check: str, found: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +55,25 @@ def verify_leaf(leaf: bytes, trust: Trust) -> Statement:
     return statement
 
 
-def verify_bundle(encoded: bytes, trust: Trust) -> Verified:
-    """Check a bundle whole: signature, checkpoint and inclusion.
+def verify_bundle(encoded: bytes, trust: Trust, passed: Passed = _quietly) -> Verified:
+    """Check a bundle whole: signature, checkpoint and inclusion; tell *passed* of each.
 
     Raises:
         EvidenceError: something in it does not verify; the message names what.
     """
     bundle = parse_bundle(encoded)
     statement, keyid = signed_statement(bundle.leaf, trust)
-    checkpoint = verify_inclusion_of(bundle.leaf, bundle.proof, trust)
+    passed("signature", _signature_line(statement, keyid))
+    checkpoint = verify_checkpoint(bundle.proof.checkpoint, trust)
+    passed("checkpoint", f"size {checkpoint.size} of {checkpoint.origin}")
+    verify_inclusion(
+        leaf_hash(bundle.leaf),
+        bundle.proof.index,
+        checkpoint.size,
+        bundle.proof.hashes,
+        checkpoint.root,
+    )
+    passed("inclusion", f"leaf {bundle.proof.index}")
     return Verified(
         statement=statement,
         keyid=keyid,
@@ -129,3 +147,10 @@ def signed_statement(leaf: bytes, trust: Trust) -> tuple[Statement, str | None]:
     if isinstance(statement, Manifest) is not unnamed:
         raise BadSignatureError(f"the key {key.keyid[:16]}… may not sign such a statement")
     return statement, key.keyid
+
+
+def _signature_line(statement: Statement, keyid: str | None) -> str:
+    if keyid is None:
+        return "none of its own: an opening is covered by the checkpoint"
+    role = "manifest" if isinstance(statement, Manifest) else "receipt"
+    return f"{role} key {keyid[:16]}…"

@@ -1,0 +1,164 @@
+"""`gateway verify PATH`: check a bundle, a manifest, a dataset or a model folder, offline.
+
+It needs the evidence and a trust file, and no gateway, settings or network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import EvidenceError
+from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
+from gateway.receipt.keys import Trust, parse_trust
+from gateway.receipt.model import (
+    Abandonment,
+    DeclarationFacts,
+    Manifest,
+    Opening,
+    Receipt,
+    Refusal,
+    Statement,
+    Verdict,
+    Withdrawal,
+)
+from gateway.receipt.verify import verify_bundle, verify_manifest
+
+TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
+
+FINE: Final = 0
+NOT_FINE: Final = 1
+WRONG_USAGE: Final = 2
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `verify` among *commands*."""
+    parser = commands.add_parser(
+        "verify",
+        help="verify a bundle, a dataset or a model, offline",
+        description="Verify a receipt bundle, a manifest, a dataset folder or a model folder. "
+        "Exit code 0: everything verifies; 1: something does not; 2: wrong usage.",
+    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="a file or a folder")
+    parser.add_argument(
+        "--trust",
+        metavar="FILE",
+        type=Path,
+        help=f"the public keys to trust (default: {TRUST_DEFAULT})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify whatever `args.path` is; return the exit code."""
+    path: Path = args.path
+    try:
+        trust = _read_trust(args.trust)
+        if path.is_dir():
+            return _verify_folder(path, trust)
+        return _verify_file(_read(path, BUNDLE_BYTES_MAX), trust)
+    except EvidenceError as bad:
+        _tell("fail", bad.problem, f"{path}: {bad.message}")
+        if bad.hint:
+            _tell("hint", "", bad.hint)
+        return NOT_FINE
+    except OSError as broken:
+        return _wrong_usage(f"can't read `{broken.filename}`: {broken.strerror}")
+    except _UsageError as wrong:
+        return _wrong_usage(str(wrong))
+
+
+class _UsageError(Exception):
+    """What was asked can't be done; says what to do instead."""
+
+
+def _verify_file(encoded: bytes, trust: Trust) -> int:
+    if encoded.startswith(b'{"dsseEnvelope"'):
+        statement, sha256 = verify_manifest(encoded, trust)
+        _tell("ok", "signature", f"manifest {sha256}")
+        for subject in statement["subject"]:
+            _tell("not", "checked", f"{subject['name']}: give the folder to check its files")
+        return FINE
+    verified = verify_bundle(encoded, trust, _passed)
+    _tell("says", "", _sentence(verified.statement))
+    return FINE
+
+
+def _verify_folder(path: Path, trust: Trust) -> int:
+    if not (path / "manifest.json").is_file():
+        raise _UsageError(f"`{path}` has no manifest.json; give a dataset or model folder")
+    if (path / "rows.jsonl").is_file():
+        # The verifier of a bundle must not load what only a dataset needs.
+        from gateway.dataset.verify import verify_dataset  # noqa: PLC0415
+
+        verify_dataset(path, trust)
+        return FINE
+    if any(path.glob("*.safetensors")):
+        # The verifier of a bundle must not load what only a model needs.
+        from gateway.student.verify import verify_model  # noqa: PLC0415
+
+        verify_model(path, trust)
+        return FINE
+    raise _UsageError(f"`{path}` is neither a dataset (rows.jsonl) nor a model (*.safetensors)")
+
+
+def _read_trust(given: Path | None) -> Trust:
+    path = given or TRUST_DEFAULT
+    if not path.is_file():
+        raise _UsageError(
+            f"there is no trust file at `{path}`; hint: give `--trust FILE`, the `trust.json` "
+            "that the log's operator publishes"
+        )
+    return parse_trust(_read(path, TRUST_BYTES_MAX))
+
+
+def _read(path: Path, bytes_max: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(bytes_max + 1)
+
+
+def _passed(check: str, found: str) -> None:
+    _tell("ok", check, found)
+
+
+def _sentence(statement: Statement) -> str:
+    match statement:
+        case Opening():
+            return f"exchange {statement.exchange} with {statement.provider} was opened"
+        case Receipt():
+            model = statement.model.reported or statement.model.requested or "no model named"
+            return (
+                f"exchange {statement.exchange}: {statement.provider.name} ({model}) answered, "
+                f"{statement.ended}; declared {statement.declared.use.purpose}, "
+                f"ruled {statement.ruling.effect}, received {statement.received}"
+            )
+        case Refusal():
+            return (
+                f"exchange {statement.exchange}: {statement.provider.name} was not asked; "
+                f"declared {statement.declared.use.purpose}, ruled {statement.ruling.effect}"
+            )
+        case Abandonment():
+            return f"exchange {statement.exchange} was abandoned: {statement.why}"
+        case DeclarationFacts():
+            return f"{statement.declaration} was declared by {statement.owner}"
+        case Verdict() | Withdrawal():
+            said = "withdrew"
+            if isinstance(statement, Verdict):
+                said = "approved" if statement.approved else "declined"
+            about = statement.declaration or statement.exchange or "a manifest"
+            return f"{statement.by} {said} {about}: {statement.reason}"
+        case Manifest():
+            return f"manifest {statement.payload_sha256} ({statement.build_type})"
+
+
+def _tell(outcome: str, check: str, found: str) -> None:
+    line = f"{outcome:<4} {check:<10} {found}" if check else f"{outcome:<4} {found}"
+    # What others wrote may hold controls that a terminal would obey.
+    print("".join(one if one.isprintable() else "�" for one in line))
+
+
+def _wrong_usage(message: str) -> int:
+    print(message, file=sys.stderr)
+    return WRONG_USAGE
