@@ -10,10 +10,10 @@ Not here: reading the folder from disk (`store/policies.py`), running cases (`ca
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
 from typing import Final
 
 from gateway.canonical import digest_of, sha256_hex
@@ -292,7 +292,7 @@ def _policy_files(files: Mapping[str, str], folder: str) -> list[str]:
 def _one_a_day(versions: Iterable[Policy]) -> tuple[Policy, ...]:
     """Return *versions* by their first day; two on one day are an error."""
     ordered = sorted(versions, key=lambda policy: (policy.in_force_from, policy.version))
-    for earlier, later in zip(ordered, ordered[1:], strict=False):
+    for earlier, later in itertools.pairwise(ordered):
         if earlier.in_force(later.in_force_from):
             raise MalformedPolicyError(
                 later.file,

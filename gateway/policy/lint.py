@@ -91,7 +91,7 @@ def unreachable_clauses(policy: Policy) -> Iterator[Finding]:
             yield Finding(
                 file=policy.file,
                 line=why.line,
-                message=f"clause `{clause.id}` can never speak: nothing is left for `{why.fact}`",
+                message=f"clause `{clause.id}` can never speak: no `{why.fact}` fits",
                 hint="two parts of the condition exclude each other",
             )
 
@@ -141,7 +141,7 @@ def _values(test: Test) -> frozenset[str | bool] | None:
 def _always(test: Test, given: Iterable[Test]) -> bool:
     """Tell whether *test* is met whenever all of *given* are."""
     return any(one.fact == test.fact and test.covers(one) for one in given) or (
-        FACTS[test.fact].kind == "yes-no" and len(test.allowed) == 2  # noqa: PLR2004 # yes and no
+        FACTS[test.fact].kind == "yes-no" and len(test.allowed) == 2  # yes and no
     )
 
 
