@@ -7,6 +7,7 @@ above it. The ruling is the maximum of them all. There is no override.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from typing import Final, Protocol
 from gateway.canonical import salted_sha256, sha256_hex
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.manifest import Teacher
+from gateway.dataset.ruling import Call, call_of
 from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.intent.purpose import covers, teaches
+from gateway.policy.decide import NO_POLICY
 from gateway.receipt.model import (
     EffectName,
     OutputFacts,
@@ -68,16 +71,6 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What a ruling needs to know of a call that was made."""
-
-    provider: str
-    model: str | None
-    operation: str
-    features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Calls that are ruled on alike."""
 
@@ -111,8 +104,8 @@ class Row:
 class Law(Protocol):
     """The policies, as far as the gate needs them."""
 
-    def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling | None:
-        """Return the ruling on *use* of what *call* gave, or `None` if no policy speaks."""
+    def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling:
+        """Return the ruling on *use* of what *call* gave, under the policies of that day."""
         ...
 
 
@@ -133,10 +126,6 @@ class Words(Protocol):
         self, declaration: DeclarationId, holding: Iterable[tuple[str, str]]
     ) -> int | None:
         """Return the verdict that answers every *holding* (policy, clause) with yes."""
-        ...
-
-    def declined(self, declaration: DeclarationId) -> Verdict | None:
-        """Return the newest verdict on *declaration* if it is a no."""
         ...
 
 
@@ -218,20 +207,22 @@ class Gate:
         return None
 
     def _not_in_good_standing(self, receipt: Receipt) -> LeftOut | None:
-        declared = receipt.declared.declaration
-        verdicts = list(self._words.verdicts(receipt.exchange))
-        if declared is not None:
-            verdicts += self._words.verdicts(declared)
-        said: list[Verdict | Withdrawal] = [words for _, words in sorted(verdicts, key=_index)]
-        for subject in self._subjects(receipt):
-            withdrawal = self._words.withdrawn(subject)
-            if withdrawal is not None:
-                said.append(withdrawal)
-        match standing_of(receipt, said):
+        verdicts = [*self._words.verdicts(receipt.exchange)]
+        if receipt.declared.declaration is not None:
+            verdicts += self._words.verdicts(receipt.declared.declaration)
+        verdicts.sort(key=lambda entry: entry[0])
+        spoken = [verdict for _, verdict in verdicts]
+        withdrawals = [
+            withdrawal
+            for subject in self._subjects(receipt)
+            if (withdrawal := self._words.withdrawn(subject)) is not None
+        ]
+        match standing_of(receipt, [*spoken, *withdrawals]):
             case Standing.WITHDRAWN:
-                return LeftOut("withdrawn", _last_words(said, Withdrawal))
+                return LeftOut("withdrawn", _words_of(withdrawals[0]))
             case Standing.DECLINED:
-                return LeftOut("declined", _last_words(said, Verdict))
+                noes = [verdict for verdict in spoken if not verdict.approved]
+                return LeftOut("declined", _words_of(noes[-1]))
             case Standing.WAITING:
                 return LeftOut("waiting-for-review")
             case _:
@@ -249,6 +240,9 @@ class Gate:
             yield from above.declarations
 
     def _not_permitted(self, receipt: Receipt) -> LeftOut | None:
+        spoken = self._words.verdicts(self.declaration.id)
+        if spoken and not spoken[-1][1].approved:
+            return LeftOut("declined", _words_of(spoken[-1][1]))
         ruled = self.ruling_of(receipt)
         if ruled.left_out is None and REVIEW_FIRST in ruled.obligations:
             # The terms ask for a review now, though they may not have when the call was made.
@@ -259,7 +253,8 @@ class Gate:
 
     def _rule(self, group: Group) -> RuledAgain:
         today = self.today.isoformat()
-        cases = [(group.call, day, group.manifest) for day in dict.fromkeys((group.day, today))]
+        own = group.call
+        cases: list[tuple[Call, str]] = []
         if group.manifest is not None:
             above = self._above.above(group.manifest)
             if above.unresolved:
@@ -267,43 +262,43 @@ class Gate:
                     effect="forbid",
                     left_out=LeftOut("parent-unresolved", "; ".join(above.unresolved)),
                 )
-            cases += [
-                (call_of(teacher), day, teacher.manifest)
-                for teacher in above.teachers
-                for day in dict.fromkeys((*teacher.days, today))
-            ]
+            # A student has no terms of its own: its receipts name the policies of its
+            # teachers, and those rule on the teachers. What else they name binds the student.
+            teachers = {teacher: call_of_teacher(teacher) for teacher in above.teachers}
+            theirs = {
+                policy
+                for teacher, call in teachers.items()
+                for policy in call.policies
+                if teacher.manifest is None
+            }
+            for teacher, call in teachers.items():
+                bound = call if teacher.manifest is None else _without(call, theirs)
+                if teacher.manifest is None or bound.policies:
+                    cases += [(bound, day) for day in (*teacher.days, today)]
+            own = _without(own, theirs)
+        if group.manifest is None or own.policies:
+            cases += [(own, group.day), (own, today)]
         return _maximum([self._case(*case) for case in dict.fromkeys(cases)])
 
-    def _case(self, call: Call, day: str, manifest: Sha256 | None) -> RuledAgain:
+    def _case(self, call: Call, day: str) -> RuledAgain:
         """Rule on one teacher under the policies of one day."""
         ruling = self._law.rule(self.declaration.use, call, dt.date.fromisoformat(day))
-        if ruling is None:
-            if manifest is not None:
-                # A student of ours has no terms of its own: those of its teachers bind it.
-                return RuledAgain(effect="permit", left_out=None)
-            return RuledAgain(
-                effect="forbid",
-                left_out=LeftOut("no-policy", f"of provider `{call.provider}` on {day}"),
-            )
         verdicts: tuple[int, ...] = ()
         left_out = None
         match ruling.effect:
             case "forbid":
-                left_out = LeftOut("terms-forbid-use", _clauses(ruling.reasons, day))
+                unruled = any(reason.clause == NO_POLICY for reason in ruling.reasons)
+                code = "no-policy" if unruled else "terms-forbid-use"
+                left_out = LeftOut(code, _clauses(ruling.reasons, day))
             case "hold":
                 holding = [(r.policy, r.clause) for r in ruling.reasons if r.effect == "hold"]
                 answer = self._words.approval(self.declaration.id, holding)
-                declined = self._words.declined(self.declaration.id)
-                if answer is not None:
-                    verdicts = (answer,)
-                elif declined is not None:
-                    left_out = LeftOut("declined", f"by {declined.by}: {declined.reason}")
-                else:
+                if answer is None:
                     left_out = LeftOut("terms-hold-use", _clauses(ruling.reasons, day))
+                else:
+                    verdicts = (answer,)
             case "permit":
-                declined = self._words.declined(self.declaration.id)
-                if declined is not None and not declined.covers:
-                    left_out = LeftOut("declined", f"by {declined.by}: {declined.reason}")
+                pass
         return RuledAgain(
             effect=ruling.effect,
             left_out=left_out,
@@ -332,25 +327,25 @@ class Gate:
 def group_of(receipt: Receipt) -> Group:
     """Return the group of calls that *receipt* is ruled on with."""
     return Group(
-        call=Call(
-            provider=receipt.provider.name,
-            model=receipt.model.reported or receipt.model.requested,
-            operation=receipt.operation,
-            features=tuple(sorted(receipt.features)),
-        ),
-        manifest=receipt.model.manifest,
-        day=receipt.received[:10],
+        call=call_of(receipt), manifest=receipt.model.manifest, day=receipt.received[:10]
     )
 
 
-def call_of(teacher: Teacher) -> Call:
+def call_of_teacher(teacher: Teacher) -> Call:
     """Return the kind of call that a manifest lists as a teacher."""
     return Call(
         provider=teacher.provider,
         model=teacher.model,
         operation=teacher.operation,
+        streaming=teacher.streaming,
         features=teacher.features,
+        policies=tuple(sorted({pin.policy for pin in teacher.policies})),
     )
+
+
+def _without(call: Call, policies: set[str]) -> Call:
+    kept = tuple(policy for policy in call.policies if policy not in policies)
+    return dataclasses.replace(call, policies=kept)
 
 
 _ORDER: Final[tuple[EffectName, ...]] = ("permit", "hold", "forbid")
@@ -412,14 +407,11 @@ def _no_row(receipt: Receipt, choice: int) -> LeftOut | None:
 
 
 def _clauses(reasons: tuple[Reason, ...], day: str) -> str:
-    named = ", ".join(f"{r.policy}:{r.clause}" for r in reasons) or "no clause speaks for it"
-    return f"{named} (policies of {day})"
+    named = ", ".join(f"{r.policy}:{r.clause}" for r in reasons)
+    missing = ", ".join(sorted({fact for reason in reasons for fact in reason.missing}))
+    unsaid = f"; not declared: {missing}" if missing else ""
+    return f"{named} (policies of {day}){unsaid}"
 
 
-def _last_words(said: list[Verdict | Withdrawal], kind: type[Verdict | Withdrawal]) -> str:
-    last = [words for words in said if isinstance(words, kind)][-1]
-    return f"by {last.by}: {last.reason}"
-
-
-def _index(entry: tuple[int, Verdict]) -> int:
-    return entry[0]
+def _words_of(said: Verdict | Withdrawal) -> str:
+    return f"by {said.by}: {said.reason}"

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.canonical import canonical_json
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
@@ -39,16 +38,32 @@ BASE_MODEL: Final = "base-model"
 LEDGER_CHECKPOINT: Final = "ledger-checkpoint"
 """What a dependency is, in its annotation `kind`; the first two are named by payload digest."""
 
+ROWS: Final = "rows.jsonl"
+RECEIPTS: Final = "receipts.jsonl"
+LEAVES: Final = "evidence/leaves.jsonl"
+PROOFS: Final = "evidence/proofs.jsonl"
+CHECKPOINT: Final = "evidence/checkpoint"
+LEFT_OUT: Final = "left-out.jsonl"
+POLICIES: Final = "policies.json"
+CARD: Final = "README.md"
+MANIFEST: Final = "manifest.json"
+
+FILES: Final = (ROWS, RECEIPTS, LEAVES, PROOFS, CHECKPOINT, LEFT_OUT, POLICIES, CARD)
+"""Every file of a dataset folder but its manifest, which names them all."""
+
 
 class Teacher(Wire, frozen=True, kw_only=True):
     """Who answered, how often, and what was ruled on learning from it, for one kind of call."""
 
     provider: str
     model: str | None = None
-    """As the provider reported it, or as it was asked for where it reported none."""
+    """As it was asked for."""
+    reported: tuple[str, ...] = ()
+    """The names under which it says it answered."""
     manifest: Sha256 | None = None
     """For a student of ours: its training manifest; whoever taught it teaches here too."""
     operation: str
+    streaming: bool = False
     features: tuple[str, ...] = ()
     rows: int
     receipts: int
@@ -157,27 +172,25 @@ class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
         return (d for d in self.dependencies if d.kind == BASE_MODEL)
 
 
-def format_manifest(manifest: DatasetManifest) -> bytes:
-    """Return the statement as the bytes that are signed: the payload."""
-    return canonical_json(
-        {
-            "_type": STATEMENT_TYPE,
-            "subject": msgspec.to_builtins(manifest.subjects),
-            "predicateType": PROVENANCE_TYPE,
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": DATASET_BUILD,
-                    "externalParameters": msgspec.to_builtins(manifest.asked),
-                    "internalParameters": msgspec.to_builtins(manifest.found),
-                    "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
-                },
-                "runDetails": {
-                    "builder": {"id": BUILDER, "version": {"tos-gateway": manifest.version}},
-                    "metadata": msgspec.to_builtins(manifest.metadata),
-                },
+def statement_of(manifest: DatasetManifest) -> dict[str, Any]:
+    """Return *manifest* as the in-toto Statement that is signed."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": msgspec.to_builtins(manifest.subjects),
+        "predicateType": PROVENANCE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": DATASET_BUILD,
+                "externalParameters": msgspec.to_builtins(manifest.asked),
+                "internalParameters": msgspec.to_builtins(manifest.found),
+                "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
             },
-        }
-    )
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"tos-gateway": manifest.version}},
+                "metadata": msgspec.to_builtins(manifest.metadata),
+            },
+        },
+    }
 
 
 def parse_manifest(statement: Mapping[str, Any]) -> DatasetManifest:

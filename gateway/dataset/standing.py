@@ -35,15 +35,14 @@ def standing_of(receipt: Receipt, said: Iterable[Verdict | Withdrawal]) -> Stand
         return None
     waits = REVIEW_FIRST in receipt.ruling.obligations
     output = Standing.WAITING if waits else Standing.APPROVED
-    let_pass = True
+    declined = False
     for statement in said:
         match statement:
             case Withdrawal():
                 return Standing.WITHDRAWN
             case Verdict(exchange=str(), approved=approved):
                 output = Standing.APPROVED if approved else Standing.DECLINED
-            case Verdict(approved=approved, covers=covers):
-                # A no to a declaration takes back what a yes to it let pass. What the terms
-                # permit without anybody's yes it touches only if it names no clause at all.
-                let_pass = approved or (receipt.ruling.verdict is None and bool(covers))
-    return output if let_pass else Standing.DECLINED
+            case Verdict(approved=approved):
+                # A no to a declaration stands over every output of it until a later yes.
+                declined = not approved
+    return Standing.DECLINED if declined else output

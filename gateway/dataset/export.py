@@ -1,0 +1,597 @@
+"""Write a dataset folder: rows, their receipts, the evidence, and a signed manifest.
+
+The folder appears whole or not at all. It is built under a name of its own beside the place
+where it will stand; the manifest becomes a leaf of the ledger; then the folder is renamed into
+place. What is true if the power fails: before the leaf, nothing was built, and the next build
+of that name starts over. Between leaf and rename, everything is on the disk, and the next build
+of that name with the same words puts it into place instead of building again.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import msgspec
+
+from gateway.canonical import canonical_json, sha256_hex
+from gateway.clock import Clock, day_of, rfc3339
+from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.card import card_of
+from gateway.dataset.gate import Gate, Kept, Law, LeftOut, Row, Words, group_of
+from gateway.dataset.manifest import (
+    CARD,
+    CHECKPOINT,
+    LEAVES,
+    LEDGER_CHECKPOINT,
+    LEFT_OUT,
+    MANIFEST,
+    POLICIES,
+    PROOFS,
+    RECEIPTS,
+    ROWS,
+    TRAINING_MANIFEST,
+    DatasetManifest,
+    Dependency,
+    Findings,
+    Metadata,
+    Parameters,
+    Teacher,
+    left_out_counts,
+    manifest_dependency,
+    parse_manifest,
+    statement_of,
+)
+from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
+from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.intent.model import NAME, Declaration
+from gateway.receipt.envelope import Signer
+from gateway.receipt.keys import Trust
+from gateway.receipt.model import Manifest, Receipt, Subject
+from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.verify import verify_leaf, verify_manifest
+from gateway.tlog.checkpoint import Checkpoint
+from gateway.tlog.proof import InclusionProof
+
+
+class EmptyDatasetError(GateRefusedError):
+    """No candidate may be learned from; *left_out* counts why."""
+
+    code = "dataset.empty"
+
+    def __init__(self, left_out: Mapping[str, int], *, hint: str) -> None:
+        counted = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        super().__init__(f"no row may be learned from ({counted or 'no candidate'})", hint=hint)
+        self.left_out = dict(left_out)
+
+
+class Texts(Protocol):
+    """Where the text of exchanges is kept."""
+
+    def get(self, exchange: ExchangeId) -> Kept | None:
+        """Return what was kept of an exchange, or `None`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be built, and where."""
+
+    name: str
+    declaration: Declaration
+    folder: Path
+    filters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a build reads and the one thing it writes besides its folder: a leaf."""
+
+    candidates: Callable[[], Iterable[tuple[int, bytes]]]
+    """Leaf index and leaf of every receipt that the filters select, in order of the ledger."""
+    texts: Texts
+    law: Law
+    library: Sha256
+    words: Words
+    manifest: Callable[[Sha256], Manifest | None]
+    prove: Callable[[int, str], InclusionProof]
+    checkpoint: str
+    """A signed note that covers every candidate."""
+    covers: Checkpoint
+    """What that note says."""
+    append: Callable[[bytes], int]
+    """Make a leaf durable and return its index."""
+    signer: Signer
+    trust: Trust
+    clock: Clock
+    version: str
+    invocation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A dataset folder that stands."""
+
+    folder: Path
+    manifest: DatasetManifest
+    manifest_sha256: Sha256
+    index: int | None
+    """Leaf index of the manifest; `None` where an interrupted build was put into place."""
+
+
+Progress = Callable[[int, int], None]
+"""Told how many candidates were looked at, and how many rows were taken."""
+
+
+def build_dataset(order: Order, sources: Sources, progress: Progress | None = None) -> Built:
+    """Build a dataset folder and make its manifest a leaf of the ledger.
+
+    Raises:
+        GateRefusedError: nothing may be learned from, the name is taken, or the declaration
+            has expired or was withdrawn.
+        EvidenceError: a receipt of the ledger does not verify.
+        OperatorError: the ledger or the disk can't take it.
+    """
+    _check(order, sources)
+    workshop = order.folder.parent / f".{order.folder.name}.building"
+    try:
+        order.folder.parent.mkdir(parents=True, exist_ok=True)
+        with _only_builder(workshop):
+            rescued = _finish_interrupted(order, sources, workshop)
+            if rescued is not None:
+                return rescued
+            _empty(workshop)
+            with _swept_on_failure(workshop):
+                return _build(order, sources, workshop, progress or _silent)
+    except OSError as exc:
+        raise OperatorError(
+            f"dataset `{order.name}` could not be written: {exc.strerror}",
+            hint=f"make room in `{order.folder.parent}`, or choose another place with --out",
+            code="disk.unwell",
+        ) from exc
+
+
+def _silent(seen: int, rows: int) -> None:
+    """Tell nobody."""
+
+
+@contextlib.contextmanager
+def _swept_on_failure(workshop: Path) -> Iterator[None]:
+    """Leave nothing of a build that failed before its manifest could be a leaf."""
+    try:
+        yield
+    except BaseException:
+        # The leaf may be durable though the call that made it failed; then the folder stays
+        # for the next build of that name to look at.
+        if not (workshop / MANIFEST).exists():
+            shutil.rmtree(workshop, ignore_errors=True)
+        raise
+
+
+def _check(order: Order, sources: Sources) -> None:
+    declaration, today = order.declaration, day_of(sources.clock.now_ms())
+    if not NAME.fullmatch(order.name):
+        raise GateRefusedError(
+            f"`{order.name}` is not a name for a dataset",
+            hint="use lower-case letters, digits, dots and dashes",
+            code="dataset.misnamed",
+        )
+    if order.folder.exists():
+        raise GateRefusedError(
+            f"`{order.folder}` already stands; a dataset is never changed",
+            hint="choose another name, or another place with --out",
+            code="dataset.exists",
+        )
+    if declaration.expires is not None and declaration.expires < today.isoformat():
+        raise GateRefusedError(
+            f"declaration {declaration.id} expired on {declaration.expires}",
+            hint="declare the use again: `gateway use declare`",
+            code="declaration.expired",
+        )
+    withdrawal = sources.words.withdrawn(declaration.id)
+    if withdrawal is not None:
+        raise GateRefusedError(
+            f"declaration {declaration.id} was withdrawn by {withdrawal.by}: "
+            f"{withdrawal.reason}",
+            hint="a withdrawal is the last word; declare another use",
+            code="declaration.withdrawn",
+        )
+
+
+def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -> Built:
+    started = sources.clock.now_ms()
+    gate = Gate(
+        order.declaration,
+        day_of(started),
+        sources.law,
+        sources.words,
+        Ancestry(sources.manifest),
+    )
+    tally = _write_rows(workshop, gate, sources, progress)
+    if not tally.rows:
+        raise EmptyDatasetError(
+            dict(tally.left_out.most_common()),
+            hint="`gateway policy explain` says what would change a ruling",
+        )
+    files = tally.files
+    files[CHECKPOINT] = _write(workshop, CHECKPOINT, sources.checkpoint.encode())
+    files[POLICIES] = _write(workshop, POLICIES, _rulings(gate, sources.library))
+    manifest = _manifest(order, sources, gate, tally, started)
+    files[CARD] = _write(workshop, CARD, card_of(manifest).encode())
+    manifest = msgspec.structs.replace(
+        manifest,
+        subjects=tuple(
+            Subject(name=name, digest={"sha256": files[name]}) for name in sorted(files)
+        ),
+    )
+    encoded, leaf = write_manifest(statement_of(manifest), sources.signer)
+    payload = verify_manifest(encoded, sources.trust)[1]
+    _write(workshop, MANIFEST, encoded)
+    for folder in (workshop / "evidence", workshop, workshop.parent):
+        _sync_folder(folder)
+    # The first durable mark: from here on the ledger says that this dataset was built.
+    index = sources.append(leaf)
+    _put_into_place(workshop, order.folder)
+    return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=index)
+
+
+@dataclass(slots=True)
+class _Teacher:
+    """What is counted of one kind of call while rows are written."""
+
+    rows: int = 0
+    receipts: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    days: set[str] = field(default_factory=set)
+    declarations: set[DeclarationId] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted while rows are written."""
+
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    teachers: dict[tuple[Any, Sha256 | None], _Teacher] = field(default_factory=dict)
+    files: dict[str, Sha256] = field(default_factory=dict)
+
+
+def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress) -> _Tally:
+    tally = _Tally()
+    with contextlib.ExitStack() as stack:
+        rows, receipts, leaves, proofs, left_out = (
+            stack.enter_context(_DigestedFile.create(workshop, name))
+            for name in (ROWS, RECEIPTS, LEAVES, PROOFS, LEFT_OUT)
+        )
+        for seen, (index, leaf) in enumerate(sources.candidates(), start=1):
+            if index >= sources.covers.size:
+                break
+            receipt = _receipt(index, leaf, sources.trust)
+            before = tally.rows
+            for choice, outcome in _outcomes(gate, receipt, sources.texts):
+                match outcome:
+                    case LeftOut(reason, detail):
+                        tally.left_out[reason] += 1
+                        left_out.line(_left_out(receipt, choice, reason, detail))
+                    case Row():
+                        rows.write(outcome.line + b"\n")
+                        receipts.line(_receipt_line(tally.rows, receipt, index, leaf, outcome))
+                        tally.rows += 1
+            if tally.rows > before:
+                proof = sources.prove(index, sources.checkpoint)
+                leaves.line({"index": index, "leaf": base64.b64encode(leaf).decode()})
+                proofs.line(
+                    {
+                        "hashes": [base64.b64encode(one).decode() for one in proof.hashes],
+                        "index": index,
+                    }
+                )
+                _count(tally, receipt, tally.rows - before)
+            progress(seen, tally.rows)
+        for file in (rows, receipts, leaves, proofs, left_out):
+            tally.files[file.name] = file.finish()
+    return tally
+
+
+def _outcomes(
+    gate: Gate, receipt: Receipt, texts: Texts
+) -> Iterator[tuple[int | None, Row | LeftOut]]:
+    refused = gate.admit(receipt)
+    if refused is not None:
+        yield None, refused
+    else:
+        yield from gate.rows_of(receipt, texts.get(receipt.exchange))
+
+
+def _receipt(index: int, leaf: bytes, trust: Trust) -> Receipt:
+    """Return the receipt in *leaf*; one that doesn't verify is an alarm, not a reason."""
+    try:
+        receipt = verify_leaf(leaf, trust)
+    except EvidenceError as exc:
+        raise LedgerDamagedError(
+            f"leaf {index} of the ledger does not verify: {exc.message}",
+            hint="run `gateway ledger fsck`; nothing was built",
+        ) from exc
+    if not isinstance(receipt, Receipt):
+        raise LedgerDamagedError(
+            f"leaf {index} should be a usage receipt", hint="rebuild the index"
+        )
+    return receipt
+
+
+def _receipt_line(
+    row: int, receipt: Receipt, index: int, leaf: bytes, taken: Row
+) -> dict[str, Any]:
+    return {
+        "choice": taken.choice,
+        "exchange": receipt.exchange,
+        "index": index,
+        "leaf": sha256_hex(leaf),
+        "row": row,
+        "salt": taken.salt.hex(),
+        "sha256": taken.sha256,
+    }
+
+
+def _left_out(receipt: Receipt, choice: int | None, reason: str, detail: str) -> dict[str, Any]:
+    line: dict[str, Any] = {"exchange": receipt.exchange, "reason": reason}
+    if choice is not None:
+        line["choice"] = choice
+    if detail:
+        line["detail"] = detail
+    return line
+
+
+def _count(tally: _Tally, receipt: Receipt, rows: int) -> None:
+    key = (group_of(receipt).call, receipt.model.manifest)
+    teacher = tally.teachers.setdefault(key, _Teacher())
+    teacher.rows += rows
+    teacher.receipts += 1
+    teacher.days.add(receipt.received[:10])
+    if receipt.declared.declaration is not None:
+        teacher.declarations.add(receipt.declared.declaration)
+    if receipt.model.reported is not None:
+        teacher.reported.add(receipt.model.reported)
+    if receipt.usage is not None:
+        teacher.input_tokens = _plus(teacher.input_tokens, receipt.usage.input_tokens)
+        teacher.output_tokens = _plus(teacher.output_tokens, receipt.usage.output_tokens)
+
+
+def _plus(sum_so_far: int | None, more: int | None) -> int | None:
+    return sum_so_far if more is None else (sum_so_far or 0) + more
+
+
+def _teachers(gate: Gate, tally: _Tally) -> Iterator[Teacher]:
+    for (call, manifest), counted in sorted(
+        tally.teachers.items(), key=lambda item: -item[1].rows
+    ):
+        ruled = [
+            ruling
+            for group, ruling in gate.ruled.items()
+            if group.call == call and group.manifest == manifest and group.day in counted.days
+        ]
+        held = any(ruling.verdicts for ruling in ruled)
+        yield Teacher(
+            provider=call.provider,
+            model=call.model,
+            manifest=manifest,
+            operation=call.operation,
+            streaming=call.streaming,
+            features=call.features,
+            reported=tuple(sorted(counted.reported)),
+            rows=counted.rows,
+            receipts=counted.receipts,
+            input_tokens=counted.input_tokens,
+            output_tokens=counted.output_tokens,
+            days=tuple(sorted(counted.days)),
+            effect="hold" if held else "permit",
+            obligations=tuple(sorted({duty for r in ruled for duty in r.obligations})),
+            policies=tuple(
+                sorted(
+                    {pin for r in ruled for pin in r.policies},
+                    key=lambda pin: (pin.policy, pin.version, pin.sha256),
+                )
+            ),
+            verdicts=tuple(sorted({index for r in ruled for index in r.verdicts})),
+            declarations=tuple(sorted(counted.declarations)),
+        )
+
+
+def _manifest(
+    order: Order, sources: Sources, gate: Gate, tally: _Tally, started_ms: int
+) -> DatasetManifest:
+    teachers = tuple(_teachers(gate, tally))
+    students = {t.manifest: t.provider for t in teachers if t.manifest is not None}
+    covers = sources.covers
+    return DatasetManifest(
+        asked=_parameters(order),
+        found=Findings(
+            rows=tally.rows,
+            left_out=left_out_counts(tally.left_out),
+            teachers=teachers,
+            use=order.declaration.use,
+            day=gate.today.isoformat(),
+            library=sources.library,
+            obligations=tuple(sorted({duty for t in teachers for duty in t.obligations})),
+        ),
+        dependencies=(
+            *(
+                manifest_dependency(f"student:{provider}", payload, TRAINING_MANIFEST)
+                for payload, provider in sorted(students.items())
+            ),
+            Dependency(
+                name="ledger",
+                uri=f"tlog:{covers.origin}",
+                digest={"sha256": sha256_hex(sources.checkpoint.encode())},
+                annotations={
+                    "kind": LEDGER_CHECKPOINT,
+                    "origin": covers.origin,
+                    "root": covers.root.hex(),
+                    "size": covers.size,
+                },
+            ),
+        ),
+        subjects=(),
+        metadata=Metadata(
+            invocation_id=sources.invocation,
+            started_on=rfc3339(started_ms),
+            finished_on=rfc3339(sources.clock.now_ms()),
+        ),
+        version=sources.version,
+    )
+
+
+def _parameters(order: Order) -> Parameters:
+    return Parameters(
+        dataset=order.name,
+        declaration=order.declaration.id,
+        project=order.declaration.project,
+        filters=dict(sorted(order.filters.items())),
+    )
+
+
+def _rulings(gate: Gate, library: Sha256) -> bytes:
+    """Return every ruling that was made, by kind of call, as one JSON document."""
+    return canonical_json(
+        {
+            "day": gate.today.isoformat(),
+            "library": library,
+            "rulings": [
+                {
+                    "day": group.day,
+                    "effect": ruled.effect,
+                    "features": list(group.call.features),
+                    "streaming": group.call.streaming,
+                    "leftOut": None if ruled.left_out is None else ruled.left_out.reason,
+                    "manifest": group.manifest,
+                    "model": group.call.model,
+                    "obligations": list(ruled.obligations),
+                    "operation": group.call.operation,
+                    "policies": msgspec.to_builtins(ruled.policies),
+                    "provider": group.call.provider,
+                    "reasons": msgspec.to_builtins(ruled.reasons),
+                    "verdicts": list(ruled.verdicts),
+                }
+                for group, ruled in gate.ruled.items()
+            ],
+        }
+    )
+
+
+class _DigestedFile:
+    """A file that knows the digest of what was written to it."""
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self.name = name
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(cls, folder: Path, name: str) -> Iterator[_DigestedFile]:
+        """Create the file *name* in *folder*."""
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("xb", buffering=1 << 18) as file:
+            yield cls(name, file)
+
+    def write(self, content: bytes) -> None:
+        """Add *content*."""
+        self._file.write(content)
+        self._sha256.update(content)
+
+    def line(self, value: Mapping[str, Any]) -> None:
+        """Add one line of JSON."""
+        self.write(canonical_json(value) + b"\n")
+
+    def finish(self) -> Sha256:
+        """Make it durable and return its digest."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return Sha256(self._sha256.hexdigest())
+
+
+def _write(folder: Path, name: str, content: bytes) -> Sha256:
+    with _DigestedFile.create(folder, name) as file:
+        file.write(content)
+        return file.finish()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _only_builder(workshop: Path) -> Iterator[None]:
+    """Keep other builds of the same name away; the lock goes with the process that holds it."""
+    workshop.mkdir(exist_ok=True)
+    descriptor = os.open(workshop, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(descriptor)
+        raise _busy(workshop) from exc
+    try:
+        # The folder that was locked may have been put into place by another build since.
+        if not workshop.exists() or not os.path.samestat(workshop.stat(), os.fstat(descriptor)):
+            raise _busy(workshop)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _busy(workshop: Path) -> GateRefusedError:
+    return GateRefusedError(
+        f"another build is at work in `{workshop}`",
+        hint="wait for it to end",
+        code="dataset.busy",
+    )
+
+
+def _empty(workshop: Path) -> None:
+    for entry in workshop.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _finish_interrupted(order: Order, sources: Sources, workshop: Path) -> Built | None:
+    """Put a build into place whose manifest is a leaf already and whose words are the same."""
+    try:
+        encoded = (workshop / MANIFEST).read_bytes()
+        statement, payload = verify_manifest(encoded, sources.trust)
+        manifest = parse_manifest(statement)
+    except (FileNotFoundError, EvidenceError):
+        return None
+    if manifest.asked != _parameters(order) or sources.manifest(payload) is None:
+        return None
+    _put_into_place(workshop, order.folder)
+    return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=None)
+
+
+def _put_into_place(workshop: Path, folder: Path) -> None:
+    try:
+        workshop.rename(folder)
+    except OSError as exc:
+        raise GateRefusedError(
+            f"`{folder}` could not be put into place: {exc.strerror}",
+            hint=f"make room for it and build again; everything is kept in `{workshop}`",
+            code="dataset.exists",
+        ) from exc
+    _sync_folder(folder.parent)
