@@ -241,6 +241,10 @@ class MessageListener:
             content = self._begin_block(index, block) or content
         return content
 
+    def end(self) -> None:
+        """Take note that the format's own end was seen."""
+        self._done = True
+
     def answer(self) -> Answer:
         """Return what was heard; whole once the message has stopped."""
         return Answer(
@@ -282,7 +286,7 @@ class MessageListener:
         return False
 
     def _hear_stop(self, event: _Event) -> bool:
-        self._done = True
+        self.end()
         return False
 
     def _hear_error(self, event: _Event) -> bool:
@@ -368,7 +372,7 @@ def _read_message(body: bytes) -> Answer:
         raise NonsenseError("no content")
     listener = MessageListener()
     listener.take(message)
-    listener.hear(b'{"type":"message_stop"}')
+    listener.end()
     return listener.answer()
 
 

@@ -6,7 +6,6 @@ Rows drop reasoning, call the role `developer` by its older name `system`, and j
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -291,10 +290,14 @@ class ChatListener:
 
     def hear(self, data: bytes) -> bool:
         """Take one event's data; tell whether it carries content."""
-        if data.startswith(b"[DONE]"):
-            self._done = True
-            return False
-        return self.take(_decode(data))
+        try:
+            chunk = _decode(data)
+        except msgspec.DecodeError:
+            if data.startswith(b"[DONE]"):
+                self.end()
+                return False
+            raise
+        return self.take(chunk)
 
     def take(self, chunk: _Completion) -> bool:
         """Take in a decoded chunk or body; tell whether it carries content."""
@@ -317,6 +320,10 @@ class ChatListener:
             if said is not None and heard.hear(said):
                 content = True
         return content
+
+    def end(self) -> None:
+        """Take note that the format's own end was seen."""
+        self._done = True
 
     def answer(self) -> Answer:
         """Return what was heard; whole after `[DONE]` or once every choice is finished."""
@@ -357,11 +364,14 @@ _UNASKED: Final = ProviderCall(provider="", operation=Operation.CHAT)
 def _read_completion(body: bytes) -> Answer:
     """Return what a whole *body* says; one that parses has its end."""
     completion = _decode(body)
-    if completion.choices is None and completion.error is None:
+    if completion.error is not None:
+        return Answer(readable=True, whole=True, error=dialect.error_name(completion.error))
+    if completion.choices is None:
         raise NonsenseError("no choices")
     listener = ChatListener(_UNASKED)
     listener.take(completion)
-    return dataclasses.replace(listener.answer(), whole=True)
+    listener.end()
+    return listener.answer()
 
 
 def _read_error(body: bytes) -> Answer:

@@ -117,12 +117,9 @@ class StreamReader:
         before = self._bytes
         self._bytes += len(chunk)
         if not self._opaque:
-            for event in self._splitter.feed(chunk):
-                if not self._hear(event):
-                    self._opaque = True
-                    break
-            if self._splitter.overflown:
-                self._opaque = True
+            self._opaque = (
+                not self._hear(self._splitter.feed(chunk)) or self._splitter.overflown
+            )
         if self._opaque and chunk:
             self._released = max(self._released, before)
         return self._released
@@ -130,25 +127,23 @@ class StreamReader:
     def finish(self) -> Answer:
         """Return what was heard; an event cut off before its blank line counts if it parses."""
         if not self._opaque and (last := self._splitter.finish()) is not None:
-            self._hear(last)
+            self._hear([last])
         answer = self._listener.answer()
         if self._opaque:
             return dataclasses.replace(answer, readable=False, whole=False, choices=())
         return answer
 
-    def _hear(self, event: Event) -> bool:
-        """Take in *event* and move what may go out; tell whether it could be read."""
-        if event.end > self._stream_bytes_max:
-            return False
-        content = False
-        if event.data is not None:
+    def _hear(self, events: list[Event]) -> bool:
+        """Take in *events* and move what may go out; tell whether all could be read."""
+        for begin, end, data in events:
+            if end > self._stream_bytes_max:
+                return False
             try:
-                content = self._listener.hear(event.data)
+                if data is not None and self._listener.hear(data):
+                    self._content = True
+                    self._released = begin
+                elif not self._content:
+                    self._released = end
             except UNREADABLE:
                 return False
-        if content:
-            self._content = True
-            self._released = event.begin
-        elif not self._content:
-            self._released = event.end
         return True

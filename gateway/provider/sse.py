@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import msgspec
-
 from gateway import limits
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -23,15 +21,15 @@ _SEAM_BYTES: Final = 3
 """A blank line is at most four bytes, so it begins at most three before the newest chunk."""
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event; *data* is `None` where a block holds only comments or no data.
+Event = tuple[int, int, bytes | None]
+"""Where an event begins and ends, and its data: `None` where it holds none, only comments.
 
-    A struct of msgspec and positional, because one is made for every event of every stream.
-    """
+A bare tuple, because one is made for every event of every stream.
+"""
 
-    begin: int
-    end: int
-    data: bytes | None
+_CR: Final = 13
+_LF: Final = 10
+"""As numbers, because finding a number in bytes is four times as fast as finding a byte."""
 
 
 class EventSplitter:
@@ -54,17 +52,23 @@ class EventSplitter:
             chunk = b"".join((*self._rest, chunk))
             self._rest = []
             self._rest_bytes = 0
-        if b"\r" in chunk:
+        if _CR in chunk:
             return self._split_any(chunk)
-        *blocks, rest = chunk.split(b"\n\n")
-        events = []
         begin = self._begin
+        if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
+            # By far the most frequent chunk: one event of one line.
+            data = chunk[6:-2]
+            if _LF not in data and len(chunk) <= self._event_bytes_max:
+                self._begin = end = begin + len(chunk)
+                return [(begin, end, data or None)]
+        *blocks, rest = chunk.split(b"\n\n")
+        events: list[Event] = []
         for block in blocks:
             end = begin + len(block) + 2
-            if block.startswith(b"data: ") and b"\n" not in block:
-                events.append(Event(begin, end, block[6:] or None))
+            if block.startswith(b"data: ") and _LF not in block:
+                events.append((begin, end, block[6:] or None))
             else:
-                events.append(Event(begin, end, _data_of(block, first=not begin)))
+                events.append((begin, end, _data_of(block, first=not begin)))
             begin = end
         self._begin = begin
         if rest:
@@ -77,16 +81,16 @@ class EventSplitter:
             return None
         block = b"".join(self._rest)
         end = self._begin + len(block)
-        return Event(self._begin, end, _data_of(block, first=not self._begin))
+        return self._begin, end, _data_of(block, first=not self._begin)
 
     def _split_any(self, chunk: bytes) -> list[Event]:
         """Return the complete events of *chunk*, whatever ends its lines."""
-        events = []
+        events: list[Event] = []
         at = 0
         base = self._begin
         for blank in _BLANK_LINE.finditer(chunk):
             data = _data_of(chunk[at : blank.start()], first=not base + at)
-            events.append(Event(base + at, base + blank.end(), data))
+            events.append((base + at, base + blank.end(), data))
             at = blank.end()
         self._begin = base + at
         if at < len(chunk):
@@ -103,8 +107,8 @@ class EventSplitter:
 
     def _bounded(self, events: list[Event]) -> list[Event]:
         """Return the events before the first that is too large."""
-        for count, event in enumerate(events):
-            if event.end - event.begin > self._event_bytes_max:
+        for count, (begin, end, _) in enumerate(events):
+            if end - begin > self._event_bytes_max:
                 self.overflown = True
                 return events[:count]
         return events
@@ -114,7 +118,7 @@ def _data_of(block: bytes, *, first: bool) -> bytes | None:
     """Return the joined data lines of *block*, or `None` if it says nothing."""
     if first:
         block = block.removeprefix(_BOM)
-    if b"\r" in block:
+    if _CR in block:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     said = []
     for line in block.split(b"\n"):

@@ -1,0 +1,70 @@
+"""The providers that need no entry in `gateway.yaml`, and the dialects by name.
+
+An entry is only an address and a way to speak. Whether anything may go there is for the
+policies: a provider without one in force is forbidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import SettingError
+from gateway.provider.anthropic import AnthropicDialect
+from gateway.provider.model import Dialect
+from gateway.provider.openai import OpenAIDialect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderEntry:
+    """A provider: *policies* are the ids of those that bind, the largest effect wins."""
+
+    id: str
+    dialect: str
+    base_url: str
+    route: str
+    """How the model is reached: `first-party`, `aggregator`, `host`, `self-hosted`."""
+    policies: tuple[str, ...]
+
+
+def _entry(
+    id_: str, base_url: str, *, dialect: str = "openai", route: str = "first-party"
+) -> ProviderEntry:
+    return ProviderEntry(
+        id=id_, dialect=dialect, base_url=base_url, route=route, policies=(id_,)
+    )
+
+
+BUILT_IN: Final[Mapping[str, ProviderEntry]] = {
+    entry.id: entry
+    for entry in (
+        _entry("openai", "https://api.openai.com"),
+        _entry("anthropic", "https://api.anthropic.com", dialect="anthropic"),
+        _entry("deepseek", "https://api.deepseek.com"),
+        _entry("mistral", "https://api.mistral.ai"),
+        _entry("xai", "https://api.x.ai"),
+        _entry("openrouter", "https://openrouter.ai/api", route="aggregator"),
+        _entry("together", "https://api.together.xyz", route="host"),
+        _entry("groq", "https://api.groq.com/openai", route="host"),
+    )
+}
+"""What `/{id}/…` is forwarded to where the settings say nothing else; `/v1/…` follows it."""
+
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    dialect.name: dialect for dialect in (OpenAIDialect(), AnthropicDialect())
+}
+
+
+def dialect_named(name: str) -> Dialect:
+    """Return the dialect called *name*.
+
+    Raises:
+        SettingError: there is none.
+    """
+    try:
+        return DIALECTS[name]
+    except KeyError as exc:
+        raise SettingError(
+            f"unknown dialect `{name}`", hint=f"write one of {', '.join(sorted(DIALECTS))}"
+        ) from exc

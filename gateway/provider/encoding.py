@@ -1,0 +1,173 @@
+"""Undoes a content-encoding beside the relay, so that an answer can be read as it passes.
+
+The bytes that go to the caller stay as they came. A decoder never raises: from where it can't
+follow (an encoding it does not know, damage, more than may be held) it hands on bytes that no
+reader can take for an answer, and the answer turns opaque.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final, Protocol
+
+import zstandard
+
+from gateway import limits
+
+UNREADABLE: Final = b"\n\ndata: \xff\n\n"
+"""Ends whatever event was under way with one that no dialect reads, and spoils any JSON."""
+
+_ZSTD_SLICE_BYTES: Final = 256
+"""Four bytes of zstd can stand for 128 KiB, and its decoder knows no bound on what comes out;
+so little is fed at a time that one slice yields at most 8 MiB."""
+
+_ZSTD_WINDOW_BYTES_MAX: Final = 8 * limits.MIB
+"""RFC 9659 allows no larger window for `Content-Encoding: zstd`."""
+
+
+class Decoder(Protocol):
+    """Undoes one content-encoding."""
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Take the next bytes as they came; return what they decode to, maybe nothing yet."""
+        ...
+
+
+def decoder_for(content_encoding: str | None) -> Decoder | None:
+    """Return what undoes *content_encoding*, or `None` where there is nothing to undo.
+
+    One that is not known here (`br`, or several in a row) makes the answer unreadable.
+    """
+    match (content_encoding or "").strip().lower():
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip":
+            return _Bounded(_Gzip())
+        case "deflate":
+            return _Bounded(_Deflate())
+        case "zstd":
+            return _Bounded(_Zstd())
+        case _:
+            return _Unknown()
+
+
+class _DamageError(ValueError):
+    """Bytes that don't decode."""
+
+
+class _Codec(Protocol):
+    def decode(self, chunk: bytes, bytes_max: int) -> bytes:
+        """Return what *chunk* decodes to, cut off soon after *bytes_max*.
+
+        Raises `_DamageError`.
+        """
+        ...
+
+
+class _Unknown:
+    """Makes an answer unreadable from its first byte."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def decode(self, chunk: bytes) -> bytes:
+        if self._told:
+            return chunk
+        self._told = True
+        return UNREADABLE + chunk
+
+
+class _Bounded:
+    """Decodes until damage or the bound; makes the answer unreadable from there on."""
+
+    def __init__(self, codec: _Codec) -> None:
+        self._codec = codec
+        self._left = limits.BODY_BYTES_HELD_MAX
+        self._unknown: _Unknown | None = None
+
+    def decode(self, chunk: bytes) -> bytes:
+        if self._unknown is not None:
+            return self._unknown.decode(chunk)
+        try:
+            plain = self._codec.decode(chunk, self._left)
+        except _DamageError:
+            self._unknown = _Unknown()
+            return self._unknown.decode(chunk)
+        self._left -= len(plain)
+        if self._left < 0:
+            self._unknown = _Unknown()
+            return self._unknown.decode(chunk)
+        return plain
+
+
+class _Gzip:
+    """Undoes gzip (RFC 1952), members one after another."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def decode(self, chunk: bytes, bytes_max: int) -> bytes:
+        out = []
+        size = 0
+        while chunk:
+            if self._member.eof:
+                self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            plain = _inflate(self._member, chunk, bytes_max - size)
+            out.append(plain)
+            size += len(plain)
+            if size > bytes_max:
+                break
+            chunk = self._member.unused_data if self._member.eof else b""
+        return b"".join(out)
+
+
+class _Deflate:
+    """Undoes deflate: zlib's format as RFC 9110 says, or raw as some servers send it."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._stream: zlib._Decompress | None = None
+
+    def decode(self, chunk: bytes, bytes_max: int) -> bytes:
+        if self._stream is None:
+            self._head += chunk
+            if len(self._head) < 2:
+                return b""
+            chunk = self._head
+            is_zlib = chunk[0] & 15 == 8 and int.from_bytes(chunk[:2], "big") % 31 == 0
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        return _inflate(self._stream, chunk, bytes_max)
+
+
+class _Zstd:
+    """Undoes zstd (RFC 8878), frames one after another."""
+
+    def __init__(self) -> None:
+        frames = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
+        self._frames = frames.decompressobj(read_across_frames=True)
+
+    def decode(self, chunk: bytes, bytes_max: int) -> bytes:
+        out = []
+        size = 0
+        try:
+            for at in range(0, len(chunk), _ZSTD_SLICE_BYTES):
+                plain = self._frames.decompress(chunk[at : at + _ZSTD_SLICE_BYTES])
+                out.append(plain)
+                size += len(plain)
+                if size > bytes_max:
+                    break
+        except zstandard.ZstdError as exc:
+            raise _DamageError from exc
+        return b"".join(out)
+
+
+def _inflate(stream: zlib._Decompress, chunk: bytes, bytes_max: int) -> bytes:
+    """Return what *chunk* inflates to, at most one byte over *bytes_max*.
+
+    Raises:
+        _DamageError: it does not inflate.
+    """
+    try:
+        return stream.decompress(chunk, bytes_max + 1)
+    except zlib.error as exc:
+        raise _DamageError from exc
