@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,7 @@ class LedgerStore(Protocol):
         ...
 
 
+@runtime_checkable
 class TileStore(Protocol):
     """Keeps full tiles of 256 hashes: derived from the leaves, and rebuilt where missing."""
 
