@@ -75,7 +75,7 @@ IDLE_CONNECTION_S_MAX: Final = 15.0
 
 NOTE_BYTES_MAX: Final = 64 * KIB
 NOTE_SIGNATURES_MAX: Final = 64
-"""A checkpoint with every witness we could name; post-quantum cosignatures take 3.3 KiB each."""
+"""A checkpoint with every witness we could name; post-quantum cosignatures take 3.3 KiB."""
 
 BUNDLE_BYTES_MAX: Final = 256 * KIB
 """A leaf in base64, a proof and a checkpoint fit well; so does a manifest."""
@@ -104,3 +104,9 @@ FINDINGS_LISTED_MAX: Final = 1_000
 
 OPENINGS_OPEN_MAX: Final = 100_000
 """Openings without an end that `ledger fsck` keeps in mind; more is a finding by itself."""
+
+RULINGS_REMEMBERED_MAX: Final = 4096
+"""Distinct (declaration, model, …) whose ruling is kept; then the memory starts anew."""
+
+BODY_SILENCE_S_MAX: Final = 60.0
+"""How long a caller may pause while it sends a request body."""

@@ -12,11 +12,13 @@ from gateway.ident import ExchangeId
 
 
 async def recover(
-    unclosed: Iterable[tuple[ExchangeId, int]], seal: Callable[[Outcome], Awaitable[Sealed]]
+    unclosed: Iterable[tuple[ExchangeId, int]],
+    seal: Callable[[Outcome], Awaitable[Sealed]],
+    why: str = "process-ended",
 ) -> int:
     """Seal each *unclosed* (exchange, opening's leaf index) as abandoned; return how many."""
     count = 0
     for exchange, opening in unclosed:
-        await seal(Abandoned(exchange=exchange, opening=opening, why="process-ended"))
+        await seal(Abandoned(exchange=exchange, opening=opening, why=why))
         count += 1
     return count

@@ -30,7 +30,7 @@ class CallerSide(Protocol):
         """Send the head of the answer; called at most once, before any body."""
         ...
 
-    async def write(self, chunk: bytes) -> None:
+    async def pass_on(self, chunk: bytes) -> None:
         """Send body bytes, waiting while the caller is slow; silent once it has gone."""
         ...
 
@@ -93,7 +93,7 @@ class Relay:
                 ended = "cut-short-by-caller"
             elif answer.readable and not answer.whole:
                 ended = "cut-short-by-provider"
-        return self._answered(response, answer, ended, error)
+        return self._answered(response, headers, answer, ended, error)
 
     def _heed(self, caller: CallerSide) -> None:
         if caller.gone and (not self._drain or self._bytes > ABANDONED_BYTES_MAX):
@@ -111,7 +111,7 @@ class Relay:
         del self._held[:count]
         self._sent_sha256.update(out)
         self._sent_bytes += count
-        await caller.write(out)
+        await caller.pass_on(out)
 
     def _released_by(self, chunk: bytes) -> int:
         """Return how many of the bytes as they came may go out now."""
@@ -129,7 +129,12 @@ class Relay:
         return released
 
     def _answered(
-        self, response: ProviderResponse, answer: Answer, ended: Ended, error: str | None
+        self,
+        response: ProviderResponse,
+        headers: RawHeaders,
+        answer: Answer,
+        ended: Ended,
+        error: str | None,
     ) -> Answered:
         if ended == "cut-short-by-caller":
             # What the caller has is what was sent; what was held back never left the house.
@@ -147,6 +152,8 @@ class Relay:
             response_bytes=size,
             ended=ended,
             error=error or answer.error,
+            reason=response.reason,
+            headers=tuple(headers),
             held=bytes(self._held),
             head_sent=self.head_sent,
         )
@@ -163,6 +170,8 @@ def unanswered(permitted: Permitted, ended: Ended, error: str) -> Answered:
         response_bytes=0,
         ended=ended,
         error=error,
+        reason=b"",
+        headers=(),
         held=b"",
         head_sent=False,
     )

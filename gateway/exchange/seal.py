@@ -10,8 +10,9 @@ from typing import Protocol, assert_never
 
 from gateway.canonical import canonical_json, keyed_sha256, salted_sha256, sha256_hex
 from gateway.clock import Clock, rfc3339
+from gateway.exchange.body import StreamedBody
 from gateway.exchange.states import Abandoned, Answered, Asked, Forbidden, Held, Outcome, Sealed
-from gateway.ident import ExchangeId, random_bytes
+from gateway.ident import ExchangeId, Sha256, random_bytes
 from gateway.intent.purpose import teaches
 from gateway.ledger.sequencer import Sequencer
 from gateway.limits import OUTPUTS_PER_EXCHANGE_MAX
@@ -25,6 +26,7 @@ from gateway.receipt.model import (
     Declared,
     ModelFacts,
     OutputFacts,
+    OutputKind,
     ProviderFacts,
     Receipt,
     Refusal,
@@ -42,7 +44,7 @@ ROW_SALT_BYTES = 16
 class Manifests(Protocol):
     """Knows which providers are students of ours."""
 
-    def manifest_of(self, provider: str) -> str | None:
+    def manifest_of(self, provider: str) -> Sha256 | None:
         """Return SHA-256 of the training manifest's payload, or `None`."""
         ...
 
@@ -99,7 +101,7 @@ class Notary:
             teaches(asked.declaration.use.purpose)
             and answer.readable
             and answered.ended == "complete"
-            and asked.body is not None
+            and isinstance(asked.body, bytes)
             and answered.status is not None
             and answered.status < 400
         ):
@@ -228,9 +230,7 @@ class Notary:
             received=rfc3339(asked.received_ms),
             writer=self.writer,
         )
-        use = canonical_json({"exchange": asked.exchange, "use": asked.declaration.id})
-        subjects = [Subject(name="exchange", digest={"sha256": sha256_hex(use)})]
-        return write_statement(predicate, subjects, self.signer)
+        return write_statement(predicate, (), self.signer)
 
     def _abandonment(self, abandoned: Abandoned) -> bytes:
         predicate = Abandonment(
@@ -240,25 +240,25 @@ class Notary:
             found=rfc3339(self.clock.now_ms()),
             writer=self.writer,
         )
-        name = sha256_hex(abandoned.exchange.encode())
-        subjects = [Subject(name="exchange", digest={"sha256": name})]
-        return write_statement(predicate, subjects, self.signer)
+        return write_statement(predicate, (), self.signer)
 
     # -- shared ---------------------------------------------------------------------------
 
     def _request(self, asked: Asked, kept: Content | None) -> RequestFacts:
-        if asked.body is None:
-            return RequestFacts(bytes=asked.request_bytes)
+        body = asked.body
+        if isinstance(body, StreamedBody):
+            return RequestFacts(
+                bytes=body.bytes,
+                commitment=Commitment(alg="hmac-sha256", value=body.keyed_sha256()),
+            )
         if kept is not None:
             return RequestFacts(
-                bytes=asked.request_bytes,
+                bytes=len(body),
                 commitment=Commitment(
-                    alg="sha256-salted", value=salted_sha256(kept.salt, asked.body)
+                    alg="sha256-salted", value=salted_sha256(kept.salt, body)
                 ),
             )
-        return RequestFacts(
-            bytes=asked.request_bytes, commitment=self._commit(asked.exchange, asked.body)
-        )
+        return RequestFacts(bytes=len(body), commitment=self._commit(asked.exchange, body))
 
     def _commit(self, exchange: ExchangeId, content: bytes) -> Commitment:
         """Return a commitment that only this installation's key opens."""
@@ -267,12 +267,12 @@ class Notary:
             value=keyed_sha256(self.commitment_key, exchange.encode() + content),
         )
 
-    def _manifest(self, asked: Asked) -> str | None:
+    def _manifest(self, asked: Asked) -> Sha256 | None:
         return self.providers.manifest_of(asked.call.provider)
 
 
-def _units(choice: Choice) -> list[tuple[str, str]]:
-    units: list[tuple[str, str]] = []
+def _units(choice: Choice) -> list[tuple[OutputKind, str]]:
+    units: list[tuple[OutputKind, str]] = []
     if choice.text:
         units.append(("text", choice.text))
     units.extend(("reasoning", block) for block in choice.reasoning)

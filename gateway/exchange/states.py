@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.exchange.body import StreamedBody
 from gateway.ident import ExchangeId
 from gateway.intent.model import Declaration
 from gateway.provider.model import Answer, ProviderCall
@@ -39,9 +40,8 @@ class Asked:
     call: ProviderCall
     endpoint: str
     """Method, and the upstream URL without its query."""
-    request_bytes: int
-    body: bytes | None = field(default=None, repr=False)
-    """The bytes as they came, where they were held."""
+    body: bytes | StreamedBody = field(repr=False)
+    """The bytes as they came, or what counts them as they pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,9 @@ class Answered:
     ended: Ended
     error: str | None
     """A dotted code of ours where the exchange broke, else the provider's own error name."""
+    reason: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    """The head as the caller gets it."""
     held: bytes = field(repr=False)
     """The bytes that wait for the notary."""
     head_sent: bool

@@ -1,0 +1,174 @@
+"""A request's way through the house: ruled on, opened, forwarded, sealed.
+
+The types are the corridor: only `open` makes a `Permitted`, only the relay an `Answered`, only
+the notary a `Sealed`. Nothing is dialled before the opening is durable; nothing that was held
+back leaves before the closing statement is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from gateway.clock import Clock, rfc3339
+from gateway.errors import (
+    CallerGoneError,
+    LedgerUnwellError,
+    ProviderBrokeOffError,
+    ProviderError,
+)
+from gateway.exchange.forward import Departure, Forwarder, Outgoing, RawHeaders
+from gateway.exchange.providers import Provider
+from gateway.exchange.recover import recover
+from gateway.exchange.relay import CallerSide, Relay, header_value, unanswered
+from gateway.exchange.rule import Law, Ruled
+from gateway.exchange.seal import Notary
+from gateway.exchange.states import (
+    Answered,
+    Asked,
+    Forbidden,
+    Held,
+    Permitted,
+    Sealed,
+)
+from gateway.ident import ExchangeId
+from gateway.ledger.register import Register
+from gateway.ledger.sequencer import Sequencer
+from gateway.provider.encoding import decoder_for
+from gateway.receipt.model import Opening
+from gateway.receipt.statement import read_leaf, write_opening
+
+
+class Caller(CallerSide, Departure, Protocol):
+    """The caller's side of the door."""
+
+    def headers_for(self, permitted: Permitted, headers: RawHeaders) -> RawHeaders:
+        """Return the provider's end-to-end headers with ours added."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Walk:
+    """The rooms a request goes through; built once, in `app.py`."""
+
+    law: Law
+    register: Register
+    sequencer: Sequencer
+    forwarder: Forwarder
+    notary: Notary
+    clock: Clock
+    writer: str
+    drain: bool
+    """Read a provider's answer to its end for a caller who has hung up."""
+    # OWNED BY: through() at the tail, sweep() at the head.
+    _orphans: deque[tuple[ExchangeId, int]] = field(default_factory=deque)
+
+    async def through(
+        self, asked: Asked, provider: Provider, outgoing: Outgoing, caller: Caller
+    ) -> tuple[Answered | Held | Forbidden, Sealed]:
+        """Rule, forward if permitted, and seal whatever happened.
+
+        Raises:
+            LedgerUnwellError: an opening or a closing statement could not be written.
+        """
+        outcome = await self.open(asked, self.law.rule(asked, provider))
+        match outcome:
+            case Permitted():
+                answered = await self._ask(outcome, provider, outgoing, caller)
+                return answered, await self._seal(answered, outcome.opening)
+            case Held() | Forbidden():
+                return outcome, await self._seal(outcome, outcome.opening)
+            case _:
+                assert_never(outcome)
+
+    async def open(self, asked: Asked, ruled: Ruled) -> Permitted | Held | Forbidden:
+        """Write the opening of a permitted exchange; the other two need none.
+
+        A verdict or withdrawal that another process wrote before our opening counts: then the
+        law is asked again, so nothing is dialled under a yes that was already taken back.
+        """
+        if ruled.ruling.effect != "permit":
+            return _refused(asked, ruled, None)
+        leaf = write_opening(
+            Opening(
+                exchange=asked.exchange,
+                at=rfc3339(asked.received_ms),
+                principal=asked.principal.name,
+                project=asked.principal.project,
+                provider=asked.call.provider,
+                operation=str(asked.call.operation),
+                purpose=asked.declaration.use.purpose,
+                declaration=asked.declaration.id if asked.declared else None,
+                ruling_sha256=ruled.sha256,
+                writer=self.writer,
+            )
+        )
+        sequenced = await self.sequencer.append(leaf)
+        self.take_in(sequenced.foreign)
+        if self.register.version != ruled.version:
+            ruled = self.law.rule(asked, ruled.provider)
+            if ruled.ruling.effect != "permit":
+                return _refused(asked, ruled, sequenced.index)
+        return Permitted(asked=asked, ruling=ruled.ruling, opening=sequenced.index)
+
+    def take_in(self, foreign: tuple[tuple[int, bytes], ...]) -> None:
+        """Fold in what other processes wrote to the ledger."""
+        for index, leaf in foreign:
+            self.register.apply(index, read_leaf(leaf))
+
+    async def _ask(
+        self, permitted: Permitted, provider: Provider, outgoing: Outgoing, caller: Caller
+    ) -> Answered:
+        departure = None if self.drain else caller
+        try:
+            response = await self.forwarder.forward(
+                permitted, provider.origin, outgoing, departure
+            )
+        except CallerGoneError as exc:
+            return unanswered(permitted, "cut-short-by-caller", exc.problem)
+        except ProviderBrokeOffError as exc:
+            return unanswered(permitted, "cut-short-by-provider", exc.problem)
+        except ProviderError as exc:
+            return unanswered(permitted, "provider-failed", exc.problem)
+        call = permitted.asked.call
+        kind = header_value(response.headers, (b"content-type",)) or ""
+        relay = Relay(
+            permitted,
+            provider.dialect.answer_reader(call, response.status, kind),
+            decoder_for(header_value(response.headers, (b"content-encoding",))),
+            drain=self.drain,
+        )
+        return await relay.run(
+            response, caller, caller.headers_for(permitted, response.headers)
+        )
+
+    async def _seal(self, outcome: Answered | Held | Forbidden, opening: int | None) -> Sealed:
+        try:
+            return await self.notary.seal(outcome)
+        except LedgerUnwellError:
+            if opening is not None:
+                asked = (
+                    outcome.permitted.asked if isinstance(outcome, Answered) else outcome.asked
+                )
+                self._orphans.append((asked.exchange, opening))
+            raise
+
+    async def sweep(self) -> int:
+        """Close, as abandoned, exchanges whose receipt could not be written; return how many.
+
+        What was held back of them never left the house.
+        """
+        count = 0
+        while self._orphans:
+            try:
+                count += await recover([self._orphans[0]], self.notary.seal, "ledger-failed")
+            except LedgerUnwellError:
+                break
+            self._orphans.popleft()
+        return count
+
+
+def _refused(asked: Asked, ruled: Ruled, opening: int | None) -> Held | Forbidden:
+    kind = Held if ruled.ruling.effect == "hold" else Forbidden
+    return kind(asked=asked, ruling=ruled.ruling, opening=opening)

@@ -1,0 +1,99 @@
+"""The porter: who is asking, by the key it shows; never a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from gateway.canonical import keyed_sha256
+from gateway.errors import CredentialError, SettingError
+from gateway.exchange.providers import Provider
+from gateway.exchange.states import Principal
+from gateway.store.access import AccessKey
+
+DEFAULT_PROJECT: Final = "default"
+GATEWAY_KEY: Final = "x-gateway-key"
+_FINGERPRINTS_MAX: Final = 4096
+
+
+class KeyRing(Protocol):
+    """Where gateway keys are looked up."""
+
+    def find(self, secret: str) -> AccessKey | None:
+        """Return the valid key whose secret this is; `None` if unknown, expired or revoked."""
+        ...
+
+
+class Porter:
+    """Admits principals, in one of two modes.
+
+    `managed`: a gateway key stands where the SDK puts its key, and the provider's own
+    credential goes upstream. `passthrough`: the caller's provider key goes upstream untouched,
+    and the principal is named by `x-gateway-key` or by a keyed fingerprint of that key.
+    """
+
+    def __init__(self, keys: KeyRing, fingerprint_key: bytes, *, managed: bool) -> None:
+        self.managed = managed
+        self._keys = keys
+        self._fingerprint_key = fingerprint_key
+        # OWNED BY: the event loop.
+        self._fingerprints: dict[str, Principal] = {}
+
+    def principal_of(
+        self, headers: Mapping[str, str], query: str, provider: Provider
+    ) -> Principal:
+        """Return who asks; header names in *headers* are lower case.
+
+        Raises:
+            CredentialError: no key, or one that is unknown, expired or revoked.
+            SettingError: there is no credential to go upstream with.
+        """
+        shown = provider.dialect.credential_of(headers, query)
+        if self.managed:
+            if provider.credential is None and provider.manifest is None:
+                raise SettingError(
+                    f"provider `{provider.id}` has no credential",
+                    hint=f"set providers.{provider.id}.credential to env:NAME or file:<path>",
+                )
+            return self.keyholder(headers.get(GATEWAY_KEY) or shown, provider.credential)
+        if GATEWAY_KEY in headers:
+            return self.keyholder(headers[GATEWAY_KEY], None)
+        return self._fingerprinted(shown)
+
+    def keyholder(self, secret: str | None, credential: str | None) -> Principal:
+        """Return the principal of a gateway key.
+
+        Raises:
+            CredentialError: there is none, or it is unknown, expired or revoked.
+        """
+        if not secret:
+            raise CredentialError(
+                "no gateway key was sent",
+                hint="put the key from `gateway key new` where the SDK puts its API key",
+            )
+        key = self._keys.find(secret)
+        if key is None:
+            raise CredentialError(
+                "the gateway key is unknown, expired or revoked",
+                hint="ask the gateway's operator for a new one (`gateway key new`)",
+                code="credential.unknown",
+            )
+        return Principal(
+            name=key.principal,
+            project=key.project,
+            roles=frozenset(key.roles),
+            declaration=key.declaration,
+            credential=credential,
+        )
+
+    def _fingerprinted(self, shown: str | None) -> Principal:
+        secret = shown or ""
+        principal = self._fingerprints.get(secret)
+        if principal is None:
+            if len(self._fingerprints) >= _FINGERPRINTS_MAX:
+                self._fingerprints.clear()
+            digest = keyed_sha256(self._fingerprint_key, secret.encode())
+            name = f"key-{digest[:16]}" if secret else "anonymous"
+            principal = Principal(name=name, project=DEFAULT_PROJECT)
+            self._fingerprints[secret] = principal
+        return principal

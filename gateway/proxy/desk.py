@@ -1,0 +1,79 @@
+"""The desk: what the caller says it is for; by id, inline, by its key's default, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.errors import UnknownDeclarationError
+from gateway.exchange.states import Principal
+from gateway.ident import DeclarationId
+from gateway.intent.declare import parse_use_header
+from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
+from gateway.ledger.register import Register
+from gateway.receipt.model import Statement
+
+HEADER: Final = "x-intended-use"
+_PARSED_MAX: Final = 4096
+
+
+class Desk:
+    """Turns a header into a declaration; widens nothing."""
+
+    def __init__(
+        self,
+        register: Register,
+        catch_up: Callable[[], Sequence[tuple[int, Statement]]],
+    ) -> None:
+        self._register = register
+        self._catch_up = catch_up
+        self._catching_up = asyncio.Lock()
+        # OWNED BY: the event loop.
+        self._parsed: dict[str, DeclarationId | IntendedUse] = {}
+
+    async def declared(
+        self, header: str | None, principal: Principal
+    ) -> tuple[Declaration, bool]:
+        """Return the declaration, and whether anything was declared at all.
+
+        Raises:
+            MalformedDeclarationError: the header can't be read.
+            UnknownDeclarationError: the project has no such declaration.
+        """
+        header = header or principal.declaration
+        if header is None:
+            inferred = declaration_id(principal.project, INFERENCE)
+            return Declaration(id=inferred, project=principal.project, use=INFERENCE), False
+        said = self._parsed.get(header)
+        if said is None:
+            said = parse_use_header(header)
+            if len(self._parsed) >= _PARSED_MAX:
+                self._parsed.clear()
+            self._parsed[header] = said
+        if isinstance(said, IntendedUse):
+            named = declaration_id(principal.project, said)
+            # The same words may have been registered: then its expiry and owner count too.
+            registered = self._register.declaration(named)
+            return registered or Declaration(
+                id=named, project=principal.project, use=said
+            ), True
+        return await self._registered(said, principal.project), True
+
+    async def _registered(self, named: DeclarationId, project: str) -> Declaration:
+        declaration = self._register.declaration(named)
+        if declaration is None:
+            async with self._catching_up:
+                declaration = self._register.declaration(named)
+                if declaration is None:
+                    # Another process may have registered it just now.
+                    for index, statement in await asyncio.to_thread(self._catch_up):
+                        self._register.apply(index, statement)
+                    declaration = self._register.declaration(named)
+        if declaration is None or declaration.project != project:
+            raise UnknownDeclarationError(
+                f"project `{project}` has no declaration `{named}`",
+                hint="register it with `gateway use declare`, or list them with"
+                " `gateway use list`",
+            )
+        return declaration

@@ -1,0 +1,299 @@
+"""One request at the door: admitted, declared, read, walked through the house, answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.clock import Clock
+from gateway.errors import (
+    BodyTooLargeError,
+    CallerGoneError,
+    GatewayError,
+    UnknownRouteError,
+)
+from gateway.exchange.body import StreamedBody
+from gateway.exchange.forward import Outgoing
+from gateway.exchange.providers import Provider, Providers
+from gateway.exchange.states import Answered, Asked, Forbidden, Held, Principal, Sealed
+from gateway.exchange.walk import Walk
+from gateway.ident import ExchangeId, new_exchange_id
+from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX, BODY_SILENCE_S_MAX
+from gateway.log import Logger
+from gateway.provider.encoding import decoder_for
+from gateway.provider.model import Dialect, Problem
+from gateway.proxy.auth import Porter
+from gateway.proxy.desk import HEADER, Desk
+from gateway.proxy.metrics import Metrics
+from gateway.proxy.own import Own
+from gateway.proxy.problem import problem_json, problem_of, provider_problem, refusal
+from gateway.proxy.reply import Knock, Reply, end_to_end, lowered
+
+_OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
+"""What is for the gateway, or is written anew for the next connection."""
+_OUR_PREFIX: Final = b"x-gateway-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handlers:
+    """Everything a request needs at the door; built once, in `app.py`."""
+
+    walk: Walk
+    providers: Providers
+    porter: Porter
+    desk: Desk
+    own: Own
+    metrics: Metrics
+    clock: Clock
+    log: Logger
+    commitment_key: bytes
+
+    async def serve(self, knock: Knock, reply: Reply) -> None:
+        """Answer one request, whatever it is; errors of the caller and ours become answers."""
+        target = knock.raw_path
+        if target.startswith("/-/"):
+            await self.own.serve(knock, reply)
+            return
+        received_ms = self.clock.now_ms()
+        exchange = new_exchange_id(received_ms)
+        path, _, query = target.partition("?")
+        prefix, slash, rest = path[1:].partition("/")
+        dialect: Dialect | None = None
+        try:
+            if not slash:
+                raise UnknownRouteError(
+                    f"no provider stands behind `{path[:64]}`",
+                    hint="paths begin with a provider, like /openai/v1/…",
+                )
+            provider = self.providers.named(prefix)
+            dialect = provider.dialect
+            asked = await self._asked(
+                knock, reply, exchange, received_ms, provider, "/" + rest, query
+            )
+            outgoing = _outgoing(
+                knock,
+                asked,
+                target[len(prefix) + 1 :],
+                dialect,
+                managed=self.porter.managed,
+            )
+            outcome, sealed = await self.walk.through(asked, provider, outgoing, reply)
+            await self._answer(outcome, sealed, provider, reply)
+        except CallerGoneError:
+            reply.break_off()
+        except GatewayError as error:
+            self.metrics.problem(error.problem)
+            await send_problem(reply, problem_of(error, exchange), dialect)
+
+    # -- in -------------------------------------------------------------------------------
+
+    async def _asked(
+        self,
+        knock: Knock,
+        reply: Reply,
+        exchange: ExchangeId,
+        received_ms: int,
+        provider: Provider,
+        path: str,
+        query: str,
+    ) -> Asked:
+        headers = lowered(knock.raw_headers)
+        principal: Principal = self.porter.principal_of(headers, query, provider)
+        declaration, declared = await self.desk.declared(headers.get(HEADER), principal)
+        if headers.get("expect", "").lower() == "100-continue":
+            reply.proceed()
+        kind = headers.get("content-type", "")
+        body: bytes | StreamedBody
+        if provider.dialect.reads(knock.method, path):
+            body = await _held(knock)
+            readable = _decoded(body, headers.get("content-encoding"))
+            call = provider.dialect.read_request(
+                provider.id, knock.method, path, kind, readable
+            )
+        else:
+            body = self._passing(knock, exchange)
+            call = provider.dialect.read_request(provider.id, knock.method, path, kind, None)
+        return Asked(
+            exchange=exchange,
+            received_ms=received_ms,
+            principal=principal,
+            declaration=declaration,
+            declared=declared,
+            call=call,
+            endpoint=f"{knock.method} {provider.base_url}{path}",
+            body=body,
+        )
+
+    def _passing(self, knock: Knock, exchange: ExchangeId) -> StreamedBody | bytes:
+        if not knock.body_exists:
+            return b""
+        length = knock.content_length
+        if length is not None and length > BODY_BYTES_MAX:
+            raise _too_large(BODY_BYTES_MAX)
+        return StreamedBody(_chunks(knock), length, exchange, self.commitment_key)
+
+    # -- out ------------------------------------------------------------------------------
+
+    async def _answer(
+        self,
+        outcome: Answered | Held | Forbidden,
+        sealed: Sealed,
+        provider: Provider,
+        reply: Reply,
+    ) -> None:
+        """Release what waited for the notary; the sealed place is the ticket."""
+        if isinstance(outcome, Answered):
+            asked = outcome.permitted.asked
+            await self._release(outcome, provider, reply)
+        else:
+            asked = outcome.asked
+            told = self.walk.law.explain(asked, provider)
+            await send_problem(reply, refusal(outcome, told), provider.dialect)
+        elapsed_s = (self.clock.now_ms() - asked.received_ms) / 1000
+        self.metrics.sealed(outcome, elapsed_s)
+        self.log.info(
+            "exchange.sealed",
+            exchange=sealed.exchange,
+            index=sealed.index,
+            principal=asked.principal.name,
+            provider=asked.call.provider,
+            operation=asked.call.operation,
+            model=asked.call.model,
+            purpose=asked.declaration.use.purpose,
+            outcome=outcome.ended if isinstance(outcome, Answered) else outcome.ruling.effect,
+            status=outcome.status if isinstance(outcome, Answered) else 403,
+            error=outcome.error if isinstance(outcome, Answered) else None,
+            seconds=elapsed_s,
+        )
+
+    async def _release(self, answered: Answered, provider: Provider, reply: Reply) -> None:
+        broken = answered.error is not None and answered.error.startswith("provider.")
+        if answered.ended == "cut-short-by-caller":
+            reply.break_off()
+        elif answered.status is None or (broken and not answered.head_sent):
+            await send_problem(reply, provider_problem(answered), provider.dialect)
+        elif broken:
+            await reply.pass_on(answered.held)
+            reply.break_off()
+        else:
+            await reply.finish(
+                answered.status, answered.reason, answered.headers, answered.held
+            )
+
+
+async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) -> None:
+    """Answer with *problem*, in the shape that the calling SDK turns into its exception."""
+    if reply.prepared:
+        reply.break_off()
+        return
+    headers: list[tuple[bytes, bytes]] = [
+        (b"x-gateway-effect", problem.code.encode()),
+    ]
+    if problem.exchange:
+        headers.append((b"x-gateway-exchange", problem.exchange.encode()))
+    if dialect is None:
+        headers.append((b"content-type", b"application/problem+json"))
+        body = problem_json(problem)
+    else:
+        headers.append((b"content-type", b"application/json"))
+        body = dialect.problem_body(problem)
+    if problem.status == 503:
+        headers.append((b"retry-after", b"1"))
+    await reply.finish(problem.status, _REASONS.get(problem.status, b"Error"), headers, body)
+
+
+_REASONS: Final = {
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    413: b"Content Too Large",
+    500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+def _outgoing(
+    knock: Knock, asked: Asked, target: str, dialect: Dialect, *, managed: bool
+) -> Outgoing:
+    """Return the request as it goes upstream: the caller's bytes, less what is ours."""
+    headers: list[tuple[bytes, bytes]] = [
+        (name, value)
+        for name, value in end_to_end(knock.raw_headers)
+        if (low := name.lower()) not in _OURS and not low.startswith(_OUR_PREFIX)
+    ]
+    if managed:
+        # Whatever header the gateway key came in, it never reaches a provider.
+        names = {name.encode() for name in dialect.CREDENTIAL_HEADERS}
+        headers = [header for header in headers if header[0].lower() not in names]
+        if asked.principal.credential is not None:
+            name, value = dialect.credential_header(asked.principal.credential)
+            headers.append((name.encode(), value.encode()))
+    body, length = asked.body, None
+    if isinstance(body, StreamedBody):
+        length = body.length
+        passing: bytes | AsyncIterator[bytes] | None = aiter(body)
+    else:
+        passing = body if body or knock.method not in {"GET", "HEAD", "OPTIONS"} else None
+    return Outgoing(
+        method=knock.method.encode(),
+        target=(target or "/").encode("utf-8", "surrogateescape"),
+        headers=headers,
+        body=passing,
+        length=length,
+    )
+
+
+async def _held(knock: Knock) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        BodyTooLargeError: it is over what is held.
+        CallerGoneError: it broke off.
+    """
+    if knock.content_length is not None and knock.content_length > BODY_BYTES_HELD_MAX:
+        raise _too_large(BODY_BYTES_HELD_MAX)
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in _chunks(knock):
+        size += len(chunk)
+        if size > BODY_BYTES_HELD_MAX:
+            raise _too_large(BODY_BYTES_HELD_MAX)
+        parts.append(chunk)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _chunks(knock: Knock) -> AsyncIterator[bytes]:
+    content = knock.content
+    while True:
+        chunk = content.read_nowait() if content.is_eof() else b""
+        if not chunk:
+            try:
+                async with asyncio.timeout(BODY_SILENCE_S_MAX):
+                    chunk = await content.readany()
+            except TimeoutError as exc:
+                raise CallerGoneError("the request body stopped coming") from exc
+            except OSError as exc:
+                raise CallerGoneError("the caller hung up while sending its body") from exc
+        if not chunk:
+            return
+        yield chunk
+
+
+def _decoded(body: bytes, encoding: str | None) -> bytes:
+    decoder = decoder_for(encoding)
+    if decoder is None:
+        return body
+    # What does not decode comes back as bytes that no dialect can read.
+    return decoder.decode(body)
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"the request body is larger than {limit} bytes", hint="send less at once"
+    )

@@ -1,0 +1,139 @@
+"""The gateway's own endpoints under `/-/`: receipts, bundles, checkpoint, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway.canonical import canonical_json
+from gateway.errors import GatewayError, NotFoundError
+from gateway.exchange.hall import Hall
+from gateway.exchange.states import Principal
+from gateway.ident import ExchangeId, is_exchange_id
+from gateway.ledger.reader import Reader
+from gateway.ledger.register import Register
+from gateway.ledger.sequencer import Sequencer
+from gateway.proxy.auth import GATEWAY_KEY, Porter
+from gateway.proxy.metrics import CONTENT_TYPE, Metrics
+from gateway.proxy.problem import problem_json, problem_of
+from gateway.proxy.reply import Knock, Reply, lowered
+from gateway.receipt.envelope import open_envelope
+from gateway.receipt.model import Receipt, Refusal
+from gateway.receipt.statement import read_leaf
+
+_JSON: Final = "application/json"
+_SEES_ALL: Final = frozenset({"auditor", "legal", "operator"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """What answers under `/-/`; reads only what was written."""
+
+    reader: Reader
+    sequencer: Sequencer
+    register: Register
+    porter: Porter
+    metrics: Metrics
+    hall: Hall
+    is_well: Callable[[], bool]
+
+    async def serve(self, knock: Knock, reply: Reply) -> None:
+        """Answer one request for the gateway itself."""
+        try:
+            kind, body = await self._answer(knock)
+            status = 200
+        except GatewayError as error:
+            problem = problem_of(error)
+            kind, body, status = (
+                "application/problem+json",
+                problem_json(problem),
+                problem.status,
+            )
+        if kind == _JSON and knock.raw_path == "/-/health" and not self.is_well():
+            status = 503
+        await reply.finish(
+            status, b"OK" if status == 200 else b"", [(b"content-type", kind.encode())], body
+        )
+
+    async def _answer(self, knock: Knock) -> tuple[str, bytes]:
+        if knock.method not in {"GET", "HEAD"}:
+            raise NotFoundError(f"`{knock.method}` does nothing here", hint="use GET")
+        parts = knock.raw_path.partition("?")[0].removeprefix("/-/").split("/")
+        match parts:
+            case ["health"]:
+                return _JSON, self._health()
+            case ["metrics"]:
+                leaves = await asyncio.to_thread(self.reader.size)
+                return CONTENT_TYPE, self.metrics.text(self.hall.count, leaves)
+            case ["log", "checkpoint"]:
+                note = await asyncio.to_thread(self.sequencer.checkpoint_now)
+                return "text/plain; charset=utf-8", note.encode()
+            case ["uses"]:
+                return _JSON, self._uses(self._reader(knock))
+            case ["receipts", named]:
+                _, leaf = await self._closing(named, self._reader(knock))
+                payload = open_envelope(leaf).payload
+                return "application/vnd.in-toto+json", payload
+            case ["receipts", named, "bundle"]:
+                index, _ = await self._closing(named, self._reader(knock))
+                note = await self.sequencer.integrated(index)
+                bundle = await asyncio.to_thread(self.reader.bundle, index, note)
+                return _JSON, bundle
+            case _:
+                raise NotFoundError(
+                    f"nothing is at `{knock.raw_path[:64]}`",
+                    hint="see /-/health, /-/receipts/{id}, /-/log/checkpoint, /-/metrics",
+                )
+
+    def _health(self) -> bytes:
+        well = self.is_well()
+        return canonical_json(
+            {"status": "well" if well else "unwell", "exchanges": self.hall.count}
+        )
+
+    def _uses(self, principal: Principal | None) -> bytes:
+        shown = [
+            msgspec.to_builtins(facts)
+            for facts in self.register.declarations()
+            if _sees(principal, facts.project)
+        ]
+        return canonical_json(shown)
+
+    def _reader(self, knock: Knock) -> Principal | None:
+        """Return who reads, where keys are managed; on a loopback door everyone may."""
+        if not self.porter.managed:
+            return None
+        headers = lowered(knock.raw_headers)
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        shown = headers.get(GATEWAY_KEY) or headers.get("x-api-key") or bearer
+        return self.porter.keyholder(shown or None, None)
+
+    async def _closing(self, named: str, principal: Principal | None) -> tuple[int, bytes]:
+        """Return index and leaf of the statement that closed an exchange.
+
+        Raises:
+            NotFoundError: there is none, or it is not for this reader.
+        """
+        found = None
+        if is_exchange_id(named):
+            found = await asyncio.to_thread(self.reader.find, ExchangeId(named))
+        if found is not None:
+            statement = read_leaf(found[1])
+            project = (
+                statement.caller.project if isinstance(statement, Receipt | Refusal) else None
+            )
+            if _sees(principal, project):
+                return found
+        raise NotFoundError(
+            f"no receipt `{named[:64]}`", hint="ids come in the header x-gateway-exchange"
+        )
+
+
+def _sees(principal: Principal | None, project: str | None) -> bool:
+    if principal is None:
+        return True
+    return bool(principal.roles & _SEES_ALL) or principal.project == project

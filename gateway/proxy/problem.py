@@ -1,0 +1,155 @@
+"""What a caller is told when the gateway itself answers: status, code, sentence, next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.errors import (
+    BodyTooLargeError,
+    CallerError,
+    CallerGoneError,
+    CredentialError,
+    EvidenceError,
+    GateError,
+    GatewayError,
+    LedgerDamagedError,
+    LedgerUnwellError,
+    MalformedBodyError,
+    MalformedDeclarationError,
+    NotFoundError,
+    OperatorError,
+    PolicyError,
+    ProviderBrokeOffError,
+    ProviderError,
+    ProviderTimeoutError,
+    ProviderUnreachableError,
+    UnknownDeclarationError,
+    UnknownRouteError,
+)
+from gateway.exchange.states import Answered, Forbidden, Held
+from gateway.ident import ExchangeId
+from gateway.policy.explain import Explanation, reason_json
+from gateway.provider.model import Problem
+
+STATUSES: Final[tuple[tuple[type[GatewayError], int], ...]] = (
+    (MalformedDeclarationError, 400),
+    (UnknownDeclarationError, 400),
+    (UnknownRouteError, 404),
+    (MalformedBodyError, 400),
+    (BodyTooLargeError, 413),
+    (CredentialError, 401),
+    (NotFoundError, 404),
+    (CallerGoneError, 499),
+    (CallerError, 400),
+    (ProviderUnreachableError, 502),
+    (ProviderTimeoutError, 504),
+    (ProviderBrokeOffError, 502),
+    (ProviderError, 502),
+    (LedgerUnwellError, 503),
+    (LedgerDamagedError, 503),
+    (OperatorError, 500),
+    (GateError, 403),
+    (PolicyError, 500),
+    (EvidenceError, 500),
+    (GatewayError, 500),
+)
+"""The first class that fits decides; a test walks every error through this table."""
+
+
+def status_of(error: GatewayError) -> int:
+    """Return the HTTP status for *error*."""
+    return next(status for kind, status in STATUSES if isinstance(error, kind))
+
+
+def problem_of(error: GatewayError, exchange: ExchangeId | None = None) -> Problem:
+    """Return what a caller is told of *error*; an operator's business stays inside."""
+    status = status_of(error)
+    if isinstance(error, OperatorError):
+        message = {
+            LedgerUnwellError: "the gateway can't write its ledger, so it answers nothing",
+            LedgerDamagedError: "the gateway can't write its ledger, so it answers nothing",
+        }.get(type(error), "the gateway is not set up for this request")
+        hint = "tell the gateway's operator; nothing was sent to the provider on your behalf"
+        if isinstance(error, LedgerUnwellError | LedgerDamagedError):
+            hint = "tell the gateway's operator, and try again later"
+        return Problem(
+            status=status,
+            code=error.problem,
+            message=message,
+            exchange=exchange,
+            next_step=hint,
+        )
+    return Problem(
+        status=status,
+        code=error.problem,
+        message=error.message,
+        exchange=exchange,
+        next_step=error.hint or None,
+    )
+
+
+def refusal(outcome: Held | Forbidden, told: Sequence[Explanation]) -> Problem:
+    """Return what the caller of a held or forbidden use is told: why, and what to do next."""
+    asked, ruling = outcome.asked, outcome.ruling
+    held = isinstance(outcome, Held)
+    use = asked.declaration.use.purpose
+    verb = "is held until legal rules on it" if held else "is forbidden"
+    own_json = [
+        {"policy": r.policy, "clause": r.clause, "effect": r.effect, "because": r.because}
+        for r in ruling.reasons
+        if r.because
+    ]
+    told_json = [reason_json(reason) for one in told for reason in one.decision.reasons]
+    because = [
+        f"{reason['because']} [{reason['policy']}/{reason['clause']}]"
+        for reason in own_json or told_json
+    ]
+    steps = [] if own_json else [one.next_step() for one in told]
+    if held:
+        steps.append(
+            f"Legal rules once on declaration {asked.declaration.id}"
+            f" (`gateway review approve {asked.declaration.id}`); then requests that"
+            " cite it pass."
+        )
+    return Problem(
+        status=403,
+        code="use.held" if held else "use.forbidden",
+        message=f"using {asked.call.provider} for `{use}` {verb}: {' '.join(because)}",
+        exchange=asked.exchange,
+        reasons=tuple(own_json or told_json),
+        next_step=" ".join(step for step in steps if step) or None,
+    )
+
+
+def provider_problem(answered: Answered) -> Problem:
+    """Return what the caller is told where no whole answer came and none was begun."""
+    code = answered.error or "provider.error"
+    return Problem(
+        status=504 if code == ProviderTimeoutError.code else 502,
+        code=code,
+        message={
+            ProviderUnreachableError.code: "the provider could not be reached",
+            ProviderTimeoutError.code: "the provider stayed silent for too long",
+        }.get(code, "the provider's answer ended before it was whole"),
+        exchange=answered.permitted.asked.exchange,
+        next_step="try again; the gateway itself never retries",
+    )
+
+
+def problem_json(problem: Problem) -> bytes:
+    """Return *problem* as `application/problem+json` (RFC 9457)."""
+    body = {
+        "type": f"urn:tos-gateway:problem:{problem.code}",
+        "title": problem.code,
+        "status": problem.status,
+        "detail": problem.message,
+        "code": problem.code,
+    }
+    if problem.exchange:
+        body["exchange"] = problem.exchange
+    if problem.next_step:
+        body["next_step"] = problem.next_step
+    return msgspec.json.encode(body)

@@ -1,0 +1,211 @@
+"""The caller's side of one exchange: bytes to its socket, and whether it is still there.
+
+aiohttp reads requests and keeps connections; the answer's bytes are written here, as they came
+from the provider, so that nothing is added, reordered or re-encoded on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
+
+from gateway.exchange.forward import RawHeaders
+from gateway.exchange.obligations import header_of
+from gateway.exchange.states import Permitted
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""RFC 9110 section 7.6.1, and what proxies have learnt to drop beside it."""
+
+_BODILESS: Final = frozenset({204, 304})
+
+
+class Knock(BaseRequest):
+    """A request that tells its reply when the connection is lost."""
+
+    reply: Reply | None = None
+
+    def _cancel(self, exc: BaseException) -> None:
+        super()._cancel(exc)
+        if self.reply is not None:
+            self.reply.lose()
+
+
+class Reply(web.StreamResponse):
+    """The answer to one `Knock`; implements the walk's `Caller`."""
+
+    def __init__(self, knock: Knock) -> None:
+        super().__init__()
+        self._knock = knock
+        self._transport = knock.transport
+        self.gone = self._transport is None or self._transport.is_closing()
+        self.when_gone: Callable[[], None] | None = None
+        self._head_sent = False
+        self._chunked = False
+        self._framed = False
+        self._bodiless = False
+        self._ended = False
+        self._stays = knock.keep_alive
+        knock.reply = self
+
+    # -- the walk's Caller ----------------------------------------------------------------
+
+    def lose(self) -> None:
+        """Note that the connection is gone, and tell whoever wants to know."""
+        self.gone = True
+        tell, self.when_gone = self.when_gone, None
+        if tell is not None:
+            tell()
+
+    def headers_for(self, permitted: Permitted, headers: RawHeaders) -> RawHeaders:
+        """Return the provider's end-to-end headers with ours added."""
+        ruling = permitted.ruling
+        return [
+            *end_to_end(headers),
+            (b"x-gateway-exchange", permitted.asked.exchange.encode()),
+            (b"x-gateway-effect", ruling.effect.encode()),
+            (
+                b"x-gateway-policy",
+                ", ".join(f"{p.policy}@{p.version}" for p in ruling.policies).encode(),
+            ),
+            *header_of(permitted),
+        ]
+
+    def head(self, status: int, reason: bytes, headers: RawHeaders) -> None:
+        """Send the head; a body without a declared length goes out in chunks."""
+        if self._head_sent:
+            return
+        self._head_sent = True
+        self._set_status(status, None)
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+        sized = False
+        for name, value in headers:
+            lines.append(b"%b: %b\r\n" % (name, value))
+            sized = sized or name.lower() == b"content-length"
+        self._bodiless = self._knock.method == "HEAD" or status in _BODILESS
+        if not sized and not self._bodiless:
+            if self._knock.version >= HttpVersion11:
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self._stays = False
+        if not self._stays:
+            lines.append(b"connection: close\r\n")
+        elif self._knock.version == HttpVersion10:
+            lines.append(b"connection: keep-alive\r\n")
+        self._framed = sized or self._chunked
+        lines.append(b"\r\n")
+        self._send(b"".join(lines))
+
+    async def pass_on(self, chunk: bytes) -> None:
+        """Send body bytes, waiting while the caller is slow; silent once it has gone."""
+        if not chunk or self._bodiless:
+            return
+        self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+        if self.gone:
+            return
+        try:
+            await self._knock.writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            if not self.gone:
+                self.lose()
+
+    # -- the door -------------------------------------------------------------------------
+
+    async def finish(
+        self, status: int, reason: bytes, headers: RawHeaders, body: bytes
+    ) -> None:
+        """Send what is left: the head if it has not gone, *body*, and the end."""
+        bodiless = status in _BODILESS or self._knock.method == "HEAD"
+        sized = any(name.lower() == b"content-length" for name, _ in headers)
+        if not (self._head_sent or bodiless or sized):
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self.head(status, reason, headers)
+        await self.pass_on(body)
+        self.end()
+
+    def end(self) -> None:
+        """Send the end of a chunked body."""
+        if self._chunked and not self._ended:
+            self._send(b"0\r\n\r\n")
+        self._ended = True
+
+    def break_off(self) -> None:
+        """Cut the connection, so that the caller sees a broken answer and never a clean end."""
+        self._stays = False
+        self._ended = True
+        if self._transport is None:
+            return
+        if self._framed:
+            # What was written still goes out; the missing end shows that it is not all.
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def proceed(self) -> None:
+        """Tell a caller that waits for it to send its body (`Expect: 100-continue`)."""
+        self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _send(self, content: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(content)
+        else:
+            self.gone = True
+
+    # -- aiohttp's side -------------------------------------------------------------------
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Tell aiohttp whether the connection may carry another request."""
+        return self._stays
+
+    @property
+    def prepared(self) -> bool:
+        """Tell aiohttp that there is nothing for it to prepare."""
+        return self._head_sent
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        """Do nothing: heads are written by `head`."""
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End an answer that has not been ended: that is a bug, so break it off."""
+        if not self._ended:
+            self.break_off()
+
+
+def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return *headers* without those that concern one connection only."""
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name.lower() == b"connection":
+            named.update(part.strip().lower() for part in value.split(b","))
+    return [
+        (name, value)
+        for name, value in headers
+        if (lowered := name.lower()) not in HOP_BY_HOP and lowered not in named
+    ]
+
+
+def lowered(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return *headers* by lower-case name; of repeated ones the first."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return found
