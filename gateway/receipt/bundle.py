@@ -11,7 +11,7 @@ import msgspec
 from gateway.errors import BadProofError, MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.tlog.proof import InclusionProof, format_proof, parse_proof
-from gateway.tlog.text import format_base64
+from gateway.tlog.text import format_base64, shown
 
 BUNDLE_TYPE: Final = "application/vnd.tos-gateway.bundle.v1+json"
 
@@ -50,7 +50,7 @@ def parse_bundle(encoded: bytes) -> Bundle:
     except BadProofError as broken:
         raise MalformedReceiptError(f"not a bundle: {broken.message}") from broken
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise MalformedReceiptError(f"not a bundle: {broken}") from broken
+        raise MalformedReceiptError(f"not a bundle: {shown(broken)}") from broken
     if format_bundle(bundle) != encoded:
         raise MalformedReceiptError("the bundle is not written in the canonical form")
     return bundle

@@ -18,6 +18,7 @@ from gateway.errors import BadSignatureError, MalformedReceiptError
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.keys import PublicKey
 from gateway.receipt.model import PAYLOAD_TYPE
+from gateway.tlog.text import shown
 
 _PAE_START: Final = f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} ".encode()
 _HEAD: Final = b'{"payload":"'
@@ -93,7 +94,7 @@ def open_envelope(leaf: bytes) -> Envelope:
         payload = binascii.a2b_base64(wire.payload, strict_mode=True)
         sig = binascii.a2b_base64(wire.signatures[0].sig, strict_mode=True)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise MalformedReceiptError(f"not an envelope: {broken}") from broken
+        raise MalformedReceiptError(f"not an envelope: {shown(broken)}") from broken
     keyid = wire.signatures[0].keyid
     named = b"" if keyid is None else b'"keyid":"%b",' % keyid.encode()
     # One spelling only: blanks, another order, a key twice or spare bits in base64 end here.

@@ -42,6 +42,7 @@ from gateway.errors import (
 )
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.tlog.note import NoteVerifier, check_name, format_vkey, key_id_of, parse_vkey
+from gateway.tlog.text import shown
 
 KeyKind = Literal["ed25519", "p256"]
 
@@ -198,7 +199,7 @@ def parse_trust(encoded: bytes) -> Trust:
     try:
         trust = msgspec.json.decode(encoded, type=Trust)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise _bad_trust(f"not a trust file: {broken}") from broken
+        raise _bad_trust(f"not a trust file: {shown(broken)}") from broken
     trusted_keys(trust)
     return trust
 

@@ -16,6 +16,7 @@ from gateway.errors import MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.envelope import Signer, open_envelope, seal_unnamed
 from gateway.receipt.statement import read_payload
+from gateway.tlog.text import shown
 
 SIGSTORE_BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
@@ -61,7 +62,7 @@ def open_manifest(bundle: bytes) -> tuple[bytes, str]:
         hint = wire.verification_material.public_key.hint
         keyid = binascii.a2b_base64(hint, strict_mode=True).hex()
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise MalformedReceiptError(f"not a manifest: {broken}") from broken
+        raise MalformedReceiptError(f"not a manifest: {shown(broken)}") from broken
     leaf = bytes(wire.dsse_envelope)
     if wrap_leaf(leaf, keyid) != bundle:
         raise MalformedReceiptError("the manifest is not written in the canonical form")

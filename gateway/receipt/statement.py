@@ -40,6 +40,7 @@ from gateway.receipt.model import (
     Verdict,
     Withdrawal,
 )
+from gateway.tlog.text import shown
 
 PREDICATE_TYPES: Final[dict[type[Predicate], str]] = {
     Receipt: RECEIPT_TYPE,
@@ -123,13 +124,13 @@ def read_payload(payload: bytes) -> Statement:
     decoder = _DECODERS.get(wire.predicate_type)
     if decoder is None:
         raise MalformedReceiptError(
-            f"unknown kind of statement: `{wire.predicate_type[:80]}`",
+            f"unknown kind of statement: `{shown(wire.predicate_type)}`",
             hint="a newer gateway may know it",
         )
     try:
         predicate = decoder.decode(wire.predicate)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise MalformedReceiptError(f"not a statement: {broken}") from broken
+        raise MalformedReceiptError(f"not a statement: {shown(broken)}") from broken
     again = _write_payload(
         _ENCODER.encode(predicate), wire.predicate_type, _ENCODER.encode(wire.subject)
     )
@@ -187,9 +188,9 @@ def _read_wire(payload: bytes) -> _Wire:
     try:
         wire = _WIRE.decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise MalformedReceiptError(f"not a statement: {broken}") from broken
+        raise MalformedReceiptError(f"not a statement: {shown(broken)}") from broken
     if wire.type != STATEMENT_TYPE:
-        raise MalformedReceiptError(f"not an in-toto Statement v1: `{wire.type[:80]}`")
+        raise MalformedReceiptError(f"not an in-toto Statement v1: `{shown(wire.type)}`")
     _check_subjects(wire.subject)
     return wire
 
@@ -200,7 +201,9 @@ def _read_opening(leaf: bytes) -> Opening:
     try:
         opening = _OPENING.decode(leaf)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
-        raise MalformedReceiptError(f"neither an envelope nor an opening: {broken}") from broken
+        raise MalformedReceiptError(
+            f"neither an envelope nor an opening: {shown(broken)}"
+        ) from broken
     if _ENCODER.encode(opening) != leaf:
         raise MalformedReceiptError("the opening is not written in the canonical form")
     return opening
@@ -211,7 +214,7 @@ def _read_manifest(payload: bytes) -> Manifest:
         statement: dict[str, Any] = orjson.loads(payload)
         again = canonical_json(statement)
     except (ValueError, TypeError, RecursionError) as broken:
-        raise MalformedReceiptError(f"not a manifest: {broken}") from broken
+        raise MalformedReceiptError(f"not a manifest: {shown(broken)}") from broken
     if again != payload:
         raise MalformedReceiptError("the manifest is not written in the canonical form")
     match statement["predicate"]:
@@ -222,7 +225,7 @@ def _read_manifest(payload: bytes) -> Manifest:
                     payload_sha256=sha256_hex(payload),
                     statement=statement,
                 )
-            raise MalformedReceiptError(f"unknown kind of manifest: `{build_type[:80]}`")
+            raise MalformedReceiptError(f"unknown kind of manifest: `{shown(build_type)}`")
         case _:
             raise MalformedReceiptError("the manifest names no `buildDefinition.buildType`")
 
@@ -234,5 +237,5 @@ def _check_subjects(subjects: Sequence[Subject]) -> None:
         digest = subject.digest.get("sha256", "")
         if len(digest) != 64 or not _HEX.issuperset(digest):
             raise MalformedReceiptError(
-                f"subject `{subject.name[:80]}` has no `sha256` of 64 hex digits"
+                f"subject `{shown(subject.name)}` has no `sha256` of 64 hex digits"
             )

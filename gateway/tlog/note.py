@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.errors import BadProofError, BadSignatureError
 from gateway.limits import NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX
-from gateway.tlog.text import format_base64, parse_base64
+from gateway.tlog.text import format_base64, parse_base64, shown
 
 ED25519_KEY: Final = b"\x01"
 """The signature type of a log's own key; the first byte of a vkey's key part."""
@@ -94,7 +94,7 @@ def parse_vkey(vkey: str) -> NoteVerifier:
     parts = vkey.split("+", 2)
     if len(parts) != 3 or not _KEY_ID.fullmatch(parts[1]):
         raise BadProofError(
-            f"not a verifier key: `{vkey[:80]}`", hint="write `name+key id+base64 key`"
+            f"not a verifier key: `{shown(vkey)}`", hint="write `name+key id+base64 key`"
         )
     name, key_id, encoded = parts
     key = parse_base64(encoded, "the key of a verifier key")
@@ -114,7 +114,7 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name) or not name.isprintable():
         raise BadProofError(
-            f"not a key name: `{name[:80]!a}`", hint="leave out blanks, plus signs and controls"
+            f"not a key name: `{shown(name)}`", hint="leave out blanks, plus signs and controls"
         )
 
 
@@ -174,7 +174,7 @@ def parse_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
 def _parse_signature(line: str) -> tuple[str, bytes]:
     name, blank, encoded = line.removeprefix(_SIGNATURE_START).partition(" ")
     if not line.startswith(_SIGNATURE_START) or not blank:
-        raise BadProofError(f"not a signature line of a note: `{line[:80]!a}`")
+        raise BadProofError(f"not a signature line of a note: `{shown(line)}`")
     check_name(name)
     signature = parse_base64(encoded, f"the signature by `{name}`")
     if len(signature) <= _KEY_ID_BYTES:

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.errors import BadProofError
 from gateway.limits import NOTE_BYTES_MAX
-from gateway.tlog.text import format_base64, parse_decimal, parse_hash
+from gateway.tlog.text import format_base64, parse_decimal, parse_hash, shown
 
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 
@@ -47,7 +47,7 @@ def parse_proof(text: str) -> InclusionProof:
     if not found or lines[0] != HEADER or len(lines) < 2:
         raise BadProofError(f"not an inclusion proof: it must begin with `{HEADER}`")
     if not lines[1].startswith("index "):
-        raise BadProofError(f"expected `index` in the proof, found `{lines[1][:40]!a}`")
+        raise BadProofError(f"expected `index` in the proof, found `{shown(lines[1])}`")
     if len(lines) - 2 > HASHES_MAX:
         raise BadProofError(f"an inclusion proof has at most {HASHES_MAX} hashes")
     return InclusionProof(

@@ -15,7 +15,15 @@ from gateway.errors import BadProofError
 SIZE_MAX: Final = 2**63 - 1
 """The largest tree size; C2SP bounds it so that it fits a signed 64-bit number."""
 
+_SHOWN_MAX: Final = 200
+
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def shown(text: object) -> str:
+    """Return *text* as it may stand in an error: one line, not too long, no controls."""
+    start = str(text)[:_SHOWN_MAX]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in start)
 
 
 def format_base64(content: bytes) -> str:
@@ -32,9 +40,9 @@ def parse_base64(text: str, what: str) -> bytes:
     try:
         content = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as broken:
-        raise BadProofError(f"{what} is not base64: `{text[:60]}`") from broken
+        raise BadProofError(f"{what} is not base64: `{shown(text)}`") from broken
     if format_base64(content) != text:
-        raise BadProofError(f"{what} is not canonical base64: `{text[:60]}`")
+        raise BadProofError(f"{what} is not canonical base64: `{shown(text)}`")
     return content
 
 
@@ -57,5 +65,5 @@ def parse_decimal(text: str, what: str) -> int:
         BadProofError: it spells something else.
     """
     if not _DECIMAL.fullmatch(text) or int(text) > SIZE_MAX:
-        raise BadProofError(f"{what} is not a plain decimal below 2^63: `{text[:60]}`")
+        raise BadProofError(f"{what} is not a plain decimal below 2^63: `{shown(text)}`")
     return int(text)

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.errors import BadProofError
 from gateway.limits import LEAF_BYTES_MAX
-from gateway.tlog.text import SIZE_MAX
+from gateway.tlog.text import SIZE_MAX, shown
 
 TILE_WIDTH: Final = 256
 ENTRIES: Final = -1
@@ -78,12 +78,12 @@ def parse_path(path: str) -> Tile:
     """
     found = _PATH.fullmatch(path)
     if found is None:
-        raise BadProofError(f"not the path of a tile: `{path[:80]!a}`")
+        raise BadProofError(f"not the path of a tile: `{shown(path)}`")
     level = ENTRIES if found["level"] == "entries" else int(found["level"])
     index = int(found["index"].replace("x", "").replace("/", ""))
     tile = Tile(level, index, int(found["width"] or TILE_WIDTH))
     if format_path(tile) != path or tile.width > TILE_WIDTH:
-        raise BadProofError(f"not the path of a tile: `{path[:80]!a}`")
+        raise BadProofError(f"not the path of a tile: `{shown(path)}`")
     return tile
 
 
