@@ -189,7 +189,10 @@ class Gate:
 
     def ruling_of(self, receipt: Receipt) -> RuledAgain:
         """Return what was ruled for the group that *receipt* belongs to."""
-        group = group_of(receipt)
+        return self.ruling_for(group_of(receipt))
+
+    def ruling_for(self, group: Group) -> RuledAgain:
+        """Return what is ruled for *group*; a base that is a student of ours has one too."""
         if group not in self._ruled:
             self._ruled[group] = self._rule(group)
         return self._ruled[group]

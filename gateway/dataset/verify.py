@@ -74,6 +74,8 @@ class Row:
     """Leaf index of its receipt."""
     line: bytes
     """Canonical JSON: `{"messages": […]}`."""
+    receipt: Receipt | None = None
+    """What vouches for it; `None` from a folder that was not checked this time."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -308,7 +310,7 @@ def _check_rows(
             receipt.provider.name, model.requested or model.reported, model.manifest
         ] += 1
         counted.rows += 1
-        yield _row(said, line)
+        yield _row(said, line, receipt)
     for name in (RECEIPTS, LEAVES, PROOFS):
         if next(files[name], None) is not None:
             raise MalformedReceiptError(f"{name}: line {files[name].number}: belongs to no row")
@@ -419,13 +421,14 @@ def _receipt_line(receipts: _Lines, number: int) -> _ReceiptLine:
     return said
 
 
-def _row(said: _ReceiptLine, line: bytes) -> Row:
+def _row(said: _ReceiptLine, line: bytes, receipt: Receipt | None = None) -> Row:
     return Row(
         number=said.row,
         exchange=ExchangeId(said.exchange),
         choice=said.choice,
         index=said.index,
         line=line,
+        receipt=receipt,
     )
 
 
