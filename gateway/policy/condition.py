@@ -48,11 +48,12 @@ class Test:
         value = known.get(self.fact)
         if value is None:
             return None
+        if value.__class__ is str or value.__class__ is bool:
+            return (value in self.allowed) is not self.negated
         if value.__class__ is OneOf:
             return self._truth_of_one(value)
-        if value.__class__ is frozenset:
-            return (not self.allowed.isdisjoint(value)) is not self.negated
-        return (value in self.allowed) is not self.negated
+        assert isinstance(value, frozenset)  # noqa: S101 # INVARIANT: there is no other `Value`.
+        return (not self.allowed.isdisjoint(value)) is not self.negated
 
     def covers(self, other: Test) -> bool:
         """Tell whether whatever fits *other* fits this too (both ask for the same fact)."""
@@ -80,13 +81,9 @@ class Condition:
 
     def truth(self, known: Mapping[str, Value]) -> Truth:
         """Return whether the clause speaks to these facts."""
-        result: Truth = True
-        for test in self.when:
-            truth = test.truth(known)
-            if truth is False:
-                return False
-            if truth is None:
-                result = None
+        result = _all(self.when, known)
+        if result is False:
+            return False
         for exception in self.unless:
             truth = _all(exception, known)
             if truth is True:
@@ -95,13 +92,28 @@ class Condition:
                 result = None
         return result
 
+    def given(self, fact: str, value: Value) -> Condition | None:
+        """Return what is left to ask once *fact* is known; `None` if that makes it false."""
+        known = {fact: value}
+        if any(test.truth(known) is False for test in self.when):
+            return None
+        exceptions = []
+        for exception in self.unless:
+            truth = _all(exception, known)
+            if truth is True:
+                return None
+            if truth is None:
+                exceptions.append(tuple(t for t in exception if t.truth(known) is None))
+        return Condition(
+            when=tuple(test for test in self.when if test.truth(known) is None),
+            unless=tuple(exceptions),
+        )
+
     def missing(self, known: Mapping[str, Value]) -> frozenset[str]:
-        """Return the facts that leave the condition unknown; none if it is decided."""
-        if self.truth(known) is not None:
-            return frozenset()
+        """Return the facts that leave an undecided condition unknown."""
         undecided = [exception for exception in self.unless if _all(exception, known) is None]
         tests = (*self.when, *(test for exception in undecided for test in exception))
-        return frozenset(test.fact for test in tests if test.truth(known) is None)
+        return frozenset([test.fact for test in tests if test.truth(known) is None])
 
     def facts(self) -> frozenset[str]:
         """Return every fact that the condition asks for."""
@@ -147,7 +159,15 @@ def value_of(fact: Fact, node: Node, file: str) -> Value:
 def _all(tests: tuple[Test, ...], known: Mapping[str, Value]) -> Truth:
     result: Truth = True
     for test in tests:
-        truth = test.truth(known)
+        value = known.get(test.fact)
+        if value is None:
+            result = None
+            continue
+        kind = value.__class__
+        if kind is str or kind is bool:  # What nearly every fact is, without a call.
+            truth: Truth = (value in test.allowed) is not test.negated
+        else:
+            truth = test.truth(known)
         if truth is False:
             return False
         if truth is None:

@@ -17,14 +17,14 @@ but inference and evaluation hold.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
 from gateway.intent.purpose import PURPOSES, covers
-from gateway.policy.condition import OneOf, Value
+from gateway.policy.condition import Condition, OneOf, Value
 from gateway.policy.model import Clause, Effect, Policy
 from gateway.policy.obligation import OBLIGATIONS
 from gateway.policy.vocabulary import FACTS, NONE
@@ -36,6 +36,7 @@ UNKNOWN_OBLIGATION: Final = "unknown-obligation"
 RESERVED: Final = frozenset({NO_POLICY, SILENCE, UNKNOWN_OBLIGATION})
 """Reasons that are no clause of any policy; no clause may carry such an id."""
 
+_DISCHARGED: Final = frozenset(OBLIGATIONS)
 _FRESH: Final = frozenset(
     purpose
     for purpose in PURPOSES
@@ -120,9 +121,9 @@ def decide(facts: Mapping[str, Value], policies: Sequence[Policy], on: dt.date) 
     known = facts._known if facts.__class__ is Facts else facts  # noqa: SLF001 # skips a Python-level `get` per test
     effect = Effect.PERMIT
     reasons: list[Reason] = []
-    obligations: set[str] = set()
+    obligations: frozenset[str] = frozenset()
     in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
-    if not in_force or len(in_force) < len({policy.id for policy in policies}):
+    if not in_force or any(policy.id not in in_force for policy in policies):
         effect, reasons = Effect.FORBID, [_no_policy(policies, in_force)]
     for policy in in_force.values():
         one_effect, one_reasons, one_obligations = _under(policy, known, on)
@@ -131,13 +132,14 @@ def decide(facts: Mapping[str, Value], policies: Sequence[Policy], on: dt.date) 
             effect, reasons = one_effect, one_reasons
         elif one_effect is effect:
             reasons = [*reasons, *one_reasons]
-    reasons.sort(key=_place)
+    if len(reasons) > 1:
+        reasons.sort(key=_place)
     return Decision(
         effect=effect,
         reasons=tuple(reasons),
-        obligations=tuple(sorted(obligations)),
+        obligations=tuple(sorted(obligations)) if obligations else (),
         missing=tuple(sorted({fact for reason in reasons for fact in reason.missing})),
-        policies=tuple(_pin(in_force[policy_id]) for policy_id in sorted(in_force)),
+        policies=tuple([_pin(in_force[policy_id]) for policy_id in sorted(in_force)]),
         day=on,
     )
 
@@ -180,54 +182,57 @@ def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Fac
 def _under(
     policy: Policy, known: Mapping[str, Value], on: dt.date
 ) -> tuple[Effect, list[Reason], frozenset[str]]:
-    speaking: list[Clause] = []
-    undecided: list[Clause] = []
-    for clause in policy.clauses:
-        truth = clause.condition.truth(known)
+    """Return the effect under one policy, its reasons, and what may have to be done."""
+    purpose = known.get("purpose")
+    stale = on > policy.review_by and purpose not in _FRESH
+    speaking: list[tuple[Clause, Effect]] = []
+    undecided: list[tuple[Clause, Effect, Condition]] = []
+    obligations: frozenset[str] = frozenset()
+    for clause, condition in policy.about(purpose):
+        truth = condition.truth(known)
+        if truth is False:
+            continue
+        effect = clause.binding
+        if stale and effect is Effect.PERMIT:
+            effect = Effect.HOLD
+        # An obligation that might be due is due.
+        obligations = obligations | clause.obligations if clause.obligations else obligations
         if truth is True:
-            speaking.append(clause)
-        elif truth is None:
-            undecided.append(clause)
-    # An obligation that might be due is due.
-    obligations = frozenset[str]().union(*(c.obligations for c in (*speaking, *undecided)))
-    if not obligations <= OBLIGATIONS.keys():
-        undischarged = sorted(obligations - OBLIGATIONS.keys())
+            speaking.append((clause, effect))
+        else:
+            undecided.append((clause, effect, condition))
+    if not obligations <= _DISCHARGED:
+        undischarged = sorted(obligations - _DISCHARGED)
         return Effect.FORBID, [_unknown_obligation(policy, undischarged)], frozenset()
-    stale = on > policy.review_by and known.get("purpose") not in _FRESH
-    effects = [_binding(clause, stale=stale) for clause in speaking]
-    doubts = [_binding(clause, stale=stale) for clause in undecided]
-    if effects:
-        low, high = max(effects), max(effects + doubts)
+    if speaking:
+        low = max([effect for _, effect in speaking])
+        high = max([low, *(effect for _, effect, _ in undecided)])
     else:
-        low, high = min(doubts, default=Effect.FORBID), Effect.FORBID
-    if low is high and effects:
-        told = [c for c, effect in zip(speaking, effects, strict=True) if effect is low]
-        return low, [_reason(policy, c, known, stale=stale) for c in told], obligations
+        low = min([effect for _, effect, _ in undecided], default=Effect.FORBID)
+        high = Effect.FORBID
+    told: list[tuple[Clause, Effect, Condition | None]]
     if low is high:
+        told = [(clause, effect, None) for clause, effect in speaking if effect is low]
+    else:
+        told = [(clause, effect, None) for clause, effect in speaking if effect is Effect.HOLD]
+        told += [one for one in undecided if not speaking or one[1] > low]
+    if not told:
         return Effect.FORBID, [_silence(policy)], obligations
-    told = [c for c, effect in zip(speaking, effects, strict=True) if effect is Effect.HOLD]
-    told += (
-        undecided
-        if not effects
-        else [c for c, effect in zip(undecided, doubts, strict=True) if effect > low]
-    )
-    return Effect.HOLD, [_reason(policy, c, known, stale=stale) for c in told], obligations
+    reasons = [
+        _reason(policy, clause, effect, condition.missing(known) if condition else ())
+        for clause, effect, condition in told
+    ]
+    return low if low is high else Effect.HOLD, reasons, obligations
 
 
-def _binding(clause: Clause, *, stale: bool) -> Effect:
-    return Effect.HOLD if stale and clause.binding is Effect.PERMIT else clause.binding
-
-
-def _reason(
-    policy: Policy, clause: Clause, known: Mapping[str, Value], *, stale: bool
-) -> Reason:
+def _reason(policy: Policy, clause: Clause, effect: Effect, missing: Collection[str]) -> Reason:
     because = clause.because
     if clause.binding is not clause.effect:
         because += (
             f" The original of {clause.document.title} was not read, so this permit holds"
             " until legal has read it."
         )
-    elif stale and clause.effect is Effect.PERMIT:
+    elif effect is not clause.effect:
         because += (
             f" The policy was to be reviewed by {policy.review_by}; until it is, this permit"
             " holds."
@@ -235,14 +240,12 @@ def _reason(
     return Reason(
         policy=policy.id,
         clause=clause.id,
-        effect=_binding(clause, stale=stale),
+        effect=effect,
         because=because,
         document=clause.document.id,
-        source=(
-            f"{clause.document.title} ({clause.document.version}), {clause.citation.section}"
-        ),
+        source=clause.source,
         change=clause.change,
-        missing=tuple(sorted(clause.condition.missing(known))),
+        missing=tuple(sorted(missing)) if missing else (),
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
 
 from gateway.ident import Sha256
+from gateway.intent.purpose import PURPOSES
 from gateway.policy.condition import Condition
 
 Confidence = Literal["primary", "secondary", "unread"]
@@ -124,6 +125,12 @@ class Clause:
     change: str
     obligations: frozenset[str] = frozenset()
     line: int = 0
+    source: str = field(init=False, repr=False, compare=False)
+    """The citation as people write it: document, version, section."""
+
+    def __post_init__(self) -> None:
+        cited = f"{self.document.title} ({self.document.version}), {self.citation.section}"
+        object.__setattr__(self, "source", cited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +147,20 @@ class Policy:
     clauses: tuple[Clause, ...]
     file: str
     sha256: Sha256
+    by_purpose: Mapping[str, tuple[tuple[Clause, Condition], ...]] = field(
+        init=False, repr=False, compare=False
+    )
+    """For each purpose, the clauses that may speak to it and what is left to ask of each."""
+
+    def __post_init__(self) -> None:
+        index = {purpose: tuple(_left(self.clauses, purpose)) for purpose in PURPOSES}
+        object.__setattr__(self, "by_purpose", index)
+
+    def about(self, purpose: object) -> tuple[tuple[Clause, Condition], ...]:
+        """Return the clauses that may speak to *purpose*, with what is left to ask of each."""
+        if purpose in self.by_purpose:
+            return self.by_purpose[str(purpose)]
+        return tuple((clause, clause.condition) for clause in self.clauses)
 
     def in_force(self, on: dt.date) -> bool:
         """Tell whether the policy binds on that day."""
@@ -154,3 +175,10 @@ class Policy:
     def without(self, clause_id: str) -> Policy:
         """Return the policy as it would be if that clause were struck out."""
         return replace(self, clauses=tuple(c for c in self.clauses if c.id != clause_id))
+
+
+def _left(clauses: Iterable[Clause], purpose: str) -> Iterator[tuple[Clause, Condition]]:
+    for clause in clauses:
+        left = clause.condition.given("purpose", purpose)
+        if left is not None:
+            yield clause, left
