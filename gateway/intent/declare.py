@@ -69,7 +69,7 @@ def parse_inline(text: str) -> IntendedUse:
         ) from exc
     except http_sf.StructuredFieldError as exc:
         raise MalformedDeclarationError(
-            f"`{_told(text)}` can't be read: {_lower_first(str(exc))}",
+            f"`{_told(text)}` can't be read: {_lower_first(str(exc))}".replace("'", "`"),
             hint="write it like `purpose=train.sft, student=my-student, competes=?0`",
         ) from exc
     return use_of({key: _bare(key, member) for key, member in members.items()})
