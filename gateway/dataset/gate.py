@@ -53,13 +53,16 @@ REFUSALS: Final[dict[str, str]] = {
     "duplicate": "the same row was taken already",
     "row.not-text": "the answer has no form as a training row",
     "row.refused": "the model refused to answer",
+    "row.filtered": "the provider's filter cut the answer",
     "row.truncated": "the answer was cut off at a length limit",
     "row.empty": "the answer is empty",
 }
 """Every reason for which something is left out, and what it means. A code never changes."""
 
-_TRUNCATED: Final = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
-_REFUSED: Final = frozenset({"content_filter", "refusal"})
+_WHOLE: Final = frozenset(
+    {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"}
+)
+"""Finish reasons after which an answer is whole, in the dialects that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,21 +395,28 @@ def _first_units(outputs: tuple[OutputFacts, ...]) -> dict[int, OutputFacts]:
 
 
 def _no_row(receipt: Receipt, choice: int) -> LeftOut | None:
-    """Tell from the receipt alone why a choice makes no row."""
+    """Tell why a choice makes no row: its receipt commits to none, and shows why."""
     units = [unit for unit in receipt.outputs if unit.choice == choice]
-    finish = receipt.finish_reasons
-    # One finish reason may stand for all choices; one a choice is the rule.
-    ended = finish[choice] if choice < len(finish) else finish[0] if len(finish) == 1 else ""
-    if any(unit.kind == "refusal" for unit in units) or ended in _REFUSED:
-        return LeftOut("row.refused", ended)
-    if ended in _TRUNCATED:
-        return LeftOut("row.truncated", ended)
-    spoken = [unit for unit in units if unit.kind in {"text", "tool-call"}]
-    if not any(unit.bytes for unit in spoken):
-        return LeftOut("row.empty" if spoken else "row.not-text")
-    if not any(unit.row for unit in units):
-        return LeftOut("row.not-text")
-    return None
+    if any(unit.row for unit in units):
+        return None
+    finish = _finish(receipt, choice)
+    if any(unit.kind == "refusal" for unit in units) or finish == "refusal":
+        return LeftOut("row.refused")
+    if finish == "content_filter":
+        return LeftOut("row.filtered")
+    if finish and finish not in _WHOLE:
+        return LeftOut("row.truncated", finish)
+    if not any(unit.bytes for unit in units if unit.kind in {"text", "tool-call"}):
+        return LeftOut("row.empty")
+    return LeftOut("row.not-text")
+
+
+def _finish(receipt: Receipt, choice: int) -> str:
+    """Return why a choice ended, where the receipt leaves no doubt which reason is whose."""
+    reasons, choices = receipt.finish_reasons, sorted({u.choice for u in receipt.outputs})
+    if len(reasons) == len(choices):
+        return reasons[choices.index(choice)]
+    return reasons[0] if len(set(reasons)) == 1 else ""
 
 
 def _clauses(reasons: tuple[Reason, ...], day: str) -> str:

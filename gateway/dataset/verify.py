@@ -130,7 +130,7 @@ def verified_rows(path: Path, trust: Trust) -> Generator[Row, None, VerifiedData
     """
     statement, payload = _signed(path, trust)
     manifest = parse_manifest(statement)
-    if statement_of(manifest) != statement:
+    if canonical_json(statement_of(manifest)) != canonical_json(statement):
         raise MalformedReceiptError(f"{MANIFEST}: it says more than a dataset manifest does")
     _check_names(path, manifest)
     for name in (CARD, LEFT_OUT, POLICIES):

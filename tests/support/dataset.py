@@ -1,0 +1,406 @@
+"""A small house with a real ledger: declared uses, answered calls, verdicts, datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gateway.canonical import canonical_json, salted_sha256, sha256_hex
+from gateway.clock import FrozenClock, day_of, rfc3339
+from gateway.dataset.export import Built, Order, Sources, build_dataset
+from gateway.dataset.manifest import (
+    BASE_MODEL,
+    DATASET_MANIFEST,
+    Dependency,
+    manifest_dependency,
+)
+from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.ident import ExchangeId, Sha256, new_exchange_id
+from gateway.intent.model import Declaration, IntendedUse, declaration_id
+from gateway.ledger.register import Register
+from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.subtrees import Subtrees
+from gateway.policy.library import Library
+from gateway.receipt.keys import trusted_keys
+from gateway.receipt.model import (
+    PROVENANCE_TYPE,
+    STATEMENT_TYPE,
+    TRAINING_BUILD,
+    Caller,
+    Commitment,
+    Covered,
+    DeclarationFacts,
+    Declared,
+    Manifest,
+    ModelFacts,
+    OutputFacts,
+    Predicate,
+    ProviderFacts,
+    Receipt,
+    RequestFacts,
+    Subject,
+    UsageFacts,
+    Verdict,
+    Withdrawal,
+    Writer,
+)
+from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.statement import payload_sha256, read_leaf, write_statement
+from gateway.store.sqlite import SqliteLedger
+from gateway.tlog.checkpoint import parse_checkpoint
+from gateway.tlog.merkle import inclusion_proof
+from gateway.tlog.note import open_note
+from gateway.tlog.proof import InclusionProof
+from tests.support.evidence import (
+    LOG_SIGNER,
+    MANIFEST_SIGNER,
+    ORIGIN,
+    RECEIPT_SIGNER,
+    TRUST,
+)
+
+WRITER: Final = Writer(instance="test", version="0.1.0")
+DAY_MS: Final = 86_400_000
+LOG_VERIFIER: Final = trusted_keys(TRUST).log
+
+TERMS: Final = """\
+documents:
+  - id: words
+    title: Words of the provider
+    url: https://provider.example/terms
+    version: effective 2026-01-01
+    confidence: primary
+    read: {where: tests, when: 2026-01-01}
+"""
+
+
+def a_policy(
+    name: str,
+    effect: Literal["permit", "hold", "forbid"],
+    *,
+    version: int = 1,
+    since: str = "2026-01-01",
+    until: str = "",
+    obligations: str = "",
+    when: str = "purpose: train",
+) -> str:
+    """Return a policy of one clause that teaches or not, and one that permits plain use."""
+    ends = f"in_force_until: {until}\n" if until else ""
+    duties = f"    obligations: [{obligations}]\n" if obligations else ""
+    return f"""\
+policy: {name}
+version: {version}
+title: What {name} says
+in_force_from: {since}
+{ends}review_by: 2027-12-01
+terms: [words]
+clauses:
+  - id: plain-use
+    effect: permit
+    when: {{purpose: inference}}
+    citation: {{document: words, section: "1"}}
+    because: It may be used.
+    change: Other terms.
+  - id: training
+    effect: {effect}
+    when: {{{when}}}
+    citation: {{document: words, section: "2"}}
+{duties}    because: The terms speak of training.
+    change: Other terms.
+"""
+
+
+POLICIES: Final = {
+    "open/policy.yaml": a_policy("open", "permit", obligations="keep-ai-label"),
+    "held/policy.yaml": a_policy("held", "hold"),
+    "closed/policy.yaml": a_policy("closed", "forbid"),
+    "watched/policy.yaml": a_policy("watched", "permit", obligations="review-before-training"),
+    "narrow/policy.yaml": a_policy(
+        "narrow", "permit", when="purpose: train, audience: internal"
+    ),
+    "tightened/policy.1.yaml": a_policy("tightened", "permit", until="2026-06-30"),
+    "tightened/policy.yaml": a_policy("tightened", "forbid", version=2, since="2026-07-01"),
+    "loosened/policy.1.yaml": a_policy("loosened", "forbid", until="2026-06-30"),
+    "loosened/policy.yaml": a_policy("loosened", "permit", version=2, since="2026-07-01"),
+    "own/policy.yaml": a_policy("own", "permit"),
+}
+
+
+def a_library(**more: str) -> Library:
+    """Return a library of providers named after what their terms say of training."""
+    files = POLICIES | {f"{name}/policy.yaml": text for name, text in more.items()}
+    folders = {path.split("/")[0] for path in files}
+    return Library.load(files | {f"{folder}/terms.yaml": TERMS for folder in folders})
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What was kept of one exchange's text."""
+
+    salt: bytes
+    rows: dict[int, bytes]
+
+
+class Texts(dict[ExchangeId, Kept]):
+    """The texts of exchanges, in memory."""
+
+
+class House:
+    """A ledger with everything that a dataset is made from; its clock stands still."""
+
+    def __init__(self, folder: Path, library: Library | None = None) -> None:
+        self.folder = folder
+        self.clock = FrozenClock()
+        self.ledger = SqliteLedger.create(folder / "ledger.db", ORIGIN)
+        self.sequencer = Sequencer(self.ledger, LOG_SIGNER, ORIGIN, self.clock)
+        self.register = Register()
+        self.texts = Texts()
+        self.library = library or a_library()
+        self.law = PolicyLaw(self.library)
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self.ledger.close()
+
+    @property
+    def now(self) -> str:
+        """Return the instant at which the clock stands."""
+        return rfc3339(self.clock.now_ms())
+
+    def append(self, leaf: bytes) -> int:
+        """Make *leaf* durable and fold it into the register; return its index."""
+        index = self.sequencer.append_and_wait(leaf).index
+        self.register.apply(index, read_leaf(leaf))
+        return index
+
+    def state(self, predicate: Predicate, subjects: tuple[Subject, ...] = ()) -> int:
+        """Append a signed statement."""
+        return self.append(write_statement(predicate, subjects, RECEIPT_SIGNER))
+
+    def declare(
+        self, purpose: str = "train.sft", *, project: str = "search", **said: Any
+    ) -> Declaration:
+        """Register a declared use."""
+        expires = said.pop("expires", None)
+        use = IntendedUse(purpose=purpose, **({"student": "parser"} | said))
+        facts = DeclarationFacts(
+            declaration=declaration_id(project, use),
+            project=project,
+            use=use,
+            owner="ada",
+            expires=expires,
+            at=self.now,
+            writer=WRITER,
+        )
+        self.state(facts)
+        declaration = self.register.declaration(facts.declaration)
+        assert declaration is not None
+        return declaration
+
+    def receipt(
+        self,
+        declaration: Declaration,
+        *texts: str,
+        provider: str = "open",
+        manifest: Sha256 | None = None,
+        policies: tuple[str, ...] | None = None,
+        **changes: Any,
+    ) -> Receipt:
+        """Return the receipt of an answered call and keep its text; nothing is appended."""
+        exchange = new_exchange_id(self.clock.now_ms())
+        salt = exchange[-16:].encode()
+        rows = {
+            choice: canonical_json(
+                {
+                    "messages": [
+                        {"role": "user", "content": "say something"},
+                        {"role": "assistant", "content": text},
+                    ]
+                }
+            )
+            for choice, text in enumerate(texts)
+        }
+        self.texts[exchange] = Kept(salt, rows)
+        call = Call(
+            provider=provider,
+            model=f"{provider}-1",
+            operation="chat",
+            policies=policies or (provider,),
+        )
+        ruling = self.law.rule(declaration.use, call, day_of(self.clock.now_ms()))
+        receipt = Receipt(
+            exchange=exchange,
+            caller=Caller(principal="team", project=declaration.project),
+            declared=Declared(use=declaration.use, declaration=declaration.id),
+            ruling=msgspec.structs.replace(ruling, effect="permit"),
+            provider=ProviderFacts(
+                name=provider, endpoint="POST https://x.example", status=200
+            ),
+            model=ModelFacts(
+                requested=f"{provider}-1", reported=f"{provider}-1-0826", manifest=manifest
+            ),
+            operation="chat",
+            streaming=False,
+            readable=True,
+            request=RequestFacts(bytes=10),
+            outputs=tuple(
+                OutputFacts(
+                    choice=choice,
+                    kind="text",
+                    bytes=len(texts[choice].encode()),
+                    sha256=sha256_hex(texts[choice].encode()),
+                    row=Commitment(alg="sha256-salted", value=salted_sha256(salt, row)),
+                )
+                for choice, row in rows.items()
+            ),
+            usage=UsageFacts(input_tokens=7, output_tokens=5),
+            finish_reasons=("stop",) * len(texts),
+            ended="complete",
+            opening=0,
+            received=self.now,
+            finished=self.now,
+            writer=WRITER,
+        )
+        return msgspec.structs.replace(receipt, **changes)
+
+    def answer(self, declaration: Declaration, *texts: str, **changes: Any) -> Receipt:
+        """Append the receipt of an answered call and keep its text."""
+        receipt = self.receipt(
+            declaration, *(texts or (f"answer {len(self.texts)}",)), **changes
+        )
+        self.state(receipt)
+        return receipt
+
+    def approve(self, subject: Declaration | Receipt, *clauses: tuple[str, str]) -> int:
+        """Say yes to a declaration's holding clauses, or to an exchange."""
+        return self._verdict(subject, clauses, approved=True)
+
+    def decline(self, subject: Declaration | Receipt, *clauses: tuple[str, str]) -> int:
+        """Say no to a declaration's holding clauses, or to an exchange."""
+        return self._verdict(subject, clauses, approved=False)
+
+    def _verdict(
+        self,
+        subject: Declaration | Receipt,
+        clauses: tuple[tuple[str, str], ...],
+        *,
+        approved: bool,
+    ) -> int:
+        return self.state(
+            Verdict(
+                approved=approved,
+                by="grace",
+                reason="read it",
+                declaration=subject.id if isinstance(subject, Declaration) else None,
+                exchange=subject.exchange if isinstance(subject, Receipt) else None,
+                covers=tuple(
+                    Covered(policy=policy, clauses=(clause,)) for policy, clause in clauses
+                ),
+                at=self.now,
+                writer=WRITER,
+            )
+        )
+
+    def withdraw(self, **subject: Any) -> int:
+        """Withdraw an exchange, a declaration or a manifest."""
+        return self.state(
+            Withdrawal(by="grace", reason="asked to", at=self.now, writer=WRITER, **subject)
+        )
+
+    def train(
+        self,
+        name: str,
+        *datasets: Sha256,
+        base: Sha256 | None = None,
+        outside: str | None = None,
+    ) -> Sha256:
+        """Append a training manifest; return its payload digest."""
+        parents = [
+            manifest_dependency(f"dataset:{at}", payload, DATASET_MANIFEST)
+            for at, payload in enumerate(datasets)
+        ]
+        if base is not None:
+            parents.append(manifest_dependency("student:base", base, "training-manifest"))
+        if outside is not None:
+            parents.append(
+                Dependency(
+                    name=f"base:{outside}",
+                    digest={"sha256": "a" * 64},
+                    annotations={"kind": BASE_MODEL},
+                )
+            )
+        statement = {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": "model.safetensors", "digest": {"sha256": "e" * 64}}],
+            "predicateType": PROVENANCE_TYPE,
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": TRAINING_BUILD,
+                    "externalParameters": {"student": name},
+                    "internalParameters": {},
+                    "resolvedDependencies": msgspec.to_builtins(parents),
+                },
+                "runDetails": {"metadata": {"finishedOn": self.now}},
+            },
+        }
+        _, leaf = write_manifest(statement, MANIFEST_SIGNER)
+        self.append(leaf)
+        return payload_sha256(leaf)
+
+    def candidates(self) -> Iterator[tuple[int, bytes]]:
+        """Yield every receipt, in order."""
+        for index, leaf in enumerate(self.ledger.leaves(0, self.ledger.head().size)):
+            if isinstance(read_leaf(leaf), Receipt):
+                yield index, leaf
+
+    def manifest(self, payload: Sha256) -> Manifest | None:
+        """Return the manifest with this payload."""
+        for leaf in self.ledger.leaves(0, self.ledger.head().size):
+            statement = read_leaf(leaf)
+            if isinstance(statement, Manifest) and statement.payload_sha256 == payload:
+                return statement
+        return None
+
+    def prove(self, index: int, note: str) -> InclusionProof:
+        """Return the proof that leaf *index* is under *note*."""
+        covers = parse_checkpoint(open_note(note, [LOG_VERIFIER]))
+        path = inclusion_proof(index, covers.size, Subtrees(self.ledger).root)
+        return InclusionProof(index, tuple(path), note)
+
+    def sources(self) -> Sources:
+        """Return what a build reads and writes, as the house stands."""
+        note = self.sequencer.checkpoint_now()
+        return Sources(
+            candidates=self.candidates,
+            texts=self.texts,
+            law=self.law,
+            library=self.library.digest,
+            words=self.register,
+            manifest=self.manifest,
+            prove=self.prove,
+            checkpoint=note,
+            covers=parse_checkpoint(open_note(note, [LOG_VERIFIER])),
+            append=self.append,
+            signer=MANIFEST_SIGNER,
+            trust=TRUST,
+            clock=self.clock,
+            version="0.1.0",
+            invocation="build-1",
+        )
+
+    def build(self, declaration: Declaration, name: str = "set") -> Built:
+        """Build a dataset under `datasets/` of the house's folder."""
+        order = Order(
+            name=name, declaration=declaration, folder=self.folder / "datasets" / name
+        )
+        return build_dataset(order, self.sources())
+
+
+def left_out(folder: Path) -> list[str]:
+    """Return the reasons that a dataset folder lists, in its order."""
+    lines = (folder / "left-out.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line)["reason"] for line in lines]
