@@ -5,6 +5,7 @@ Not here: where keys are kept (`store/keys.py`). Private keys come and go as PKC
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -102,7 +103,7 @@ class P256Signer:
 
     def __init__(self, pem: bytes) -> None:
         key = _load_private(pem)
-        if not isinstance(key, EllipticCurvePrivateKey):
+        if not isinstance(key, EllipticCurvePrivateKey) or not _on_p256(key):
             raise KeyUnreadableError("this key must be ECDSA P-256", hint="see `gateway init`")
         self._key = key
         self.public = PublicKey(key.public_key())
@@ -158,7 +159,7 @@ def parse_public_pem(pem: str) -> PublicKey:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as broken:
         raise _bad_trust("a public key is not SubjectPublicKeyInfo PEM") from broken
-    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+    if isinstance(key, EllipticCurvePublicKey) and _on_p256(key):
         return PublicKey(key)
     if isinstance(key, Ed25519PublicKey):
         return PublicKey(key)
@@ -198,8 +199,11 @@ def parse_trust(encoded: bytes) -> Trust:
         raise _bad_trust(f"a trust file is at most {TRUST_BYTES_MAX} bytes")
     try:
         trust = msgspec.json.decode(encoded, type=Trust)
+        keys_written = len(json.loads(encoded, object_pairs_hook=list))
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
         raise _bad_trust(f"not a trust file: {shown(broken)}") from broken
+    if keys_written != len(Trust.__struct_fields__):
+        raise _bad_trust("a key stands twice in the trust file")
     trusted_keys(trust)
     return trust
 
@@ -246,6 +250,10 @@ def _load_private(pem: bytes) -> object:
         raise KeyUnreadableError(
             "a private key is not unencrypted PKCS #8 PEM", hint="restore it from a backup"
         ) from broken
+
+
+def _on_p256(key: EllipticCurvePrivateKey | EllipticCurvePublicKey) -> bool:
+    return isinstance(key.curve, SECP256R1)
 
 
 def _bad_trust(message: str) -> MalformedReceiptError:

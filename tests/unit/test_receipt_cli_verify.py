@@ -1,0 +1,205 @@
+"""Laws of `gateway verify`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.cli import verify
+from gateway.receipt.bundle import format_bundle
+from gateway.receipt.keys import format_trust
+from gateway.receipt.model import Predicate
+from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.statement import write_opening, write_statement
+from tests.support.evidence import (
+    ABANDONMENT,
+    MANIFEST_SIGNER,
+    OPENING,
+    RECEIPT,
+    RECEIPT_SIGNER,
+    SUBJECTS,
+    TRUST,
+    a_bundle,
+    a_manifest,
+)
+from tests.unit.test_receipt_statement import DECLARED, REFUSAL, VERDICT, WITHDRAWAL
+
+BUNDLE = format_bundle(a_bundle(write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER)))
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Path:
+    """Return the path of the test's trust file."""
+    path = tmp_path / "trust.json"
+    path.write_bytes(format_trust(TRUST))
+    return path
+
+
+def run(*words: str | Path) -> int:
+    """Run `gateway verify` with *words* and return the exit code."""
+    parser = argparse.ArgumentParser()
+    verify.add(parser.add_subparsers(required=True))
+    args = parser.parse_args(["verify", *map(str, words)])
+    code: int = args.run(args)
+    return code
+
+
+def kept(folder: Path, content: bytes) -> Path:
+    """Return the path of a file in *folder* that holds *content*."""
+    path = folder / "evidence.json"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_good_bundle_is_told_check_by_check(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each check has its line, and the exit code is 0."""
+    assert run(kept(tmp_path, BUNDLE), "--trust", trust) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["ok", "signature"],
+        ["ok", "checkpoint"],
+        ["ok", "inclusion"],
+    ]
+    assert RECEIPT_SIGNER.keyid[:16] in lines[0]
+    assert "example (m-2026) answered" in lines[3]
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [REFUSAL, ABANDONMENT, DECLARED, VERDICT, WITHDRAWAL],
+    ids=lambda one: type(one).__name__,
+)
+def test_every_kind_is_told_in_words(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], predicate: Predicate
+) -> None:
+    """Each kind of statement is told in one line without controls."""
+    leaf = write_statement(predicate, [], RECEIPT_SIGNER)
+
+    assert run(kept(tmp_path, format_bundle(a_bundle(leaf))), "--trust", trust) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "leaf", [write_opening(OPENING), write_manifest(a_manifest(), MANIFEST_SIGNER)[1]]
+)
+def test_openings_and_manifests_are_leaves_too(
+    tmp_path: Path, trust: Path, leaf: bytes
+) -> None:
+    """A bundle of an opening or a manifest verifies."""
+    assert run(kept(tmp_path, format_bundle(a_bundle(leaf))), "--trust", trust) == 0
+
+
+def test_a_manifest_alone_says_what_it_does_not_check(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest without its folder verifies its signature and names the unchecked files."""
+    encoded, _ = write_manifest(a_manifest(), MANIFEST_SIGNER)
+
+    assert run(kept(tmp_path, encoded), "--trust", trust) == 0
+    assert "rows.jsonl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("encoded", "code"),
+    [
+        (BUNDLE.replace(b"index 5", b"index 6"), "proof.bad"),
+        (BUNDLE[:-1], "receipt.malformed"),
+        (b"", "receipt.malformed"),
+        (BUNDLE.replace(b"acme", b"acne"), "signature.bad"),
+    ],
+)
+def test_a_bent_bundle_fails_by_name(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], encoded: bytes, code: str
+) -> None:
+    """What does not verify is named on a line of its own, and the exit code is 1."""
+    assert run(kept(tmp_path, encoded), "--trust", trust) == 1
+
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("fail")]
+    assert code in line
+
+
+def test_another_trust_fails(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trust file that is broken is named, with who must act."""
+    trust.write_bytes(b"{}")
+
+    assert run(kept(tmp_path, BUNDLE), "--trust", trust) == 1
+    assert "trust.malformed" in capsys.readouterr().out
+
+
+def test_without_trust_there_is_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a trust file at hand nothing is verified, and the hint says what to give."""
+    monkeypatch.chdir(tmp_path)
+
+    assert run(kept(tmp_path, BUNDLE)) == 2
+    assert "--trust" in capsys.readouterr().err
+
+
+def test_the_gateway_s_own_trust_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a gateway's data its trust file is taken without being named."""
+    (tmp_path / "gateway-data").mkdir()
+    (tmp_path / "gateway-data" / "trust.json").write_bytes(format_trust(TRUST))
+    monkeypatch.chdir(tmp_path)
+
+    assert run(kept(tmp_path, BUNDLE)) == 0
+
+
+@pytest.mark.parametrize("files", [[], ["manifest.json"], ["rows.jsonl"]])
+def test_a_folder_of_something_else_is_wrong_usage(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], files: list[str]
+) -> None:
+    """A folder that is neither a dataset nor a model is named, with what it lacks."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_bytes(b"")
+
+    assert run(folder, "--trust", trust) == 2
+    assert str(folder) in capsys.readouterr().err
+
+
+def test_a_missing_path_is_wrong_usage(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path to nothing is named."""
+    assert run(tmp_path / "nothing.json", "--trust", trust) == 2
+    assert "nothing.json" in capsys.readouterr().err
+
+
+def test_a_terminal_is_not_obeyed(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Controls that somebody wrote into a statement don't reach the terminal."""
+    sly = msgspec.structs.replace(VERDICT, reason="\x1b[2Jok   signature")
+    leaf = write_statement(sly, [], RECEIPT_SIGNER)
+
+    run(kept(tmp_path, format_bundle(a_bundle(leaf))), "--trust", trust)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_bundle_is_verified_with_nothing_but_the_key(tmp_path: Path, trust: Path) -> None:
+    """A fresh interpreter in an empty folder verifies a bundle and loads no server."""
+    program = (
+        "import argparse, sys, pathlib\n"
+        "from gateway.cli import verify\n"
+        "paths = [pathlib.Path(word) for word in sys.argv[1:]]\n"
+        "code = verify.run(argparse.Namespace(path=paths[0], trust=paths[1]))\n"
+        "loaded = {'aiohttp', 'apsw', 'yaml', 'structlog', 'torch'} & set(sys.modules)\n"
+        "sys.exit(code or len(loaded))"
+    )
+    words = [sys.executable, "-c", program, str(kept(tmp_path, BUNDLE)), str(trust)]
+
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 0
