@@ -69,7 +69,7 @@ def parse_inline(text: str) -> IntendedUse:
         ) from exc
     except http_sf.StructuredFieldError as exc:
         raise MalformedDeclarationError(
-            f"`{_told(text)}` can't be read: {_lower_first(str(exc))}".replace("'", "`"),
+            f"`{_told(text)}` can't be read: {_in_our_words(exc)}",
             hint="write it like `purpose=train.sft, student=my-student, competes=?0`",
         ) from exc
     return use_of({key: _bare(key, member) for key, member in members.items()})
@@ -174,5 +174,7 @@ def _one_of(words: Iterable[str]) -> str:
     return "one of " + ", ".join(words)
 
 
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _in_our_words(exc: http_sf.StructuredFieldError) -> str:
+    """Return what the parser says, in lower case and with the caller's words in backticks."""
+    said = str(exc).replace("'", "`")
+    return said[:1].lower() + said[1:]
