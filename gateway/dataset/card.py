@@ -88,7 +88,6 @@ def _front_matter(manifest: DatasetManifest) -> Iterator[str]:
     yield f"pretty_name: {json.dumps(manifest.asked.dataset)}"
     yield "license: other"
     yield "license_name: terms-of-the-teachers"
-    yield "language: []"
     yield "tags: [synthetic, distillation, tos-gateway]"
     yield f"size_categories: [{_size(rows)}]"
     yield "configs:"

@@ -403,6 +403,9 @@ def _teachers(gate: Gate, tally: _Tally) -> Iterator[Teacher]:
                     key=lambda pin: (pin.policy, pin.version, pin.sha256),
                 )
             ),
+            clauses=tuple(
+                sorted({f"{why.policy}:{why.clause}" for r in ruled for why in r.reasons})
+            ),
             verdicts=tuple(sorted({index for r in ruled for index in r.verdicts})),
             declarations=tuple(sorted(counted.declarations)),
         )

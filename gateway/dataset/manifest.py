@@ -76,6 +76,8 @@ class Teacher(Wire, frozen=True, kw_only=True):
     obligations: tuple[str, ...] = ()
     policies: tuple[PolicyPin, ...] = ()
     """Every policy that had a say, of that day and of the days of the calls."""
+    clauses: tuple[str, ...] = ()
+    """The clauses that spoke, as `policy:clause`."""
     verdicts: tuple[int, ...] = ()
     """Leaf indices of the verdicts that let a held use pass."""
     declarations: tuple[DeclarationId, ...] = ()
