@@ -1,0 +1,123 @@
+"""Read the ledger: leaves, statements, and what shows that they are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from gateway.errors import BadProofError, NotFoundError
+from gateway.ident import ExchangeId, Sha256
+from gateway.ledger.subtrees import Subtrees
+from gateway.receipt.bundle import Bundle, format_bundle
+from gateway.receipt.model import Manifest, Statement
+from gateway.receipt.statement import read_leaf
+from gateway.store.index import Index, Kind, Progress
+from gateway.store.ports import LedgerStore
+from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
+from gateway.tlog.merkle import consistency_proof, inclusion_proof
+from gateway.tlog.note import parse_note
+from gateway.tlog.proof import InclusionProof
+
+
+class Reader:
+    """Finds leaves through the index and proves them from the store; any thread may ask."""
+
+    def __init__(self, store: LedgerStore, index: Index) -> None:
+        self._store = store
+        self._subtrees = Subtrees(store)
+        self.index = index
+
+    def size(self) -> int:
+        """Return how many leaves are durable."""
+        return self._store.head().size
+
+    def leaf(self, index: int) -> bytes:
+        """Return the leaf at *index*.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if not 0 <= index < self.size():
+            raise NotFoundError(
+                f"the ledger has no leaf {index}", hint=f"it has {self.size()} leaves, from 0"
+            )
+        (leaf,) = self._store.leaves(index, index + 1)
+        return leaf
+
+    def leaves(self, first: int, stop: int) -> Iterator[bytes]:
+        """Yield leaves *first* up to, not including, *stop*, in order, in constant memory."""
+        return self._store.leaves(first, stop)
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Bring the index up to the ledger; return how many leaves were added to it."""
+        return self.index.catch_up(self._store, progress)
+
+    def find(self, exchange: ExchangeId) -> tuple[int, bytes] | None:
+        """Return index and leaf of the statement that closed *exchange*, or `None`."""
+        row = self.index.find(exchange)
+        if row is None and self.catch_up():
+            row = self.index.find(exchange)
+        return None if row is None else (row.index, self.leaf(row.index))
+
+    def manifest(self, sha256: Sha256) -> tuple[int, Manifest] | None:
+        """Return index and manifest whose payload has that digest, or `None`."""
+        row = self.index.by_payload(sha256)
+        if row is None and self.catch_up():
+            row = self.index.by_payload(sha256)
+        if row is None:
+            return None
+        statement = read_leaf(self.leaf(row.index))
+        return (row.index, statement) if isinstance(statement, Manifest) else None
+
+    def statements(
+        self, kinds: Iterable[Kind] | None = None
+    ) -> Iterator[tuple[int, Statement]]:
+        """Yield (leaf index, statement) of every statement of *kinds*, in order."""
+        self.catch_up()
+        for index in self.index.statements(kinds):
+            yield index, read_leaf(self.leaf(index))
+
+    def prove(self, index: int, note: str) -> InclusionProof:
+        """Return the proof that leaf *index* is under the checkpoint *note*.
+
+        Raises:
+            BadProofError: the checkpoint does not cover it, or is ahead of this ledger.
+        """
+        size = self._covered(note).size
+        hashes = inclusion_proof(index, size, self._subtrees.root)
+        return InclusionProof(index=index, hashes=tuple(hashes), checkpoint=note)
+
+    def prove_growth(self, old_size: int, note: str) -> list[bytes]:
+        """Return the proof that the tree of *old_size* is a beginning of that of *note*.
+
+        Raises:
+            BadProofError: the old tree is larger, or the checkpoint is ahead of this ledger.
+        """
+        return consistency_proof(old_size, self._covered(note).size, self._subtrees.root)
+
+    def bundle(self, what: ExchangeId | int, note: str) -> bytes:
+        """Return leaf, proof and checkpoint of an exchange's closing statement, or a leaf.
+
+        Raises:
+            NotFoundError: the exchange has none yet, or there is no such leaf.
+            BadProofError: the checkpoint does not cover it.
+        """
+        if isinstance(what, int):
+            index, leaf = what, self.leaf(what)
+        else:
+            found = self.find(what)
+            if found is None:
+                raise NotFoundError(
+                    f"no statement closes `{what}`",
+                    hint="ids come in the header x-gateway-exchange",
+                )
+            index, leaf = found
+        return format_bundle(Bundle(leaf, self.prove(index, note)))
+
+    def _covered(self, note: str) -> Checkpoint:
+        checkpoint = parse_checkpoint(parse_note(note)[0])
+        if checkpoint.size > self.size():
+            raise BadProofError(
+                f"the checkpoint covers {checkpoint.size} leaves, the ledger has {self.size()}",
+                hint="restore the newest copy of the ledger, never an older one",
+            )
+        return checkpoint
