@@ -110,3 +110,6 @@ RULINGS_REMEMBERED_MAX: Final = 4096
 
 BODY_SILENCE_S_MAX: Final = 60.0
 """How long a caller may pause while it sends a request body."""
+
+STUDENT_CALLERS_WAITING_MAX: Final = 16
+"""Callers that a served student holds at once; it answers one at a time, in seconds each."""
