@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import EvidenceError
+from gateway.errors import EvidenceError, MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.model import (
+    DATASET_BUILD,
+    TRAINING_BUILD,
     Abandonment,
     DeclarationFacts,
     Manifest,
@@ -24,8 +26,11 @@ from gateway.receipt.model import (
     Verdict,
     Withdrawal,
 )
+from gateway.receipt.sigstore import open_manifest
+from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_bundle, verify_manifest
 
+MANIFEST: Final = "manifest.json"
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
 
 FINE: Final = 0
@@ -87,21 +92,46 @@ def _verify_file(encoded: bytes, trust: Trust) -> int:
 
 
 def _verify_folder(path: Path, trust: Trust) -> int:
-    if not (path / "manifest.json").is_file():
-        raise _UsageError(f"`{path}` has no manifest.json; give a dataset or model folder")
-    if (path / "rows.jsonl").is_file():
+    build_type = _build_type(path / MANIFEST)
+    if build_type == DATASET_BUILD:
         # The verifier of a bundle must not load what only a dataset needs.
         from gateway.dataset.verify import verify_dataset  # noqa: PLC0415
 
-        verify_dataset(path, trust)
+        dataset = verify_dataset(path, trust)
+        _tell("ok", "signature", f"dataset manifest {dataset.manifest_sha256}")
+        _tell("ok", "rows", f"{dataset.rows} rows, each as its receipt says")
+        _tell("ok", "receipts", f"{dataset.receipts} receipts, signed")
+        size, origin = dataset.checkpoint.size, dataset.checkpoint.origin
+        _tell("ok", "inclusion", f"every receipt is in {origin} at size {size}")
+        _tell("says", "", f"dataset {dataset.name}")
         return FINE
-    if any(path.glob("*.safetensors")):
-        # The verifier of a bundle must not load what only a model needs.
-        from gateway.student.verify import verify_model  # noqa: PLC0415
+    # The verifier of a bundle must not load what only a model needs.
+    from gateway.student.verify import verify_model  # noqa: PLC0415
 
-        verify_model(path, trust)
-        return FINE
-    raise _UsageError(f"`{path}` is neither a dataset (rows.jsonl) nor a model (*.safetensors)")
+    model = verify_model(path, trust, _passed)
+    _tell("says", "", f"model {model.payload_sha256}")
+    return FINE
+
+
+def _build_type(path: Path) -> str:
+    """Return which of the two builds the folder of the manifest at *path* claims to be."""
+    if path.is_file():
+        try:
+            leaf, _ = open_manifest(_read(path, BUNDLE_BYTES_MAX))
+            manifest = read_leaf(leaf)
+        except MalformedReceiptError:
+            # A broken manifest has a name of its own only in the folder that it belongs to.
+            manifest = None
+        if isinstance(manifest, Manifest):
+            return manifest.build_type
+        if (path.parent / "rows.jsonl").is_file():
+            return DATASET_BUILD
+        if any(path.parent.glob("*.safetensors")):
+            return TRAINING_BUILD
+    raise _UsageError(
+        f"`{path.parent}` is neither a dataset folder (manifest.json, rows.jsonl) nor a model "
+        "folder (manifest.json, *.safetensors)"
+    )
 
 
 def _read_trust(given: Path | None) -> Trust:

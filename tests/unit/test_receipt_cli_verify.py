@@ -157,7 +157,7 @@ def test_the_gateway_s_own_trust_is_found(
     assert run(kept(tmp_path, BUNDLE)) == 0
 
 
-@pytest.mark.parametrize("files", [[], ["manifest.json"], ["rows.jsonl"]])
+@pytest.mark.parametrize("files", [[], ["manifest.json"], ["rows.jsonl"], ["a.safetensors"]])
 def test_a_folder_of_something_else_is_wrong_usage(
     tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], files: list[str]
 ) -> None:
@@ -169,6 +169,33 @@ def test_a_folder_of_something_else_is_wrong_usage(
 
     assert run(folder, "--trust", trust) == 2
     assert str(folder) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beside", ["rows.jsonl", "model.safetensors"])
+def test_a_broken_folder_is_not_fine(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], beside: str
+) -> None:
+    """A folder that looks like one of ours and does not verify gives exit code 1."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(b"{}")
+    (folder / beside).write_bytes(b"")
+
+    assert run(folder, "--trust", trust) == 1
+    assert capsys.readouterr().out.startswith("fail")
+
+
+def test_a_dataset_without_its_rows_is_not_fine(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the manifest says decides what a folder is, whatever was taken out of it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    encoded, _ = write_manifest(a_manifest(), MANIFEST_SIGNER)
+    (folder / "manifest.json").write_bytes(encoded)
+
+    assert run(folder, "--trust", trust) == 1
+    assert capsys.readouterr().out.startswith("fail")
 
 
 def test_a_missing_path_is_wrong_usage(

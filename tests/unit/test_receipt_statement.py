@@ -175,6 +175,8 @@ def test_a_subject_needs_its_digest(subject: Subject) -> None:
         canonical_json({**a_manifest(), "subject": []}),
         canonical_json(a_manifest()).replace(b"0.5", b"5e-1"),
         canonical_json(a_manifest()).replace(b"0.5", b"NaN"),
+        canonical_json(a_manifest()).replace(b"0.5", b'"\xff"'),
+        canonical_json(a_manifest()).replace(b"0.5", b"9" * 400),
     ],
 )
 def test_what_is_no_statement_is_refused(payload: bytes) -> None:
