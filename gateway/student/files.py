@@ -1,0 +1,64 @@
+"""Files of a folder by name and digest, and putting a folder in place whole.
+
+A folder is written beside its place, made durable, and moved there by one rename: who looks
+sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from gateway.errors import BadDigestError
+from gateway.ident import Sha256
+
+
+def file_sha256(path: Path) -> Sha256:
+    """Return the SHA-256 of the file at *path*, read in constant memory."""
+    with path.open("rb") as file:
+        return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def files_under(folder: Path) -> dict[str, Path]:
+    """Return every file under *folder* by its name relative to it, with `/` between parts.
+
+    Raises:
+        BadDigestError: a link or a special file is among them; digests can't speak for those.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise BadDigestError(f"{name}: neither a plain file nor a folder")
+        if path.is_file():
+            found[name] = path
+    return found
+
+
+def sync(path: Path) -> None:
+    """Make the file or folder at *path* durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write *content* to *path* so that after a crash it is whole or the old one."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    sync(temporary)
+    temporary.rename(path)
+    sync(path.parent)
+
+
+def put_in_place(staged: Path, place: Path) -> None:
+    """Move the finished folder *staged* to *place*, every file durable before it shows."""
+    for path in sorted(staged.rglob("*")):
+        sync(path)
+    sync(staged)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staged.rename(place)
+    sync(place.parent)

@@ -1,0 +1,395 @@
+"""What a trainer may be given, decided for one student on one day.
+
+Every row is verified, ruled on again and turned into tokens in one pass, from the same bytes;
+what comes out is a `Snapshot`, which only this module makes and which is all a trainer takes.
+There is no override: what does not verify or may not be learned from ends the run before it
+begins.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from gateway.canonical import sha256_hex
+from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words
+from gateway.dataset.manifest import MANIFEST, DatasetManifest, Teacher, parse_manifest
+from gateway.dataset.ruling import Call
+from gateway.dataset.verify import (
+    NoDatasetError,
+    Row,
+    VerifiedDataset,
+    iterate_rows,
+    verified_rows,
+)
+from gateway.errors import BadDigestError, GateRefusedError, MalformedReceiptError
+from gateway.ident import DeclarationId, Sha256
+from gateway.intent.model import NAME, Declaration, IntendedUse
+from gateway.intent.purpose import covers
+from gateway.limits import BUNDLE_BYTES_MAX
+from gateway.receipt.keys import Trust
+from gateway.receipt.model import Manifest
+from gateway.receipt.verify import verify_manifest
+from gateway.student.corpus import TokenRow, TokenWriter, UnlearnableError, tokenise
+from gateway.student.files import file_sha256
+from gateway.student.manifest import Base
+
+PURPOSE: Final = "train.sft"
+"""What a training of this kind is, in the tree of purposes."""
+
+_BUILD_AGAIN: Final = "build the dataset again: `gateway dataset build`"
+
+
+class Said(Words, Protocol):
+    """What people said, as far as this gate needs it; the ledger's register keeps it."""
+
+    def declaration(self, declaration: DeclarationId) -> Declaration | None:
+        """Return the registered declaration of that id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the gate reads."""
+
+    trust: Trust
+    law: Law
+    library: Sha256
+    """Digest of the whole policy library."""
+    words: Said
+    manifest: Callable[[Sha256], Manifest | None]
+    """Finds a manifest among the leaves of the ledger by the digest of its payload."""
+    today: dt.date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """Datasets of which every row verified and may teach this student today."""
+
+    student: str
+    declarations: tuple[DeclarationId, ...]
+    datasets: tuple[VerifiedDataset, ...]
+    use: IntendedUse
+    teachers: tuple[Teacher, ...]
+    above: tuple[Teacher, ...]
+    obligations: tuple[str, ...]
+    day: dt.date
+    library: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Token rows on disk, by digest: the only thing a trainer takes."""
+
+    path: Path
+    sha256: Sha256
+    rows: int
+    tokens: int
+    learned: int
+    left_out: dict[str, int]
+    example: TokenRow
+    template_sha256: Sha256
+    tokenizer_sha256: Sha256
+
+    def check(self) -> None:
+        """Compare the file with the digest again.
+
+        Raises:
+            BadDigestError: it changed since the gate wrote it.
+        """
+        if file_sha256(self.path) != self.sha256:
+            raise BadDigestError(
+                f"{self.path.name}: the token rows changed after the gate wrote them",
+                hint="begin the run anew",
+            )
+
+
+class StudentGate:
+    """Decides for one student; rulings are made once for each kind of call."""
+
+    def __init__(self, student: str | None, base: Base, sources: Sources) -> None:
+        self._student = student
+        self._base = base
+        self._sources = sources
+        self._ancestry = Ancestry(sources.manifest)
+        self._gates: dict[DeclarationId, Gate] = {}
+
+    def admit(self, folders: Sequence[Path]) -> Admitted:
+        """Verify every dataset and rule on every row of it, without a training library.
+
+        Raises:
+            EvidenceError: a folder does not verify; the message names file and row.
+            GateRefusedError: something in it may not teach this student; says what and why.
+        """
+        datasets = tuple(self._whole(folder) for folder in folders)
+        if len({dataset.manifest_sha256 for dataset in datasets}) != len(datasets):
+            raise _refused("the same dataset is named twice", "name each dataset once")
+        use = datasets[0].manifest.found.use
+        if any(dataset.manifest.found.use != use for dataset in datasets):
+            raise _refused(
+                "the datasets were built for different uses",
+                "build them for one declaration; a student has one intended use",
+            )
+        self._rule_on_base()
+        teachers = tuple(one for dataset in datasets for one in dataset.teachers)
+        return Admitted(
+            student=self._name(use, datasets),
+            declarations=tuple(self._gates),
+            datasets=datasets,
+            use=use,
+            teachers=teachers,
+            above=self._above(teachers),
+            obligations=tuple(
+                sorted(
+                    {
+                        duty
+                        for gate in self._gates.values()
+                        for ruled in gate.ruled.values()
+                        for duty in ruled.obligations
+                    }
+                    | {duty for one in self._above(teachers) for duty in one.obligations}
+                )
+            ),
+            day=self._sources.today,
+            library=self._sources.library,
+        )
+
+    def snapshot(
+        self, admitted: Admitted, tokenizer: Any, path: Path, max_length: int
+    ) -> Snapshot:
+        """Verify and rule once more, turning each row into tokens as it passes.
+
+        Raises:
+            EvidenceError: a folder changed since it was admitted.
+            GateRefusedError: no row is left to learn from.
+        """
+        writer = TokenWriter(path)
+        left_out: Counter[str] = Counter()
+        example: TokenRow | None = None
+        for dataset in admitted.datasets:
+            for row in self._passed(dataset.path):
+                try:
+                    tokens = tokenise(msgspec.json.decode(row.line), tokenizer, max_length)
+                except UnlearnableError as error:
+                    left_out[str(error)] += 1
+                    continue
+                writer.write(tokens, f"{row.exchange}/{row.choice}")
+                example = example or tokens
+        sha256 = writer.close()
+        if example is None:
+            counted = ", ".join(f"{count} {why}" for why, count in left_out.most_common())
+            raise _refused(f"no row is left to learn from ({counted})", "raise --max-length")
+        return Snapshot(
+            path=path,
+            sha256=sha256,
+            rows=writer.rows,
+            tokens=writer.tokens,
+            learned=writer.learned,
+            left_out=dict(left_out),
+            example=example,
+            template_sha256=sha256_hex(tokenizer.chat_template.encode()),
+            tokenizer_sha256=sha256_hex(tokenizer.backend_tokenizer.to_str().encode()),
+        )
+
+    def texts(self, admitted: Admitted) -> Iterator[dict[str, Any]]:
+        """Yield the admitted rows as they read, for a tokenizer to learn its words from."""
+        for dataset in admitted.datasets:
+            for row in iterate_rows(dataset.path):
+                yield msgspec.json.decode(row.line)
+
+    def _whole(self, folder: Path) -> VerifiedDataset:
+        """Return the dataset at *folder* after all of it passed."""
+        passing = self._passed(folder)
+        while True:
+            try:
+                next(passing)
+            except StopIteration as done:
+                dataset: VerifiedDataset = done.value
+                return dataset
+
+    def _passed(self, folder: Path) -> Generator[Row, None, VerifiedDataset]:
+        """Yield each row that verified and may teach; at the end, refuse if any may not."""
+        payload, gate = self._opened(folder)
+        checking = verified_rows(folder, self._sources.trust)
+        refused: list[tuple[Row, LeftOut]] = []
+        count = 0
+        dataset: VerifiedDataset | None = None
+        while dataset is None:
+            try:
+                row = next(checking)
+            except StopIteration as done:
+                dataset = done.value
+                break
+            if row.receipt is None:
+                raise MalformedReceiptError(f"row {row.number} of `{folder}` has no receipt")
+            count += 1
+            why = gate.admit(row.receipt)
+            if why is None:
+                yield row
+            else:
+                refused.append((row, why))
+        if dataset is None or dataset.manifest_sha256 != payload:
+            raise BadDigestError(f"{folder}: its manifest changed while it was read")
+        if refused:
+            raise _rows_refused(dataset.name, count, refused)
+        return dataset
+
+    def _opened(self, folder: Path) -> tuple[Sha256, Gate]:
+        """Return the gate of the declaration that the dataset at *folder* was built for."""
+        statement, payload = verify_manifest(_read_manifest(folder), self._sources.trust)
+        manifest = parse_manifest(statement)
+        name, declared = manifest.asked.dataset, manifest.asked.declaration
+        words = self._sources.words
+        if self._sources.manifest(payload) is None:
+            raise _refused(
+                f"the manifest of dataset `{name}` is not in this ledger",
+                "train with the gateway whose ledger it was built from",
+                code="student.unknown_dataset",
+            )
+        for subject in (payload, declared):
+            withdrawal = words.withdrawn(subject)
+            if withdrawal is not None:
+                what = "dataset" if subject == payload else f"declaration {declared} of dataset"
+                raise _refused(
+                    f"{what} `{name}` was withdrawn by {withdrawal.by}: {withdrawal.reason}",
+                    "a withdrawal is the last word; " + _BUILD_AGAIN,
+                    code="student.withdrawn",
+                )
+        if declared not in self._gates:
+            self._gates[declared] = Gate(
+                self._declaration(manifest),
+                self._sources.today,
+                self._sources.law,
+                words,
+                self._ancestry,
+            )
+        return payload, self._gates[declared]
+
+    def _declaration(self, manifest: DatasetManifest) -> Declaration:
+        """Return the declaration of a dataset, if it stands and covers this training."""
+        declared, today = manifest.asked.declaration, self._sources.today.isoformat()
+        declaration = self._sources.words.declaration(declared)
+        if declaration is None or declaration.use != manifest.found.use:
+            raise _refused(
+                f"declaration {declared} is not registered with these words",
+                "register the use: `gateway use declare`; then " + _BUILD_AGAIN,
+            )
+        if declaration.expires is not None and declaration.expires < today:
+            raise _refused(
+                f"declaration {declared} expired on {declaration.expires}",
+                "declare the use again: `gateway use declare`; then " + _BUILD_AGAIN,
+            )
+        use = declaration.use
+        if not covers(use.purpose, PURPOSE):
+            raise _refused(
+                f"declaration {declared} is for `{use.purpose}`, this training is `{PURPOSE}`",
+                f"declare a use for `{PURPOSE}`; then " + _BUILD_AGAIN,
+            )
+        if use.student is not None and self._student not in {None, use.student}:
+            raise _refused(
+                f"declaration {declared} is for student `{use.student}`, "
+                f"not for `{self._student}`",
+                f"train it as `--name {use.student}`, or declare the other student",
+            )
+        if use.base_model is not None and use.base_model != self._base.name:
+            raise _refused(
+                f"declaration {declared} is for base `{use.base_model}`, "
+                f"not for `{self._base.name}`",
+                "give the declared base, or declare the other one",
+            )
+        return declaration
+
+    def _rule_on_base(self) -> None:
+        """Where the base is a student of ours, whoever taught it teaches here too."""
+        parent = self._base.manifest
+        if parent is None:
+            return
+        if self._sources.manifest(parent) is None:
+            raise _refused(
+                f"the training manifest of base `{self._base.name}` is not in this ledger",
+                "train with the gateway whose ledger it was trained from",
+                code="student.unknown_base",
+            )
+        above = self._ancestry.above(parent)
+        for subject in (*above.manifests, *above.declarations):
+            withdrawal = self._sources.words.withdrawn(subject)
+            if withdrawal is not None:
+                raise _refused(
+                    f"something base `{self._base.name}` comes from was withdrawn by "
+                    f"{withdrawal.by}: {withdrawal.reason}",
+                    "begin with another base",
+                    code="student.withdrawn",
+                )
+        for declared, gate in self._gates.items():
+            ruled = gate.ruling_for(
+                Group(
+                    call=Call(provider=self._base.name, model=None, operation="chat"),
+                    manifest=parent,
+                    day=self._sources.today.isoformat(),
+                )
+            )
+            if ruled.left_out is not None:
+                raise _refused(
+                    f"the teachers of base `{self._base.name}` do not allow declaration "
+                    f"{declared}: {ruled.left_out.reason} {ruled.left_out.detail}",
+                    "begin with another base, or ask legal: `gateway policy explain`",
+                )
+
+    def _above(self, teachers: Sequence[Teacher]) -> tuple[Teacher, ...]:
+        """Return the teachers of those teachers, and of a base, that are students of ours."""
+        parents = [one.manifest for one in teachers if one.manifest is not None]
+        if self._base.manifest is not None:
+            parents.append(self._base.manifest)
+        return tuple(
+            dict.fromkeys(
+                teacher
+                for parent in dict.fromkeys(parents)
+                for teacher in self._ancestry.above(parent).teachers
+            )
+        )
+
+    def _name(self, use: IntendedUse, datasets: Sequence[VerifiedDataset]) -> str:
+        name = self._student or use.student or f"{datasets[0].name}-student"
+        if not NAME.fullmatch(name):
+            raise _refused(
+                f"`{name}` is not a name for a student",
+                "use lower-case letters, digits, dots and dashes",
+            )
+        return name
+
+
+def _rows_refused(
+    dataset: str, count: int, refused: Sequence[tuple[Row, LeftOut]]
+) -> GateRefusedError:
+    counted = Counter(why.reason for _, why in refused)
+    listed = ", ".join(f"{number} {reason}" for reason, number in counted.most_common())
+    row, why = refused[0]
+    detail = f" ({why.detail})" if why.detail else ""
+    return _refused(
+        f"{len(refused)} of {count} rows of dataset `{dataset}` may not teach this student: "
+        f"{listed}; first row {row.number}, receipt {row.exchange}{detail}",
+        _BUILD_AGAIN + " leaves them out",
+        code="student.rows_refused",
+    )
+
+
+def _refused(message: str, hint: str, *, code: str = "student.refused") -> GateRefusedError:
+    return GateRefusedError(message, hint=hint, code=code)
+
+
+def _read_manifest(folder: Path) -> bytes:
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            return file.read(BUNDLE_BYTES_MAX + 1)
+    except OSError as error:
+        raise NoDatasetError(
+            f"`{folder}` is no dataset folder: {MANIFEST} can't be read: {error.strerror}",
+            hint="name a folder that `gateway dataset build` made",
+        ) from error

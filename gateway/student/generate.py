@@ -1,0 +1,189 @@
+"""Let a trained student speak: one answer at a time, cut off when nobody listens any more.
+
+Imports the training libraries; only what serves a student loads it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TextStreamer,
+)
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+ANSWER_TOKENS_DEFAULT: Final = 256
+"""How long an answer may become where the caller names no bound."""
+
+
+class PromptTooLongError(ValueError):
+    """The conversation fills the student's context; the message says by how much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A conversation to go on with, and how."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tokens_max: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """An answer, whole or cut off at a bound."""
+
+    text: str
+    prompt_tokens: int
+    answer_tokens: int
+    finish_reason: Literal["stop", "length"]
+
+
+class Student:
+    """A model and its words, loaded; one thread at a time calls it."""
+
+    def __init__(self, folder: Path) -> None:
+        disable_progress_bar()
+        set_verbosity_error()
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._device == "cpu":
+            torch.set_num_threads(1)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32 if self._device == "cpu" else torch.bfloat16,
+        ).to(self._device)
+        self._model.eval()
+        self.context_tokens = int(self._model.config.max_position_embeddings)
+
+    def answer(
+        self, question: Question, say: Callable[[str], None], cut: threading.Event
+    ) -> Spoken:
+        """Return the answer to *question*, handing its text to *say* as it is made.
+
+        Raises:
+            PromptTooLongError: no room is left for an answer.
+        """
+        from jinja2 import TemplateError  # noqa: PLC0415  # comes with transformers
+
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                list(question.messages),
+                tools=list(question.tools) if question.tools else None,
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+            ).to(self._device)
+        except (TemplateError, TypeError, KeyError) as error:
+            raise ValueError(f"the conversation can't be written out: {error}") from error
+        prompt_tokens = int(encoded["input_ids"].shape[1])
+        room = self.context_tokens - prompt_tokens
+        if room < 1:
+            raise PromptTooLongError(
+                f"the conversation has {prompt_tokens} tokens; the student's context "
+                f"holds {self.context_tokens}"
+            )
+        wanted = min(question.tokens_max or ANSWER_TOKENS_DEFAULT, room)
+        if question.seed is not None:
+            torch.manual_seed(question.seed)
+        mouth = _Mouth(self._tokenizer, say, question.stop)
+        sampling = question.temperature > 0
+        with torch.inference_mode():
+            made = self._model.generate(
+                **encoded,
+                max_new_tokens=wanted,
+                do_sample=sampling,
+                temperature=question.temperature if sampling else None,
+                top_p=question.top_p if sampling else None,
+                top_k=None,
+                pad_token_id=self._tokenizer.pad_token_id,
+                streamer=mouth,
+                stopping_criteria=StoppingCriteriaList([_Cut(cut, mouth)]),
+            )
+        new = made[0][prompt_tokens:].tolist()
+        return Spoken(
+            text=mouth.text,
+            prompt_tokens=prompt_tokens,
+            answer_tokens=len(new),
+            finish_reason=self._finish_reason(new, mouth),
+        )
+
+    def _finish_reason(self, new: list[int], mouth: _Mouth) -> Literal["stop", "length"]:
+        stops = self._model.generation_config.eos_token_id
+        ends = set(stops if isinstance(stops, list) else [stops])
+        return "stop" if mouth.stopped or (new and new[-1] in ends) else "length"
+
+
+class _Mouth(TextStreamer):  # type: ignore[misc]  # the library carries no types
+    """Hands finished text on, holding back what could be the start of a stop word."""
+
+    def __init__(
+        self, tokenizer: Any, say: Callable[[str], None], stop: tuple[str, ...]
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._say = say
+        self._stop = tuple(word for word in stop if word)
+        self._held = ""
+        self.text = ""
+        self.stopped = False
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: FBT001, FBT002  # the library's signature
+        """Take the next piece of text; say what no stop word can take back."""
+        if self.stopped:
+            return
+        self._held += text
+        for word in self._stop:
+            at = self._held.find(word)
+            if at >= 0:
+                self._held, self.stopped = self._held[:at], True
+        keep = 0 if stream_end or self.stopped else self._overlap()
+        out, self._held = (
+            self._held[: len(self._held) - keep],
+            self._held[len(self._held) - keep :],
+        )
+        if out:
+            self.text += out
+            self._say(out)
+
+    def _overlap(self) -> int:
+        """Return how much of the end could be the beginning of a stop word."""
+        return max(
+            (
+                length
+                for word in self._stop
+                for length in range(1, len(word))
+                if self._held.endswith(word[:length])
+            ),
+            default=0,
+        )
+
+
+class _Cut(StoppingCriteria):  # type: ignore[misc]  # the library carries no types
+    """Ends an answer that nobody waits for, or that has reached a stop word."""
+
+    def __init__(self, cut: threading.Event, mouth: _Mouth) -> None:
+        self._cut = cut
+        self._mouth = mouth
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Tell for each sequence whether it ends here."""
+        ended = self._cut.is_set() or self._mouth.stopped
+        return torch.full((input_ids.shape[0],), ended, device=input_ids.device)

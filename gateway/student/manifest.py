@@ -1,0 +1,216 @@
+"""The signed statement that names a student: its files, its teachers, and how it was trained.
+
+An in-toto Statement with a SLSA Provenance v1 predicate. Its dependencies are the manifests of
+the datasets, by the digest of their payload, and the base. Numbers that are not whole are
+written as text, so that there is one way to write them. Described in `docs/formats/model.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gateway.canonical import canonical_json, digest_of
+from gateway.dataset.manifest import (
+    BASE_MODEL,
+    TRAINING_MANIFEST,
+    Dependency,
+    LeftOut,
+    Metadata,
+    Teacher,
+    manifest_dependency,
+)
+from gateway.errors import MalformedReceiptError
+from gateway.ident import DeclarationId, Sha256
+from gateway.intent.model import IntendedUse
+from gateway.receipt.model import (
+    PREDICATES,
+    PROVENANCE_TYPE,
+    STATEMENT_TYPE,
+    TRAINING_BUILD,
+    Subject,
+    Wire,
+)
+from gateway.student.recipe import Recipe
+
+BUILDER: Final = PREDICATES + "student-trainer/v1"
+"""Who trained it: the trainer of this package; the versions stand beside it."""
+
+UNKNOWN: Final = "unknown"
+
+
+class Base(Wire, frozen=True, kw_only=True):
+    """What the student began as."""
+
+    kind: Literal["tiny", "local", "hub"]
+    name: str
+    """`tiny`, the last part of a local path, or the hub's id."""
+    sha256: Sha256
+    """Digest over its files, or over the configuration and seed of a tiny one."""
+    licence: str = UNKNOWN
+    revision: str | None = None
+    manifest: Sha256 | None = None
+    """For a student of ours: SHA-256 of its training manifest's payload."""
+
+
+class Asked(Wire, frozen=True, kw_only=True):
+    """The external parameters: what somebody asked to be trained."""
+
+    method: Literal["sft"] = "sft"
+    student: str
+    declarations: tuple[DeclarationId, ...]
+    datasets: tuple[str, ...]
+    base: Base
+
+
+class Losses(Wire, frozen=True, kw_only=True):
+    """The loss where the run began and where it ended, in nats a learned token."""
+
+    first: str
+    last: str
+    """The mean over the last tenth of the steps."""
+
+
+class SnapshotFacts(Wire, frozen=True, kw_only=True):
+    """The token rows the trainer was given, and nothing else."""
+
+    sha256: Sha256
+    rows: int
+    tokens: int
+    learned: int
+    left_out: tuple[LeftOut, ...] = ()
+    template_sha256: Sha256
+    tokenizer_sha256: Sha256
+
+
+class Findings(Wire, frozen=True, kw_only=True):
+    """The internal parameters: how it was trained, by whom it was taught, under which terms."""
+
+    recipe: dict[str, str]
+    snapshot: SnapshotFacts
+    steps: int
+    resumes: int = 0
+    losses: Losses
+    use: IntendedUse
+    """What the student may be used for: the declared use of every dataset it learned from."""
+    obligations: tuple[str, ...] = ()
+    teachers: tuple[Teacher, ...]
+    above: tuple[Teacher, ...] = ()
+    """The teachers of teachers that are students of ours, and of the base."""
+    day: str
+    """The day on whose policies it was ruled again."""
+    library: Sha256
+    device: str
+    versions: dict[str, str]
+
+
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A training manifest, read."""
+
+    asked: Asked
+    found: Findings
+    dependencies: tuple[Dependency, ...]
+    subjects: tuple[Subject, ...]
+    metadata: Metadata
+    version: str
+    """Of the package that trained it."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each file of the folder."""
+        return {subject.name: subject.digest["sha256"] for subject in self.subjects}
+
+
+def statement_of(manifest: ModelManifest) -> dict[str, Any]:
+    """Return the in-toto Statement that *manifest* is."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": msgspec.to_builtins(manifest.subjects),
+        "predicateType": PROVENANCE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": TRAINING_BUILD,
+                "externalParameters": msgspec.to_builtins(manifest.asked),
+                "internalParameters": msgspec.to_builtins(manifest.found),
+                "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"tos-gateway": manifest.version}},
+                "metadata": msgspec.to_builtins(manifest.metadata),
+            },
+        },
+    }
+
+
+def parse_model_manifest(statement: Mapping[str, Any]) -> ModelManifest:
+    """Return the training manifest that *statement* is.
+
+    Raises:
+        MalformedReceiptError: it is another kind of statement, or not whole.
+    """
+    try:
+        predicate = statement["predicate"]
+        build, details = predicate["buildDefinition"], predicate["runDetails"]
+        if build["buildType"] != TRAINING_BUILD:
+            raise MalformedReceiptError(
+                f"this manifest is of type `{build['buildType']}`, not of a training",
+                hint="a model folder is written by `gateway student train`",
+            )
+        manifest = ModelManifest(
+            asked=msgspec.convert(build["externalParameters"], Asked),
+            found=msgspec.convert(build["internalParameters"], Findings),
+            dependencies=msgspec.convert(build["resolvedDependencies"], tuple[Dependency, ...]),
+            subjects=msgspec.convert(statement["subject"], tuple[Subject, ...]),
+            metadata=msgspec.convert(details["metadata"], Metadata),
+            version=str(details["builder"]["version"]["tos-gateway"]),
+        )
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        raise MalformedReceiptError(
+            f"this is not a training manifest: {error}",
+            hint="a model folder is written by `gateway student train`",
+        ) from error
+    names = [subject.name for subject in manifest.subjects]
+    if len(set(names)) != len(names) or not all(
+        "sha256" in subject.digest for subject in manifest.subjects
+    ):
+        raise MalformedReceiptError("a manifest names a file twice or without a digest")
+    return manifest
+
+
+def base_dependency(base: Base) -> Dependency:
+    """Return the edge to what the student began as."""
+    if base.manifest is not None:
+        return manifest_dependency(f"student:{base.name}", base.manifest, TRAINING_MANIFEST)
+    return Dependency(
+        name=f"base:{base.name}",
+        uri=f"https://huggingface.co/{base.name}" if base.kind == "hub" else None,
+        digest={"sha256": base.sha256},
+        annotations={"kind": BASE_MODEL, "licence": base.licence},
+    )
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, str]:
+    """Return *recipe* as text, whatever its numbers are."""
+    return {
+        name: str(value)
+        for name, value in sorted(msgspec.structs.asdict(recipe).items())
+        if value is not None
+    }
+
+
+def recipe_sha256(recipe: Recipe, base: Base) -> Sha256:
+    """Return the digest of everything a run must not change while it is under way."""
+    return digest_of({"recipe": recipe_facts(recipe), "base": msgspec.to_builtins(base)})
+
+
+def losses_of(losses: Sequence[float]) -> Losses:
+    """Return the loss at the beginning and the end of a run."""
+    tail = losses[-max(1, len(losses) // 10) :]
+    return Losses(first=f"{losses[0]:.4f}", last=f"{sum(tail) / len(tail):.4f}")
+
+
+def format_statement(manifest: ModelManifest) -> bytes:
+    """Return the statement as the bytes that are signed."""
+    return canonical_json(statement_of(manifest))

@@ -1,0 +1,184 @@
+"""What is shown and kept of a run under way: one line a step in a file, and one on the screen.
+
+On a terminal a live bar; elsewhere plain lines, so that a log file holds no control characters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from gateway.errors import MissingPieceError
+
+SMOOTHING: Final = 0.9
+"""Share of the past in the smoothed loss."""
+
+LINES_MAX: Final = 20
+"""About how many plain lines a run prints where there is no terminal."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `metrics.jsonl`."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    accuracy: float
+    """Share of the learned tokens that the student would have said itself."""
+    tokens: int
+    """Tokens read so far, padding excluded."""
+    seconds: float
+    """Since the run was begun or last resumed."""
+
+
+class Metrics:
+    """The steps of a run, in a file that is only added to."""
+
+    def __init__(self, path: Path, *, resumed_at: int = 0) -> None:
+        self._path = path
+        self.steps = [step for step in read_metrics(path) if step.step <= resumed_at]
+        path.write_bytes(b"".join(_line(step) for step in self.steps))
+        self._file = path.open("ab")
+
+    def add(self, step: Step) -> None:
+        """Write *step* at the end."""
+        self.steps.append(step)
+        self._file.write(_line(step))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[Step]:
+    """Return the steps that *path* holds; a torn last line is left out.
+
+    Raises:
+        MissingPieceError: a line before the last is not one of ours.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines()
+    steps: list[Step] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            steps.append(msgspec.json.decode(line, type=Step))
+        except msgspec.DecodeError as error:
+            if number == len(lines):
+                break
+            raise MissingPieceError(
+                f"{path}:{number}: not a line of metrics",
+                hint="the run folder was changed by hand; begin the run anew",
+            ) from error
+    return steps
+
+
+def smoothed(losses: Iterable[float], past: float = SMOOTHING) -> list[float]:
+    """Return the running mean of *losses*, weighted towards the newest, free of start bias."""
+    means: list[float] = []
+    total = weight = 0.0
+    for loss in losses:
+        total = past * total + (1 - past) * loss
+        weight = past * weight + (1 - past)
+        means.append(total / weight)
+    return means
+
+
+class Screen:
+    """Tells the person in front of the terminal how the run goes."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._total = 0
+        self._losses: list[float] = []
+        self._seconds: list[float] = []
+        self._tokens: list[int] = []
+
+    def say(self, line: str) -> None:
+        """Print one line of plain text."""
+        self.console.print(line, markup=False)
+
+    def show_example(self, pieces: Iterable[tuple[str, bool]]) -> None:
+        """Print one row with what is learned of it marked."""
+        text = Text("  ")
+        for piece, learned in pieces:
+            shown = piece.replace("\n", "\n  ") if piece.strip() else ""
+            if learned:
+                text.append("⟦" + shown + "⟧", style="bold green")
+            else:
+                text.append(shown, style="dim")
+        self.say("one row as the student sees it; what it learns stands in ⟦ ⟧:")
+        self.console.print(text)
+
+    def begin(self, total: int) -> None:
+        """Start the bar of a run of *total* steps."""
+        self._total = total
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("training"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[told]}"),
+                console=self.console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("training", total=total, told="")
+
+    def step(self, step: Step) -> None:
+        """Show *step*: loss, speed, and how long the rest will take."""
+        self._losses.append(step.loss)
+        self._seconds.append(step.seconds)
+        self._tokens.append(step.tokens)
+        told = (
+            f"loss {smoothed(self._losses[-50:])[-1]:.3f}  {self._tokens_per_s():,.0f} tok/s"
+            f"  {_clock(self._rest_s(step.step))} left"
+        )
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step.step, told=told)
+            return
+        every = -(-self._total // LINES_MAX)
+        if step.step % every == 0 or step.step in {1, self._total}:
+            self.say(f"step {step.step:>5}/{self._total}  {told}")
+
+    def end(self) -> None:
+        """Take the bar down."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _tokens_per_s(self) -> float:
+        """Return the speed over the last steps."""
+        first = max(0, len(self._seconds) - 20)
+        seconds = self._seconds[-1] - (self._seconds[first] if first else 0.0)
+        begun = self._tokens[first] if first or len(self._tokens) > 1 else 0
+        seconds -= 0.0 if first else (self._seconds[0] if len(self._seconds) > 1 else 0.0)
+        return (self._tokens[-1] - begun) / seconds if seconds > 0 else 0.0
+
+    def _rest_s(self, step: int) -> float:
+        """Return about how many seconds the rest takes, judged by the last steps."""
+        first = max(0, len(self._seconds) - 20)
+        count = len(self._seconds) - 1 - first
+        if count < 1:
+            return self._seconds[-1] * (self._total - step)
+        return (self._seconds[-1] - self._seconds[first]) / count * (self._total - step)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _line(step: Step) -> bytes:
+    return json.dumps(msgspec.to_builtins(step), sort_keys=True).encode() + b"\n"

@@ -1,0 +1,376 @@
+"""Serve a student over HTTP in OpenAI's shape, once its folder has verified.
+
+One answer is made at a time, in a thread of its own; a bounded number of callers wait, the
+next is told to come back. Every answer names the training manifest it comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import json
+import signal
+import socket
+import threading
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.errors import OperatorError, PortInUseError
+from gateway.limits import BODY_BYTES_HELD_MAX, STUDENT_CALLERS_WAITING_MAX
+from gateway.student.verify import VerifiedModel
+
+MANIFEST_HEADER: Final = "x-student-manifest"
+
+
+class ChatRequest(msgspec.Struct, kw_only=True):
+    """The parts of a chat completion request that a student heeds; others are ignored."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question in plain words, as `generate.py` takes it."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    tokens_max: int | None
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+
+
+class Answer(Protocol):
+    """What a student said."""
+
+    @property
+    def text(self) -> str:
+        """Return all of it."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Return how much it read."""
+        ...
+
+    @property
+    def answer_tokens(self) -> int:
+        """Return how much it said, the stop token included."""
+        ...
+
+    @property
+    def finish_reason(self) -> str:
+        """Return why it ended: `stop` or `length`."""
+        ...
+
+
+Speak = Callable[[Asked, Callable[[str], None], threading.Event], Answer]
+"""Makes one answer, handing its text on as it comes; blocks; raises ValueError to refuse."""
+
+
+class StudentServer:
+    """Answers chat completions for one student."""
+
+    def __init__(self, name: str, manifest_sha256: str, speak: Speak, clock: Clock) -> None:
+        self._name = name
+        self._manifest_sha256 = manifest_sha256
+        self._speak = speak
+        self._clock = clock
+        self._created_s = clock.now_ms() // 1000
+        self._numbers = itertools.count(1)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="student")
+        # OWNED BY: the event loop. Callers that have an answer under way or wait for one.
+        self._callers = 0
+
+    def application(self) -> web.Application:
+        """Return the routes."""
+        app = web.Application(client_max_size=BODY_BYTES_HELD_MAX)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.on_response_prepare.append(self._name_manifest)
+        app.on_cleanup.append(self._close)
+        return app
+
+    async def _name_manifest(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers[MANIFEST_HEADER] = self._manifest_sha256
+
+    async def _close(self, _: web.Application) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"student": self._name, "waiting": self._callers})
+
+    async def _models(self, _: web.Request) -> web.Response:
+        model = {
+            "id": self._name,
+            "object": "model",
+            "created": self._created_s,
+            "owned_by": "tos-gateway",
+        }
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = msgspec.json.decode(await request.read(), type=ChatRequest)
+            question = _question(asked)
+        except web.HTTPRequestEntityTooLarge:
+            return _problem(413, "body_too_large", "the request is too large")
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            return _problem(400, "invalid_request", str(error))
+        if asked.model != self._name:
+            return _problem(
+                404, "model_not_found", f"this is student `{self._name}`, not `{asked.model}`"
+            )
+        if self._callers >= STUDENT_CALLERS_WAITING_MAX:
+            refused = _problem(429, "too_many_callers", "too many callers wait; try again")
+            refused.headers["retry-after"] = "1"
+            return refused
+        self._callers += 1
+        try:
+            if asked.stream:
+                return await self._streamed(request, asked, question)
+            return await self._whole(asked, question)
+        finally:
+            self._callers -= 1
+
+    async def _whole(self, asked: ChatRequest, question: Asked) -> web.Response:
+        cut = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            spoken = await loop.run_in_executor(
+                self._thread, self._speak, question, _nobody, cut
+            )
+        except ValueError as error:
+            return _problem(400, "context_length_exceeded", str(error))
+        finally:
+            cut.set()  # where the caller hung up, nobody waits for the rest
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": spoken.text},
+            "finish_reason": spoken.finish_reason,
+        }
+        body = self._head("chat.completion") | {"choices": [choice], "usage": _usage(spoken)}
+        return web.json_response(body)
+
+    async def _streamed(
+        self, request: web.Request, asked: ChatRequest, question: Asked
+    ) -> web.StreamResponse:
+        cut = threading.Event()
+        pieces = self._pieces(question, cut)
+        try:
+            first = await anext(pieces)
+        except ValueError as error:
+            return _problem(400, "context_length_exceeded", str(error))
+        response = web.StreamResponse(
+            headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
+        )
+        head = self._head("chat.completion.chunk")
+        wants_usage = bool((asked.stream_options or {}).get("include_usage"))
+        try:
+            await response.prepare(request)
+            await _send(response, head, {"role": "assistant", "content": ""})
+            piece: str | Answer = first
+            while isinstance(piece, str):
+                await _send(response, head, {"content": piece})
+                piece = await anext(pieces)
+            await _send(response, head, {}, piece.finish_reason)
+            if wants_usage:
+                await _write(response, head | {"choices": [], "usage": _usage(piece)})
+            await response.write(b"data: [DONE]\n\n")
+        except ConnectionResetError:
+            pass  # the caller has gone; `cut` ends the answer
+        finally:
+            cut.set()
+            await pieces.aclose()
+        return response
+
+    async def _pieces(
+        self, question: Asked, cut: threading.Event
+    ) -> AsyncGenerator[str | Answer, None]:
+        """Yield the text as it comes, and last the answer that it adds up to."""
+        loop = asyncio.get_running_loop()
+        # INVARIANT: at most one entry a token of the answer, whose count is bounded.
+        queue: asyncio.Queue[str | Answer | BaseException] = asyncio.Queue()
+
+        def put(entry: str | Answer | BaseException) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, entry)
+
+        future = self._thread.submit(self._speak, question, put, cut)
+        future.add_done_callback(lambda done: put(done.exception() or done.result()))
+        while True:
+            entry = await queue.get()
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry
+            if not isinstance(entry, str):
+                return
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self._manifest_sha256[:8]}-{next(self._numbers)}",
+            "object": kind,
+            "created": self._clock.now_ms() // 1000,
+            "model": self._name,
+        }
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address, not yet listening.
+
+    Raises:
+        PortInUseError: somebody else has it.
+        OperatorError: this machine has no such address.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        # Two that are bound with SO_REUSEADDR clash only when they listen: ask now.
+        bound.listen(1)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(
+                f"{host}:{port} is taken",
+                hint="stop what listens there, or give another --listen",
+            ) from error
+        raise OperatorError(
+            f"can't listen on {host}:{port}: {error.strerror}", hint="give another --listen"
+        ) from error
+    return bound
+
+
+def serve_model(
+    model: VerifiedModel, bound: socket.socket, clock: Clock, ready: Callable[[str], None]
+) -> None:
+    """Load the verified *model* and answer on *bound* until told to stop."""
+    speak = _load(model.path)
+    server = StudentServer(model.manifest.asked.student, model.payload_sha256, speak, clock)
+    host, port = bound.getsockname()[:2]
+    asyncio.run(_serve(server, bound, lambda: ready(f"http://{host}:{port}/v1")))
+
+
+async def _serve(
+    server: StudentServer, bound: socket.socket, ready: Callable[[], None]
+) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    runner = web.AppRunner(server.application(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, bound).start()
+        ready()
+        await stopped.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _load(folder: Path) -> Speak:
+    from gateway.student.offline import seal_off  # noqa: PLC0415
+
+    seal_off()
+    # After the seal, and only here: it imports the training libraries.
+    from gateway.student.generate import Question, Student  # noqa: PLC0415
+
+    student = Student(folder)
+
+    def speak(asked: Asked, say: Callable[[str], None], cut: threading.Event) -> Answer:
+        question = Question(
+            messages=asked.messages,
+            tools=asked.tools,
+            tokens_max=asked.tokens_max,
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            seed=asked.seed,
+            stop=asked.stop,
+        )
+        return student.answer(question, say, cut)
+
+    return speak
+
+
+def _question(asked: ChatRequest) -> Asked:
+    """Return what is asked for.
+
+    Raises:
+        ValueError: it asks for something no student does; the message says what.
+    """
+    if not asked.messages:
+        raise ValueError("`messages` is empty")
+    if asked.n not in {None, 1}:
+        raise ValueError("`n` must be 1")
+    tokens_max = asked.max_completion_tokens or asked.max_tokens
+    if tokens_max is not None and tokens_max < 1:
+        raise ValueError("`max_tokens` must be at least 1")
+    temperature = 1.0 if asked.temperature is None else asked.temperature
+    top_p = 1.0 if asked.top_p is None else asked.top_p
+    if not 0 <= temperature <= 2 or not 0 < top_p <= 1:
+        raise ValueError("`temperature` or `top_p` is out of range")
+    if any(not isinstance(message.get("role"), str) for message in asked.messages):
+        raise ValueError("every message needs a `role`")
+    stop = asked.stop or ()
+    return Asked(
+        messages=asked.messages,
+        tools=asked.tools,
+        tokens_max=tokens_max,
+        temperature=temperature,
+        top_p=top_p,
+        seed=asked.seed,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+    )
+
+
+def _usage(spoken: Answer) -> dict[str, int]:
+    return {
+        "prompt_tokens": spoken.prompt_tokens,
+        "completion_tokens": spoken.answer_tokens,
+        "total_tokens": spoken.prompt_tokens + spoken.answer_tokens,
+    }
+
+
+def _problem(status: int, code: str, message: str) -> web.Response:
+    kind = "invalid_request_error" if status < 429 else "rate_limit_error"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return web.json_response({"error": error}, status=status)
+
+
+async def _send(
+    response: web.StreamResponse,
+    head: dict[str, Any],
+    delta: dict[str, str],
+    finish_reason: str | None = None,
+) -> None:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    await _write(response, head | {"choices": [choice]})
+
+
+async def _write(response: web.StreamResponse, event: dict[str, Any]) -> None:
+    await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+
+def _nobody(_: str) -> None:
+    """Hand text to nobody: the whole answer is waited for."""
