@@ -1,0 +1,65 @@
+"""`gateway init`, `gateway serve`, `gateway config show`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway import settings as settings_module
+from gateway.app import init, serve
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser's *commands*."""
+    starting = commands.add_parser(
+        "init",
+        help="make the data folder: ledger, keys, trust file",
+        description="Make the data folder once: a ledger with its name, keys, a trust file.",
+    )
+    starting.add_argument(
+        "--origin",
+        help="the ledger's name for ever, like `receipts.example.com/acme/2026`",
+    )
+    starting.set_defaults(run=_init)
+
+    serving = commands.add_parser(
+        "serve", help="open the door", description="Serve until told to stop (SIGTERM)."
+    )
+    serving.add_argument("--listen", metavar="HOST:PORT", help="overrides the setting")
+    serving.set_defaults(run=_serve)
+
+    config = commands.add_parser("config", help="what the settings are")
+    verbs = config.add_subparsers(metavar="VERB", required=True)
+    show = verbs.add_parser("show", help="print each value and where it came from")
+    show.set_defaults(run=_show)
+
+
+def _settings(args: argparse.Namespace) -> settings_module.Sourced:
+    flags = {"listen": args.listen} if getattr(args, "listen", None) else {}
+    return settings_module.load(Path(args.config) if args.config else None, flags=flags)
+
+
+def _init(args: argparse.Namespace) -> int:
+    sourced = _settings(args)
+    data, origin = init(sourced, args.origin)
+    print(f"made {data} for the ledger `{origin}`")
+    print(f"give auditors {data / 'trust.json'}; keep {data / 'keys'} to yourself")
+    print("next: gateway serve")
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    return serve(_settings(args))
+
+
+def _show(args: argparse.Namespace) -> int:
+    sourced = _settings(args)
+    table = Table("setting", "value", "from", box=None, pad_edge=False)
+    for name, value, source in settings_module.shown(sourced):
+        table.add_row(name, value, source)
+    Console(soft_wrap=True).print(table)
+    return 0
