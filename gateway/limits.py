@@ -49,8 +49,9 @@ YAML_NODES_MAX: Final = 50_000
 JSON_DEPTH_MAX: Final = 200
 """Deeper nesting is refused by the parser before it can exhaust the stack."""
 
-OUTPUTS_PER_EXCHANGE_MAX: Final = 256
-"""Output units (choices, tool calls, reasoning blocks) listed one by one in a receipt."""
+OUTPUTS_PER_EXCHANGE_MAX: Final = 96
+"""Output units (choices, tool calls, reasoning blocks) listed one by one in a receipt; each
+takes up to 440 bytes of a leaf, so these take two thirds of one."""
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """How long reaching a provider may take."""
