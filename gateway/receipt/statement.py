@@ -65,12 +65,13 @@ def write_statement(predicate: Predicate, subjects: Sequence[Subject], signer: S
     declaration, because in-toto asks for a subject.
 
     Raises:
-        MalformedReceiptError: it would be too long for a leaf, or a subject has no digest.
+        MalformedReceiptError: it would be too long for a leaf, a subject has no digest, or
+            a text in it is not Unicode.
     """
     about = tuple(subjects) or (subject_of(predicate),)
     _check_subjects(about)
     payload = _write_payload(
-        _ENCODER.encode(predicate), PREDICATE_TYPES[type(predicate)], _ENCODER.encode(about)
+        _encode(predicate), PREDICATE_TYPES[type(predicate)], _encode(about)
     )
     return seal_statement(payload, signer)
 
@@ -92,8 +93,18 @@ def subject_of(predicate: Predicate) -> Subject:
 
 
 def write_opening(opening: Opening) -> bytes:
-    """Return the leaf of *opening*: canonical JSON without a signature of its own."""
-    return _ENCODER.encode(opening)
+    """Return the leaf of *opening*: canonical JSON without a signature of its own.
+
+    Raises:
+        MalformedReceiptError: it would be too long for a leaf, or a text in it is not Unicode.
+    """
+    leaf = _encode(opening)
+    if len(leaf) > LEAF_BYTES_MAX:
+        raise MalformedReceiptError(
+            f"the opening makes a leaf of {len(leaf)} bytes; {LEAF_BYTES_MAX} is the most",
+            code="receipt.too_large",
+        )
+    return leaf
 
 
 def read_leaf(leaf: bytes) -> Statement:
@@ -173,6 +184,13 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Predicate]]] = {
     name: msgspec.json.Decoder(kind) for kind, name in PREDICATE_TYPES.items()
 }
 _ENVELOPE_START: Final = b'{"payload"'
+
+
+def _encode(statement: object) -> bytes:
+    try:
+        return _ENCODER.encode(statement)
+    except UnicodeEncodeError as broken:
+        raise MalformedReceiptError("a text in the statement is not Unicode") from broken
 
 
 def _write_payload(predicate: bytes, predicate_type: str, subjects: bytes) -> bytes:

@@ -9,12 +9,14 @@ from gateway.canonical import canonical_json, sha256_hex
 from gateway.errors import MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
-from gateway.limits import LEAF_BYTES_MAX
+from gateway.limits import LEAF_BYTES_MAX, OUTPUTS_PER_EXCHANGE_MAX
 from gateway.receipt.envelope import open_envelope, seal_statement, seal_unnamed
 from gateway.receipt.model import (
     DATASET_BUILD,
+    Commitment,
     DeclarationFacts,
     Manifest,
+    OutputFacts,
     Predicate,
     Refusal,
     Subject,
@@ -148,6 +150,39 @@ def test_a_subject_needs_its_digest(subject: Subject) -> None:
     """What is not named by SHA-256 in lower-case hex is no subject."""
     with pytest.raises(MalformedReceiptError):
         write_statement(RECEIPT, [subject], RECEIPT_SIGNER)
+
+
+def test_text_that_is_not_unicode_is_not_stated() -> None:
+    """A lone surrogate, such as undecodable header bytes leave, makes no statement."""
+    for text in ("\ud800", "\udcff"):
+        with pytest.raises(MalformedReceiptError):
+            write_opening(msgspec.structs.replace(OPENING, principal=text))
+        with pytest.raises(MalformedReceiptError):
+            write_statement(msgspec.structs.replace(VERDICT, by=text), [], RECEIPT_SIGNER)
+
+
+def test_an_opening_too_long_for_a_leaf_is_not_written() -> None:
+    """What tiles could not hold never becomes a leaf."""
+    with pytest.raises(MalformedReceiptError) as caught:
+        write_opening(msgspec.structs.replace(OPENING, principal="a" * LEAF_BYTES_MAX))
+
+    assert caught.value.problem == "receipt.too_large"
+
+
+def test_a_full_list_of_outputs_fits_a_leaf() -> None:
+    """A receipt that lists as many outputs as it may fits, with room to spare."""
+    unit = OutputFacts(
+        choice=100,
+        kind="reasoning",
+        bytes=1_000_000,
+        sha256=Sha256("a" * 64),
+        row=Commitment(alg="sha256-salted", value=Sha256("b" * 64)),
+    )
+    subject = Subject(name="reasoning/100", digest={"sha256": "a" * 64})
+    full = msgspec.structs.replace(RECEIPT, outputs=(unit,) * OUTPUTS_PER_EXCHANGE_MAX)
+    leaf = write_statement(full, [subject] * OUTPUTS_PER_EXCHANGE_MAX, RECEIPT_SIGNER)
+
+    assert len(leaf) < LEAF_BYTES_MAX * 3 // 4
 
 
 @pytest.mark.parametrize(
