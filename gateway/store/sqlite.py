@@ -78,12 +78,12 @@ class SqliteLedger:
         self._writing = _open(path)
         try:
             self.origin = self._read_origin(origin)
-            self._reading = _connect(path, writes=False)
-            self._side = _connect(path, durable=False)
+            self._reading = connect(path, writes=False)
+            self._side = connect(path, durable=False)
             # OWNED BY: append().
             self._tip = _frontier_of(path, self._writing)
         except apsw.Error as wrong:
-            raise _translated(wrong, path) from wrong
+            raise error_of(wrong, path) from wrong
         # OWNED BY: append(). Leaf hashes since the last one that belongs to no kept tile.
         self._hashes: list[bytes] = []
         self._hashes_first = self._tip.size
@@ -148,7 +148,7 @@ class SqliteLedger:
 
     def head(self) -> Head:
         """Return the durable head."""
-        with self._reading_lock, self._guard():
+        with self._reading_lock, translated(self.path):
             tip = _frontier_of(self.path, self._reading)
         return Head(size=tip.size, frontier=tip.hashes)
 
@@ -156,7 +156,7 @@ class SqliteLedger:
         """Yield leaves *first* up to, not including, *stop*, in order, in constant memory."""
         for start in range(first, stop, LEAVES_READ_AT_ONCE):
             end = min(start + LEAVES_READ_AT_ONCE, stop)
-            with self._reading_lock, self._guard():
+            with self._reading_lock, translated(self.path):
                 rows: list[tuple[int, bytes]] = self._read(
                     "SELECT seq, leaf FROM leaf WHERE seq >= ? AND seq < ? ORDER BY seq",
                     start,
@@ -171,7 +171,7 @@ class SqliteLedger:
 
     def frontiers(self, first: int, stop: int) -> dict[int, tuple[bytes, ...]]:
         """Return the frontiers kept with leaves *first* to *stop*, by the size they are of."""
-        with self._reading_lock, self._guard():
+        with self._reading_lock, translated(self.path):
             rows: list[tuple[int, bytes]] = self._read(
                 "SELECT seq, frontier FROM leaf"
                 " WHERE seq >= ? AND seq < ? AND frontier IS NOT NULL",
@@ -182,7 +182,7 @@ class SqliteLedger:
 
     def publish(self, size: int, note: str) -> None:
         """Keep *note* as the newest checkpoint; an older size than the kept one is ignored."""
-        with self._side_lock, self._guard(), self._side:
+        with self._side_lock, translated(self.path), self._side:
             while self._tiles:
                 number, hashes = self._tiles.popleft()
                 self._keep(0, number, root_of(hashes), b"".join(hashes))
@@ -195,13 +195,13 @@ class SqliteLedger:
 
     def checkpoint(self) -> str | None:
         """Return the newest published checkpoint, a signed note, or `None`."""
-        with self._reading_lock, self._guard():
+        with self._reading_lock, translated(self.path):
             row = self._reading.execute("SELECT note FROM checkpoint").fetchone()
         return None if row is None else str(row[0])
 
     def tile(self, level: int, number: int) -> bytes | None:
         """Return the 256 hashes of a full tile, joined, or `None` if it is not kept."""
-        with self._reading_lock, self._guard():
+        with self._reading_lock, translated(self.path):
             row = self._reading.execute(
                 "SELECT hashes FROM tile WHERE level = ? AND number = ?", (level, number)
             ).fetchone()
@@ -209,7 +209,7 @@ class SqliteLedger:
 
     def tile_roots(self, level: int, first: int, stop: int) -> dict[int, bytes]:
         """Return the roots of the kept tiles *first* up to, not including, *stop*."""
-        with self._reading_lock, self._guard():
+        with self._reading_lock, translated(self.path):
             rows: list[tuple[int, bytes]] = self._read(
                 "SELECT number, root FROM tile WHERE level = ? AND number >= ? AND number < ?",
                 level,
@@ -221,12 +221,12 @@ class SqliteLedger:
     def keep_tile(self, level: int, number: int, hashes: bytes) -> None:
         """Keep a full tile; it need not be durable, and one already kept stays."""
         root = root_of(_split(hashes))
-        with self._side_lock, self._guard(), self._side:
+        with self._side_lock, translated(self.path), self._side:
             self._keep(level, number, root, hashes)
 
     def drop_tiles(self) -> None:
         """Forget every tile; they are computed again from the leaves."""
-        with self._side_lock, self._guard(), self._side:
+        with self._side_lock, translated(self.path), self._side:
             self._side.execute("DELETE FROM tile")
 
     def close(self) -> None:
@@ -267,7 +267,7 @@ class SqliteLedger:
         return grown if self._writing.changes() == count else None
 
     def _insert_after_others(self, leaves: Sequence[bytes], hashes: list[bytes]) -> Frontier:
-        with _transaction(self._writing):
+        with transaction(self._writing):
             newer = _frontier_of(self.path, self._writing)
             if newer.size < self._tip.size:
                 raise self._lost(newer.size)
@@ -316,18 +316,9 @@ class SqliteLedger:
                 hint="check the disk, start the gateway again, and run `gateway ledger fsck`",
             )
 
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        try:
-            yield
-        except apsw.ConnectionClosedError as closed:
-            raise LedgerUnwellError(f"the ledger `{self.path}` has been closed") from closed
-        except apsw.Error as wrong:
-            raise _translated(wrong, self.path) from wrong
-
     def _failed(self, wrong: apsw.Error) -> OperatorError:
         """Return what a failed append means, and remember it if no later one may be tried."""
-        error = _translated(wrong, self.path)
+        error = error_of(wrong, self.path)
         if isinstance(error, LedgerUnwellError) and self._writing.in_transaction:
             error = _damaged(self.path, f"holds an unfinished transaction ({wrong})")
         if isinstance(error, LedgerDamagedError):
@@ -370,7 +361,7 @@ class _Broom:
             self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.closing(_connect(self._path)) as connection:
+        with contextlib.closing(connect(self._path)) as connection:
             while True:
                 self._wanted.wait()
                 self._wanted.clear()
@@ -396,12 +387,12 @@ def _open(path: Path) -> apsw.Connection:
             hint="run `gateway init` once, or correct `data` in gateway.yaml",
         )
     try:
-        connection = _connect(path)
+        connection = connect(path)
         if connection.pragma("application_id") != APPLICATION_ID:
             raise _damaged(path, "is not a ledger")
         version = connection.pragma("user_version")
     except apsw.Error as wrong:
-        raise _translated(wrong, path) from wrong
+        raise error_of(wrong, path) from wrong
     if version != SCHEMA_VERSION:
         raise LedgerDamagedError(
             f"`{path}` has version {version} of the ledger's format, this is {SCHEMA_VERSION}",
@@ -410,8 +401,12 @@ def _open(path: Path) -> apsw.Connection:
     return connection
 
 
-def _connect(path: Path, *, writes: bool = True, durable: bool = True) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+def connect(
+    path: Path, *, writes: bool = True, durable: bool = True, makes: bool = False
+) -> apsw.Connection:
+    """Open *path* with the care that evidence needs; make it only where *makes* says so."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if makes else 0)
+    connection = apsw.Connection(str(path), flags=flags)
     connection.set_busy_timeout(STORE_BUSY_MS)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -436,7 +431,19 @@ def _make(path: Path, origin: str) -> None:
 
 
 @contextlib.contextmanager
-def _transaction(connection: apsw.Connection) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
+    """Turn what apsw raises about *path* into what the operator must do."""
+    try:
+        yield
+    except apsw.ConnectionClosedError as closed:
+        raise LedgerUnwellError(f"`{path}` has been closed") from closed
+    except apsw.Error as wrong:
+        raise error_of(wrong, path) from wrong
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Hold the right to write from the first statement to the commit."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -467,13 +474,14 @@ def _split(hashes: bytes) -> tuple[bytes, ...]:
 
 def _damaged(path: Path, what: str) -> LedgerDamagedError:
     return LedgerDamagedError(
-        f"the ledger `{path}` {what}",
+        f"`{path}` {what}",
         hint="the operator must stop the gateway, restore the newest copy (never an older"
         " one), and run `gateway ledger fsck`",
     )
 
 
-def _translated(wrong: apsw.Error, path: Path) -> OperatorError:
+def error_of(wrong: apsw.Error, path: Path) -> OperatorError:
+    """Return what *wrong* about *path* means for the operator; doubt is damage."""
     match wrong:
         case apsw.FullError():
             return LedgerUnwellError(
@@ -499,6 +507,6 @@ def _translated(wrong: apsw.Error, path: Path) -> OperatorError:
             )
         case _:
             return LedgerDamagedError(
-                f"the ledger `{path}` can't be trusted until it is read again: {wrong}",
+                f"`{path}` can't be trusted until it is read again: {wrong}",
                 hint="check the disk, start the gateway again, and run `gateway ledger fsck`",
             )

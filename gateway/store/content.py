@@ -1,0 +1,191 @@
+"""What was said, apart from the evidence that it was: encrypted, and erasable for good.
+
+Each record has a key of its own, wrapped under the installation's wrapping key. Erasing
+destroys key and body; the leaf in the ledger stays and still proves that the exchange took
+place. Whoever can write the file can only lose text: a row is believed by its receipt alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import apsw
+import msgspec
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.errors import LedgerDamagedError, LedgerUnwellError
+from gateway.ident import ExchangeId, random_bytes
+from gateway.limits import BODY_BYTES_MAX, STATEMENTS_PER_COMMIT_MAX, STATEMENTS_WAITING_MAX
+from gateway.limits import CONTENT_BYTES_WAITING_MAX as BYTES_WAITING_MAX
+from gateway.store.group import GroupCommit
+from gateway.store.sqlite import connect, transaction, translated
+
+KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_ZSTD_LEVEL: Final = 3
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS content (
+  exchange TEXT PRIMARY KEY, key BLOB, body BLOB, CHECK ((key IS NULL) = (body IS NULL))
+) STRICT;
+"""
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of one exchange: the request as it came, and the rows made of it."""
+
+    request: bytes
+    salt: bytes
+    """Opens the receipt's commitments to request and rows."""
+    rows: dict[int, bytes]
+    """Canonical JSON of the training row of each choice."""
+
+
+class ContentStore:
+    """Encrypted contents in one file; any thread may use it."""
+
+    def __init__(self, path: Path, wrapping_key: bytes) -> None:
+        if len(wrapping_key) != KEY_BYTES:
+            raise ValueError("the wrapping key has 32 bytes")
+        self.path = path
+        self._wrapping = AESGCM(wrapping_key)
+        with translated(path):
+            self._connection = _open(path)
+        self._lock = threading.Lock()
+        self._bytes_waiting = 0
+        self._group = GroupCommit[tuple[ExchangeId, Content], None](
+            "content-writer",
+            self._commit,
+            group_max=STATEMENTS_PER_COMMIT_MAX,
+            waiting_max=STATEMENTS_WAITING_MAX,
+        )
+
+    async def put(self, exchange: ExchangeId, content: Content) -> None:
+        """Keep *content*; durable on return. What is kept or was erased already stays so.
+
+        Raises:
+            LedgerUnwellError: it was not kept.
+        """
+        size = _bytes_of(content)
+        if self._bytes_waiting + size > BYTES_WAITING_MAX:
+            raise LedgerUnwellError(
+                f"{self._bytes_waiting} bytes of content are waiting to be written",
+                hint="the disk does not keep up; send less, or give the gateway a faster one",
+            )
+        if not self._group.running:
+            self._group.start()
+        self._bytes_waiting += size
+        try:
+            await self._group.submit((exchange, content))
+        finally:
+            self._bytes_waiting -= size
+
+    def put_many(self, contents: Sequence[tuple[ExchangeId, Content]]) -> None:
+        """Keep *contents* in one transaction, blocking this thread; see `put`."""
+        self._commit(contents)
+
+    def get(self, exchange: ExchangeId) -> Content | None:
+        """Return what is kept of *exchange*, or `None` where nothing is, or it was erased.
+
+        Raises:
+            LedgerDamagedError: what is kept can't be opened with this wrapping key.
+        """
+        with self._lock, translated(self.path):
+            row = self._connection.execute(
+                "SELECT key, body FROM content WHERE exchange = ?", (exchange,)
+            ).fetchone()
+        if row is None or row[0] is None:
+            return None
+        return self._opened(exchange, bytes(row[0]), bytes(row[1]))
+
+    def erase(self, exchange: ExchangeId) -> bool:
+        """Destroy key and body of *exchange*; tell whether there were any. Durable on return.
+
+        From then on nothing more is kept of it.
+        """
+        with self._lock, translated(self.path), transaction(self._connection):
+            self._connection.execute(
+                "UPDATE content SET key = NULL, body = NULL"
+                " WHERE exchange = ? AND key IS NOT NULL",
+                (exchange,),
+            )
+            there_was = self._connection.changes() > 0
+            self._connection.execute(
+                "INSERT INTO content VALUES (?, NULL, NULL) ON CONFLICT DO NOTHING", (exchange,)
+            )
+        with self._lock, translated(self.path), contextlib.suppress(apsw.BusyError):
+            # The erased pages must leave the write-ahead log too.
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        return there_was
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the file."""
+        self._group.stop()
+        with self._lock:
+            self._connection.close()
+
+    def _commit(self, contents: Sequence[tuple[ExchangeId, Content]]) -> list[None]:
+        sealed = [self._sealed(exchange, content) for exchange, content in contents]
+        with self._lock, translated(self.path), transaction(self._connection):
+            self._connection.executemany(
+                "INSERT INTO content VALUES (?, ?, ?) ON CONFLICT DO NOTHING", sealed
+            )
+        return [None] * len(sealed)
+
+    def _sealed(self, exchange: ExchangeId, content: Content) -> tuple[str, bytes, bytes]:
+        about = exchange.encode()
+        key = random_bytes(KEY_BYTES)
+        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(_ENCODER.encode(content))
+        return (
+            exchange,
+            _encrypt(self._wrapping, key, b"key " + about),
+            _encrypt(AESGCM(key), packed, b"body " + about),
+        )
+
+    def _opened(self, exchange: ExchangeId, wrapped: bytes, body: bytes) -> Content:
+        about = exchange.encode()
+        try:
+            key = _decrypt(self._wrapping, wrapped, b"key " + about)
+            packed = _decrypt(AESGCM(key), body, b"body " + about)
+            plain = zstandard.ZstdDecompressor().decompress(
+                packed, max_output_size=BODY_BYTES_MAX
+            )
+            return _DECODER.decode(plain)
+        except (InvalidTag, ValueError, zstandard.ZstdError, msgspec.MsgspecError) as wrong:
+            raise LedgerDamagedError(
+                f"the content of `{exchange}` in `{self.path}` can't be opened",
+                hint="check that keys/content.key is the one it was written with",
+            ) from wrong
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(Content)
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = connect(path, makes=True)
+    connection.execute("PRAGMA page_size = 8192")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute(_SCHEMA)
+    return connection
+
+
+def _encrypt(cipher: AESGCM, plain: bytes, about: bytes) -> bytes:
+    nonce = random_bytes(_NONCE_BYTES)
+    return nonce + cipher.encrypt(nonce, plain, about)
+
+
+def _decrypt(cipher: AESGCM, sealed: bytes, about: bytes) -> bytes:
+    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], about)
+
+
+def _bytes_of(content: Content) -> int:
+    return len(content.request) + sum(map(len, content.rows.values()))
