@@ -37,7 +37,7 @@ from gateway.ledger.register import Register
 from gateway.ledger.sequencer import Sequencer
 from gateway.provider.encoding import decoder_for
 from gateway.receipt.model import Opening
-from gateway.receipt.statement import read_leaf, write_opening
+from gateway.receipt.statement import write_opening
 
 
 class Caller(CallerSide, Departure, Protocol):
@@ -105,17 +105,12 @@ class Walk:
             )
         )
         sequenced = await self.sequencer.append(leaf)
-        self.take_in(sequenced.foreign)
+        # What others added before this leaf is in the register by now (`app.py`).
         if self.register.version != ruled.version:
             ruled = self.law.rule(asked, ruled.provider)
             if ruled.ruling.effect != "permit":
                 return _refused(asked, ruled, sequenced.index)
         return Permitted(asked=asked, ruling=ruled.ruling, opening=sequenced.index)
-
-    def take_in(self, foreign: tuple[tuple[int, bytes], ...]) -> None:
-        """Fold in what other processes wrote to the ledger."""
-        for index, leaf in foreign:
-            self.register.apply(index, read_leaf(leaf))
 
     async def _ask(
         self, permitted: Permitted, provider: Provider, outgoing: Outgoing, caller: Caller

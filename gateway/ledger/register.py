@@ -7,6 +7,7 @@ time. Its version rises with every statement that can change a ruling.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
@@ -16,8 +17,9 @@ from gateway.receipt.model import (
     Verdict,
     Withdrawal,
 )
+from gateway.store.index import Kind
 
-KINDS = ("declaration", "verdict", "withdrawal")
+KINDS: Final[tuple[Kind, ...]] = ("declaration", "verdict", "withdrawal")
 """The kinds of statement (as the index names them) that the register is made of."""
 
 
@@ -110,10 +112,8 @@ class Register:
         """Return every (leaf index, verdict) about *subject*, oldest first."""
         return list(self._verdicts.get(subject, ()))
 
-    def withdrawn(
-        self, subject: DeclarationId | ExchangeId | Sha256 | str
-    ) -> Withdrawal | None:
-        """Return the withdrawal of a declaration, an exchange or a manifest, if there is one."""
+    def withdrawn(self, subject: DeclarationId | ExchangeId | Sha256) -> Withdrawal | None:
+        """Return the withdrawal of a declaration, an exchange or a manifest, or `None`."""
         return self._withdrawals.get(subject)
 
 

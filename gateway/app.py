@@ -1,0 +1,478 @@
+"""The attic: builds every concrete thing from the settings, and hands out the keys.
+
+`open_installation` is what commands work with; `serve` is the gateway itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from gateway import settings as settings_module
+from gateway.clock import Clock, SystemClock
+from gateway.errors import (
+    GatewayError,
+    LedgerDamagedError,
+    LedgerMissingError,
+    MissingPieceError,
+    SettingError,
+)
+from gateway.exchange.forward import Forwarder, origin_of
+from gateway.exchange.hall import Hall
+from gateway.exchange.providers import Layer, Provider, Providers
+from gateway.exchange.recover import recover
+from gateway.exchange.rule import Law
+from gateway.exchange.seal import Notary
+from gateway.exchange.walk import Walk
+from gateway.ident import Sha256, random_bytes
+from gateway.ledger.reader import Reader
+from gateway.ledger.register import KINDS, Register
+from gateway.ledger.sequencer import Foreign, Sequencer
+from gateway.log import Logger, build_logger
+from gateway.policy.library import Library
+from gateway.provider.catalogue import BUILT_IN, dialect_named
+from gateway.provider.tokens import Encoding, TokenCounter
+from gateway.proxy.auth import Porter
+from gateway.proxy.desk import Desk
+from gateway.proxy.handlers import Handlers
+from gateway.proxy.metrics import Metrics
+from gateway.proxy.own import Own
+from gateway.proxy.server import Door, tls_context
+from gateway.receipt.model import Statement, Writer
+from gateway.receipt.statement import read_leaf
+from gateway.receipt.verify import verify_manifest
+from gateway.settings import ProviderSettings, Sourced
+from gateway.store.access import AccessKeys
+from gateway.store.content import ContentStore
+from gateway.store.index import Index
+from gateway.store.keys import Keyring, load_keyring, make_keys
+from gateway.store.policies import builtin_policies, read_policy_files
+from gateway.store.sqlite import SqliteLedger
+
+SWEEP_S: Final = 5.0
+"""How often exchanges whose receipt could not be written are tried again."""
+
+SELF_HOSTED: Final = "self-hosted"
+"""The policy that binds a student of ours, beside those of its teachers."""
+
+
+@dataclass(kw_only=True)
+class Installation:
+    """One data folder, opened: everything a command or the gateway works with."""
+
+    settings: Sourced
+    data: Path
+    keyring: Keyring
+    store: SqliteLedger
+    index: Index
+    reader: Reader
+    sequencer: Sequencer
+    content: ContentStore
+    access: AccessKeys
+    register: Register
+    library: Library
+    clock: Clock
+    writer: Writer
+
+    def close(self) -> None:
+        """Let go of every file."""
+        self.content.close()
+        self.index.close()
+        self.access.close()
+        self.store.close()
+
+
+def open_installation(args: argparse.Namespace) -> Installation:
+    """Open the installation that *args* (`--config`) points to, its register folded.
+
+    Raises:
+        SettingError: the settings can't be read.
+        LedgerMissingError: there is no installation; `gateway init` makes one.
+        KeyUnreadableError: a key is missing, or others can read it.
+    """
+    config = getattr(args, "config", None)
+    return _open(settings_module.load(Path(config) if config else None))
+
+
+def _open(sourced: Sourced) -> Installation:
+    data = sourced.path(sourced.settings.data)
+    ledger_file = data / "ledger.db"
+    if not ledger_file.exists():
+        raise LedgerMissingError(
+            f"there is no ledger in {data}",
+            hint="make one with `gateway init`, or point `data` at the folder that holds it",
+        )
+    keyring = load_keyring(data)
+    library = load_library(sourced)
+    clock = SystemClock()
+    store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
+    index = Index(data / "index.db")
+    reader = Reader(store, index)
+    reader.catch_up()
+    register = Register()
+    register.fold(reader.statements(kinds=KINDS))
+    sequencer = Sequencer(
+        store,
+        keyring.log,
+        keyring.trust.origin,
+        clock,
+        publish_file=data / "checkpoint",
+    )
+    return Installation(
+        settings=sourced,
+        data=data,
+        keyring=keyring,
+        store=store,
+        index=index,
+        reader=reader,
+        sequencer=sequencer,
+        content=ContentStore(data / "content.db", keyring.content),
+        access=AccessKeys(data / "access.db"),
+        register=register,
+        library=library,
+        clock=clock,
+        writer=Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version()),
+    )
+
+
+def our_version() -> str:
+    """Return the version of this distribution, `0` where it was never installed."""
+    try:
+        return version("tos-gateway")
+    except PackageNotFoundError:
+        return "0"
+
+
+def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
+    """Make the data folder of *sourced* once; return it and the ledger's origin.
+
+    Raises:
+        OperatorError: it holds a ledger or keys already, or can't be written.
+    """
+    data = sourced.path(sourced.settings.data)
+    named = origin or f"{socket.gethostname()}/{random_bytes(4).hex()}"
+    if (data / "ledger.db").exists():
+        raise SettingError(
+            f"{data} holds a ledger already",
+            hint="use it with `gateway serve`, or set `data` to another folder",
+        )
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingError(f"can't make {data}: {exc.strerror}") from exc
+    # Keys first: a ledger without its keys could never be signed for, while keys without a
+    # ledger are made whole by the next `init`, which finds and uses them.
+    if not (data / "trust.json").exists():
+        make_keys(data, named)
+    keyring = load_keyring(data)
+    SqliteLedger.create(data / "ledger.db", keyring.trust.origin).close()
+    return data, keyring.trust.origin
+
+
+def load_library(sourced: Sourced) -> Library:
+    """Read and load the policies that the settings name.
+
+    Raises:
+        MalformedPolicyError: a file can't be read as what it should be; nothing is loaded.
+    """
+    named = sourced.settings.policies
+    folder = builtin_policies() if named == "builtin" else sourced.path(named)
+    return Library.load(read_policy_files(folder))
+
+
+def build_providers(installation: Installation) -> Providers:
+    """Return every provider: the built-in catalogue, overridden by the settings."""
+    sourced = installation.settings
+    ids = dict.fromkeys([*BUILT_IN, *sourced.settings.providers])
+    known = [
+        _provider(
+            named, sourced.settings.providers.get(named, ProviderSettings()), installation
+        )
+        for named in ids
+    ]
+    return Providers(known)
+
+
+def _provider(named: str, chosen: ProviderSettings, installation: Installation) -> Provider:
+    built_in = BUILT_IN.get(named)
+    base_url = chosen.base_url or (built_in.base_url if built_in else None)
+    if base_url is None:
+        raise SettingError(
+            f"provider `{named}` has no base_url", hint=f"set providers.{named}.base_url"
+        )
+    sourced = installation.settings
+    dialect = chosen.dialect or (built_in.dialect if built_in else "openai")
+    manifest: Sha256 | None = None
+    layers = tuple(
+        Layer(policy=policy)
+        for policy in (
+            (chosen.policy,)
+            if chosen.policy
+            else built_in.policies
+            if built_in
+            else (SELF_HOSTED if chosen.student else named,)
+        )
+    )
+    if chosen.student is not None:
+        manifest, teachers = _student(sourced.path(chosen.student), installation)
+        layers = (*layers, *teachers)
+    credential = None
+    if chosen.credential is not None and sourced.settings.keys == "managed":
+        credential = settings_module.secret(chosen.credential, f"providers.{named}.credential")
+    return Provider(
+        id=named,
+        dialect=dialect_named(dialect),
+        origin=origin_of(base_url),
+        base_url=base_url.rstrip("/"),
+        layers=layers,
+        credential=credential,
+        agreement=chosen.agreement,
+        manifest=manifest,
+    )
+
+
+def _student(folder: Path, installation: Installation) -> tuple[Sha256, list[Layer]]:
+    """Return a student's manifest digest, and the policies of everything it learned from."""
+    file = folder / "manifest.json"
+    try:
+        encoded = file.read_bytes()
+    except OSError as exc:
+        raise MissingPieceError(
+            f"the student's manifest {file} can't be read: {exc.strerror}",
+            hint="name the folder that `gateway student train` wrote",
+        ) from exc
+    statement, digest = verify_manifest(encoded, installation.keyring.trust)
+    teachers = statement["predicate"]["buildDefinition"]["internalParameters"]["teachers"]
+    layers = {
+        Layer(policy=pin["policy"], model=teacher.get("model"))
+        for teacher in teachers
+        for pin in teacher.get("policies", ())
+    }
+    return digest, sorted(layers, key=lambda layer: (layer.policy, layer.model or ""))
+
+
+# -- serving ------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """A running gateway: its door and everything behind it."""
+
+    installation: Installation
+    walk: Walk
+    door: Door
+    hall: Hall
+    forwarder: Forwarder
+    log: Logger
+    port: int = 0
+
+    async def stop(self) -> int:
+        """Close the door and see exchanges through; return how many had to be left."""
+        left = await self.door.close()
+        with contextlib.suppress(GatewayError):
+            await self.walk.sweep()
+        self.forwarder.close()
+        await asyncio.to_thread(self.installation.sequencer.stop)
+        self.installation.close()
+        self.log.info("gateway.stopped", exchanges_left=left)
+        return left
+
+
+async def start(sourced: Sourced, log: Logger) -> Gateway:
+    """Open the installation, recover what a crash left, and open the door.
+
+    Raises:
+        GatewayError: whatever is missing or wrong; then nothing listens.
+    """
+    installation = _open(sourced)
+    loop = asyncio.get_running_loop()
+    register, keyring, clock = installation.register, installation.keyring, installation.clock
+
+    def take_in(foreign: Foreign) -> None:
+        for index, leaf in foreign:
+            register.apply(index, read_leaf(leaf))
+
+    def hand_over(foreign: Foreign) -> None:
+        # Runs on the loop before any append of the same group returns, so that nobody acts on
+        # a register that is older than its own opening.
+        loop.call_soon_threadsafe(take_in, foreign)
+
+    sequencer = Sequencer(
+        installation.store,
+        keyring.log,
+        keyring.trust.origin,
+        clock,
+        publish_file=installation.data / "checkpoint",
+        on_foreign=hand_over,
+    )
+    installation.sequencer = sequencer
+    sequencer.start(seen=installation.index.size)
+    settings = sourced.settings
+    providers = build_providers(installation)
+    law = Law(
+        installation.library,
+        register,
+        clock,
+        undeclared=settings.undeclared == "forbid",
+        unreadable=settings.unknown_operations == "forbid",
+    )
+    tokens = TokenCounter(_encoding(settings.tiktoken_encoding, log))
+    notary = Notary(
+        sequencer=sequencer,
+        content=installation.content,
+        signer=keyring.receipt,
+        commitment_key=keyring.commitment,
+        clock=clock,
+        writer=installation.writer,
+        providers=providers,
+        tokens=tokens,
+    )
+    forwarder = Forwarder()
+    walk = Walk(
+        law=law,
+        register=register,
+        sequencer=sequencer,
+        forwarder=forwarder,
+        notary=notary,
+        clock=clock,
+        writer=installation.writer.instance,
+        drain=settings.on_hang_up == "drain",
+    )
+    found = await recover(list(installation.index.unclosed()), notary.seal)
+    if found:
+        log.warning("exchange.recovered", count=found)
+    hall, metrics = Hall(), Metrics()
+    porter = Porter(installation.access, keyring.commitment, managed=settings.keys == "managed")
+    reader = installation.reader
+
+    def catch_up() -> list[tuple[int, Statement]]:
+        reader.catch_up()
+        return list(reader.statements(kinds=KINDS))
+
+    handlers = Handlers(
+        walk=walk,
+        providers=providers,
+        porter=porter,
+        desk=Desk(register, catch_up),
+        own=Own(
+            reader=reader,
+            sequencer=sequencer,
+            register=register,
+            porter=porter,
+            metrics=metrics,
+            hall=hall,
+            is_well=lambda: sequencer.healthy,
+        ),
+        metrics=metrics,
+        clock=clock,
+        log=log,
+        commitment_key=keyring.commitment,
+    )
+    door = Door(handlers, hall, log)
+    host, port = settings_module.address(settings.listen, "listen")
+    tls = None
+    if settings.tls is not None:
+        tls = tls_context(
+            str(sourced.path(settings.tls.cert)), str(sourced.path(settings.tls.key))
+        )
+    try:
+        port = await door.open(host, port, tls)
+    except GatewayError:
+        await asyncio.to_thread(sequencer.stop)
+        installation.close()
+        raise
+    log.info(
+        "gateway.started",
+        listen=f"{host}:{port}",
+        data=str(installation.data),
+        origin=keyring.trust.origin,
+        leaves=installation.index.size,
+        policies=installation.library.digest,
+        keys=settings.keys,
+    )
+    return Gateway(
+        installation=installation,
+        walk=walk,
+        door=door,
+        hall=hall,
+        forwarder=forwarder,
+        log=log,
+        port=port,
+    )
+
+
+def serve(sourced: Sourced) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    log = build_logger(sourced.settings.log_level)
+    with _quick_loop() as runner:
+        return runner.run(_serve(sourced, log))
+
+
+async def _serve(sourced: Sourced, log: Logger) -> int:
+    gateway = await start(sourced, log)
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, told.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, sourced, gateway)
+    failed = False
+    while not told.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told.wait(), SWEEP_S)
+        await gateway.walk.sweep()
+        trouble = gateway.installation.sequencer.trouble
+        if isinstance(trouble, LedgerDamagedError):
+            # What is durable is unknown now; a restart reads the truth.
+            log.error("ledger.failed", trouble=str(trouble))
+            failed = True
+            break
+    await gateway.stop()
+    return 3 if failed else 0
+
+
+def _reload(sourced: Sourced, gateway: Gateway) -> None:
+    """Put the policies on disk in force; a library that does not load changes nothing."""
+    law, log = gateway.walk.law, gateway.log
+    try:
+        library = load_library(sourced)
+    except GatewayError as error:
+        log.warning("policies.kept_old", in_force=law.library.digest, error=str(error))
+        return
+    law.adopt(library)
+    log.info("policies.loaded", digest=library.digest)
+
+
+def _encoding(name: str | None, log: Logger) -> Encoding | None:
+    """Return tiktoken's encoding of that name, from its cache folder or fetched by it."""
+    if name is None:
+        return None
+    import tiktoken  # noqa: PLC0415  most gateways never count for themselves
+
+    try:
+        return tiktoken.get_encoding(name)
+    except (OSError, ValueError) as exc:
+        # What can't be counted is left out of receipts, never guessed.
+        log.warning("tokens.uncounted", encoding=name, why=str(exc))
+        return None
+
+
+@contextlib.contextmanager
+def _quick_loop() -> Iterator[asyncio.Runner]:
+    """Run on uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415  absent on some platforms
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        yield runner
