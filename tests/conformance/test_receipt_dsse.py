@@ -106,6 +106,35 @@ def test_a_checkpoint_is_a_signed_note() -> None:
     ed25519.Ed25519PublicKey.from_public_bytes(raw[1:]).verify(signature[4:], text.encode())
 
 
+def root_by_hand(index: int, size: int, leaf_hash: bytes, path: list[bytes]) -> bytes:
+    """Return the root that *path* leads to, from the top down as RFC 6962 defines the tree."""
+    if size == 1:
+        assert path == []
+        return leaf_hash
+    left = 1 << (size - 1).bit_length() - 1
+    *below, beside = path
+    if index < left:
+        pair = root_by_hand(index, left, leaf_hash, below) + beside
+    else:
+        pair = beside + root_by_hand(index - left, size - left, leaf_hash, below)
+    return hashlib.sha256(b"\x01" + pair).digest()
+
+
+def test_a_bundle_leads_to_the_root_by_hand() -> None:
+    """A stranger's arithmetic leads from the leaf in a bundle to the root in its checkpoint."""
+    bundle = json.loads(format_bundle(a_bundle(LEAF)))
+    head, checkpoint, _ = bundle["proof"].split("\n\n")
+    kind, index, *path = head.split("\n")
+    origin, size, root = checkpoint.split("\n")
+    leaf = base64.standard_b64decode(bundle["leaf"])
+    leaf_hash = hashlib.sha256(b"\x00" + leaf).digest()
+    hashes_up = [base64.standard_b64decode(one) for one in path]
+    found = root_by_hand(int(index.split()[1]), int(size), leaf_hash, hashes_up)
+
+    assert (kind, origin, leaf) == ("c2sp.org/tlog-proof@v1", TRUST.origin, LEAF)
+    assert found == base64.standard_b64decode(root)
+
+
 def test_entries_stand_behind_their_length() -> None:
     """An entry bundle is each leaf behind a 16-bit big-endian length."""
     assert encode_entries([b"ab", b""]) == struct.pack(">H2sH", 2, b"ab", 0)
