@@ -73,7 +73,7 @@ class Gateway:
         """Start the process; it may not listen yet when this returns."""
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--config", str(self.settings_file)],
+                [sys.executable, "-m", "gateway", "serve"],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -163,7 +163,6 @@ def settings_text(
     """Return a `gateway.yaml` whose providers all lead to *provider_url*."""
     lines = [
         f"listen: 127.0.0.1:{port}",
-        f"console: 127.0.0.1:{free_port()}",
         "data: ./gateway-data",
         f"keys: {keys}",
         "providers:",

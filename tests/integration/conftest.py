@@ -1,0 +1,45 @@
+"""One fake provider and one gateway for all who don't need their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.provider import FakeProvider, fake_provider
+from tests.support.proxy import Gateway, running_gateway
+
+
+@pytest.fixture(scope="session")
+def provider_and_url() -> Iterator[tuple[FakeProvider, str]]:
+    """Run a fake provider for the session."""
+    with fake_provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def session_gateway(
+    provider_and_url: tuple[FakeProvider, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """Run a gateway with passthrough keys for the session."""
+    with running_gateway(tmp_path_factory.mktemp("gateway"), provider_and_url[1]) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def provider(provider_and_url: tuple[FakeProvider, str]) -> FakeProvider:
+    """Return the fake provider, with nothing received and nothing generated."""
+    provider_and_url[0].forget()
+    return provider_and_url[0]
+
+
+@pytest.fixture
+def provider_url(provider_and_url: tuple[FakeProvider, str]) -> str:
+    """Return where the fake provider listens."""
+    return provider_and_url[1]
+
+
+@pytest.fixture
+def gateway(session_gateway: Gateway, provider: FakeProvider) -> Gateway:
+    """Return the gateway before a provider that has forgotten all before."""
+    return session_gateway
