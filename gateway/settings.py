@@ -62,8 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unknown_operations: Literal["opaque", "forbid"] = "opaque"
     undeclared: Literal["inference", "forbid"] = "inference"
     on_hang_up: Literal["cancel", "drain"] = "cancel"
-    tiktoken_vocabulary: str | None = None
-    """A tiktoken `.tiktoken` file for counting what a provider did not; absent: not counted."""
+    tiktoken_encoding: str | None = None
+    """Such as `o200k_base`, to count what a provider did not; tiktoken reads it from the folder
+    TIKTOKEN_CACHE_DIR or fetches it. Absent: not counted."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -105,8 +105,12 @@ class VerifiedDataset:
         return self.manifest.found.teachers
 
 
-def verify_dataset(path: Path, trust: Trust) -> VerifiedDataset:
-    """Check a dataset folder whole.
+Passed = Callable[[str, str], None]
+"""Takes the name of a check that passed, and what it found."""
+
+
+def verify_dataset(path: Path, trust: Trust, passed: Passed | None = None) -> VerifiedDataset:
+    """Check a dataset folder whole, reporting each check to *passed*.
 
     Raises:
         EvidenceError: something in it does not verify; the message names file and row.
@@ -117,7 +121,15 @@ def verify_dataset(path: Path, trust: Trust) -> VerifiedDataset:
             next(checking)
         except StopIteration as done:
             dataset: VerifiedDataset = done.value
-            return dataset
+            break
+    if passed is not None:
+        manifest, checkpoint = dataset.manifest, dataset.checkpoint
+        passed("signature", f"dataset manifest {dataset.manifest_sha256}")
+        passed("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
+        passed("rows", f"{dataset.rows} rows, each as its receipt committed to it")
+        passed("receipts", f"{dataset.receipts} receipts signed by a trusted key")
+        passed("inclusion", f"all under checkpoint {checkpoint.size} of {checkpoint.origin}")
+    return dataset
 
 
 def verified_rows(path: Path, trust: Trust) -> Generator[Row, None, VerifiedDataset]:

@@ -12,6 +12,7 @@ from gateway.errors import (
     BodyTooLargeError,
     CallerGoneError,
     GatewayError,
+    LedgerUnwellError,
     UnknownRouteError,
 )
 from gateway.exchange.body import StreamedBody
@@ -85,7 +86,9 @@ class Handlers:
             reply.break_off()
         except GatewayError as error:
             self.metrics.problem(error.problem)
-            await send_problem(reply, problem_of(error, exchange), dialect)
+            # Only what came as far as an opening has a record under this id.
+            opened = exchange if isinstance(error, LedgerUnwellError) else None
+            await send_problem(reply, problem_of(error, opened), dialect)
 
     # -- in -------------------------------------------------------------------------------
 
@@ -188,9 +191,9 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
     if reply.prepared:
         reply.break_off()
         return
-    headers: list[tuple[bytes, bytes]] = [
-        (b"x-gateway-effect", problem.code.encode()),
-    ]
+    headers: list[tuple[bytes, bytes]] = [(b"x-gateway-problem", problem.code.encode())]
+    if problem.code in _EFFECTS:
+        headers.append((b"x-gateway-effect", _EFFECTS[problem.code]))
     if problem.exchange:
         headers.append((b"x-gateway-exchange", problem.exchange.encode()))
     if dialect is None:
@@ -204,6 +207,7 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
     await reply.finish(problem.status, _REASONS.get(problem.status, b"Error"), headers, body)
 
 
+_EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
 _REASONS: Final = {
     400: b"Bad Request",
     401: b"Unauthorized",

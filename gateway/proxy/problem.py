@@ -103,10 +103,6 @@ def refusal(outcome: Held | Forbidden, told: Sequence[Explanation]) -> Problem:
         if r.because
     ]
     told_json = [reason_json(reason) for one in told for reason in one.decision.reasons]
-    because = [
-        f"{reason['because']} [{reason['policy']}/{reason['clause']}]"
-        for reason in own_json or told_json
-    ]
     steps = [] if own_json else [one.next_step() for one in told]
     if held:
         steps.append(
@@ -117,7 +113,7 @@ def refusal(outcome: Held | Forbidden, told: Sequence[Explanation]) -> Problem:
     return Problem(
         status=403,
         code="use.held" if held else "use.forbidden",
-        message=f"using {asked.call.provider} for `{use}` {verb}: {' '.join(because)}",
+        message=f"using {asked.call.provider} for `{use}` {verb}",
         exchange=asked.exchange,
         reasons=tuple(own_json or told_json),
         next_step=" ".join(step for step in steps if step) or None,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import platform
 import shutil
@@ -88,7 +87,8 @@ class Order:
 class Rooms:
     """What a training needs of the house besides the gate's sources."""
 
-    sources: Sources
+    sources: Callable[[], Sources]
+    """What the gate reads, as it is now; asked again before anything is signed."""
     append: Callable[[bytes], int]
     """Makes a leaf durable and returns its index."""
     signer: Signer
@@ -161,11 +161,11 @@ def train_student(
         EvidenceError: a dataset or the base does not verify.
         GateRefusedError: something may not be learned from, or the name is taken.
         GateError: the loss is no longer a number, or the run is not the one to be resumed.
-        MissingPieceError: there is no such base, or the training libraries are missing.
+        MissingPieceError: there is no such base, or no run to resume.
     """
-    _check_extra()
-    at_hand = find_base(order.base, order.recipe.seed, rooms.sources.trust)
-    gate = StudentGate(order.student, at_hand.base, rooms.sources)
+    sources = rooms.sources()
+    at_hand = find_base(order.base, order.recipe.seed, sources.trust)
+    gate = StudentGate(order.student, at_hand.base, sources)
     admitted = gate.admit(order.datasets)
     job = _Job(
         order=order,
@@ -232,6 +232,10 @@ def _go(job: _Job) -> Trained | Interrupted:
     if not learned.whole:
         return Interrupted(folder=job.folder, step=learned.step, steps=course.step_count)
     snapshot.check()
+    # Somebody may have withdrawn something while it was learned.
+    StudentGate(job.order.student, job.at_hand.base, job.rooms.sources()).admit(
+        job.order.datasets
+    )
     job.screen.say("writing and signing the model folder …")
     _stage(job, run, snapshot, tokenizer, learned.model, metrics.steps, learned.device)
     return _finish(job)
@@ -374,9 +378,10 @@ def _manifest(
 
 def _finish(job: _Job) -> Trained:
     """Make the signed manifest a leaf, if it is none yet, and put the folder in place."""
-    verified = verify_model(job.staged, job.rooms.sources.trust)
+    sources = job.rooms.sources()
+    verified = verify_model(job.staged, sources.trust)
     index = None
-    if job.rooms.sources.manifest(verified.payload_sha256) is None:
+    if sources.manifest(verified.payload_sha256) is None:
         leaf, _ = open_manifest((job.staged / MANIFEST).read_bytes())
         index = job.rooms.append(leaf)
     put_in_place(job.staged, job.place)
@@ -416,15 +421,6 @@ def _only_run(folder: Path, *, resume: bool) -> Iterator[None]:
         ) from error
     finally:
         os.close(handle)
-
-
-def _check_extra() -> None:
-    missing = [name for name in ("trl", "torch") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPieceError(
-            f"training needs `{missing[0]}`, which is not installed",
-            hint="install the extra: `pip install 'tos-gateway[student]'`",
-        )
 
 
 def _tell_admitted(admitted: Admitted, screen: Screen) -> None:
