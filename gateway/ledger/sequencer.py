@@ -83,6 +83,7 @@ class Sequencer:
         # OWNED BY: _commit().
         self._size: int | None = None
         self._damage: LedgerDamagedError | None = None
+        self._checked = False
         # OWNED BY: _keep_unclaimed() at the tail, _commit() at the head.
         self._unclaimed: deque[Foreign] = deque()
         self._appending = threading.Lock()
@@ -147,6 +148,7 @@ class Sequencer:
                     hint="keep ledger, checkpoint and keys of one data folder together",
                 )
             _compare(self._store, head, known, where)
+        self._checked = True
         return head
 
     async def append(self, leaf: bytes) -> Sequenced:
@@ -171,7 +173,7 @@ class Sequencer:
         if self._group.running:
             return self._group.submit_and_wait(leaf)
         with self._appending:
-            if self._size is None:
+            if not self._checked:
                 self._size = self.check().size
             return self._commit([leaf])[0]
 
@@ -194,6 +196,7 @@ class Sequencer:
 
         Raises:
             LedgerUnwellError: it can't be kept.
+            LedgerDamagedError: the ledger is older than, or other than, its last checkpoint.
         """
         return self._integrate()
 
@@ -275,7 +278,8 @@ class Sequencer:
         return note
 
     def _sign_newest(self) -> tuple[str, int]:
-        head = self._store.head()
+        # An older copy must not be signed for: others may hold the newer checkpoint.
+        head = self._store.head() if self._checked else self.check()
         if self._note is not None and head.size <= self._note_size:
             return self._note, self._note_size
         root = Frontier(head.size, head.frontier).root()

@@ -1,0 +1,122 @@
+"""`gateway ledger fsck | prove | checkpoint`: look after the ledger and prove what is in it.
+
+Exit codes: 0 fine; 1 fsck found something; 2 no such exchange; 3 the operator must act.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from gateway import settings as settings_module
+from gateway.app import open_installation
+from gateway.errors import KeyUnreadableError, MalformedReceiptError, SettingError
+from gateway.ident import ExchangeId
+from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.reader import Reader
+from gateway.ledger.sequencer import Sequencer
+from gateway.receipt.keys import Trust, parse_trust
+from gateway.store.files import write_durably
+from gateway.store.index import Index
+from gateway.store.sqlite import SqliteLedger
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `ledger` and its commands to the gateway's own."""
+    ledger = commands.add_parser("ledger", help="check the ledger, and prove what is in it")
+    ledger.set_defaults(run=run)
+    actions = ledger.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("fsck", help="recompute everything the ledger claims from its leaves")
+    prove = actions.add_parser("prove", help="write a bundle that anyone can verify offline")
+    prove.add_argument("exchange", help="an exchange id, or the index of a leaf")
+    prove.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, not stdout")
+    actions.add_parser("checkpoint", help="sign a checkpoint of the ledger as it is now")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    if args.action == "fsck":
+        # Not through `open_installation`: a damaged ledger, or one without its private keys,
+        # must still be checked.
+        config = args.config
+        sourced = settings_module.load(Path(config) if config else None)
+        return check(sourced.path(sourced.settings.data))
+    with contextlib.closing(open_installation(args)) as installation:
+        if args.action == "checkpoint":
+            sys.stdout.write(installation.sequencer.checkpoint_now())
+            return 0
+        return prove(installation.reader, installation.sequencer, args.exchange, args.out)
+
+
+def check(data: Path) -> int:
+    """Check the ledger in the folder *data*, print what was found, return the exit code."""
+    trust = _read_trust(data / "trust.json")
+    checkpoint = data / "checkpoint"
+    published = [checkpoint.read_text("utf-8", "replace")] if checkpoint.exists() else []
+    with contextlib.closing(SqliteLedger(data / "ledger.db", origin=trust.origin)) as store:
+        index = Index(data / "index.db") if (data / "index.db").exists() else None
+        with progress_bar("checking") as progress:
+            report = fsck(store, trust, progress, index=index, published=published)
+        if index is not None:
+            index.close()
+    for line in lines_of(report):
+        print(line)
+    return 0 if report.clean else 1
+
+
+def lines_of(report: Report) -> Iterator[str]:
+    """Yield what a person should know about *report*."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
+    yield f"{report.size} leaves ({kinds or 'none'})"
+    yield f"root {report.root.hex()}"
+    for size in sorted(set(report.checkpoints)):
+        yield f"compared with the checkpoint of {size} leaves"
+    for exchange, at in report.open:
+        yield f"open: {exchange}, opened at leaf {at}; under way, or sealed at the next start"
+    for finding in report.findings:
+        yield f"found: {finding}"
+    if report.findings_count > len(report.findings):
+        yield f"and {report.findings_count - len(report.findings)} more findings"
+    yield "clean" if report.clean else f"not clean: {report.findings_count} findings"
+
+
+def prove(reader: Reader, sequencer: Sequencer, what: str, out: Path | None) -> int:
+    """Write the bundle of an exchange or a leaf to *out* or stdout; return the exit code."""
+    note = sequencer.checkpoint_now()
+    named = int(what) if what.isascii() and what.isdecimal() else ExchangeId(what)
+    bundle = reader.bundle(named, note)
+    if out is None:
+        sys.stdout.buffer.write(bundle)
+        return 0
+    try:
+        write_durably(out, bundle)
+    except OSError as wrong:
+        raise SettingError(
+            f"`{out}` can't be written: {wrong.strerror}", hint="choose another --out"
+        ) from wrong
+    print(f"{out}: verify it anywhere with `gateway verify {out}` and the file trust.json")
+    return 0
+
+
+@contextlib.contextmanager
+def progress_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is, where a person watches."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _read_trust(path: Path) -> Trust:
+    try:
+        return parse_trust(path.read_bytes())
+    except (OSError, MalformedReceiptError) as wrong:
+        raise KeyUnreadableError(
+            f"`{path}` can't be read: {wrong}", hint="restore it; it holds only public keys"
+        ) from wrong
