@@ -119,9 +119,7 @@ class Words(Protocol):
         """Return every (leaf index, verdict) about *subject*, oldest first."""
         ...
 
-    def withdrawn(
-        self, subject: DeclarationId | ExchangeId | Sha256 | str
-    ) -> Withdrawal | None:
+    def withdrawn(self, subject: DeclarationId | ExchangeId | Sha256) -> Withdrawal | None:
         """Return the withdrawal of a declaration, an exchange or a manifest, if any."""
         ...
 
@@ -234,7 +232,7 @@ class Gate:
             case _:
                 return None
 
-    def _subjects(self, receipt: Receipt) -> Iterator[str]:
+    def _subjects(self, receipt: Receipt) -> Iterator[DeclarationId | ExchangeId | Sha256]:
         """Yield everything whose withdrawal takes *receipt* with it."""
         yield receipt.exchange
         yield self.declaration.id

@@ -48,9 +48,7 @@ class Words(Protocol):
         """Return every (leaf index, verdict) about *subject*, oldest first."""
         ...
 
-    def withdrawn(
-        self, subject: DeclarationId | ExchangeId | Sha256 | str
-    ) -> Withdrawal | None:
+    def withdrawn(self, subject: DeclarationId | ExchangeId | Sha256) -> Withdrawal | None:
         """Return the withdrawal of a declaration, an exchange or a manifest, if any."""
         ...
 

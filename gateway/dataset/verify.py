@@ -115,13 +115,7 @@ def verify_dataset(path: Path, trust: Trust, passed: Passed | None = None) -> Ve
     Raises:
         EvidenceError: something in it does not verify; the message names file and row.
     """
-    checking = verified_rows(path, trust)
-    while True:
-        try:
-            next(checking)
-        except StopIteration as done:
-            dataset: VerifiedDataset = done.value
-            break
+    dataset = _drained(verified_rows(path, trust))
     if passed is not None:
         manifest, checkpoint = dataset.manifest, dataset.checkpoint
         passed("signature", f"dataset manifest {dataset.manifest_sha256}")
@@ -130,6 +124,15 @@ def verify_dataset(path: Path, trust: Trust, passed: Passed | None = None) -> Ve
         passed("receipts", f"{dataset.receipts} receipts signed by a trusted key")
         passed("inclusion", f"all under checkpoint {checkpoint.size} of {checkpoint.origin}")
     return dataset
+
+
+def _drained(checking: Generator[Row, None, VerifiedDataset]) -> VerifiedDataset:
+    while True:
+        try:
+            next(checking)
+        except StopIteration as done:
+            dataset: VerifiedDataset = done.value
+            return dataset
 
 
 def verified_rows(path: Path, trust: Trust) -> Generator[Row, None, VerifiedDataset]:

@@ -1,0 +1,189 @@
+"""`gateway receipt list | show | export | verify`: the evidence of single exchanges."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from gateway.app import Installation, open_installation
+from gateway.cli import verify
+from gateway.errors import NotFoundError, OperatorError
+from gateway.ident import ExchangeId
+from gateway.receipt.envelope import open_envelope
+from gateway.receipt.model import Receipt, Refusal
+from gateway.receipt.statement import read_leaf
+from gateway.store.index import CLOSING, Row
+
+_SHOWN = 50
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `receipt` among *commands*."""
+    verbs = commands.add_parser(
+        "receipt",
+        help="search, read and export what was sealed",
+        description="Search, read and export the signed statements about exchanges.",
+    ).add_subparsers(metavar="VERB", required=True)
+
+    listing = verbs.add_parser(
+        "list", help="list exchanges, the newest last", description="List sealed exchanges."
+    )
+    listing.add_argument("--kind", choices=CLOSING, help="only such statements")
+    for name, meaning in (
+        ("project", "only this project's"),
+        ("principal", "only by this principal"),
+        ("purpose", "only for this purpose and those below it"),
+        ("provider", "only with this provider"),
+        ("model", "only with this model, as asked for or as reported"),
+        ("declaration", "only under this declaration"),
+        ("since", "from this day or instant on"),
+        ("until", "up to this day or instant"),
+    ):
+        listing.add_argument(f"--{name}", metavar="WORD", help=meaning)
+    listing.add_argument("--effect", choices=("permit", "hold", "forbid"), help="so ruled")
+    listing.add_argument(
+        "--limit", type=_count, default=_SHOWN, help=f"at most so many (default {_SHOWN})"
+    )
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    listing.set_defaults(run=_list)
+
+    show = verbs.add_parser("show", help="show the statement that closed an exchange")
+    show.add_argument("id", metavar="EXCHANGE", help="x-…, as in the header x-gateway-exchange")
+    show.set_defaults(run=_show)
+
+    export = verbs.add_parser("export", help="write a bundle that anybody can verify offline")
+    export.add_argument("id", metavar="EXCHANGE", help="x-…")
+    export.add_argument("--out", metavar="FILE", type=Path, required=True, help="where to")
+    export.set_defaults(run=_export)
+
+    check = verbs.add_parser("verify", help="verify a bundle offline; like `gateway verify`")
+    check.add_argument("path", metavar="FILE", type=Path, help="a bundle")
+    check.add_argument("--trust", metavar="FILE", type=Path, help="the public keys to trust")
+    check.set_defaults(run=verify.run)
+
+
+def _list(args: argparse.Namespace) -> int:
+    with contextlib.closing(open_installation(args)) as house:
+        found = _select(house, args)
+        shown = list(islice(found, args.limit))
+        more = next(found, None) is not None
+    if args.json:
+        for row in shown:
+            print(json.dumps(_as_json(row)))
+        return 0
+    if not shown:
+        print("nothing fits")
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for heading in ("exchange", "leaf", "kind", "provider", "model", "purpose", "ruled", "end"):
+        table.add_column(heading, overflow="fold")
+    for row in shown:
+        table.add_row(
+            row.exchange or "",
+            str(row.index),
+            row.kind,
+            row.provider or "",
+            row.model_reported or row.model or "",
+            row.purpose or "",
+            row.effect or "",
+            f"{(row.at or '')[:19]} {row.ended or ''}".strip(),
+        )
+    Console(highlight=False, markup=False).print(table)
+    if more:
+        print(f"there are more than {args.limit}; narrow the search or raise --limit")
+    return 0
+
+
+def _select(house: Installation, args: argparse.Namespace) -> Iterator[Row]:
+    rows = house.index.select(
+        kind=args.kind,
+        project=args.project,
+        principal=args.principal,
+        purpose=args.purpose,
+        provider=args.provider,
+        model=args.model,
+        declaration=args.declaration,
+        effect=args.effect,
+        since=args.since,
+        until=args.until,
+    )
+    return (row for row in rows if row.kind in CLOSING)
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return {
+        "exchange": row.exchange,
+        "index": row.index,
+        "kind": row.kind,
+        "at": row.at,
+        "project": row.project,
+        "principal": row.principal,
+        "provider": row.provider,
+        "model": row.model_reported or row.model,
+        "purpose": row.purpose,
+        "declaration": row.declaration,
+        "effect": row.effect,
+        "ended": row.ended,
+    }
+
+
+def _show(args: argparse.Namespace) -> int:
+    with contextlib.closing(open_installation(args)) as house:
+        index, leaf = _found(house, args.id)
+        statement = read_leaf(leaf)
+    payload = msgspec.json.decode(open_envelope(leaf).payload)
+    print(f"leaf {index} of the ledger, {payload['predicateType']}")
+    if isinstance(statement, Receipt | Refusal):
+        print(_sentence(statement))
+    print(json.dumps(payload["predicate"], indent=2, ensure_ascii=False, sort_keys=True))
+    return 0
+
+
+def _sentence(statement: Receipt | Refusal) -> str:
+    ruling, use = statement.ruling, statement.declared.use
+    clauses = ", ".join(f"{r.policy}:{r.clause}" for r in ruling.reasons) or "no clause"
+    ended = f"; {statement.ended}" if isinstance(statement, Receipt) else "; nothing was asked"
+    return (
+        f"{statement.caller.principal} of {statement.caller.project} asked "
+        f"{statement.provider.name} for `{use.purpose}`: {ruling.effect} by {clauses}{ended}"
+    )
+
+
+def _export(args: argparse.Namespace) -> int:
+    with contextlib.closing(open_installation(args)) as house:
+        index, _ = _found(house, args.id)
+        bundle = house.reader.bundle(index, house.sequencer.checkpoint_now())
+    try:
+        args.out.write_bytes(bundle)
+    except OSError as exc:
+        raise OperatorError(
+            f"`{args.out}` can't be written: {exc.strerror}", hint="choose another --out"
+        ) from exc
+    print(f"wrote {args.out} ({len(bundle)} bytes): leaf {index} and what proves it")
+    print(f"check it: gateway verify {args.out}")
+    return 0
+
+
+def _found(house: Installation, text: str) -> tuple[int, bytes]:
+    found = house.reader.find(ExchangeId(text))
+    if found is None:
+        raise NotFoundError(
+            f"no statement closes `{text[:40]}`",
+            hint="ids come in the header x-gateway-exchange; `gateway receipt list` shows them",
+        )
+    return found
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number from 1 to 1000000")
+    return int(text)
