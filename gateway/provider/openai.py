@@ -87,7 +87,7 @@ class OpenAIDialect:
             UnteachableError: the exchange holds something that no row can carry.
         """
         asked = call.body or {}
-        if any(word != "text" for word in asked.get("modalities") or ()):
+        if asked.get("modalities") not in (None, ["text"]):
             raise UnteachableError("row.not-text")
         if "functions" in asked:
             raise UnteachableError("row.legacy-functions")
