@@ -262,7 +262,8 @@ def _folders(files: Iterable[str]) -> list[str]:
         elif folder and (_POLICY_FILE.fullmatch(name) or name == "terms.yaml"):
             folders.add(folder)
         else:
-            hint = nearest(name, _FOLDER_FILES, "a policy has a folder of its own")
+            near = nearest(name, _FOLDER_FILES) if folder else ""
+            hint = near or "a policy has a folder of its own"
             raise MalformedPolicyError(path, 1, "a file that belongs to no policy", hint=hint)
     for folder in sorted(folders):
         _check_name(_split(folder)[1], f"{folder}/policy.yaml", 1, "policy")
