@@ -104,6 +104,14 @@ class ContentStore:
             return None
         return self._opened(exchange, bytes(row[0]), bytes(row[1]))
 
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Tell whether *exchange* was erased, so that nothing of it is kept any more."""
+        with self._lock, translated(self.path):
+            row = self._connection.execute(
+                "SELECT key IS NULL FROM content WHERE exchange = ?", (exchange,)
+            ).fetchone()
+        return row is not None and bool(row[0])
+
     def erase(self, exchange: ExchangeId) -> bool:
         """Destroy key and body of *exchange*; tell whether there were any. Durable on return.
 
