@@ -81,6 +81,10 @@ class Texts(Protocol):
         """Return what was kept of an exchange, or `None`."""
         ...
 
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Tell whether text of an exchange was kept once, and erased."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -311,7 +315,9 @@ def _outcomes(
     if refused is not None:
         yield None, refused
     else:
-        yield from gate.rows_of(receipt, texts.get(receipt.exchange))
+        kept = texts.get(receipt.exchange)
+        erased = kept is None and texts.was_erased(receipt.exchange)
+        yield from gate.rows_of(receipt, kept, erased=erased)
 
 
 def _receipt(index: int, leaf: bytes, trust: Trust) -> Receipt:

@@ -25,7 +25,7 @@ from gateway.ledger.register import Register
 from gateway.ledger.sequencer import Sequencer
 from gateway.ledger.subtrees import Subtrees
 from gateway.policy.library import Library
-from gateway.receipt.keys import trusted_keys
+from gateway.receipt.keys import Ed25519Signer, generate_pem, trusted_keys
 from gateway.receipt.model import (
     PROVENANCE_TYPE,
     STATEMENT_TYPE,
@@ -132,7 +132,10 @@ POLICIES: Final = {
 
 def a_library(**more: str) -> Library:
     """Return a library of providers named after what their terms say of training."""
-    files = POLICIES | {f"{name}/policy.yaml": text for name, text in more.items()}
+    files = dict(POLICIES)
+    for name, text in more.items():
+        folder, _, version = name.partition("@")
+        files[f"{folder}/policy{'.' + version if version else ''}.yaml"] = text
     folders = {path.split("/")[0] for path in files}
     return Library.load(files | {f"{folder}/terms.yaml": TERMS for folder in folders})
 
@@ -147,6 +150,19 @@ class Kept:
 
 class Texts(dict[ExchangeId, Kept]):
     """The texts of exchanges, in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._erased: set[ExchangeId] = set()
+
+    def erase(self, exchange: ExchangeId) -> None:
+        """Forget the text of *exchange*, and remember that it was there."""
+        del self[exchange]
+        self._erased.add(exchange)
+
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Tell whether there was text of *exchange*."""
+        return exchange in self._erased
 
 
 class House:
@@ -274,6 +290,10 @@ class House:
         )
         self.state(receipt)
         return receipt
+
+    def forge(self, receipt: Receipt) -> None:
+        """Append a receipt that is signed by a key nobody trusts."""
+        self.append(write_statement(receipt, (), Ed25519Signer(generate_pem("ed25519"))))
 
     def approve(self, subject: Declaration | Receipt, *clauses: tuple[str, str]) -> int:
         """Say yes to a declaration's holding clauses, or to an exchange."""
