@@ -344,7 +344,11 @@ def _anthropic() -> Iterator[Recording]:
             (begin(0, type="text", text=""), False),
             (delta(0, type="text_delta", text="I"), True),
             end(0),
-            stopping("refusal", 30, stop_details={"explanation": "not this"}),
+            stopping(
+                "refusal",
+                30,
+                stop_details={"type": "refusal", "category": None, "explanation": "not this"},
+            ),
             stop,
         ),
         choices=(Choice(index=0, text="I", refusal="not this", finish_reason="refusal"),),
