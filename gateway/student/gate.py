@@ -318,7 +318,8 @@ class StudentGate:
                 code="student.unknown_base",
             )
         above = self._ancestry.above(parent)
-        for subject in (*above.manifests, *above.declarations):
+        subjects: list[Sha256 | DeclarationId] = [*above.manifests, *above.declarations]
+        for subject in subjects:
             withdrawal = self._sources.words.withdrawn(subject)
             if withdrawal is not None:
                 raise _refused(

@@ -6,12 +6,12 @@ Imports the training libraries; only what serves a student loads it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
+from jinja2 import TemplateError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,35 +21,10 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from gateway.student.speech import Question, Spoken, UnanswerableError
+
 ANSWER_TOKENS_DEFAULT: Final = 256
 """How long an answer may become where the caller names no bound."""
-
-
-class PromptTooLongError(ValueError):
-    """The conversation fills the student's context; the message says by how much."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A conversation to go on with, and how."""
-
-    messages: Sequence[Mapping[str, Any]]
-    tools: Sequence[Mapping[str, Any]] | None = None
-    tokens_max: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spoken:
-    """An answer, whole or cut off at a bound."""
-
-    text: str
-    prompt_tokens: int
-    answer_tokens: int
-    finish_reason: Literal["stop", "length"]
 
 
 class Student:
@@ -80,10 +55,8 @@ class Student:
         """Return the answer to *question*, handing its text to *say* as it is made.
 
         Raises:
-            PromptTooLongError: no room is left for an answer.
+            UnanswerableError: it can't be written out, or leaves no room for an answer.
         """
-        from jinja2 import TemplateError  # noqa: PLC0415  # comes with transformers
-
         try:
             encoded = self._tokenizer.apply_chat_template(
                 list(question.messages),
@@ -93,13 +66,16 @@ class Student:
                 return_tensors="pt",
             ).to(self._device)
         except (TemplateError, TypeError, KeyError) as error:
-            raise ValueError(f"the conversation can't be written out: {error}") from error
+            raise UnanswerableError(
+                f"the conversation can't be written out: {error}"
+            ) from error
         prompt_tokens = int(encoded["input_ids"].shape[1])
         room = self.context_tokens - prompt_tokens
         if room < 1:
-            raise PromptTooLongError(
+            raise UnanswerableError(
                 f"the conversation has {prompt_tokens} tokens; the student's context "
-                f"holds {self.context_tokens}"
+                f"holds {self.context_tokens}",
+                code="context_length_exceeded",
             )
         wanted = min(question.tokens_max or ANSWER_TOKENS_DEFAULT, room)
         if question.seed is not None:

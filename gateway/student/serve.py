@@ -15,9 +15,8 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -25,6 +24,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.errors import OperatorError, PortInUseError
 from gateway.limits import BODY_BYTES_HELD_MAX, STUDENT_CALLERS_WAITING_MAX
+from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
 from gateway.student.verify import VerifiedModel
 
 MANIFEST_HEADER: Final = "x-student-manifest"
@@ -45,47 +45,6 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A question in plain words, as `generate.py` takes it."""
-
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] | None
-    tokens_max: int | None
-    temperature: float
-    top_p: float
-    seed: int | None
-    stop: tuple[str, ...]
-
-
-class Answer(Protocol):
-    """What a student said."""
-
-    @property
-    def text(self) -> str:
-        """Return all of it."""
-        ...
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Return how much it read."""
-        ...
-
-    @property
-    def answer_tokens(self) -> int:
-        """Return how much it said, the stop token included."""
-        ...
-
-    @property
-    def finish_reason(self) -> str:
-        """Return why it ended: `stop` or `length`."""
-        ...
-
-
-Speak = Callable[[Asked, Callable[[str], None], threading.Event], Answer]
-"""Makes one answer, handing its text on as it comes; blocks; raises ValueError to refuse."""
 
 
 class StudentServer:
@@ -136,8 +95,10 @@ class StudentServer:
             question = _question(asked)
         except web.HTTPRequestEntityTooLarge:
             return _problem(413, "body_too_large", "the request is too large")
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            return _problem(400, "invalid_request", str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _problem(400, "invalid_request", f"the body can't be read: {error}")
+        except UnanswerableError as error:
+            return _problem(400, error.code, str(error))
         if asked.model != self._name:
             return _problem(
                 404, "model_not_found", f"this is student `{self._name}`, not `{asked.model}`"
@@ -154,15 +115,15 @@ class StudentServer:
         finally:
             self._callers -= 1
 
-    async def _whole(self, asked: ChatRequest, question: Asked) -> web.Response:
+    async def _whole(self, asked: ChatRequest, question: Question) -> web.Response:
         cut = threading.Event()
         loop = asyncio.get_running_loop()
         try:
             spoken = await loop.run_in_executor(
-                self._thread, self._speak, question, _nobody, cut
+                self._thread, self._answer, question, _nobody, cut
             )
-        except ValueError as error:
-            return _problem(400, "context_length_exceeded", str(error))
+        except UnanswerableError as error:
+            return _problem(400, error.code, str(error))
         finally:
             cut.set()  # where the caller hung up, nobody waits for the rest
         choice = {
@@ -174,14 +135,14 @@ class StudentServer:
         return web.json_response(body)
 
     async def _streamed(
-        self, request: web.Request, asked: ChatRequest, question: Asked
+        self, request: web.Request, asked: ChatRequest, question: Question
     ) -> web.StreamResponse:
         cut = threading.Event()
         pieces = self._pieces(question, cut)
         try:
             first = await anext(pieces)
-        except ValueError as error:
-            return _problem(400, "context_length_exceeded", str(error))
+        except UnanswerableError as error:
+            return _problem(400, error.code, str(error))
         response = web.StreamResponse(
             headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
         )
@@ -190,7 +151,7 @@ class StudentServer:
         try:
             await response.prepare(request)
             await _send(response, head, {"role": "assistant", "content": ""})
-            piece: str | Answer = first
+            piece: str | Spoken = first
             while isinstance(piece, str):
                 await _send(response, head, {"content": piece})
                 piece = await anext(pieces)
@@ -206,17 +167,17 @@ class StudentServer:
         return response
 
     async def _pieces(
-        self, question: Asked, cut: threading.Event
-    ) -> AsyncGenerator[str | Answer, None]:
+        self, question: Question, cut: threading.Event
+    ) -> AsyncGenerator[str | Spoken, None]:
         """Yield the text as it comes, and last the answer that it adds up to."""
         loop = asyncio.get_running_loop()
         # INVARIANT: at most one entry a token of the answer, whose count is bounded.
-        queue: asyncio.Queue[str | Answer | BaseException] = asyncio.Queue()
+        queue: asyncio.Queue[str | Spoken | BaseException] = asyncio.Queue()
 
-        def put(entry: str | Answer | BaseException) -> None:
+        def put(entry: str | Spoken | BaseException) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, entry)
 
-        future = self._thread.submit(self._speak, question, put, cut)
+        future = self._thread.submit(self._answer, question, put, cut)
         future.add_done_callback(lambda done: put(done.exception() or done.result()))
         while True:
             entry = await queue.get()
@@ -225,6 +186,14 @@ class StudentServer:
             yield entry
             if not isinstance(entry, str):
                 return
+
+    def _answer(
+        self, question: Question, say: Callable[[str], None], cut: threading.Event
+    ) -> Spoken:
+        """Answer in the student's thread, unless the caller has gone while it waited."""
+        if cut.is_set():
+            raise UnanswerableError("the caller has gone")
+        return self._speak(question, say, cut)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
@@ -236,7 +205,7 @@ class StudentServer:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address, not yet listening.
+    """Return a socket that has the address; who connects waits until it is served.
 
     Raises:
         PortInUseError: somebody else has it.
@@ -266,7 +235,7 @@ def serve_model(
     model: VerifiedModel, bound: socket.socket, clock: Clock, ready: Callable[[str], None]
 ) -> None:
     """Load the verified *model* and answer on *bound* until told to stop."""
-    speak = _load(model.path)
+    speak = load(model.path)
     server = StudentServer(model.manifest.asked.student, model.payload_sha256, speak, clock)
     host, port = bound.getsockname()[:2]
     asyncio.run(_serve(server, bound, lambda: ready(f"http://{host}:{port}/v1")))
@@ -289,51 +258,38 @@ async def _serve(
         await runner.cleanup()
 
 
-def _load(folder: Path) -> Speak:
+def load(folder: Path) -> Speak:
+    """Return what lets the student in the verified *folder* speak."""
     from gateway.student.offline import seal_off  # noqa: PLC0415
 
     seal_off()
     # After the seal, and only here: it imports the training libraries.
-    from gateway.student.generate import Question, Student  # noqa: PLC0415
+    from gateway.student.generate import Student  # noqa: PLC0415
 
-    student = Student(folder)
-
-    def speak(asked: Asked, say: Callable[[str], None], cut: threading.Event) -> Answer:
-        question = Question(
-            messages=asked.messages,
-            tools=asked.tools,
-            tokens_max=asked.tokens_max,
-            temperature=asked.temperature,
-            top_p=asked.top_p,
-            seed=asked.seed,
-            stop=asked.stop,
-        )
-        return student.answer(question, say, cut)
-
-    return speak
+    return Student(folder).answer
 
 
-def _question(asked: ChatRequest) -> Asked:
+def _question(asked: ChatRequest) -> Question:
     """Return what is asked for.
 
     Raises:
-        ValueError: it asks for something no student does; the message says what.
+        UnanswerableError: it asks for something no student does; the message says what.
     """
     if not asked.messages:
-        raise ValueError("`messages` is empty")
+        raise UnanswerableError("`messages` is empty")
     if asked.n not in {None, 1}:
-        raise ValueError("`n` must be 1")
+        raise UnanswerableError("`n` must be 1")
     tokens_max = asked.max_completion_tokens or asked.max_tokens
     if tokens_max is not None and tokens_max < 1:
-        raise ValueError("`max_tokens` must be at least 1")
+        raise UnanswerableError("`max_tokens` must be at least 1")
     temperature = 1.0 if asked.temperature is None else asked.temperature
     top_p = 1.0 if asked.top_p is None else asked.top_p
     if not 0 <= temperature <= 2 or not 0 < top_p <= 1:
-        raise ValueError("`temperature` or `top_p` is out of range")
+        raise UnanswerableError("`temperature` or `top_p` is out of range")
     if any(not isinstance(message.get("role"), str) for message in asked.messages):
-        raise ValueError("every message needs a `role`")
+        raise UnanswerableError("every message needs a `role`")
     stop = asked.stop or ()
-    return Asked(
+    return Question(
         messages=asked.messages,
         tools=asked.tools,
         tokens_max=tokens_max,
@@ -344,7 +300,7 @@ def _question(asked: ChatRequest) -> Asked:
     )
 
 
-def _usage(spoken: Answer) -> dict[str, int]:
+def _usage(spoken: Spoken) -> dict[str, int]:
     return {
         "prompt_tokens": spoken.prompt_tokens,
         "completion_tokens": spoken.answer_tokens,

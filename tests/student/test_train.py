@@ -1,0 +1,204 @@
+"""A student is trained from datasets that pass the gate; everything about it is signed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.dataset.manifest import parse_training
+from gateway.errors import BadDigestError, EvidenceError, GateError, GateRefusedError
+from gateway.student.bases import tiny_base
+from gateway.student.corpus import all_texts
+from gateway.student.gate import StudentGate
+from gateway.student.manifest import statement_of
+from gateway.student.progress import read_metrics
+from gateway.student.recipe import recipe_for
+from gateway.student.train import Interrupted, Trained
+from gateway.student.verify import verify_model
+from tests.support.evidence import TRUST
+from tests.support.student import Quiet, School
+
+pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def school(tmp_path: Path) -> Iterator[School]:
+    """Return a school with an empty ledger."""
+    school = School(tmp_path)
+    yield school
+    school.close()
+
+
+def trained(outcome: Trained | Interrupted) -> Trained:
+    """Return *outcome* if a student came of it."""
+    assert isinstance(outcome, Trained)
+    return outcome
+
+
+def losses_in(folder: Path) -> list[tuple[int, float]]:
+    """Return each step of a run with its loss."""
+    return [(step.step, step.loss) for step in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_what_is_trained_learns_verifies_and_is_in_the_ledger(school: School) -> None:
+    """Training makes the loss fall, opens no socket, and leaves a folder that verifies."""
+    sockets: list[object] = []
+    sys.addaudithook(
+        lambda event, args: sockets.append(args) if event == "socket.__new__" else None
+    )
+    built = school.dataset(32)
+
+    screen = Quiet()
+    student = trained(school.train(built, recipe_for("tiny", steps=12, batch=8), screen))
+    verified = verify_model(student.folder, TRUST)
+    losses = [step.loss for step in read_metrics(student.folder / "metrics.jsonl")]
+
+    assert sockets == []
+    assert len(losses) == 12
+    assert sum(losses[-3:]) < sum(losses[:3]) * 0.8
+    assert school.house.manifest(verified.payload_sha256) is not None
+    assert parse_training(statement_of(verified.manifest)).student == "parser"
+    assert verified.manifest.found.teachers == built.manifest.found.teachers
+    assert verified.manifest.found.snapshot.rows == 32
+    assert (student.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert "stop token trained: yes" in screen.written.getvalue()
+    assert not list(student.folder.glob("*.bin"))
+
+
+def test_a_resumed_run_is_the_run_it_would_have_been(school: School) -> None:
+    """A run that is cut off and resumed takes the very steps of one that was not."""
+    built = school.dataset(32)
+    recipe = recipe_for("tiny", steps=8, batch=8, save_every=3)
+
+    whole = trained(school.train(built, recipe, out="whole"))
+    cut = school.train(built, recipe, Quiet(stop_at=5), out="cut")
+    resumed = trained(school.train(built, recipe, out="cut", resume=True))
+
+    assert isinstance(cut, Interrupted)
+    assert cut.step in {5, 6}
+    assert resumed.manifest.found.resumes == 1
+    expected = [(s.step, s.loss) for s in read_metrics(whole.folder / "metrics.jsonl")]
+    assert expected == [
+        (s.step, s.loss) for s in read_metrics(resumed.folder / "metrics.jsonl")
+    ]
+    weights = (whole.folder / "model.safetensors").read_bytes()
+    assert weights == (resumed.folder / "model.safetensors").read_bytes()
+
+
+def test_a_run_is_resumed_only_as_what_it_was(school: School) -> None:
+    """Other settings, and other rows, are another run."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
+    school.train(built, recipe, Quiet(stop_at=2))
+
+    with pytest.raises(GateRefusedError, match="interrupted"):
+        school.train(built, recipe)
+    with pytest.raises(GateError, match="another recipe"):
+        school.train(built, recipe_for("tiny", steps=7, batch=8), resume=True)
+
+
+def test_a_torn_checkpoint_does_not_count(school: School) -> None:
+    """A checkpoint without its mark is swept away; the run goes on from the one before."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
+    cut = school.train(built, recipe, Quiet(stop_at=4))
+    newest = max((cut.folder / "checkpoints").glob("checkpoint-*"))
+    (newest / "complete.json").unlink()
+
+    student = trained(school.train(built, recipe, resume=True))
+
+    steps = [step.step for step in read_metrics(student.folder / "metrics.jsonl")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_ended_after_its_signature_is_put_in_place(school: School) -> None:
+    """Between signature, leaf and place nothing is lost: the next run finishes the work."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=2, batch=8)
+    first = trained(school.train(built, recipe))
+    size = school.house.ledger.head().size
+    run = first.folder.parent / ".parser.run"
+    run.mkdir()
+    (run / "run.json").write_bytes(b"{}")
+    first.folder.rename(run / "model")
+
+    again = trained(school.train(built, recipe, resume=True))
+
+    assert again.payload_sha256 == first.payload_sha256
+    assert again.index is None
+    assert size == school.house.ledger.head().size
+    assert not run.exists()
+
+
+def test_a_changed_row_is_refused_by_name(school: School) -> None:
+    """A byte changed in one row ends the run before it begins, naming the row."""
+    built = school.dataset(8)
+    rows = built.folder / "rows.jsonl"
+    rows.write_bytes(
+        rows.read_bytes().replace(b"What is the word for 3?", b"What is the word for 4?", 1)
+    )
+
+    with pytest.raises(EvidenceError, match="row 3"):
+        school.train(built, recipe_for("tiny", steps=2))
+
+
+def test_a_withdrawn_exchange_is_refused(school: School) -> None:
+    """What was withdrawn after the dataset was built teaches nobody."""
+    built = school.dataset(8)
+    receipt = next(iter(school.house.texts))
+    school.house.withdraw(exchange=receipt)
+
+    with pytest.raises(GateRefusedError, match=r"1 of 8 rows .* 1 withdrawn") as refused:
+        school.train(built, recipe_for("tiny", steps=2))
+
+    assert refused.value.problem == "student.rows_refused"
+
+
+def test_a_withdrawn_dataset_is_refused(school: School) -> None:
+    """A dataset whose manifest was withdrawn is nothing to train from."""
+    built = school.dataset(8)
+    school.house.withdraw(manifest=built.manifest_sha256)
+
+    with pytest.raises(GateRefusedError, match="withdrawn by grace"):
+        school.train(built, recipe_for("tiny", steps=2))
+
+
+def test_a_dataset_of_another_ledger_is_refused(school: School, tmp_path: Path) -> None:
+    """A manifest that is no leaf of this ledger opens no door, however well it is signed."""
+    (tmp_path / "other").mkdir()
+    other = School(tmp_path / "other")
+    built = other.dataset(8)
+    other.close()
+
+    with pytest.raises(GateRefusedError, match="not in this ledger"):
+        school.train(built, recipe_for("tiny", steps=2))
+
+
+def test_another_student_than_declared_is_refused(school: School) -> None:
+    """A declaration is for the student that it names."""
+    built = school.dataset(8)
+
+    with pytest.raises(GateRefusedError, match="is for student `parser`"):
+        school.train(built, recipe_for("tiny", steps=2), student="writer")
+
+
+def test_token_rows_that_change_are_not_learned(school: School) -> None:
+    """The digest of the token rows is compared with the file again before they are learned."""
+    built = school.dataset(8)
+    gate = StudentGate(None, tiny_base(0), school.sources())
+    admitted = gate.admit((built.folder,))
+    # Imported here, after collection: it loads the training libraries.
+    from gateway.student.tiny import tiny_tokenizer  # noqa: PLC0415
+
+    tokenizer = tiny_tokenizer(all_texts(gate.texts(admitted)))
+    path = school.house.folder / "rows.arrow"
+    snapshot = gate.snapshot(admitted, tokenizer, path, 512)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(BadDigestError, match=r"rows\.arrow"):
+        snapshot.check()
