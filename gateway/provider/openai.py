@@ -387,8 +387,11 @@ def _features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     features = set()
     if asked.get("tools") or asked.get("functions"):
         features.add("tools")
-    if asked.get("reasoning_effort") not in (None, "none") or any(
-        asked.get(key) for key in ("reasoning", "thinking", "enable_thinking")
+    if (
+        asked.get("reasoning_effort") not in (None, "none")
+        or asked.get("reasoning")
+        or asked.get("thinking")
+        or asked.get("enable_thinking")
     ):
         features.add("reasoning")
     if asked.get("logprobs"):

@@ -120,6 +120,11 @@ def _data_of(block: bytes, *, first: bool) -> bytes | None:
         block = block.removeprefix(_BOM)
     if _CR in block:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    elif block.startswith(b"event: "):
+        # Anthropic's shape: one line that names the event, one that holds its data.
+        line = block[block.find(b"\n") + 1 :]
+        if line.startswith(b"data: ") and _LF not in line:
+            return line[6:] or None
     said = []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
