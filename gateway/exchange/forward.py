@@ -129,7 +129,7 @@ class Forwarder:
             if departure.gone:
                 self._give_back(origin, connection)
                 raise CallerGoneError("the caller hung up before the provider was asked")
-            departure.when_gone = connection.cut_short
+            connection.heed(departure)
         return await connection.ask(origin, outgoing)
 
     def _give_back(self, origin: Origin, connection: _Connection) -> None:
@@ -210,6 +210,7 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
         self._idle_since = loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._departure: Departure | None = None
         self._last_heard = 0.0
         self._reset(head=False)
 
@@ -225,6 +226,7 @@ class _Connection(asyncio.Protocol):
         self._status = 0
         self._framed = False
         self._keep_alive = False
+        self._surplus = False
         self._head_done = False
         self._whole = False
         self._parts: list[bytes] = []
@@ -327,9 +329,21 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def heed(self, departure: Departure) -> None:
+        """Hang up when this exchange's caller does."""
+        self._departure = departure
+        departure.when_gone = self._cut_short
+
+    def _unheed(self) -> None:
+        # From here on the connection may serve another caller's exchange.
+        if self._departure is not None:
+            self._departure.when_gone = None
+            self._departure = None
+
     def _retire(self) -> None:
         """Go back among the idle connections if both sides left it clean."""
         self._disarm()
+        self._unheed()
         reusable = (
             self._framed
             and not self._is_head
@@ -351,7 +365,7 @@ class _Connection(asyncio.Protocol):
             self._failure = failure
         self._wake()
 
-    def cut_short(self) -> None:
+    def _cut_short(self) -> None:
         """Hang up on the provider because the caller did."""
         if self._asked and not self._whole:
             self.fail(CallerGoneError("the caller hung up"))
@@ -360,6 +374,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close the connection now; unsent bytes are dropped."""
         self._disarm()
+        self._unheed()
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -437,9 +452,16 @@ class _Connection(asyncio.Protocol):
 
     # -- llhttp's callbacks ---------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        """Refuse an answer that nobody asked for, right behind the one that somebody did."""
+        if self._whole:
+            self._surplus = True
+            self._keep_alive = False
+
     def on_status(self, status: bytes) -> None:
         """Keep the reason phrase as it came."""
-        self._reason += status
+        if not self._whole:
+            self._reason += status
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header as it came; trailers, after the head, are dropped."""
@@ -457,7 +479,7 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Take the head; an interim one (1xx) is passed over."""
         status = self._parser.get_status_code()
-        if 100 <= status < 200:
+        if self._surplus or 100 <= status < 200:
             return
         self._status = status
         self._head_done = True
@@ -468,7 +490,7 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep body bytes until they are read."""
-        if self._is_head:
+        if self._is_head or self._surplus:
             return
         self._parts.append(body)
         self._ahead += len(body)
