@@ -114,3 +114,6 @@ BODY_SILENCE_S_MAX: Final = 60.0
 
 STUDENT_CALLERS_WAITING_MAX: Final = 16
 """Callers that a served student holds at once; it answers one at a time, in seconds each."""
+
+FOREIGN_TEXT_CHARS_MAX: Final = 512
+"""A model's name, an error's, a path: the part of a stranger's text that a statement holds."""

@@ -6,7 +6,7 @@ Every exchange ends here, by the same function: answered, held, forbidden or aba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Protocol, assert_never, overload
 
 from gateway.canonical import canonical_json, keyed_sha256, salted_sha256, sha256_hex
 from gateway.clock import Clock, rfc3339
@@ -15,7 +15,7 @@ from gateway.exchange.states import Abandoned, Answered, Asked, Forbidden, Held,
 from gateway.ident import ExchangeId, Sha256, random_bytes
 from gateway.intent.purpose import teaches
 from gateway.ledger.sequencer import Sequencer
-from gateway.limits import OUTPUTS_PER_EXCHANGE_MAX
+from gateway.limits import FOREIGN_TEXT_CHARS_MAX, OUTPUTS_PER_EXCHANGE_MAX
 from gateway.provider.model import Choice, Dialect, UnteachableError
 from gateway.provider.tokens import TokenCounter
 from gateway.receipt.envelope import Signer
@@ -134,13 +134,13 @@ class Notary:
             ruling=permitted.ruling,
             provider=ProviderFacts(
                 name=asked.call.provider,
-                endpoint=asked.endpoint,
+                endpoint=_bounded(asked.endpoint),
                 status=answered.status,
-                request_id=answered.request_id,
+                request_id=_bounded(answered.request_id),
             ),
             model=ModelFacts(
-                requested=asked.call.model,
-                reported=answer.model,
+                requested=_bounded(asked.call.model),
+                reported=_bounded(answer.model),
                 manifest=self._manifest(asked),
             ),
             operation=str(asked.call.operation),
@@ -151,8 +151,12 @@ class Notary:
             outputs_left_out=left_out,
             response_bytes=answered.response_bytes,
             usage=self._usage(answered),
-            finish_reasons=tuple(c.finish_reason for c in answer.choices if c.finish_reason),
-            error=answered.error,
+            finish_reasons=tuple(
+                _bounded(choice.finish_reason)
+                for choice in answer.choices[:OUTPUTS_PER_EXCHANGE_MAX]
+                if choice.finish_reason
+            ),
+            error=_bounded(answered.error),
             features=tuple(sorted(asked.call.features)),
             ended=answered.ended,
             opening=permitted.opening,
@@ -222,8 +226,10 @@ class Notary:
             caller=_caller(asked),
             declared=_declared(asked),
             ruling=outcome.ruling,
-            provider=ProviderFacts(name=asked.call.provider, endpoint=asked.endpoint),
-            model=ModelFacts(requested=asked.call.model, manifest=self._manifest(asked)),
+            provider=ProviderFacts(name=asked.call.provider, endpoint=_bounded(asked.endpoint)),
+            model=ModelFacts(
+                requested=_bounded(asked.call.model), manifest=self._manifest(asked)
+            ),
             operation=str(asked.call.operation),
             request=self._request(asked, None),
             opening=outcome.opening,
@@ -269,6 +275,22 @@ class Notary:
 
     def _manifest(self, asked: Asked) -> Sha256 | None:
         return self.providers.manifest_of(asked.call.provider)
+
+
+@overload
+def _bounded(text: str) -> str: ...
+@overload
+def _bounded(text: str | None) -> str | None: ...
+def _bounded(text: str | None) -> str | None:
+    """Return a stranger's *text* as a statement can hold it: short, and Unicode.
+
+    Without this a header of the provider's, or a path of the caller's, could be too much for
+    a leaf, and the exchange would end without its receipt.
+    """
+    if text is None or (len(text) <= FOREIGN_TEXT_CHARS_MAX and text.isascii()):
+        return text
+    short = text[:FOREIGN_TEXT_CHARS_MAX]
+    return short.encode("utf-8", "replace").decode()
 
 
 def _units(choice: Choice) -> list[tuple[OutputKind, str]]:
