@@ -66,6 +66,7 @@ class Sequencer:
         *,
         publish_file: Path | None = None,
         on_foreign: Callable[[Foreign], None] | None = None,
+        recheck_max: int = LEAVES_RECHECKED_AT_START_MAX,
     ) -> None:
         self._store = store
         self._signer = signer
@@ -73,6 +74,7 @@ class Sequencer:
         self._clock = clock
         self._publish_file = publish_file
         self._on_foreign = on_foreign
+        self._recheck_max = recheck_max
         self._group = GroupCommit[bytes, Sequenced](
             "ledger-sequencer",
             self._commit,
@@ -147,7 +149,7 @@ class Sequencer:
                     f"{where} belongs to the ledger `{known.origin}`, not `{self._origin}`",
                     hint="keep ledger, checkpoint and keys of one data folder together",
                 )
-            _compare(self._store, head, known, where)
+            self._compare(head, known, where)
         self._checked = True
         return head
 
@@ -296,6 +298,28 @@ class Sequencer:
             self._waiters = []
         _settle(waiting, trouble)
 
+    def _compare(self, head: Head, known: Checkpoint, where: str) -> None:
+        """Check that *head* is what *known* was, or has grown out of it."""
+        if head.size < known.size:
+            raise LedgerDamagedError(
+                f"the ledger is older than its last published checkpoint: it has {head.size}"
+                f" leaves, {where} says {known.size}",
+                hint="restore the newest copy, never an older one",
+            )
+        root = Frontier(head.size, head.frontier).root()
+        if head.size <= self._recheck_max:
+            before, now = _roots(self._store, known.size, head.size)
+        else:
+            # Too long to read whole before the first request; `ledger fsck` does.
+            subtrees = Subtrees(self._store)
+            before, now = subtrees.root(0, known.size), subtrees.root(0, head.size)
+        if before != known.root or now != root:
+            raise LedgerDamagedError(
+                f"the ledger is not the one that was published: its first {known.size} leaves"
+                f" have another root than {where} says",
+                hint="restore the newest copy; `gateway ledger fsck` shows what differs",
+            )
+
     def _published(self) -> list[tuple[str, str]]:
         found = []
         if self._publish_file is not None and self._publish_file.exists():
@@ -321,29 +345,6 @@ def _read_note(where: str, note: str) -> Checkpoint:
             f"{where} is not one: {broken.message}",
             hint="run `gateway ledger fsck`; if all is well, remove the file: it is made again",
         ) from broken
-
-
-def _compare(store: LedgerStore, head: Head, known: Checkpoint, where: str) -> None:
-    """Check that *head* is what *known* was, or has grown out of it."""
-    if head.size < known.size:
-        raise LedgerDamagedError(
-            f"the ledger is older than its last published checkpoint: it has {head.size}"
-            f" leaves, {where} says {known.size}",
-            hint="restore the newest copy, never an older one",
-        )
-    root = Frontier(head.size, head.frontier).root()
-    if head.size <= LEAVES_RECHECKED_AT_START_MAX:
-        before, now = _roots(store, known.size, head.size)
-    else:
-        # Too long to read whole before the first request; `ledger fsck` does.
-        subtrees = Subtrees(store)
-        before, now = subtrees.root(0, known.size), subtrees.root(0, head.size)
-    if before != known.root or now != root:
-        raise LedgerDamagedError(
-            f"the ledger is not the one that was published: its first {known.size} leaves"
-            f" have another root than {where} says",
-            hint="restore the newest copy, and run `gateway ledger fsck` to see what differs",
-        )
 
 
 def _roots(store: LedgerStore, size: int, head_size: int) -> tuple[bytes, bytes]:
