@@ -19,7 +19,7 @@ from gateway.provider.model import (
     UnteachableError,
     Usage,
 )
-from tests.support.recordings import anthropic_call, event
+from tests.support.recordings import RECORDINGS, Recording, anthropic_call, event
 
 DIALECT = AnthropicDialect()
 OPAQUE = Answer(readable=False, whole=False)
@@ -461,3 +461,20 @@ def test_the_key_is_found_where_any_sdk_puts_it(
     assert key == DIALECT.credential_of(headers, "")
     assert {"authorization", "x-api-key"} <= DIALECT.CREDENTIAL_HEADERS
     assert DIALECT.credential_header("k") == ("x-api-key", "k")
+
+
+@pytest.mark.parametrize(
+    "recording",
+    [recording for recording in RECORDINGS if isinstance(recording.dialect, AnthropicDialect)],
+    ids=lambda recording: recording.name,
+)
+def test_a_recorded_stream_is_read(recording: Recording) -> None:
+    """Fed event by event, a stream says what the provider meant to say."""
+    reader = DIALECT.answer_reader(recording.call, 200, "text/event-stream")
+    for piece, _ in recording.pieces:
+        reader.feed(piece)
+    answer = reader.finish()
+
+    assert recording.choices == answer.choices
+    assert (recording.usage, recording.error) == (answer.usage, answer.error)
+    assert recording.whole is answer.whole

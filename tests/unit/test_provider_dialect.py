@@ -184,7 +184,7 @@ def test_a_problem_is_told_in_one_sentence() -> None:
             "change": "declare `competes=?0`.",
         },
         {"because": "It is late."},
-        {"because": ""},
+        {},
         {"because": "never told"},
     )
     told = Problem(
@@ -200,6 +200,7 @@ def test_a_problem_is_told_in_one_sentence() -> None:
         "what would change it: declare `competes=?0` [exchange x-1]"
     )
     assert dialect.problem_sentence(bare(told)) == "not allowed; next: ask legal"
+    assert dialect.problem_sentence(Problem(status=403, code="a.b", message="no")) == "no"
 
 
 def bare(problem: Problem) -> Problem:

@@ -19,7 +19,7 @@ from gateway.provider.model import (
     Usage,
 )
 from gateway.provider.openai import OpenAIDialect
-from tests.support.recordings import chunk, openai_call
+from tests.support.recordings import RECORDINGS, Recording, chunk, openai_call
 
 DIALECT = OpenAIDialect()
 OPAQUE = Answer(readable=False, whole=False)
@@ -255,6 +255,15 @@ def test_a_stream_without_done_is_whole_once_all_is_finished() -> None:
         assert reader.finish().whole is whole
 
 
+def test_an_event_of_nonsense_makes_a_stream_opaque() -> None:
+    """From an event that is neither a chunk nor `[DONE]` on, nothing is believed."""
+    reader = DIALECT.answer_reader(openai_call(stream=True), 200, "text/event-stream")
+    reader.feed(chunk({"content": "hi"}) + b"data: [NOT YET]\n\n" + b"data: [DONE]\n\n")
+    answer = reader.finish()
+
+    assert (answer.readable, answer.whole, answer.choices) == (False, False, ())
+
+
 def test_spoken_content_waits_too() -> None:
     """A delta of sound is content, though its words are not read."""
     reader = DIALECT.answer_reader(openai_call(stream=True), 200, "text/event-stream")
@@ -448,3 +457,20 @@ def test_the_key_is_found_where_the_sdk_puts_it(
     assert key == DIALECT.credential_of(headers, "")
     assert {"authorization", "api-key"} <= DIALECT.CREDENTIAL_HEADERS
     assert DIALECT.credential_header("k") == ("authorization", "Bearer k")
+
+
+@pytest.mark.parametrize(
+    "recording",
+    [recording for recording in RECORDINGS if isinstance(recording.dialect, OpenAIDialect)],
+    ids=lambda recording: recording.name,
+)
+def test_a_recorded_stream_is_read(recording: Recording) -> None:
+    """Fed event by event, a stream says what the provider meant to say."""
+    reader = DIALECT.answer_reader(recording.call, 200, "text/event-stream")
+    for piece, _ in recording.pieces:
+        reader.feed(piece)
+    answer = reader.finish()
+
+    assert recording.choices == answer.choices
+    assert (recording.usage, recording.error) == (answer.usage, answer.error)
+    assert recording.whole is answer.whole
