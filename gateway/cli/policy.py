@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from gateway.clock import SystemClock, day_of
-from gateway.errors import CallerError, PolicyError
+from gateway.errors import NotFoundError
 from gateway.intent.declare import parse_inline
 from gateway.policy.cases import load_cases
 from gateway.policy.decide import facts_of
@@ -62,17 +62,13 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(vocabulary_yaml())
         return 0
     files = read_policy_files(args.folder or builtin_policies())
-    try:
-        match args.action:
-            case "lint":
-                return _lint(files, args.on or _today())
-            case "test":
-                return _test(files)
-            case _:
-                return _explain(files, args)
-    except PolicyError as error:
-        print(error, file=sys.stderr)
-        return 1
+    match args.action:
+        case "lint":
+            return _lint(files, args.on or _today())
+        case "test":
+            return _test(files)
+        case _:
+            return _explain(files, args)
 
 
 def _lint(files: dict[str, str], on: dt.date) -> int:
@@ -103,13 +99,8 @@ def _explain(files: dict[str, str], args: argparse.Namespace) -> int:
     if args.provider not in library.policies:
         known = ", ".join(library.providers)
         hint = nearest(args.provider, library.providers, f"known: {known}")
-        print(f"no policy `{args.provider}`; hint: {hint}", file=sys.stderr)
-        return 2
-    try:
-        use = parse_inline(args.use)
-    except CallerError as error:
-        print(error, file=sys.stderr)
-        return 2
+        raise NotFoundError(f"there is no policy `{args.provider}`", hint=hint)
+    use = parse_inline(args.use)
     on = args.on or _today()
     policy = library.in_force(args.provider, on)
     call = ProviderCall(provider=args.provider, operation=Operation.CHAT, model=args.model)

@@ -226,17 +226,19 @@ def _under(
 
 
 def _reason(policy: Policy, clause: Clause, effect: Effect, missing: Collection[str]) -> Reason:
-    because = clause.because
+    because, change = clause.because, clause.change
     if clause.binding is not clause.effect:
         because += (
             f" The original of {clause.document.title} was not read, so this permit holds"
             " until legal has read it."
         )
+        change = "Legal reads the original and brings the policy up to date."
     elif effect is not clause.effect:
         because += (
             f" The policy was to be reviewed by {policy.review_by}; until it is, this permit"
             " holds."
         )
+        change = "Legal reviews the policy."
     return Reason(
         policy=policy.id,
         clause=clause.id,
@@ -244,7 +246,7 @@ def _reason(policy: Policy, clause: Clause, effect: Effect, missing: Collection[
         because=because,
         document=clause.document.id,
         source=clause.source,
-        change=clause.change,
+        change=change,
         missing=tuple(sorted(missing)) if missing else (),
     )
 

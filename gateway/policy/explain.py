@@ -1,14 +1,15 @@
 """Say a ruling in sentences: what spoke, what is missing, and what would change it.
 
 The same sentences go to the refused caller, to the command line and to legal's pages. What
-would change a ruling is found by trying: each single fact that the caller declares is set to
-each of its words, and the ruling is made again. They are conditions, not advice to declare
+would change a ruling is found by trying: each fact that the caller declares is set to each of
+its words, and the ruling is made again. They are conditions, not advice to declare
 what is not true.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,34 +25,25 @@ _SENTENCES: Final[Mapping[Effect, str]] = {
     Effect.HOLD: "This use is held: legal must rule on the declaration first.",
     Effect.FORBID: "The terms forbid this use.",
 }
-_SUPPOSED: Final = "(supposed)"
-"""What a text fact is set to while trying; only whether it is named can matter."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One fact that, set otherwise, would lead to another effect."""
-
-    fact: str
-    value: str
-    effect: Effect
-
-    @property
-    def sentence(self) -> str:
-        """Return the change as a conditional sentence."""
-        outcome = _OUTCOMES[self.effect]
-        if self.fact == "agreement":
-            return f"With a written permission registered, {outcome}."
-        if self.value == ANY:
-            return f"With `{self.fact}` declared, {outcome}."
-        return f"If `{self.fact}` were `{self.value}`, {outcome}."
-
-
 _OUTCOMES: Final[Mapping[Effect, str]] = {
     Effect.PERMIT: "it would be permitted",
     Effect.HOLD: "it would be held for legal",
     Effect.FORBID: "it would be forbidden",
 }
+_SUPPOSED: Final = "(supposed)"
+"""What a text fact is set to while trying; only whether it is named can matter."""
+
+_TRIES_MAX: Final = 512
+"""How many ways of filling in all missing facts are looked at; real policies need under 50."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Facts that, set otherwise together, would lead to another effect."""
+
+    facts: tuple[tuple[str, str], ...]
+    """Names and words; a text fact that only has to be named is `any`."""
+    effect: Effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +67,7 @@ class Explanation:
             "missing": list(decision.missing),
             "obligations": list(decision.obligations),
             "changes": [
-                {"fact": one.fact, "value": one.value, "effect": one.effect.word}
-                for one in self.changes
+                {"facts": dict(one.facts), "effect": one.effect.word} for one in self.changes
             ],
             "policies": [
                 {"policy": pin.policy, "version": pin.version, "sha256": pin.sha256}
@@ -91,10 +82,9 @@ class Explanation:
         decision = self.decision
         if decision.effect is Effect.PERMIT:
             return ""
-        if decision.missing:
-            return (
-                f"Declare {_names(decision.missing)}, or ask legal to rule on the declaration."
-            )
+        unsaid = [name for name in decision.missing if FACTS[name].origin == "declared"]
+        if unsaid:
+            return f"Declare {_names(unsaid)}, or ask legal to rule on the declaration."
         if decision.effect is Effect.HOLD:
             return "Register the use as a declaration and ask legal to rule on it."
         return next((reason.change for reason in decision.reasons if reason.change), "")
@@ -111,19 +101,26 @@ def explain(facts: Facts, policies: Sequence[Policy], on: dt.date) -> Explanatio
 def changes_of(
     decision: Decision, facts: Facts, policies: Sequence[Policy], on: dt.date
 ) -> Iterator[Change]:
-    """Yield the single facts that would loosen the ruling or, where missing, tighten it."""
+    """Yield what would loosen the ruling or, where facts are missing, tighten it.
+
+    First single facts, each set to each of its words; then, where several are missing and none
+    of them alone leads to a permit, the first way of filling in all of them that loosens most.
+    """
     asked = _asked_facts(facts, policies)
+    settled = False
     for fact in FACTS.values():
-        if fact.name not in asked or fact.origin != "declared" or fact.name == "purpose":
+        if fact.name not in asked or fact.origin != "declared" or _is_named(fact, facts):
             continue
         for value, shown in _values(fact):
-            if facts.get(fact.name) == value or _is_named(fact, facts):
+            if facts.get(fact.name) == value:
                 continue
             effect = decide(facts.with_fact(fact.name, value), policies, on).effect
-            looser = effect < decision.effect
-            decided = fact.name in decision.missing and effect > decision.effect
-            if looser or decided:
-                yield Change(fact=fact.name, value=shown, effect=effect)
+            missing = fact.name in decision.missing
+            settled = settled or (missing and effect is Effect.PERMIT)
+            if effect < decision.effect or (missing and effect > decision.effect):
+                yield Change(facts=((fact.name, shown),), effect=effect)
+    if len(decision.missing) > 1 and not settled:
+        yield from _filled_in(decision, facts, policies, on)
 
 
 def reason_json(reason: Reason) -> dict[str, Any]:
@@ -139,6 +136,24 @@ def reason_json(reason: Reason) -> dict[str, Any]:
     }
 
 
+def _filled_in(
+    decision: Decision, facts: Facts, policies: Sequence[Policy], on: dt.date
+) -> Iterator[Change]:
+    """Yield the loosest ruling that filling in every missing fact could lead to."""
+    choices = [list(_values(FACTS[name])) for name in decision.missing]
+    best: Change | None = None
+    for chosen in itertools.islice(itertools.product(*choices), _TRIES_MAX):
+        filled = facts
+        for name, (value, _) in zip(decision.missing, chosen, strict=True):
+            filled = filled.with_fact(name, value)
+        effect = decide(filled, policies, on).effect
+        if effect < (best.effect if best else decision.effect):
+            shown = tuple(word for _, word in chosen)
+            best = Change(facts=tuple(zip(decision.missing, shown, strict=True)), effect=effect)
+    if best is not None:
+        yield best
+
+
 def _sentences(explanation: Explanation) -> Iterator[str]:
     decision = explanation.decision
     yield _SENTENCES[decision.effect]
@@ -146,14 +161,38 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         yield _reason_sentence(reason)
     if decision.missing:
         yield f"What is not known: {_names(decision.missing)}."
-    if decision.effect is not Effect.PERMIT:
-        for change in dict.fromkeys(reason.change for reason in decision.reasons):
-            if change:
-                yield f"What would change it: {change}"
-    for one in explanation.changes:
-        yield one.sentence
+    stricter = [reason for reason in decision.reasons if reason.effect is not Effect.PERMIT]
+    for change in dict.fromkeys(reason.change for reason in stricter if reason.change):
+        yield f"What would change it: {change}"
+    yield from _change_sentences(explanation.changes)
     for name in decision.obligations:
         yield f"Obligation `{name}`: {OBLIGATIONS[name].sentence}"
+
+
+def _change_sentences(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield one conditional sentence for each fact and outcome, its words together."""
+    grouped: dict[tuple[str, Effect], list[str]] = {}
+    for change in changes:
+        if len(change.facts) == 1:
+            fact, word = change.facts[0]
+            grouped.setdefault((fact, change.effect), []).append(word)
+    for (fact, effect), words in grouped.items():
+        yield f"{_supposed(fact, words)}, {_OUTCOMES[effect]}."
+    for change in changes:
+        if len(change.facts) > 1:
+            parts = [_supposed(fact, [word]) for fact, word in change.facts]
+            joined = ", ".join([parts[0], *(part[0].lower() + part[1:] for part in parts[1:])])
+            yield f"{joined}: {_OUTCOMES[change.effect]}."
+
+
+def _supposed(fact: str, words: Sequence[str]) -> str:
+    if fact == "agreement":
+        return "With a written permission registered"
+    if words == [ANY]:
+        return f"With `{fact}` declared"
+    quoted = [f"`{word}`" for word in words]
+    listed = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+    return f"If `{fact}` were {listed}"
 
 
 def _reason_sentence(reason: Reason) -> str:

@@ -43,16 +43,12 @@ def test_any_text_is_a_value_or_one_error(loader: str, text: str) -> None:
     """Whatever is read, with either parser, gives a value or a `MalformedPolicyError`."""
     import yaml  # noqa: PLC0415 # the reader's own two parsers, to try both
 
-    kept = source._PARSER
-    source._PARSER = getattr(yaml, loader)  # type: ignore[misc] # put back below
     try:
-        plain(read(text, "f.yaml"))
+        plain(source._read_with(getattr(yaml, loader), text, "f.yaml"))
     except MalformedPolicyError as error:
         refused = (error.line >= 1, "\n" not in str(error))
     else:
         refused = (True, True)
-    finally:
-        source._PARSER = kept  # type: ignore[misc] # as it was
 
     assert refused == (True, True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 from gateway.policy.decide import Facts
@@ -130,7 +131,7 @@ def test_the_explanation_is_json_with_stable_keys() -> None:
         "missing": ["competes"],
         "change": "A student that does not compete.",
     }
-    assert {"fact": "competes", "value": "true", "effect": "forbid"} in said["changes"]
+    assert {"facts": {"competes": "true"}, "effect": "forbid"} in said["changes"]
 
 
 def test_an_undecided_clause_says_what_it_depends_on() -> None:
@@ -143,3 +144,68 @@ def test_an_undecided_clause_says_what_it_depends_on() -> None:
 def test_changes_are_tried_even_where_the_purpose_is_unknown() -> None:
     """Without a purpose, every clause's facts are tried."""
     assert told(audience="internal").decision.effect.word == "hold"
+
+
+SEVERAL = (
+    HEAD
+    + """\
+  - id: several
+    effect: permit
+    when: {competes: false, competes-basis: any, audience: [internal, affiliates]}
+    citation: {document: acme-terms, section: "1"}
+    because: All of it is known.
+    change: Anything less.
+"""
+)
+
+
+def test_several_missing_facts_are_filled_in_together() -> None:
+    """Where no single fact suffices, one way of declaring them all is shown."""
+    explanation = explain(Facts({"purpose": "train.sft"}), [acme(SEVERAL)], DAY)
+
+    assert explanation.sentences()[-1] == (
+        "If `audience` were `internal`, if `competes` were `false`,"
+        " with `competes-basis` declared: it would be permitted."
+    )
+    assert explanation.next_step().startswith(
+        "Declare `audience`, `competes`, `competes-basis`,"
+    )
+
+
+def test_words_that_lead_to_the_same_are_told_together() -> None:
+    """One sentence names every word of a fact that has the same outcome."""
+    facts = Facts({"competes": False, "competes-basis": "a memo"})
+
+    sentences = explain(facts, [acme(SEVERAL)], DAY).sentences()
+
+    assert "If `audience` were `internal` or `affiliates`, it would be permitted." in sentences
+    assert "If `audience` were `customers` or `public`, it would be forbidden." in sentences
+
+
+def test_a_permit_s_own_change_is_not_told_as_a_way_out() -> None:
+    """What would tighten a permit is no advice to somebody who is held."""
+    facts = Facts({"competes": False, "competes-basis": "a memo"})
+
+    sentences = explain(facts, [acme(SEVERAL)], DAY).sentences()
+
+    assert not [one for one in sentences if "Anything less" in one]
+
+
+def test_a_stale_permit_tells_legal_to_review() -> None:
+    """Past the review day, what would change a hold is the review."""
+    facts = Facts({"purpose": "train.sft", "audience": "internal", "competes": False})
+
+    explanation = explain(facts, [acme()], dt.date(2027, 1, 2))
+
+    assert "What would change it: Legal reviews the policy." in explanation.sentences()
+
+
+def test_a_fact_that_the_gateway_knows_is_not_asked_of_the_caller() -> None:
+    """Only what can be declared is tried."""
+    policy = acme(SEVERAL.replace("competes-basis: any", "account-tier: paid"))
+
+    explanation = explain(Facts({"competes": False, "audience": "internal"}), [policy], DAY)
+
+    assert explanation.decision.missing == ("account-tier",)
+    assert explanation.next_step().startswith("Register the use")
+    assert explanation.changes == ()

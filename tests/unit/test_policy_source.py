@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 import msgspec
 import pytest
+import yaml
 
 from gateway.errors import MalformedPolicyError
 from gateway.limits import YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
+from gateway.policy import source
 from gateway.policy.source import convert, line_at, nearest, node_at, plain, read
 
 
@@ -32,6 +34,16 @@ class House(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     floors: tuple[Room, ...] = ()
     first: Room | None = None
     owner: Annotated[str, msgspec.Meta(max_length=5)] = ""
+
+
+class Loose(msgspec.Struct, frozen=True, kw_only=True):
+    """A schema with a choice of shapes, open for other keys."""
+
+    any: int | Room | None = None
+
+    def __post_init__(self) -> None:
+        if self.any == 13:
+            raise ValueError("thirteen is no number of rooms")
 
 
 def refused(text: str) -> MalformedPolicyError:
@@ -130,6 +142,28 @@ def test_a_bomb_is_refused_early(text: str) -> None:
         read(text, "bomb.yaml")
 
 
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    """What could not be written back as UTF-8 is refused, whichever parser reads it."""
+    with pytest.raises(MalformedPolicyError, match="half of a surrogate pair"):
+        source._read_with(yaml.SafeLoader, 'a: "\\uD800"', "f.yaml")
+
+
+def test_a_choice_of_types_is_searched_for_the_one_meant() -> None:
+    """Where a key takes one of several shapes, the misfit inside the right one is named."""
+    with pytest.raises(MalformedPolicyError, match="`seats` must be a whole number") as caught:
+        convert(read("any:\n  name: x\n  seats: y\n", "f.yaml"), Loose, "f.yaml")
+
+    assert caught.value.line == 3
+
+
+def test_what_a_schema_refuses_by_itself_is_named_at_its_line() -> None:
+    """A whole that does not hold together is an error, too; other keys are left alone."""
+    with pytest.raises(MalformedPolicyError, match="thirteen is no number of rooms") as caught:
+        convert(read("\nother: 1\nany: 13\n", "f.yaml"), Loose, "f.yaml")
+
+    assert caught.value.line == 2
+
+
 def test_the_deepest_allowed_document_is_read() -> None:
     """The bound on depth is the bound that is named."""
     text = "[" * YAML_DEPTH_MAX + "]" * YAML_DEPTH_MAX
@@ -176,6 +210,7 @@ def test_types_come_from_the_schema() -> None:
         ("rooms:\n  a:\n", 2, "`a` must be a mapping (`key: value`), not empty", ""),
         ("- a\n", 1, "the document must be a mapping (`key: value`), not a list", ""),
         ("owner: abcdefg\n", 1, "`owner` must be", ""),
+        ("floors:\n  - name: x\n    seats: 1\n  - {}\n", 4, "key `name` is missing", ""),
         ("first: 3\n", 1, "`first` must be a mapping (`key: value`) or empty", ""),
     ],
 )
