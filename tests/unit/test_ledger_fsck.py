@@ -1,0 +1,214 @@
+"""Laws of the check of the whole ledger."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger.fsck import fsck
+from gateway.receipt.envelope import seal_statement
+from gateway.receipt.keys import Ed25519Signer, generate_pem
+from gateway.receipt.statement import write_statement
+from gateway.store import sqlite
+from gateway.store.index import Index
+from gateway.tlog.merkle import leaf_hash, root_of
+from tests.support.evidence import RECEIPT, SUBJECTS, TRUST
+from tests.support.store import (
+    LedgerUnderTest,
+    a_receipt,
+    an_abandonment,
+    an_exchange_id,
+    an_opening,
+    exchanges,
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[LedgerUnderTest]:
+    """Return a ledger of 300 exchanges with a published checkpoint."""
+    one = LedgerUnderTest(tmp_path)
+    leaves = exchanges(300)
+    for first in range(0, 600, 70):
+        one.store.append(leaves[first : first + 70])
+    one.sequencer().checkpoint_now()
+    yield one
+    one.store.close()
+
+
+def codes(ledger: LedgerUnderTest) -> set[str]:
+    """Return the codes of what fsck finds."""
+    return {finding.code for finding in ledger.fsck().findings}
+
+
+def edit(ledger: LedgerUnderTest, statement: str, *values: bytes) -> None:
+    """Change the file behind everyone's back."""
+    with contextlib.closing(sqlite.connect(ledger.path)) as connection:
+        connection.execute(statement, values)
+
+
+def test_a_good_ledger_is_clean(ledger: LedgerUnderTest) -> None:
+    """Nothing is found in a ledger that nobody touched, and the report counts it."""
+    done: list[tuple[int, int]] = []
+    report = fsck(ledger.store, TRUST, lambda *step: done.append(step))
+
+    assert report.clean
+    assert (report.size, report.kinds) == (600, {"opening": 300, "receipt": 300})
+    assert report.root == root_of(map(leaf_hash, ledger.leaves()))
+    assert report.open == []
+    assert report.checkpoints == [600]
+    assert done[-1] == (600, 600)
+
+
+def test_an_edited_leaf_is_found(ledger: LedgerUnderTest) -> None:
+    """One changed byte shows in the leaf's own statement and in every root above it."""
+    leaf = bytearray(ledger.leaves()[101])
+    leaf[200] ^= 1
+    edit(ledger, "UPDATE leaf SET leaf = ? WHERE seq = 101", bytes(leaf))
+
+    findings = ledger.fsck().findings
+    assert 101 in {finding.index for finding in findings}
+    assert {"root.differs", "tile.differs"} <= {finding.code for finding in findings}
+
+
+def test_a_leaf_replaced_with_another_is_found(ledger: LedgerUnderTest) -> None:
+    """A leaf that is valid by itself, but not the one that was added, changes the root."""
+    edit(ledger, "UPDATE leaf SET leaf = ? WHERE seq = 8", an_opening(an_exchange_id(4)))
+
+    assert "root.differs" in codes(ledger)
+
+
+def test_a_removed_leaf_is_found(ledger: LedgerUnderTest) -> None:
+    """A gap is named, and what comes before it is checked."""
+    edit(ledger, "DELETE FROM leaf WHERE seq = 300")
+
+    findings = ledger.fsck().findings
+    assert [finding.code for finding in findings] == ["ledger.damaged"]
+    assert "no leaf 300" in str(findings[0])
+
+
+def test_a_dropped_tail_is_found(ledger: LedgerUnderTest) -> None:
+    """Leaves cut off at the end of a commit are missed by the published checkpoint."""
+    edit(ledger, "DELETE FROM leaf WHERE seq >= 560")
+
+    assert codes(ledger) == {"checkpoint.ahead"}
+
+
+def test_an_edited_frontier_is_found(ledger: LedgerUnderTest) -> None:
+    """A stored frontier that its leaves don't give is found, also in the middle."""
+    edit(ledger, "UPDATE leaf SET frontier = zeroblob(length(frontier)) WHERE seq = 69")
+
+    assert [str(finding) for finding in ledger.fsck().findings] == [
+        "root.differs: leaf 69: the frontier kept here is another"
+    ]
+
+
+def test_an_edited_tile_is_found(ledger: LedgerUnderTest) -> None:
+    """A kept tile that its leaves don't give is found."""
+    edit(ledger, "UPDATE tile SET root = zeroblob(32) WHERE level = 0 AND number = 1")
+
+    assert codes(ledger) == {"tile.differs"}
+
+
+def test_a_forged_checkpoint_is_found(ledger: LedgerUnderTest) -> None:
+    """A checkpoint that the log's key did not sign is named."""
+    note = ledger.checkpoint_file.read_text().replace("\n600\n", "\n599\n")
+    ledger.checkpoint_file.write_text(note)
+
+    assert codes(ledger) == {"signature.bad"}
+
+
+def test_a_strangers_receipt_is_found(ledger: LedgerUnderTest) -> None:
+    """A receipt signed by a key that is not trusted is found."""
+    stranger = Ed25519Signer(generate_pem("ed25519"))
+    ledger.store.append([write_statement(RECEIPT, SUBJECTS, stranger)])
+
+    assert codes(ledger) == {"signature.bad"}
+
+
+@pytest.mark.parametrize("leaf", [b"", b"{}", b"\xff\x00", b'{"payload"'])
+def test_a_leaf_that_is_none_is_found(ledger: LedgerUnderTest, leaf: bytes) -> None:
+    """Bytes that are no statement are found where they stand."""
+    ledger.store.append([leaf])
+
+    report = ledger.fsck()
+    assert [(one.code, one.index) for one in report.findings] == [("receipt.malformed", 600)]
+
+
+def test_an_open_exchange_is_listed(ledger: LedgerUnderTest) -> None:
+    """An opening without an end is no finding: it is listed as open."""
+    exchange = an_exchange_id(900)
+    ledger.store.append([an_opening(exchange)])
+
+    assert ledger.check().open == [(exchange, 600)]
+
+
+def test_an_exchange_closed_twice_is_found(ledger: LedgerUnderTest) -> None:
+    """A second end of the same opening is found."""
+    exchange = an_exchange_id(0)
+    opened = an_opening(exchange)
+    ledger.store.append([opened, a_receipt(exchange, 600), an_abandonment(exchange, 600)])
+
+    report = ledger.fsck()
+    assert [(one.code, one.index) for one in report.findings] == [
+        ("exchange.closed_twice", 602)
+    ]
+
+
+@pytest.mark.parametrize("opening", [0, 599, 600, 10_000])
+def test_a_receipt_of_another_opening_is_found(ledger: LedgerUnderTest, opening: int) -> None:
+    """A closing statement must name the opening of its own exchange, before it."""
+    ledger.store.append([a_receipt(an_exchange_id(901), opening)])
+
+    assert codes(ledger) == {"opening.missing"}
+
+
+def test_an_index_that_agrees_is_clean(ledger: LedgerUnderTest) -> None:
+    """An index made of these leaves is no finding, nor is one that lags behind."""
+    with contextlib.closing(Index(ledger.folder / "index.db")) as index:
+        index.catch_up(ledger.store)
+        assert fsck(ledger.store, TRUST, index=index).clean
+        ledger.store.append(exchanges(1, first=600))
+
+        assert fsck(ledger.store, TRUST, index=index).clean
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM statement WHERE leaf = 5",
+        "INSERT INTO unclosed VALUES (5, 'x-1')",
+        "UPDATE watermark SET size = 601",
+    ],
+)
+def test_an_index_that_differs_is_found(ledger: LedgerUnderTest, change: str) -> None:
+    """An index that says something else than the leaves is found."""
+    with contextlib.closing(Index(ledger.folder / "index.db")) as index:
+        index.catch_up(ledger.store)
+        index._database.conn.execute(change)
+        index._database.conn.commit()
+        report = fsck(ledger.store, TRUST, index=index)
+
+    assert {finding.code for finding in report.findings} <= {"index.differs", "index.ahead"}
+    assert not report.clean
+
+
+def test_findings_are_bounded(ledger: LedgerUnderTest) -> None:
+    """Only the first findings are listed; all are counted."""
+    ledger.store.append([b"no statement"] * 1500)
+
+    report = ledger.fsck()
+    assert len(report.findings) == 1000
+    assert report.findings_count == 1500
+
+
+def test_an_unknown_statement_is_found(ledger: LedgerUnderTest) -> None:
+    """A signed statement of a kind that nobody knows is found, signature or not."""
+    signer = Ed25519Signer(generate_pem("ed25519"))
+    ledger.store.append(
+        [seal_statement(b'{"_type":"https://in-toto.io/Statement/v1"}', signer)]
+    )
+
+    assert not ledger.fsck().clean
