@@ -176,7 +176,7 @@ def test_what_is_no_prefix_stays() -> None:
 
 def test_a_problem_is_told_in_one_sentence() -> None:
     """The sentence says what, why, under which clause, and the next move."""
-    reasons = (
+    reasons: tuple[dict[str, str], ...] = (
         {
             "policy": "openai",
             "clause": "no-rival",
