@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gateway.app import Installation, open_installation
-from gateway.cli.receipt import _count
+from gateway.cli.receipt import positive
 from gateway.dataset.lineage import (
     Answer,
     Copies,
@@ -56,7 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     show.add_argument("what", metavar="PATH_OR_ID", help="a folder, x-…, or a sha256")
     show.add_argument(
-        "--receipts", metavar="N", type=_count, default=3, help="receipts to show (default 3)"
+        "--receipts", metavar="N", type=positive, default=3, help="receipts to show (default 3)"
     )
     show.add_argument(
         "--from",
@@ -115,7 +115,7 @@ def _root(what: str, house: Installation, receipts: int) -> Root:
         folder=Folders(places),
         receipts_shown=receipts,
     )
-    if payload is not None:
+    if payload is not None and (path.is_dir() or manifest(payload) is not None):
         return lineage_of_manifest(payload, sources)
     if is_exchange_id(what):
         found = house.reader.find(ExchangeId(what))

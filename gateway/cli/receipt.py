@@ -24,6 +24,8 @@ from gateway.receipt.statement import read_leaf
 from gateway.store.index import CLOSING, Row
 
 _SHOWN = 50
+_WHOLE = frozenset({"exchange", "leaf"})
+"""Columns that are copied by hand, and so never broken."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,7 +53,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         listing.add_argument(f"--{name}", metavar="WORD", help=meaning)
     listing.add_argument("--effect", choices=("permit", "hold", "forbid"), help="so ruled")
     listing.add_argument(
-        "--limit", type=_count, default=_SHOWN, help=f"at most so many (default {_SHOWN})"
+        "--limit", type=positive, default=_SHOWN, help=f"at most so many (default {_SHOWN})"
     )
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list)
@@ -85,7 +87,7 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     for heading in ("exchange", "leaf", "kind", "provider", "model", "purpose", "ruled", "end"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
     for row in shown:
         table.add_row(
             row.exchange or "",
@@ -183,7 +185,8 @@ def _found(house: Installation, text: str) -> tuple[int, bytes]:
     return found
 
 
-def _count(text: str) -> int:
+def positive(text: str) -> int:
+    """Return the number that *text*, an argument, spells."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"`{text}` is not a number from 1 to 1000000")
     return int(text)

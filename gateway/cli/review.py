@@ -37,6 +37,8 @@ from gateway.receipt.model import (
 from gateway.receipt.statement import read_leaf, write_statement
 
 _SHA256_DIGITS = 64
+_WHOLE = frozenset({"declaration", "exchange"})
+"""Columns that are copied by hand, and so never broken."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -181,7 +183,7 @@ def _print_held(held: list[_Held]) -> None:
         return
     table = Table(title="Declarations that wait for a word", title_justify="left", box=None)
     for heading in ("declaration", "use", "provider", "held by", "not declared", "requests"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
     for one in held:
         clauses = (f"{policy}: {', '.join(sorted(c))}" for policy, c in one.clauses.items())
         table.add_row(
@@ -206,7 +208,7 @@ def _print_outputs(outputs: list[tuple[int, Receipt]]) -> None:
         return
     table = Table(title="Outputs that wait for a review", title_justify="left", box=None)
     for heading in ("exchange", "leaf", "provider", "model", "received"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
     for index, receipt in outputs:
         table.add_row(
             receipt.exchange,

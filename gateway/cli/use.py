@@ -23,6 +23,8 @@ from gateway.ledger.register import Register
 from gateway.receipt.model import DeclarationFacts
 from gateway.receipt.statement import write_statement
 
+_WHOLE: Final = frozenset({"declaration"})
+"""Columns that are copied by hand, and so never broken."""
 _YES: Final = frozenset({"yes", "true", "?1"})
 _NO: Final = frozenset({"no", "false", "?0"})
 _YES_NO: Final = frozenset({"imitates-teacher", "competes", "commercial"})
@@ -116,7 +118,7 @@ def _list(args: argparse.Namespace) -> int:
             return 0
         table = Table(box=None, pad_edge=False)
         for heading in ("declaration", "project", "purpose", "student", "owner", "standing"):
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
         for facts in found:
             table.add_row(
                 facts.declaration,
