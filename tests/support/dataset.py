@@ -170,6 +170,7 @@ class House:
 
     def __init__(self, folder: Path, library: Library | None = None) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.clock = FrozenClock()
         self.ledger = SqliteLedger.create(folder / "ledger.db", ORIGIN)
         self.sequencer = Sequencer(self.ledger, LOG_SIGNER, ORIGIN, self.clock)
