@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import time
 
 import httptools
@@ -56,6 +57,8 @@ class Caller(asyncio.Protocol):
 
     def __init__(self, load: Load) -> None:
         self._load = load
+        self._asked = False
+        self._bytes = 0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,8 +69,10 @@ class Caller(asyncio.Protocol):
     def _ask(self) -> None:
         assert self._transport is not None
         if not self._load.take():
+            self._asked = False
             self._transport.close()
             return
+        self._asked = True
         self._parser = httptools.HttpResponseParser(self)
         self._begun = time.perf_counter()
         self._first = 0.0
@@ -98,6 +103,8 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the load that this connection has ended."""
         self._load.ended()
+        if self._asked:
+            print(f"cut off after {self._bytes} bytes: {exc}", file=sys.stderr)
 
 
 class Load:
