@@ -78,8 +78,8 @@ def _lint(files: dict[str, str], on: dt.date) -> int:
     library = Library.load(files)
     clauses = sum(len(p.clauses) for versions in library.policies.values() for p in versions)
     print(
-        f"{len(library.policies)} policies, {clauses} clauses, {len(load_cases(files))} cases:"
-        f" {_count(len(findings), 'finding')}"
+        f"{_count(len(library.policies), 'policy')}, {_count(clauses, 'clause')},"
+        f" {_count(len(load_cases(files)), 'case')}: {_count(len(findings), 'finding')}"
     )
     return 1 if findings else 0
 
@@ -90,7 +90,7 @@ def _test(files: dict[str, str]) -> int:
     failures = list(failing_cases(library, cases))
     for failure in failures:
         print(failure)
-    print(f"{len(cases)} cases, {_count(len(failures), 'failure')}")
+    print(f"{_count(len(cases), 'case')}, {_count(len(failures), 'failure')}")
     return 1 if failures or not cases else 0
 
 
@@ -113,7 +113,9 @@ def _explain(files: dict[str, str], args: argparse.Namespace) -> int:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def _today() -> dt.date:

@@ -55,7 +55,7 @@ def test_lint_lists_findings_and_fails(
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("acme/policy.yaml:15: no case dies without clause `no-rivals`")
-    assert lines[-1] == "1 policies, 3 clauses, 1 cases: 2 findings"
+    assert lines[-1] == "1 policy, 3 clauses, 1 case: 2 findings"
 
 
 def test_a_library_that_does_not_load_is_an_error_of_legal(tmp_path: Path) -> None:
@@ -75,10 +75,12 @@ def test_cases_are_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert gateway("test", bad) == 1
 
     assert capsys.readouterr().out.splitlines() == [
-        "1 cases, 0 failures",
-        "acme/cases/permit-use.yaml:3: expected reasons `my-use`, got `may-use`;"
-        " hint: change the policy, or have legal sign the new answer",
-        "1 cases, 1 failure",
+        "1 case, 0 failures",
+        (
+            "acme/cases/permit-use.yaml:3: expected reasons `my-use`, got `may-use`;"
+            " hint: change the policy, or have legal sign the new answer"
+        ),
+        "1 case, 1 failure",
     ]
 
 
