@@ -180,7 +180,7 @@ def _from_hub(asked: str) -> BaseAtHand:
     if fetched.returncode != 0:
         why = (fetched.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MissingPieceError(
-            f"the base `{asked}` could not be had from the hub: {why[:200]}",
+            f"the base `{asked}` could not be had from the hub: {_short(why)}",
             hint="check the name and the network (and HF_HUB_OFFLINE), or give a local path",
         )
     path = Path(fetched.stdout.strip().splitlines()[-1])
@@ -193,6 +193,11 @@ def _from_hub(asked: str) -> BaseAtHand:
         revision=path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else None,
     )
     return BaseAtHand(base=base, path=path)
+
+
+def _short(why: str) -> str:
+    """Return the first sentence of what a library says."""
+    return why.rpartition("Error: ")[2].split(". ")[0][:200]
 
 
 def _wanted(path: Path) -> Iterable[Path]:

@@ -179,15 +179,19 @@ def parse_model_manifest(statement: Mapping[str, Any]) -> ModelManifest:
     return manifest
 
 
-def base_dependency(base: Base) -> Dependency:
-    """Return the edge to what the student began as."""
+def base_dependencies(base: Base) -> tuple[Dependency, ...]:
+    """Return the edge to what the student began as; a tiny base has none: chance made it."""
+    if base.kind == "tiny":
+        return ()
     if base.manifest is not None:
-        return manifest_dependency(f"student:{base.name}", base.manifest, TRAINING_MANIFEST)
-    return Dependency(
-        name=f"base:{base.name}",
-        uri=f"https://huggingface.co/{base.name}" if base.kind == "hub" else None,
-        digest={"sha256": base.sha256},
-        annotations={"kind": BASE_MODEL, "licence": base.licence},
+        return (manifest_dependency(f"student:{base.name}", base.manifest, TRAINING_MANIFEST),)
+    return (
+        Dependency(
+            name=f"base:{base.name}",
+            uri=f"https://huggingface.co/{base.name}" if base.kind == "hub" else None,
+            digest={"sha256": base.sha256},
+            annotations={"kind": BASE_MODEL, "licence": base.licence},
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.student.progress import Step, smoothed
+from gateway.student.progress import Step, trend
 
 RAW: Final = "#9db4d6"
 SMOOTH: Final = "#1f4e9c"
@@ -32,7 +32,7 @@ def draw_png(steps: Sequence[Step], title: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot(at, losses, "o", color=RAW, markersize=3.5, label="each step")
-    axes.plot(at, smoothed(losses), "-", color=SMOOTH, linewidth=2, label="smoothed")
+    axes.plot(at, trend(losses), "-", color=SMOOTH, linewidth=2, label="smoothed")
     axes.annotate(
         f"{losses[-1]:.2f}",
         (at[-1], losses[-1]),
@@ -89,7 +89,7 @@ def draw_svg(steps: Sequence[Step]) -> str:
     ]
     line = " ".join(
         f"{x(step.step):.1f},{y(loss):.1f}"
-        for step, loss in zip(steps, smoothed(losses), strict=True)
+        for step, loss in zip(steps, trend(losses), strict=True)
     )
     parts.append(f'<polyline points="{line}" fill="none" stroke="{SMOOTH}" stroke-width="2"/>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2

@@ -6,7 +6,7 @@ On a terminal a live bar; elsewhere plain lines, so that a log file holds no con
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from gateway.errors import MissingPieceError
 
-SMOOTHING: Final = 0.9
+SMOOTHING: Final = 0.8
 """Share of the past in the smoothed loss."""
 
 LINES_MAX: Final = 20
@@ -93,6 +93,13 @@ def smoothed(losses: Iterable[float], past: float = SMOOTHING) -> list[float]:
     return means
 
 
+def trend(losses: Sequence[float]) -> list[float]:
+    """Return the losses smoothed from both sides, so that the line does not lag behind."""
+    ahead = smoothed(losses)
+    back = smoothed(losses[::-1])[::-1]
+    return [(one + other) / 2 for one, other in zip(ahead, back, strict=True)]
+
+
 class Screen:
     """Tells the person in front of the terminal how the run goes."""
 
@@ -107,7 +114,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print one line of plain text."""
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def show_example(self, pieces: Iterable[tuple[str, bool]]) -> None:
         """Print one row with what is learned of it marked."""

@@ -46,7 +46,7 @@ from gateway.student.manifest import (
     Findings,
     ModelManifest,
     SnapshotFacts,
-    base_dependency,
+    base_dependencies,
     losses_of,
     recipe_facts,
     recipe_sha256,
@@ -299,6 +299,8 @@ def _stage(
     shutil.rmtree(job.staged, ignore_errors=True)
     evidence = job.staged / EVIDENCE
     evidence.mkdir(parents=True)
+    # Trainers switch the cache off; whoever lets the student speak wants it.
+    model.config.use_cache = True
     model.save_pretrained(job.staged, safe_serialization=True)
     tokenizer.save_pretrained(job.staged)
     shutil.copyfile(job.folder / METRICS, job.staged / METRICS)
@@ -309,11 +311,14 @@ def _stage(
     manifest = _manifest(job, run, snapshot, steps, device)
     (job.staged / REPORT).write_text(format_report(manifest, steps), encoding="utf-8")
     (job.staged / CARD).write_text(format_card(manifest), encoding="utf-8")
+    files = files_under(job.staged)
+    for path in files.values():
+        path.chmod(0o644)
     manifest = msgspec.structs.replace(
         manifest,
         subjects=tuple(
             Subject(name=name, digest={"sha256": file_sha256(path)})
-            for name, path in files_under(job.staged).items()
+            for name, path in files.items()
         ),
     )
     encoded, _ = write_manifest(statement_of(manifest), job.rooms.signer)
@@ -364,7 +369,7 @@ def _manifest(
                 )
                 for dataset in admitted.datasets
             ),
-            base_dependency(base),
+            *base_dependencies(base),
         ),
         subjects=(),
         metadata=Metadata(

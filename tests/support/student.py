@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import threading
 from pathlib import Path
@@ -10,17 +11,38 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from gateway import settings
+from gateway.app import init, open_installation
 from gateway.canonical import canonical_json, salted_sha256
-from gateway.clock import SystemClock, day_of
-from gateway.dataset.export import Built
-from gateway.intent.model import Declaration
-from gateway.receipt.model import Commitment, OutputFacts
+from gateway.clock import SystemClock, day_of, rfc3339
+from gateway.dataset.export import Built, build_dataset
+from gateway.dataset.export import Order as DatasetOrder
+from gateway.dataset.export import Sources as DatasetSources
+from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.ident import new_exchange_id
+from gateway.intent.model import Declaration, IntendedUse, declaration_id
+from gateway.ledger.register import KINDS
+from gateway.receipt.keys import trusted_keys
+from gateway.receipt.model import (
+    Caller,
+    Commitment,
+    DeclarationFacts,
+    Declared,
+    ModelFacts,
+    OutputFacts,
+    ProviderFacts,
+    Receipt,
+    RequestFacts,
+)
+from gateway.receipt.statement import write_statement
 from gateway.student.gate import Sources
 from gateway.student.progress import Screen, Step
 from gateway.student.recipe import Recipe
 from gateway.student.train import Interrupted, Order, Rooms, Trained, train_student
-from tests.support.dataset import House, Kept
-from tests.support.evidence import MANIFEST_SIGNER, TRUST
+from gateway.tlog.checkpoint import parse_checkpoint
+from gateway.tlog.note import open_note
+from tests.support.dataset import POLICIES, TERMS, WRITER, House, Kept, Texts
+from tests.support.evidence import MANIFEST_SIGNER, ORIGIN, TRUST
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath")
 
@@ -126,6 +148,95 @@ class School:
             ),
         )
         self.house.state(msgspec.structs.replace(receipt, outputs=outputs))
+
+
+def install(folder: Path, count: int = 32) -> Path:
+    """Make a real installation in *folder* with a dataset in it; return the dataset."""
+    policies = folder / "policies" / "open"
+    policies.mkdir(parents=True)
+    (policies / "policy.yaml").write_text(POLICIES["open/policy.yaml"])
+    (policies / "terms.yaml").write_text(TERMS)
+    config = folder / "gateway.yaml"
+    config.write_text("data: ./gateway-data\npolicies: ./policies\n")
+    init(settings.load(config), ORIGIN)
+    installation = open_installation(argparse.Namespace(config=str(config)))
+    signer, clock = installation.keyring.receipt, installation.clock
+    law, texts = PolicyLaw(installation.library), Texts()
+    use = IntendedUse(purpose="train.sft", student="parser")
+    declared = declaration_id("search", use)
+    now = rfc3339(clock.now_ms())
+
+    def append(leaf: bytes) -> int:
+        return installation.sequencer.append_and_wait(leaf).index
+
+    facts = DeclarationFacts(
+        declaration=declared, project="search", use=use, owner="ada", at=now, writer=WRITER
+    )
+    append(write_statement(facts, (), signer))
+    kept: list[tuple[int, bytes]] = []
+    for number in range(count):
+        line, salt = canonical_json(a_row(number)), b"salt %d" % number
+        call = Call(provider="open", model="open-1", operation="chat", policies=("open",))
+        receipt = Receipt(
+            exchange=new_exchange_id(clock.now_ms()),
+            caller=Caller(principal="team", project="search"),
+            declared=Declared(use=use, declaration=declared),
+            ruling=law.rule(use, call, day_of(clock.now_ms())),
+            provider=ProviderFacts(name="open", endpoint="POST https://x.example", status=200),
+            model=ModelFacts(requested="open-1", reported="open-1-0826"),
+            operation="chat",
+            streaming=False,
+            readable=True,
+            request=RequestFacts(bytes=10),
+            outputs=(
+                OutputFacts(
+                    choice=0,
+                    kind="text",
+                    bytes=len(answer(number)),
+                    row=Commitment(alg="sha256-salted", value=salted_sha256(salt, line)),
+                ),
+            ),
+            finish_reasons=("stop",),
+            ended="complete",
+            opening=0,
+            received=now,
+            finished=now,
+            writer=WRITER,
+        )
+        texts[receipt.exchange] = Kept(salt, {0: line})
+        leaf = write_statement(receipt, (), signer)
+        kept.append((append(leaf), leaf))
+    installation.reader.catch_up()
+    installation.register.fold(installation.reader.statements(kinds=KINDS))
+    declaration = installation.register.declaration(declared)
+    assert declaration is not None
+    note = installation.sequencer.checkpoint_now()
+    built = build_dataset(
+        DatasetOrder(
+            name="set", declaration=declaration, folder=installation.data / "datasets" / "set"
+        ),
+        DatasetSources(
+            candidates=lambda: iter(kept),
+            texts=texts,
+            law=law,
+            library=installation.library.digest,
+            words=installation.register,
+            manifest=lambda _: None,
+            prove=installation.reader.prove,
+            checkpoint=note,
+            covers=parse_checkpoint(
+                open_note(note, [trusted_keys(installation.keyring.trust).log])
+            ),
+            append=append,
+            signer=installation.keyring.manifest,
+            trust=installation.keyring.trust,
+            clock=clock,
+            version="0.1.0",
+            invocation="build-1",
+        ),
+    )
+    installation.close()
+    return built.folder
 
 
 class Quiet(Screen):

@@ -1,0 +1,83 @@
+"""The commands: a run that is told to stop keeps what it learned and says how to go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.main import main
+from tests.support.student import install
+
+pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
+
+
+def run(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start a command of the gateway."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_sigterm_saves_and_exits_143_and_resume_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After SIGTERM the same command with --resume makes the steps that were left, no other."""
+    dataset = install(tmp_path)
+    words = ("student", "train", str(dataset), "--steps", "40", "--batch", "8", "--json")
+    training = run(*words, cwd=tmp_path)
+    assert training.stderr is not None
+    for line in training.stderr:
+        if line.startswith("step"):
+            training.send_signal(signal.SIGTERM)
+            break
+    told, _ = training.communicate()
+    cut = json.loads(told)
+
+    assert training.returncode == 143
+    assert 1 <= cut["step"] < 40
+
+    code = main(["--config", str(tmp_path / "gateway.yaml"), *words, "--resume"])
+    trained = json.loads(capsys.readouterr().out)
+    steps = (Path(trained["folder"]) / "metrics.jsonl").read_bytes().splitlines()
+
+    assert code == 0
+    assert [json.loads(line)["step"] for line in steps] == list(range(1, 41))
+
+    trust = str(tmp_path / "gateway-data" / "trust.json")
+    assert main(["student", "verify", trained["folder"], "--trust", trust]) == 0
+    assert main(["student", "card", trained["folder"], "--trust", trust]) == 0
+    assert "| open | open-1 | 32 | 100% |" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base or a dataset that is not there, and numbers out of range, each have their code."""
+    dataset = str(install(tmp_path, count=2))
+    train = ["--config", str(tmp_path / "gateway.yaml"), "student", "train"]
+
+    assert main([*train, dataset, "--base", str(tmp_path / "nothing")]) == 3
+    assert main([*train, str(tmp_path)]) == 1
+    assert main([*train, dataset, "--lr", "5"]) == 2
+    assert main([*train, dataset, "--resume"]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    problems = [line for line in lines if line.startswith("gateway: ")]
+
+    assert [line.split(": ")[1] for line in problems] == [
+        "piece.missing",
+        "dataset.malformed",
+        "recipe.bad",
+        "piece.missing",
+    ]
+    assert all("hint: " in line for line in problems)
