@@ -69,11 +69,11 @@ def recipe_for(
     """Return the recipe for *base*, with what was not said chosen to suit it."""
     tiny = base == TINY
     return Recipe(
-        epochs=epochs or 3.0,
+        epochs=3.0 if epochs is None else epochs,
         steps=steps,
-        learning_rate=learning_rate or (3e-3 if tiny else 2e-5),
-        batch=batch or (16 if tiny else 8),
-        max_length=max_length or (512 if tiny else 2048),
+        learning_rate=(3e-3 if tiny else 2e-5) if learning_rate is None else learning_rate,
+        batch=(16 if tiny else 8) if batch is None else batch,
+        max_length=(512 if tiny else 2048) if max_length is None else max_length,
         seed=seed,
         save_every=save_every,
     )

@@ -1,0 +1,186 @@
+"""A model folder verifies whole or not at all, and what is wrong is named."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.dataset.manifest import DATASET_MANIFEST, manifest_dependency
+from gateway.errors import BadDigestError, BadSignatureError, EvidenceError
+from gateway.receipt.model import Subject
+from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.verify import verify_manifest
+from gateway.student.files import file_sha256, files_under
+from gateway.student.manifest import ModelManifest, statement_of
+from gateway.student.verify import verify_model
+from tests.support.dataset import House
+from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST
+from tests.unit.test_student_manifest import a_manifest
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model folder as a training would leave it; its weights are made up."""
+    folder = tmp_path_factory.mktemp("house")
+    house = House(folder)
+    declaration = house.declare()
+    house.answer(declaration)
+    built = house.build(declaration)
+    house.close()
+    model = folder / "model"
+    (model / "evidence").mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "config.json").write_bytes(b"{}")
+    shutil.copyfile(built.folder / "manifest.json", model / "evidence" / "set.manifest.json")
+    manifest = a_manifest(teachers=built.manifest.found.teachers, use=built.manifest.found.use)
+    dependency = manifest_dependency("dataset:set", built.manifest_sha256, DATASET_MANIFEST)
+    sign(model, msgspec.structs.replace(manifest, dependencies=(dependency,)))
+    return model
+
+
+def sign(model: Path, manifest: ModelManifest) -> None:
+    """Sign the folder as it stands."""
+    (model / "manifest.json").unlink(missing_ok=True)
+    subjects = tuple(
+        Subject(name=name, digest={"sha256": file_sha256(path)})
+        for name, path in files_under(model).items()
+    )
+    named = msgspec.structs.replace(manifest, subjects=subjects)
+    encoded, _ = write_manifest(statement_of(named), MANIFEST_SIGNER)
+    (model / "manifest.json").write_bytes(encoded)
+
+
+@pytest.fixture
+def model(made: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder to do harm to."""
+    return Path(shutil.copytree(made, tmp_path / "model"))
+
+
+def manifest_of(model: Path) -> ModelManifest:
+    """Return the manifest of a folder that still verifies."""
+    return verify_model(model, TRUST).manifest
+
+
+def test_a_whole_folder_verifies_and_says_what_was_checked(model: Path) -> None:
+    """Signature, files and datasets are each told once."""
+    told: list[str] = []
+    verified = verify_model(model, TRUST, lambda check, _: told.append(check))
+
+    assert told == ["signature", "files", "dataset"]
+    assert verified.manifest.asked.student == "parser"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "evidence/set.manifest.json"]
+)
+def test_one_byte_changed_is_named(model: Path, name: str) -> None:
+    """A byte changed in any file ends it, naming the file."""
+    content = bytearray((model / name).read_bytes())
+    content[-1] ^= 1
+    (model / name).write_bytes(content)
+
+    with pytest.raises(BadDigestError, match=name.replace(".", r"\.")):
+        verify_model(model, TRUST)
+
+
+def test_a_changed_manifest_does_not_verify(model: Path) -> None:
+    """Every byte of the manifest is under its signature or its one way to be written."""
+    path = model / "manifest.json"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 97):
+        content = bytearray(whole)
+        content[at] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(EvidenceError):
+            verify_model(model, TRUST)
+
+
+def test_a_missing_and_an_added_file_are_named(model: Path) -> None:
+    """The folder holds what was signed, and nothing beside it."""
+    (model / "extra.txt").write_text("more")
+    with pytest.raises(BadDigestError, match=r"extra\.txt: there, but not signed"):
+        verify_model(model, TRUST)
+
+    (model / "extra.txt").unlink()
+    (model / "config.json").unlink()
+    with pytest.raises(BadDigestError, match=r"config\.json: signed, but not there"):
+        verify_model(model, TRUST)
+
+
+def test_a_link_is_no_file_of_a_model(model: Path, tmp_path: Path) -> None:
+    """What a link points to can change after it was verified."""
+    (model / "config.json").rename(tmp_path / "config.json")
+    (model / "config.json").symlink_to(tmp_path / "config.json")
+
+    with pytest.raises(BadDigestError, match="neither a plain file"):
+        verify_model(model, TRUST)
+
+
+def test_a_pickle_is_no_part_of_a_model(model: Path) -> None:
+    """A file that can run code is refused even where it was signed."""
+    manifest = manifest_of(model)
+    (model / "training_args.bin").write_bytes(b"\x80\x04.")
+    sign(model, manifest)
+
+    with pytest.raises(BadDigestError, match=r"training_args\.bin"):
+        verify_model(model, TRUST)
+
+
+def test_a_dataset_that_is_not_shown_is_missed(model: Path) -> None:
+    """Each dataset that the student names has its own signed manifest in the folder."""
+    manifest = manifest_of(model)
+    (model / "evidence" / "set.manifest.json").unlink()
+    sign(model, manifest)
+
+    with pytest.raises(BadDigestError, match="its manifest is not in evidence"):
+        verify_model(model, TRUST)
+
+
+def test_teachers_are_those_of_the_datasets(model: Path) -> None:
+    """A training manifest that hides or invents a teacher does not verify."""
+    sign(model, hidden(manifest_of(model)))
+
+    with pytest.raises(BadDigestError, match="teachers"):
+        verify_model(model, TRUST)
+
+
+def hidden(manifest: ModelManifest) -> ModelManifest:
+    """Return *manifest* with its teacher renamed."""
+    teacher = msgspec.structs.replace(manifest.found.teachers[0], provider="nobody")
+    found = msgspec.structs.replace(manifest.found, teachers=(teacher,))
+    return msgspec.structs.replace(manifest, found=found)
+
+
+def test_another_key_is_not_trusted(model: Path) -> None:
+    """Only a key that the trust file names for manifests may sign one."""
+    statement, _ = verify_manifest((model / "manifest.json").read_bytes(), TRUST)
+    encoded, _ = write_manifest(statement, RECEIPT_SIGNER)
+    (model / "manifest.json").write_bytes(encoded)
+
+    with pytest.raises(BadSignatureError):
+        verify_model(model, TRUST)
+
+
+def test_a_folder_without_a_manifest_says_so(tmp_path: Path) -> None:
+    """A folder that is no model's is an error of evidence, in one line."""
+    with pytest.raises(EvidenceError, match=r"manifest\.json: can't be read"):
+        verify_model(tmp_path, TRUST)
+
+
+def test_verifying_loads_no_training_library() -> None:
+    """The commands that need no training library import none."""
+    loaded = (
+        "import sys, gateway.cli.student, gateway.student.verify, gateway.student.card;"
+        "print([m for m in ('torch','transformers','trl','pyarrow','matplotlib','aiohttp')"
+        " if m in sys.modules])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    )
+
+    assert told.stdout == "[]\n"
