@@ -124,7 +124,8 @@ def learn(
     if watch.diverged_at is not None:
         raise GateError(
             f"the loss is no longer a number at step {watch.diverged_at}",
-            hint="lower --lr, then begin the run anew; nothing was put in place",
+            hint=f"nothing was put in place; remove `{course.folder.parent}`, lower --lr, "
+            "begin anew",
             code="student.diverged",
         )
     return Learned(
