@@ -22,16 +22,16 @@ def card_of(manifest: DatasetManifest) -> str:
 def _lines(manifest: DatasetManifest) -> Iterator[str]:
     asked, found = manifest.asked, manifest.found
     yield from _front_matter(manifest)
-    yield f"# {asked.dataset}"
+    yield f"# {_cell(asked.dataset)}"
     yield ""
     yield (
         f"{found.rows} rows of `messages`, each an answer that a teacher gave through the "
-        f"gateway of project `{asked.project}`, each with its signed usage receipt."
+        f"gateway of project {_code(asked.project)}, each with its signed usage receipt."
     )
     yield ""
     yield "## What it may be used for"
     yield ""
-    yield f"Declaration `{asked.declaration}`, ruled on again on {found.day}:"
+    yield f"Declaration {_code(asked.declaration)}, ruled on again on {_cell(found.day)}:"
     yield ""
     yield from (f"* {key}: {_say(said)}" for key, said in _use(manifest))
     yield ""
@@ -53,7 +53,7 @@ def _lines(manifest: DatasetManifest) -> Iterator[str]:
     if students:
         yield "Students of ours among them, by the digest of their training manifest:"
         yield ""
-        yield from (f"* `{_cell(t.provider)}`: `{t.manifest}`" for t in students)
+        yield from (f"* {_cell(t.provider)}: {_code(t.manifest or '')}" for t in students)
         yield ""
     yield "## What was left out"
     yield ""
@@ -61,7 +61,7 @@ def _lines(manifest: DatasetManifest) -> Iterator[str]:
         yield "| reason | candidates | meaning |"
         yield "|---|--:|---|"
         yield from (
-            f"| `{left.reason}` | {left.count} | {REFUSALS.get(left.reason, '')} |"
+            f"| {_code(left.reason)} | {left.count} | {REFUSALS.get(left.reason, '')} |"
             for left in found.left_out
         )
     else:
@@ -138,12 +138,18 @@ def _teacher(teacher: Teacher) -> str:
 
 
 def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join(map(_code, names))
+
+
+def _code(text: str) -> str:
+    """Keep what others wrote from leaving a code span."""
+    kept = (c if c.isprintable() and c not in "`<>|" else "?" for c in text[:200])
+    return f"`{''.join(kept)}`"
 
 
 def _cell(text: str) -> str:
     """Keep what others wrote from being read as Markdown or HTML."""
-    kept = "".join(" " if char in "\r\n\t" else char for char in text[:200])
+    kept = "".join(char if char.isprintable() else " " for char in text[:200])
     for char in "\\|`<>*_[]":
         kept = kept.replace(char, "\\" + char)
     return kept

@@ -1,0 +1,175 @@
+"""Laws of datasets for folders, statements and histories that nobody thought of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.dataset.card import card_of
+from gateway.dataset.manifest import (
+    DatasetManifest,
+    Findings,
+    Metadata,
+    Parameters,
+    Teacher,
+    parse_manifest,
+    parse_training,
+    statement_of,
+)
+from gateway.dataset.standing import Standing, standing_of
+from gateway.dataset.verify import verify_dataset
+from gateway.errors import EvidenceError, MalformedReceiptError
+from gateway.ident import DeclarationId, Sha256
+from gateway.intent.model import IntendedUse
+from gateway.receipt.model import DATASET_BUILD, PROVENANCE_TYPE, Verdict, Withdrawal, Writer
+from tests.support.dataset import House
+from tests.support.evidence import RECEIPT, TRUST
+
+WRITER = Writer(instance="test", version="0")
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a dataset folder of three rows that verifies."""
+    house = House(tmp_path_factory.mktemp("laws") / "house")
+    declaration = house.declare()
+    house.answer(declaration)
+    house.answer(declaration, "one", "two")
+    house.answer(declaration, provider="closed")
+    yield house.build(declaration).folder
+    house.close()
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), which=st.integers(0, 8))
+@settings(max_examples=60, deadline=None)
+def test_any_flipped_bit_is_found(standing: Path, at: float, bit: int, which: int) -> None:
+    """Whichever bit of whichever file is flipped, the dataset no longer verifies."""
+    path = sorted(p for p in standing.rglob("*") if p.is_file())[which]
+    whole = path.read_bytes()
+    bent = bytearray(whole)
+    bent[int(at * len(whole))] ^= 1 << bit
+
+    path.write_bytes(bent)
+    try:
+        with pytest.raises(EvidenceError):
+            verify_dataset(standing, TRUST)
+    finally:
+        path.write_bytes(whole)
+
+
+@given(json_values)
+def test_any_value_is_a_manifest_or_refused(value: Any) -> None:
+    """Reading a manifest gives a manifest or its own error, whatever it is fed."""
+    statement = {
+        "predicateType": PROVENANCE_TYPE,
+        "subject": value,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": DATASET_BUILD,
+                "externalParameters": value,
+                "internalParameters": value,
+                "resolvedDependencies": value,
+            },
+            "runDetails": value,
+        },
+    }
+    for parse in (parse_manifest, parse_training):
+        for said in (statement, value if isinstance(value, dict) else {}):
+            with pytest.raises(MalformedReceiptError):
+                parse(said)
+
+
+words = st.text(max_size=20)
+teachers = st.builds(
+    Teacher,
+    provider=words,
+    model=st.none() | words,
+    reported=st.lists(words, max_size=2).map(tuple),
+    operation=st.just("chat"),
+    rows=st.integers(0, 9),
+    receipts=st.integers(0, 9),
+    days=st.just(("2026-11-22",)),
+    effect=st.sampled_from(("permit", "hold")),
+    obligations=st.lists(words, max_size=2).map(tuple),
+)
+manifests = st.builds(
+    DatasetManifest,
+    asked=st.builds(
+        Parameters,
+        dataset=words,
+        declaration=st.just(DeclarationId("use-0123456789abcdef0123")),
+        project=words,
+        filters=st.dictionaries(words, words, max_size=2),
+    ),
+    found=st.builds(
+        Findings,
+        rows=st.integers(0, 10**9),
+        teachers=st.lists(teachers, max_size=3).map(tuple),
+        use=st.builds(IntendedUse, purpose=words, competes=st.none() | st.booleans()),
+        day=st.just("2026-11-22"),
+        library=st.just(Sha256("a" * 64)),
+    ),
+    dependencies=st.just(()),
+    subjects=st.just(()),
+    metadata=st.builds(Metadata, invocation_id=words, started_on=words, finished_on=words),
+    version=words,
+)
+
+
+@given(manifests)
+def test_what_is_written_is_read_back(manifest: DatasetManifest) -> None:
+    """A manifest survives being written as a statement and read again."""
+    statement = msgspec.json.decode(msgspec.json.encode(statement_of(manifest)))
+
+    assert manifest == parse_manifest(statement)
+
+
+@given(manifests)
+def test_a_card_says_nothing_in_markup_of_others(manifest: DatasetManifest) -> None:
+    """Words of others in a card are text: no HTML, no line of their own."""
+    card = card_of(manifest)
+
+    assert card == card_of(manifest)
+    body = card.split("---\n", 2)[2]
+    assert "<" not in body.replace("\\<", "")
+
+
+histories = st.lists(
+    st.sampled_from(
+        [
+            Verdict(approved=yes, by="g", reason="r", at="", writer=WRITER, **about)
+            for yes in (True, False)
+            for about in (
+                {"exchange": RECEIPT.exchange},
+                {"declaration": DeclarationId("use-0123456789abcdef0123")},
+            )
+        ]
+        + [Withdrawal(by="g", reason="r", at="", writer=WRITER, exchange=RECEIPT.exchange)]
+    ),
+    max_size=6,
+)
+
+
+@given(histories, histories)
+def test_a_withdrawal_is_the_last_word(
+    before: list[Verdict | Withdrawal], after: list[Verdict | Withdrawal]
+) -> None:
+    """Whatever was said before or is said after, withdrawn stays withdrawn."""
+    gone = Withdrawal(by="g", reason="r", at="", writer=WRITER, exchange=RECEIPT.exchange)
+    receipt = msgspec.structs.replace(
+        RECEIPT, ruling=msgspec.structs.replace(RECEIPT.ruling, effect="permit")
+    )
+
+    assert Standing.WITHDRAWN is standing_of(receipt, [*before, gone, *after])
