@@ -6,6 +6,7 @@ Everything above takes a `Clock`; the pure floors take the day itself.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import time
 from typing import Protocol
 
@@ -55,8 +56,14 @@ class FrozenClock:
 
 def rfc3339(at_ms: int) -> str:
     """Return *at_ms* as `2026-11-22T04:30:00.123Z` (RFC 3339, UTC, milliseconds)."""
-    moment = dt.datetime.fromtimestamp(at_ms // 1000, tz=dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    second, rest_ms = divmod(at_ms, 1000)
+    return f"{_to_the_second(second)}.{rest_ms:03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _to_the_second(at_s: int) -> str:
+    # Most calls are about the same second as the one before.
+    return f"{dt.datetime.fromtimestamp(at_s, tz=dt.UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def day_of(at_ms: int) -> dt.date:

@@ -6,12 +6,15 @@ credential: fields whose names could carry one are redacted whatever their value
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from typing import Any, Final, TextIO, cast
 
 import orjson
 import structlog
+
+from gateway.clock import SystemClock, rfc3339
 
 EVENTS: Final[dict[str, str]] = {
     "gateway.started": "the door is open; says where, and which ledger and policies are used",
@@ -27,6 +30,7 @@ EVENTS: Final[dict[str, str]] = {
 }
 """Every event and what it tells; kept equal to `docs/reference/events.md` by a test."""
 
+_CLOCK: Final = SystemClock()
 _SECRET: Final = ("authorization", "api_key", "api-key", "credential", "secret", "password")
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -39,8 +43,19 @@ _LEVELS: Final = {
 def redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Blank out every field whose name could carry a credential."""
     for name in event:
-        if any(word in name.lower() for word in _SECRET):
+        if _is_secret(name):
             event[name] = "[redacted]"
+    return event
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    lowered = name.lower()
+    return any(word in lowered for word in _SECRET)
+
+
+def _stamp(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["at"] = rfc3339(_CLOCK.now_ms())
     return event
 
 
@@ -53,7 +68,7 @@ def build_logger(level: str, stream: TextIO | None = None) -> Logger:
     out = stream or sys.stdout
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _stamp,
         redact,
     ]
     if out.isatty():

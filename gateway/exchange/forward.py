@@ -205,6 +205,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, idle: list[_Connection]) -> None:
         self._loop = loop
         self._idle = idle
+        self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -217,7 +218,6 @@ class _Connection(asyncio.Protocol):
     # -- one exchange ---------------------------------------------------------------------
 
     def _reset(self, *, head: bool) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._asked = False
         self._is_head = head
         self._headers: list[tuple[bytes, bytes]] = []

@@ -57,6 +57,8 @@ class Reply(web.StreamResponse):
         self.gone = self._transport is None or self._transport.is_closing()
         self.when_gone: Callable[[], None] | None = None
         self._head_sent = False
+        self._head = b""
+        self._joins = False
         self._chunked = False
         self._framed = False
         self._bodiless = False
@@ -111,7 +113,9 @@ class Reply(web.StreamResponse):
             lines.append(b"connection: keep-alive\r\n")
         self._framed = sized or self._chunked
         lines.append(b"\r\n")
-        self._send(b"".join(lines))
+        self._head = b"".join(lines)
+        if not self._joins:
+            self._send(b"")
 
     async def pass_on(self, chunk: bytes) -> None:
         """Send body bytes, waiting while the caller is slow; silent once it has gone."""
@@ -136,6 +140,7 @@ class Reply(web.StreamResponse):
         sized = any(name.lower() == b"content-length" for name, _ in headers)
         if not (self._head_sent or bodiless or sized):
             headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self._joins = True
         self.head(status, reason, headers)
         await self.pass_on(body)
         self.end()
@@ -144,6 +149,8 @@ class Reply(web.StreamResponse):
         """Send the end of a chunked body."""
         if self._chunked and not self._ended:
             self._send(b"0\r\n\r\n")
+        elif self._head:
+            self._send(b"")
         self._ended = True
 
     def break_off(self) -> None:
@@ -163,6 +170,9 @@ class Reply(web.StreamResponse):
         self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _send(self, content: bytes) -> None:
+        if self._head:
+            # A head whose body is at hand goes out with it.
+            content, self._head = self._head + content, b""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(content)
         else:
