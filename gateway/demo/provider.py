@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.canonical import digest_of, sha256_hex
 from gateway.clock import Clock, FrozenClock, SystemClock
-from gateway.limits import BODY_BYTES_HELD_MAX
+from gateway.limits import BODY_BYTES_HELD_MAX, HEADER_BYTES_MAX
 
 EXTRACT: Final = "Extract vendor, date and total as JSON:"
 """A question that begins so is answered with the JSON of the invoice that follows."""
@@ -133,7 +133,12 @@ class StubProvider:
         app = web.Application(client_max_size=2 * BODY_BYTES_HELD_MAX)
         app.router.add_route("*", "/{path:.*}", self.serve)
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            max_field_size=HEADER_BYTES_MAX,
+            max_line_size=HEADER_BYTES_MAX,
+            shutdown_timeout=0.5,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)

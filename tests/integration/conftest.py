@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.provider import FakeProvider, fake_provider
-from tests.support.proxy import Gateway, running_gateway
+from tests.support.proxy import NOBODY, Gateway, running_gateway
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,8 @@ def session_gateway(
     provider_and_url: tuple[FakeProvider, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     """Run a gateway with passthrough keys for the session."""
-    with running_gateway(tmp_path_factory.mktemp("gateway"), provider_and_url[1]) as gateway:
+    folder = tmp_path_factory.mktemp("gateway")
+    with running_gateway(folder, provider_and_url[1], more=NOBODY) as gateway:
         yield gateway
 
 

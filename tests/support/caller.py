@@ -113,7 +113,15 @@ class Caller:
     def read(self, *, head_only: bool = False, until_bytes: int | None = None) -> Answer:
         """Read one answer; stop at its end, at so many body bytes, or where it breaks off."""
         answer = Answer()
-        parser = httptools.HttpResponseParser(_Reader(answer))
+        self._parser = httptools.HttpResponseParser(_Reader(answer))
+        return self._read_into(answer, head_only=head_only, until_bytes=until_bytes)
+
+    def read_on(self, answer: Answer) -> Answer:
+        """Read on where `read` stopped at so many bytes, to the end of *answer*."""
+        return self._read_into(answer, head_only=False, until_bytes=None)
+
+    def _read_into(self, answer: Answer, *, head_only: bool, until_bytes: int | None) -> Answer:
+        parser = self._parser
         while not answer.whole:
             if until_bytes is not None and len(answer.body) >= until_bytes:
                 break

@@ -15,6 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+PROVIDERS = ("openai", "anthropic", "deepseek")
+"""The providers of the catalogue whose place the fake takes."""
+
+NOBODY = """\
+  nobody:
+    base_url: http://127.0.0.1:1
+    dialect: openai
+    policy: openai
+"""
+"""A provider that nothing listens for, as the end of `gateway.yaml`."""
+
 START_S_MAX = 20.0
 """How long a gateway may take to answer `/-/health`; ordinarily it is well under a second."""
 
@@ -157,7 +168,7 @@ def settings_text(
     provider_url: str,
     *,
     keys: str = "passthrough",
-    names: tuple[str, ...] = ("openai", "anthropic", "deepseek"),
+    names: tuple[str, ...] = PROVIDERS,
     more: str = "",
 ) -> str:
     """Return a `gateway.yaml` whose providers all lead to *provider_url*."""
@@ -179,7 +190,7 @@ def new_gateway(
     provider_url: str,
     *,
     keys: str = "passthrough",
-    names: tuple[str, ...] = ("openai", "anthropic", "deepseek"),
+    names: tuple[str, ...] = PROVIDERS,
     more: str = "",
 ) -> Gateway:
     """Return a gateway in *folder* with its data folder made, not yet started."""
@@ -208,7 +219,7 @@ def running_gateway(
     provider_url: str,
     *,
     keys: str = "passthrough",
-    names: tuple[str, ...] = ("openai", "anthropic", "deepseek"),
+    names: tuple[str, ...] = PROVIDERS,
     more: str = "",
 ) -> Iterator[Gateway]:
     """Run a gateway in *folder*; it is killed at the end, which loses nothing."""
