@@ -1,0 +1,259 @@
+"""Laws of the query index."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.canonical import canonical_json
+from gateway.ident import DeclarationId, Sha256
+from gateway.intent.model import IntendedUse
+from gateway.receipt.envelope import seal_unnamed
+from gateway.receipt.model import DeclarationFacts, Declared, Predicate, Verdict, Withdrawal
+from gateway.receipt.statement import payload_sha256
+from gateway.store.index import Index, row_of
+from gateway.store.sqlite import SqliteLedger
+from tests.support.evidence import (
+    DECLARATION,
+    MANIFEST_SIGNER,
+    RECEIPT,
+    WRITER,
+    a_manifest,
+)
+from tests.support.store import (
+    LedgerUnderTest,
+    a_receipt,
+    a_statement,
+    an_abandonment,
+    an_exchange_id,
+    an_opening,
+    exchanges,
+)
+
+AT = "2026-11-22T06:00:00.000Z"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[LedgerUnderTest]:
+    """Return an empty ledger."""
+    one = LedgerUnderTest(tmp_path)
+    yield one
+    one.store.close()
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """Return an empty index."""
+    with contextlib.closing(Index(tmp_path / "index.db")) as one:
+        yield one
+
+
+def test_an_exchange_is_found_by_its_id(ledger: LedgerUnderTest, index: Index) -> None:
+    """Opening and closing statement of an exchange are found, with what the receipt says."""
+    ledger.store.append(exchanges(3))
+    exchange = an_exchange_id(7)
+    opened = ledger.store.append([an_opening(exchange)]).first
+    ledger.store.append([a_receipt(exchange, opened)])
+
+    assert index.catch_up(ledger.store) == 8
+    assert index.catch_up(ledger.store) == 0
+    found = index.find(exchange)
+    assert found is not None
+    assert (found.index, found.kind, found.opening) == (7, "receipt", 6)
+    assert (found.project, found.principal, found.provider) == (
+        "search",
+        "team-search",
+        "example",
+    )
+    assert (found.model, found.model_reported, found.purpose) == ("m", "m-2026", "train.sft")
+    assert (found.effect, found.ended, found.readable) == ("permit", "complete", True)
+    assert found.at == RECEIPT.finished
+    opening = index.opening_of(exchange)
+    assert opening is not None
+    assert opening.index == 6
+    assert index.find(an_exchange_id(99)) is None
+    assert index.opening_of(an_exchange_id(99)) is None
+
+
+def test_open_exchanges_are_listed(ledger: LedgerUnderTest, index: Index) -> None:
+    """An opening is listed until a receipt, refusal or abandonment closes it."""
+    one, two = an_exchange_id(1), an_exchange_id(2)
+    ledger.store.append([an_opening(one), an_opening(two)])
+    index.catch_up(ledger.store)
+    assert index.unclosed() == [(one, 0), (two, 1)]
+
+    ledger.store.append([an_abandonment(one, 0)])
+    index.catch_up(ledger.store)
+
+    assert index.unclosed() == [(two, 1)]
+
+
+def test_verdicts_and_withdrawals_are_found_by_subject(
+    ledger: LedgerUnderTest, index: Index
+) -> None:
+    """What people said about a declaration, an exchange or a manifest is found in order."""
+    exchange, manifest = an_exchange_id(1), Sha256("f" * 64)
+    said: list[Predicate] = [
+        Verdict(
+            approved=True, by="ada", reason="ok", declaration=DECLARATION, at=AT, writer=WRITER
+        ),
+        Verdict(approved=False, by="ada", reason="no", exchange=exchange, at=AT, writer=WRITER),
+        Withdrawal(by="bob", reason="gone", declaration=DECLARATION, at=AT, writer=WRITER),
+        Withdrawal(by="bob", reason="gone", manifest=manifest, at=AT, writer=WRITER),
+    ]
+    ledger.store.append([a_statement(one) for one in said])
+    index.catch_up(ledger.store)
+
+    about = index.about(declaration=DECLARATION)
+    assert [(row.index, row.kind, row.approved) for row in about] == [
+        (0, "verdict", True),
+        (2, "withdrawal", None),
+    ]
+    assert [row.index for row in index.about(exchange=exchange)] == [1]
+    assert [row.principal for row in index.about(manifest=manifest)] == ["bob"]
+    assert list(index.statements(["withdrawal", "verdict"])) == [0, 1, 2, 3]
+    assert list(index.statements(["withdrawal"])) == [2, 3]
+    assert list(index.statements([])) == []
+    with pytest.raises(ValueError, match="must be named"):
+        index.about()
+
+
+def test_a_manifest_is_found_by_its_name(ledger: LedgerUnderTest, index: Index) -> None:
+    """A manifest's name is the digest of its payload."""
+    leaf = seal_unnamed(canonical_json(a_manifest()), MANIFEST_SIGNER)
+    ledger.store.append([b"noise", leaf])
+    index.catch_up(ledger.store)
+
+    found = index.by_payload(payload_sha256(leaf))
+    assert found is not None
+    assert (found.index, found.kind, found.manifest) == (1, "manifest", payload_sha256(leaf))
+    assert index.by_payload(Sha256("0" * 64)) is None
+
+
+def test_filters_narrow(ledger: LedgerUnderTest, index: Index) -> None:
+    """Every filter leaves only what fits; a purpose covers those below it."""
+    use = DeclarationFacts(
+        declaration=DeclarationId("use-" + "1" * 20),
+        project="other",
+        use=IntendedUse(purpose="evaluate"),
+        owner="ada",
+        at=AT,
+        writer=WRITER,
+    )
+    evaluate = Declared(use=IntendedUse(purpose="evaluate"))
+    caller = msgspec.structs.replace(RECEIPT.caller, project="other")
+    exchange = an_exchange_id(5)
+    ledger.store.append(
+        [
+            *exchanges(2),
+            an_opening(exchange, purpose="evaluate", project="other"),
+            a_receipt(
+                exchange, 4, declared=evaluate, caller=caller, finished="2026-11-23T01:00:00Z"
+            ),
+            a_statement(use),
+        ]
+    )
+    index.catch_up(ledger.store)
+
+    def places(**filters: str) -> list[int]:
+        return [row.index for row in index.select(**filters)]  # type: ignore[arg-type]  # a kind is text
+
+    assert places() == [0, 1, 2, 3, 4, 5, 6]
+    assert places(kind="receipt") == [1, 3, 5]
+    assert places(kind="receipt", project="search") == [1, 3]
+    assert places(purpose="train") == [0, 1, 2, 3]
+    assert places(purpose="train.sft", kind="receipt") == [1, 3]
+    assert places(purpose="evaluate") == [4, 5, 6]
+    assert places(model="m") == places(model="m-2026") == [1, 3, 5]
+    assert places(provider="nobody") == []
+    assert places(since="2026-11-23") == [5]
+    assert places(until="2026-11-22", kind="receipt") == [1, 3]
+    assert places(until="2026-11-23", kind="receipt") == [1, 3, 5]
+    assert places(declaration=DECLARATION, effect="permit") == [1, 3]
+    assert places(principal="ada") == [6]
+
+
+def test_pages_make_no_difference(ledger: LedgerUnderTest, index: Index) -> None:
+    """A selection longer than a page is whole and in order."""
+    ledger.store.append(exchanges(1300))
+    index.catch_up(ledger.store)
+
+    assert [row.index for row in index.select(kind="opening")] == list(range(0, 2600, 2))
+
+
+def test_an_unreadable_leaf_is_passed_over(ledger: LedgerUnderTest, index: Index) -> None:
+    """A leaf that no reader knows is indexed as such, and stops nobody."""
+    ledger.store.append([b"from the future", *exchanges(1)])
+
+    assert index.catch_up(ledger.store) == 3
+    assert index.kinds() == {"unreadable": 1, "opening": 1, "receipt": 1}
+
+
+def test_another_ledgers_index_is_made_again(
+    ledger: LedgerUnderTest, index: Index, tmp_path: Path
+) -> None:
+    """An index that belongs to another ledger, or to a longer one, is made again."""
+    with contextlib.closing(SqliteLedger.create(tmp_path / "other.db", "o.example/x")) as other:
+        other.append(exchanges(10, first=500))
+        index.catch_up(other)
+    ledger.store.append(exchanges(2))
+
+    with contextlib.closing(Index(tmp_path / "index.db")) as again:
+        assert again.catch_up(ledger.store) == 4
+        assert again.size == 4
+        assert [row.index for row in again.select()] == [0, 1, 2, 3]
+
+
+def test_a_damaged_index_is_made_again(ledger: LedgerUnderTest, tmp_path: Path) -> None:
+    """A file that is no index is replaced, since the leaves say it all."""
+    (tmp_path / "index.db").write_bytes(b"something else altogether\n" * 99)
+    ledger.store.append(exchanges(2))
+
+    with contextlib.closing(Index(tmp_path / "index.db")) as index:
+        assert index.catch_up(ledger.store) == 4
+
+
+def test_two_may_catch_up_at_once(ledger: LedgerUnderTest, tmp_path: Path) -> None:
+    """Two who index the same leaves at the same time end with each leaf once."""
+    ledger.store.append(exchanges(1500))
+    done: list[int] = []
+
+    def catch_up() -> None:
+        with (
+            contextlib.closing(Index(tmp_path / "index.db")) as mine,
+            contextlib.closing(SqliteLedger(ledger.path)) as store,
+        ):
+            done.append(mine.catch_up(store))
+
+    threads = [threading.Thread(target=catch_up) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(done) == 3000
+    with contextlib.closing(Index(tmp_path / "index.db")) as index:
+        assert index.kinds() == {"opening": 1500, "receipt": 1500}
+
+
+def test_progress_is_told(ledger: LedgerUnderTest, index: Index) -> None:
+    """Whoever waits is told how far it is."""
+    ledger.store.append(exchanges(600))
+    steps: list[tuple[int, int]] = []
+    index.catch_up(ledger.store, lambda *step: steps.append(step))
+
+    assert steps == [(1024, 1200), (1200, 1200)]
+
+
+def test_a_row_says_what_the_leaf_says() -> None:
+    """Obligations and truth values survive the way through the file."""
+    ruling = msgspec.structs.replace(RECEIPT.ruling, obligations=("label", "retain-30d"))
+    row = row_of(3, a_receipt(an_exchange_id(1), 2, ruling=ruling, readable=False))
+
+    assert row.obligations == ("label", "retain-30d")
+    assert row.readable is False

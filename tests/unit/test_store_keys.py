@@ -1,0 +1,125 @@
+"""Laws of where keys are kept."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import KeyUnreadableError
+from gateway.receipt.keys import parse_trust
+from gateway.receipt.statement import write_statement
+from gateway.receipt.verify import verify_leaf
+from gateway.store.keys import load_keyring, make_keys
+from tests.support.evidence import RECEIPT, SUBJECTS
+
+NAMES = ["commitment.key", "content.key", "log.key", "manifest.key", "receipt.key"]
+ORIGIN = "receipts.example/acme"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return a folder with fresh keys."""
+    make_keys(tmp_path, ORIGIN)
+    return tmp_path
+
+
+def test_private_keys_are_private(data: Path) -> None:
+    """Only the gateway's account may read private keys; anyone may read the trust file."""
+    assert sorted(path.name for path in (data / "keys").iterdir()) == NAMES
+    modes = {stat.S_IMODE((data / "keys" / name).stat().st_mode) for name in NAMES}
+    assert modes == {0o600}
+    assert stat.S_IMODE((data / "keys").stat().st_mode) == 0o700
+    assert stat.S_IMODE((data / "trust.json").stat().st_mode) == 0o644
+
+
+def test_what_they_sign_the_trust_file_verifies(data: Path) -> None:
+    """An auditor with the trust file alone verifies what the loaded keys sign."""
+    keyring = load_keyring(data)
+    trust = parse_trust((data / "trust.json").read_bytes())
+
+    assert trust == keyring.trust
+    assert verify_leaf(write_statement(RECEIPT, SUBJECTS, keyring.receipt), trust) == RECEIPT
+    assert keyring.log.name == ORIGIN
+    assert len(keyring.commitment) == len(keyring.content) == 32
+    assert keyring.commitment != keyring.content
+
+
+def test_a_keyring_shows_no_secret(data: Path) -> None:
+    """Printing a keyring gives nothing away."""
+    keyring = load_keyring(data)
+
+    assert keyring.content.hex() not in repr(keyring)
+    assert repr(keyring.content) not in repr(keyring)
+
+
+def test_keys_are_made_once(data: Path) -> None:
+    """Making keys where there are some refuses and changes none."""
+    before = {path: path.read_bytes() for path in (data / "keys").iterdir()}
+
+    with pytest.raises(KeyUnreadableError, match="already there"):
+        make_keys(data, ORIGIN)
+
+    assert before == {path: path.read_bytes() for path in (data / "keys").iterdir()}
+
+
+@pytest.mark.parametrize("origin", ["", "two words", "a+b", "line\nbreak"])
+def test_a_bad_origin_makes_nothing(tmp_path: Path, origin: str) -> None:
+    """An origin that can't name a log is refused before anything is written."""
+    with pytest.raises(KeyUnreadableError, match="not an origin"):
+        make_keys(tmp_path, origin)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o700])
+def test_a_key_that_others_can_read_is_refused(data: Path, name: str, mode: int) -> None:
+    """A private key with wider permissions is refused, and the hint is the command."""
+    (data / "keys" / name).chmod(mode)
+
+    with pytest.raises(KeyUnreadableError, match="read by others") as raised:
+        load_keyring(data)
+
+    assert raised.value.hint == f"chmod 600 {data / 'keys' / name}"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "../trust.json"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\xfe", b"ab" * 31])
+def test_a_broken_key_is_named(data: Path, name: str, content: bytes) -> None:
+    """A key file with anything else in it is named."""
+    (data / "keys" / name).write_bytes(content)
+
+    with pytest.raises(KeyUnreadableError, match=Path(name).name.replace(".", r"\.")):
+        load_keyring(data)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "../trust.json"])
+def test_a_missing_key_is_named(data: Path, name: str) -> None:
+    """A missing key is named with what to do."""
+    (data / "keys" / name).unlink()
+
+    with pytest.raises(KeyUnreadableError, match="there is no") as raised:
+        load_keyring(data)
+
+    assert "gateway init" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["log.key", "receipt.key", "manifest.key"])
+def test_keys_of_two_installations_dont_mix(data: Path, tmp_path: Path, name: str) -> None:
+    """A key that the trust file does not name would sign what no auditor can verify."""
+    other = tmp_path / "other"
+    make_keys(other, ORIGIN)
+    (data / "keys" / name).write_bytes((other / "keys" / name).read_bytes())
+
+    with pytest.raises(KeyUnreadableError, match="not a key that"):
+        load_keyring(data)
+
+
+def test_a_folder_that_cant_be_made_is_named(tmp_path: Path) -> None:
+    """Where keys can't be written, the folder is named."""
+    (tmp_path / "data").write_text("a file in the way")
+
+    with pytest.raises(KeyUnreadableError, match="can't be written"):
+        make_keys(tmp_path / "data", ORIGIN)
