@@ -111,9 +111,11 @@ class Condition:
 
     def missing(self, known: Mapping[str, Value]) -> frozenset[str]:
         """Return the facts that leave an undecided condition unknown."""
-        undecided = [exception for exception in self.unless if _all(exception, known) is None]
-        tests = (*self.when, *(test for exception in undecided for test in exception))
-        return frozenset([test.fact for test in tests if test.truth(known) is None])
+        missing = {test.fact for test in self.when if test.truth(known) is None}
+        for exception in self.unless:
+            if _all(exception, known) is None:
+                missing.update(test.fact for test in exception if test.truth(known) is None)
+        return frozenset(missing)
 
     def facts(self) -> frozenset[str]:
         """Return every fact that the condition asks for."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
@@ -76,8 +77,9 @@ class Facts(Mapping[str, Value]):
         return Facts({**self._known, name: value})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+# Structs rather than dataclasses: a decision is made for every request, and making these took
+# a third of its time.
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """One clause that led to an effect; *policy* and *clause* name it."""
 
     policy: str
@@ -94,8 +96,7 @@ class Reason:
     """The facts that leave the clause undecided; none if it speaks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
     """A policy that was ruled under, pinned by the digest of its bytes."""
 
     policy: str
@@ -103,8 +104,7 @@ class Pin:
     sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """An effect, the clauses that led to it, and what must be done."""
 
     effect: Effect
@@ -123,7 +123,7 @@ def decide(facts: Mapping[str, Value], policies: Sequence[Policy], on: dt.date) 
     reasons: list[Reason] = []
     obligations: frozenset[str] = frozenset()
     in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
-    if not in_force or any(policy.id not in in_force for policy in policies):
+    if not in_force or len(in_force) < len({policy.id for policy in policies}):
         effect, reasons = Effect.FORBID, [_no_policy(policies, in_force)]
     for policy in in_force.values():
         one_effect, one_reasons, one_obligations = _under(policy, known, on)
@@ -138,8 +138,8 @@ def decide(facts: Mapping[str, Value], policies: Sequence[Policy], on: dt.date) 
         effect=effect,
         reasons=tuple(reasons),
         obligations=tuple(sorted(obligations)) if obligations else (),
-        missing=tuple(sorted({fact for reason in reasons for fact in reason.missing})),
-        policies=tuple([_pin(in_force[policy_id]) for policy_id in sorted(in_force)]),
+        missing=_missing(reasons),
+        policies=tuple([_pin(in_force[name]) for name in sorted(in_force)]),
         day=on,
     )
 
@@ -249,6 +249,11 @@ def _reason(policy: Policy, clause: Clause, effect: Effect, missing: Collection[
         change=change,
         missing=tuple(sorted(missing)) if missing else (),
     )
+
+
+def _missing(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    missing = {fact for reason in reasons if reason.missing for fact in reason.missing}
+    return tuple(sorted(missing)) if missing else ()
 
 
 def _silence(policy: Policy) -> Reason:
