@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway import settings as settings_module
 from gateway.app import Installation, open_installation
-from gateway.cli.use import declaration_named
+from gateway.cli.use import declaration_named, screen
 from gateway.dataset.card import card_of
 from gateway.dataset.export import Built, EmptyDatasetError, Order, Sources, build_dataset
 from gateway.dataset.gate import REFUSALS
@@ -162,7 +162,7 @@ def _print_built(built: Built) -> None:
             ", ".join(policies),
             ", ".join(teacher.obligations),
         )
-    Console(highlight=False, markup=False).print(table)
+    screen().print(table)
     print_left_out({left.reason: left.count for left in found.left_out})
     where = f"leaf {built.index}" if built.index is not None else "put into place"
     print(f"{built.folder}: {found.rows} rows, manifest {built.manifest_sha256} ({where})")

@@ -7,12 +7,12 @@ import contextlib
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from gateway.app import Installation, open_installation
 from gateway.cli.receipt import positive
+from gateway.cli.use import screen
 from gateway.dataset.lineage import (
     Answer,
     Copies,
@@ -145,7 +145,7 @@ def _document(root: Root, answer: Answer | None) -> dict[str, object]:
 
 
 def _print(root: Root, answer: Answer | None) -> None:
-    console = Console(highlight=False, markup=False)
+    console = screen()
     console.print(_tree(root))
     console.print()
     if answer is not None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from gateway.app import Installation, open_installation
 from gateway.cli import verify
+from gateway.cli.use import screen
 from gateway.errors import NotFoundError, OperatorError
 from gateway.ident import ExchangeId
 from gateway.receipt.envelope import open_envelope
@@ -24,7 +24,7 @@ from gateway.receipt.statement import read_leaf
 from gateway.store.index import CLOSING, Row
 
 _SHOWN = 50
-_WHOLE = frozenset({"exchange", "leaf"})
+_WHOLE = frozenset({"exchange", "leaf", "when"})
 """Columns that are copied by hand, and so never broken."""
 
 
@@ -86,20 +86,11 @@ def _list(args: argparse.Namespace) -> int:
         print("nothing fits")
         return 0
     table = Table(box=None, pad_edge=False)
-    for heading in ("exchange", "leaf", "kind", "provider", "model", "purpose", "ruled", "end"):
+    for heading in ("exchange", "leaf", "what", "when"):
         table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
     for row in shown:
-        table.add_row(
-            row.exchange or "",
-            str(row.index),
-            row.kind,
-            row.provider or "",
-            row.model_reported or row.model or "",
-            row.purpose or "",
-            row.effect or "",
-            f"{(row.at or '')[:19]} {row.ended or ''}".strip(),
-        )
-    Console(highlight=False, markup=False).print(table)
+        table.add_row(row.exchange or "", str(row.index), _what(row), (row.at or "")[:19])
+    screen().print(table)
     if more:
         print(f"there are more than {args.limit}; narrow the search or raise --limit")
     return 0
@@ -119,6 +110,14 @@ def _select(house: Installation, args: argparse.Namespace) -> Iterator[Row]:
         until=args.until,
     )
     return (row for row in rows if row.kind in CLOSING)
+
+
+def _what(row: Row) -> str:
+    """Say in a few words what an exchange was and how it ended."""
+    asked = " ".join(filter(None, (row.provider, row.model_reported or row.model)))
+    ruled = f"{row.effect} for {row.purpose}" if row.effect else ""
+    ended = row.ended if row.kind == "receipt" else row.kind
+    return ", ".join(filter(None, (asked, ruled, ended)))
 
 
 def _as_json(row: Row) -> dict[str, Any]:

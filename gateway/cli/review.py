@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from gateway.app import Installation, build_providers, open_installation
-from gateway.cli.use import declaration_named
+from gateway.cli.use import declaration_named, screen
 from gateway.clock import day_of, rfc3339
 from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
 from gateway.errors import CallerError, NotFoundError
@@ -131,10 +130,9 @@ def _held(house: Installation, project: str | None) -> list[_Held]:
         one.requests += 1
         one.last = refusal.received
         for reason in refusal.ruling.reasons:
-            if reason.effect == "hold":
-                one.clauses.setdefault(reason.policy, set()).add(reason.clause)
-                one.missing.update(reason.missing)
-                one.sources.add(reason.source)
+            one.clauses.setdefault(reason.policy, set()).add(reason.clause)
+            one.missing.update(reason.missing)
+            one.sources.add(reason.source)
     return list(found.values())
 
 
@@ -177,7 +175,7 @@ def _standing(receipt: Receipt, house: Installation) -> Standing | None:
 
 
 def _print_held(held: list[_Held]) -> None:
-    console = Console(highlight=False, markup=False)
+    console = screen()
     if not held:
         print("No declaration waits for a word.")
         return
@@ -217,7 +215,7 @@ def _print_outputs(outputs: list[tuple[int, Receipt]]) -> None:
             receipt.model.reported or receipt.model.requested or "",
             receipt.received[:19],
         )
-    Console(highlight=False, markup=False).print(table)
+    screen().print(table)
     print(
         "Say yes or no: gateway review approve|decline "
         f"{outputs[0][1].exchange} --by NAME --reason TEXT"
@@ -294,9 +292,9 @@ def _covers(
     clauses: dict[str, set[str]] = {}
     refused = list(_refusals(house, declaration=declaration, provider=provider))
     for refusal in refused:
+        # Every reason of a hold wants an answer, an undecided permit as well.
         for reason in refusal.ruling.reasons:
-            if reason.effect == "hold":
-                clauses.setdefault(reason.policy, set()).add(reason.clause)
+            clauses.setdefault(reason.policy, set()).add(reason.clause)
     if not refused:
         declaration_named(house.register, declaration)
     if provider is not None:
@@ -322,8 +320,8 @@ def _ahead(
             provider=provider, operation=Operation.CHAT, model=layer.model or model
         )
         decision = decide(facts_of(use, call, agreement=NONE), [policy], today)
-        for reason in decision.reasons:
-            if reason.effect is Effect.HOLD:
+        if decision.effect is Effect.HOLD:
+            for reason in decision.reasons:
                 yield reason.policy, reason.clause
 
 

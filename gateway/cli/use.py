@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime as dt
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -60,6 +61,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show.add_argument("id", metavar="ID", help="use-…")
     show.add_argument("--json", action="store_true", help="one JSON document")
     show.set_defaults(run=_show)
+
+
+def screen() -> Console:
+    """Return where tables go; what is not a terminal gets lines that are not broken early."""
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 def declaration_named(register: Register, text: str) -> Declaration:
@@ -129,7 +135,7 @@ def _list(args: argparse.Namespace) -> int:
                 _standing(facts, house),
             )
     if found:
-        Console(highlight=False, markup=False).print(table)
+        screen().print(table)
     else:
         print("nothing is declared yet; `gateway use declare --help` shows how")
     return 0

@@ -295,7 +295,8 @@ class Gate:
                 code = "no-policy" if unruled else "terms-forbid-use"
                 left_out = LeftOut(code, _clauses(ruling.reasons, day))
             case "hold":
-                holding = [(r.policy, r.clause) for r in ruling.reasons if r.effect == "hold"]
+                # Every reason of a hold wants an answer, an undecided permit as well.
+                holding = [(reason.policy, reason.clause) for reason in ruling.reasons]
                 answer = self._words.approval(self.declaration.id, holding)
                 if answer is None:
                     left_out = LeftOut("terms-hold-use", _clauses(ruling.reasons, day))

@@ -183,6 +183,21 @@ def test_a_person_may_rule_ahead_of_the_first_request(desk: Desk) -> None:
     assert "covers held: training" in said
 
 
+def test_an_undecided_permit_is_shown_with_what_was_not_declared(desk: Desk) -> None:
+    """A hold that comes from an unknown names the clause and the missing fact."""
+    declaration = desk.declare()
+    desk.refuse(declaration, "unsure")
+
+    (waiting,) = json.loads(desk.run("review", "list", "--json"))["declarations"]
+    said = desk.run("review", "approve", declaration, "--by", "g", "--reason", "r")
+
+    assert ({"unsure": ["training"]}, ["commercial"]) == (
+        waiting["clauses"],
+        waiting["missing"],
+    )
+    assert "covers unsure: training" in said
+
+
 def test_a_word_needs_a_name_and_a_reason(desk: Desk) -> None:
     """A verdict without either is wrong usage."""
     declaration = desk.declare()

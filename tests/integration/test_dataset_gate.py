@@ -155,6 +155,19 @@ def test_a_held_use_passes_with_a_yes_to_the_clause(house: House) -> None:
     assert teacher.effect == "hold"
 
 
+def test_a_permit_that_can_t_be_decided_holds_until_somebody_says_yes(house: House) -> None:
+    """What was not declared and would matter is answered by a verdict on that clause."""
+    declaration = house.declare()
+    house.answer(declaration, provider="unsure")
+
+    with pytest.raises(EmptyDatasetError) as refused:
+        house.build(declaration)
+    house.approve(declaration, ("unsure", "training"))
+
+    assert {"terms-hold-use": 1} == refused.value.left_out
+    assert 1 == house.build(declaration).manifest.found.rows
+
+
 def test_a_yes_to_another_clause_does_not_open_it(house: House) -> None:
     """A verdict on other clauses says nothing about this one."""
     declaration = house.declare()

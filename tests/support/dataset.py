@@ -126,6 +126,9 @@ POLICIES: Final = {
     "tightened/policy.yaml": a_policy("tightened", "forbid", version=2, since="2026-07-01"),
     "loosened/policy.1.yaml": a_policy("loosened", "forbid", until="2026-06-30"),
     "loosened/policy.yaml": a_policy("loosened", "permit", version=2, since="2026-07-01"),
+    "unsure/policy.yaml": a_policy(
+        "unsure", "permit", when="purpose: train, commercial: false"
+    ),
     "own/policy.yaml": a_policy("own", "permit"),
 }
 
