@@ -17,8 +17,8 @@ from transformers import (
     AutoTokenizer,
     StoppingCriteria,
     StoppingCriteriaList,
-    TextStreamer,
 )
+from transformers.generation.streamers import BaseStreamer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from gateway.student.speech import Question, Spoken, UnanswerableError
@@ -108,20 +108,47 @@ class Student:
         return "stop" if mouth.stopped or (new and new[-1] in ends) else "length"
 
 
-class _Mouth(TextStreamer):  # type: ignore[misc]  # the library carries no types
-    """Hands finished text on, holding back what could be the start of a stop word."""
+class _Mouth(BaseStreamer):  # type: ignore[misc]  # the library carries no types
+    """Hands text on token by token, holding back half characters and halves of stop words."""
 
     def __init__(
         self, tokenizer: Any, say: Callable[[str], None], stop: tuple[str, ...]
     ) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._tokenizer = tokenizer
         self._say = say
         self._stop = tuple(word for word in stop if word)
+        self._tokens: list[int] = []
+        self._told_from = 0
+        """Where the tokens begin that the next piece of text is read from."""
+        self._told_to = 0
+        self._past_prompt = False
         self._held = ""
         self.text = ""
         self.stopped = False
 
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: FBT001, FBT002  # the library's signature
+    def put(self, value: Any) -> None:
+        """Take the next token; the first thing that comes is the prompt."""
+        if not self._past_prompt:
+            self._past_prompt = True
+            return
+        self._tokens += value.flatten().tolist()
+        # Tokens are read together with those before them: words join differently alone.
+        before = self._decode(self._told_from, self._told_to)
+        now = self._decode(self._told_from, len(self._tokens))
+        if len(now) > len(before) and not now.endswith("\ufffd"):
+            self._told_from, self._told_to = self._told_to, len(self._tokens)
+            self._take(now[len(before) :])
+
+    def end(self) -> None:
+        """Say what was held back."""
+        before = self._decode(self._told_from, self._told_to)
+        self._take(self._decode(self._told_from, len(self._tokens))[len(before) :], last=True)
+
+    def _decode(self, first: int, stop: int) -> str:
+        text: str = self._tokenizer.decode(self._tokens[first:stop], skip_special_tokens=True)
+        return text
+
+    def _take(self, text: str, *, last: bool = False) -> None:
         """Take the next piece of text; say what no stop word can take back."""
         if self.stopped:
             return
@@ -130,11 +157,9 @@ class _Mouth(TextStreamer):  # type: ignore[misc]  # the library carries no type
             at = self._held.find(word)
             if at >= 0:
                 self._held, self.stopped = self._held[:at], True
-        keep = 0 if stream_end or self.stopped else self._overlap()
-        out, self._held = (
-            self._held[: len(self._held) - keep],
-            self._held[len(self._held) - keep :],
-        )
+        keep = 0 if last or self.stopped else self._overlap()
+        cut = len(self._held) - keep
+        out, self._held = self._held[:cut], self._held[cut:]
         if out:
             self.text += out
             self._say(out)

@@ -16,6 +16,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from gateway.clock import SystemClock
 from gateway.errors import BadDigestError, PortInUseError
 from gateway.limits import STUDENT_CALLERS_WAITING_MAX
+from gateway.student.offline import seal_off
 from gateway.student.recipe import recipe_for
 from gateway.student.serve import MANIFEST_HEADER, StudentServer, bind, load
 from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
@@ -237,3 +238,26 @@ def test_what_was_learned_is_said_and_changed_weights_are_not_served(tmp_path: P
     assert "".join(pieces) == said[3].message.content
     with pytest.raises(BadDigestError, match=r"model\.safetensors"):
         verify_model(student.folder, TRUST)
+
+
+def test_text_comes_token_by_token_and_ends_before_a_stop_word(tmp_path: Path) -> None:
+    """Pieces are whole characters, add up to the answer, and hold back stop words."""
+    seal_off()
+    # Imported here, after collection: it loads the training libraries.
+    import torch  # noqa: PLC0415
+
+    from gateway.student.generate import _Mouth  # noqa: PLC0415
+    from gateway.student.tiny import tiny_tokenizer  # noqa: PLC0415
+
+    tokenizer = tiny_tokenizer(["wörter 中文"])
+    spoken = "ein wörtchen 中文 – ENDE danach"
+    pieces: list[str] = []
+    mouth = _Mouth(tokenizer, pieces.append, ("ENDE",))
+    mouth.put(torch.tensor([[1, 2, 3]]))
+    for token in tokenizer.encode(spoken):
+        mouth.put(torch.tensor([token]))
+    mouth.end()
+
+    assert "".join(pieces) == mouth.text == "ein wörtchen 中文 – "
+    assert len(pieces) > 5
+    assert mouth.stopped
