@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
-
-import msgspec
 
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
@@ -77,9 +76,8 @@ class Facts(Mapping[str, Value]):
         return Facts({**self._known, name: value})
 
 
-# Structs rather than dataclasses: a decision is made for every request, and making these took
-# a third of its time.
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
     """One clause that led to an effect; *policy* and *clause* name it."""
 
     policy: str
@@ -96,7 +94,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """The facts that leave the clause undecided; none if it speaks."""
 
 
-class Pin(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
     """A policy that was ruled under, pinned by the digest of its bytes."""
 
     policy: str
@@ -104,7 +103,8 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
     """An effect, the clauses that led to it, and what must be done."""
 
     effect: Effect
