@@ -17,9 +17,11 @@ from typing import Final, Literal, assert_never
 
 from sqlite_utils import Database, Migrations
 
+from gateway.canonical import sha256_hex
 from gateway.errors import LedgerDamagedError, MalformedReceiptError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.limits import LEAVES_READ_AT_ONCE
+from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import (
     Abandonment,
     DeclarationFacts,
@@ -31,7 +33,7 @@ from gateway.receipt.model import (
     Verdict,
     Withdrawal,
 )
-from gateway.receipt.statement import is_opening, payload_sha256, read_leaf
+from gateway.receipt.statement import is_opening, read_leaf, read_payload
 from gateway.store.ports import LedgerStore
 from gateway.store.tables import immediate, open_database, translated
 
@@ -89,6 +91,7 @@ _FIELDS: Final = tuple(field.name for field in fields(Row))
 _COLUMNS: Final = ("leaf", *_FIELDS[1:])
 """The fields of a row by their columns; `index` is a word of SQL."""
 
+_OBLIGATIONS_AT: Final = _FIELDS.index("obligations")
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM statement"  # noqa: S608 — names of ours
 _INSERT: Final = f"INSERT INTO statement VALUES ({', '.join('?' for _ in _COLUMNS)})"  # noqa: S608
 _PAGE: Final = 1_000
@@ -355,12 +358,13 @@ class Index:
 def row_of(index: int, leaf: bytes) -> Row:
     """Return what the index keeps of the leaf at *index*."""
     try:
-        statement = read_leaf(leaf)
-        payload = None if is_opening(leaf) else payload_sha256(leaf)
+        if is_opening(leaf):
+            return _row_of(index, read_leaf(leaf), None)
+        payload = open_envelope(leaf).payload
+        return _row_of(index, read_payload(payload), sha256_hex(payload))
     except MalformedReceiptError:
         # Fsck names it; a search must still be able to go past it.
         return Row(index=index, kind="unreadable")
-    return _row_of(index, statement, payload)
 
 
 def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
@@ -467,9 +471,9 @@ def _subject(
 
 
 def _values(row: Row) -> tuple[object, ...]:
-    values = {name: getattr(row, name) for name in _FIELDS}
-    values["obligations"] = " ".join(row.obligations)
-    return tuple(values.values())
+    values = [getattr(row, name) for name in _FIELDS]
+    values[_OBLIGATIONS_AT] = " ".join(row.obligations)
+    return tuple(values)
 
 
 def _row(values: tuple[object, ...]) -> Row:
