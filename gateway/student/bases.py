@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from gateway.canonical import digest_of
 from gateway.errors import GateRefusedError, MissingPieceError
 from gateway.receipt.keys import Trust
@@ -138,6 +140,19 @@ def load_model(path: Path) -> Any:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, "model", error) from error
+
+
+def context_of(path: Path) -> int | None:
+    """Return how many tokens the checkpoint at *path* can look back, where it says so."""
+    try:
+        said = msgspec.json.decode((path / "config.json").read_bytes(), type=_Context)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None
+    return said.max_position_embeddings
+
+
+class _Context(msgspec.Struct):
+    max_position_embeddings: int | None = None
 
 
 def licence_of(folder: Path) -> str:

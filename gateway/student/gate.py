@@ -30,7 +30,7 @@ from gateway.dataset.verify import (
     verified_rows,
 )
 from gateway.errors import BadDigestError, GateRefusedError, MalformedReceiptError
-from gateway.ident import DeclarationId, Sha256
+from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import NAME, Declaration, IntendedUse
 from gateway.intent.purpose import covers
 from gateway.limits import BUNDLE_BYTES_MAX
@@ -173,8 +173,13 @@ class StudentGate:
         writer = TokenWriter(path)
         left_out: Counter[str] = Counter()
         example: TokenRow | None = None
+        seen: set[tuple[ExchangeId, int]] = set()
         for dataset in admitted.datasets:
             for row in self._passed(dataset.path):
+                if (row.exchange, row.choice) in seen:
+                    left_out["repeated"] += 1
+                    continue
+                seen.add((row.exchange, row.choice))
                 try:
                     tokens = tokenise(msgspec.json.decode(row.line), tokenizer, max_length)
                 except UnlearnableError as error:

@@ -36,7 +36,7 @@ from gateway.ident import Sha256
 from gateway.receipt.envelope import Signer
 from gateway.receipt.model import Subject
 from gateway.receipt.sigstore import open_manifest, write_manifest
-from gateway.student.bases import BaseAtHand, find_base, load_model, load_tokenizer
+from gateway.student.bases import BaseAtHand, context_of, find_base, load_model, load_tokenizer
 from gateway.student.card import format_card, shares
 from gateway.student.corpus import all_texts, check_stop_token, pieces_of
 from gateway.student.files import file_sha256, files_under, put_in_place, write_durably
@@ -204,7 +204,13 @@ def _go(job: _Job) -> Trained | Interrupted:
     recipe = job.order.recipe
     tokenizer = _tokenizer(job)
     check_stop_token(tokenizer)
-    snapshot = job.gate.snapshot(job.admitted, tokenizer, job.folder / ROWS, recipe.max_length)
+    context = context_of(job.at_hand.path) if job.at_hand.path else None
+    snapshot = job.gate.snapshot(
+        job.admitted,
+        tokenizer,
+        job.folder / ROWS,
+        min(recipe.max_length, context or recipe.max_length),
+    )
     run = _run_of(job, snapshot)
     _tell_snapshot(snapshot, tokenizer, job.screen)
     # Only now: it imports what takes seconds.

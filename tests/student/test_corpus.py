@@ -11,6 +11,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.errors import GateError, GateRefusedError
 from gateway.ident import Sha256
+from gateway.student.bases import load_tokenizer
 from gateway.student.corpus import (
     IGNORED,
     TokenWriter,
@@ -219,3 +220,25 @@ def test_a_loss_that_is_no_number_ends_the_run(tokenizer: Any, tmp_path: Path) -
     metrics.close()
 
     assert list((tmp_path / "checkpoints").glob("checkpoint-*")) == []
+
+
+def test_a_known_template_gets_its_marks(tokenizer: Any, tmp_path: Path) -> None:
+    """A base whose template TRL knows is given the marked form; another is refused."""
+    import trl  # noqa: PLC0415  # after the seal
+
+    templates = Path(trl.__file__).parent / "chat_templates"
+    tokenizer.chat_template = (templates / "qwen3.jinja").read_text()
+    try:
+        tokenizer.save_pretrained(tmp_path)
+        known = load_tokenizer(tmp_path)
+        tokenizer.chat_template = "{{ messages }}"
+        tokenizer.save_pretrained(tmp_path)
+        with pytest.raises(GateRefusedError) as refused:
+            load_tokenizer(tmp_path)
+    finally:
+        tokenizer.chat_template = CHATML
+    pieces = list(pieces_of(tokenise(a_row(1), known, 512), known))
+
+    check_stop_token(known)
+    assert [text for text, learned in pieces if learned][-1].endswith("birch amber<|im_end|>\n")
+    assert refused.value.problem == "student.template_unmarked"

@@ -72,6 +72,17 @@ def test_a_base_of_ours_is_a_parent_with_all_its_teachers(school: School) -> Non
     }
 
 
+def test_a_row_in_two_datasets_is_learned_once(school: School) -> None:
+    """The same answer in a second dataset is left out and counted."""
+    first, second = school.dataset(8), school.house.build(school.declaration, "again")
+    student = school.train(first, SHORT, datasets=(first.folder, second.folder))
+    assert isinstance(student, Trained)
+    snapshot = verify_model(student.folder, TRUST).manifest.found.snapshot
+
+    assert snapshot.rows == 8
+    assert [(one.reason, one.count) for one in snapshot.left_out] == [("repeated", 8)]
+
+
 def test_what_was_withdrawn_above_a_base_ends_it(school: School) -> None:
     """A base that learned from something that was withdrawn since is no base any more."""
     first = first_stage(school)

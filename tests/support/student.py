@@ -121,7 +121,7 @@ class School:
         quiet = screen or Quiet()
         return train_student(
             Order(
-                datasets=(built.folder,),
+                datasets=order.pop("datasets", (built.folder,)),
                 base=order.pop("base", "tiny"),
                 recipe=recipe,
                 place=lambda _: self.house.folder / "students" / out,

@@ -86,6 +86,19 @@ def test_a_log_file_holds_plain_lines() -> None:
     assert "\x1b" not in written.getvalue()
 
 
+def test_a_terminal_shows_a_bar() -> None:
+    """On a terminal one live bar tells loss, speed and the rest, and is taken down."""
+    written = io.StringIO()
+    screen = Screen(Console(file=written, width=100, force_terminal=True))
+    screen.begin(3)
+    for number in range(1, 4):
+        screen.step(a_step(number))
+    screen.end()
+
+    assert "3/3" in written.getvalue()
+    assert "loss 2.000" in written.getvalue()
+
+
 def test_what_is_learned_stands_in_marks() -> None:
     """The example shows which words are learned even without colours."""
     written = io.StringIO()
