@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from aiohttp.web_protocol import RequestPayloadError
+
 from gateway.clock import Clock
 from gateway.errors import (
     BodyTooLargeError,
@@ -30,7 +32,7 @@ from gateway.proxy.desk import HEADER, Desk
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.own import Own
 from gateway.proxy.problem import problem_json, problem_of, provider_problem, refusal
-from gateway.proxy.reply import Knock, Reply, end_to_end, lowered
+from gateway.proxy.reply import Knock, Reply, end_to_end
 
 _OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
 """What is for the gateway, or is written anew for the next connection."""
@@ -102,7 +104,7 @@ class Handlers:
         path: str,
         query: str,
     ) -> Asked:
-        headers = lowered(knock.raw_headers)
+        headers = knock.headers
         principal: Principal = self.porter.principal_of(headers, query, provider)
         declaration, declared = await self.desk.declared(headers.get(HEADER), principal)
         if headers.get("expect", "").lower() == "100-continue":
@@ -226,18 +228,18 @@ def _outgoing(
     knock: Knock, asked: Asked, target: str, dialect: Dialect, *, managed: bool
 ) -> Outgoing:
     """Return the request as it goes upstream: the caller's bytes, less what is ours."""
-    headers: list[tuple[bytes, bytes]] = [
-        (name, value)
-        for name, value in end_to_end(knock.raw_headers)
-        if (low := name.lower()) not in _OURS and not low.startswith(_OUR_PREFIX)
-    ]
+    dropped = _OURS
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
-        names = {name.encode() for name in dialect.CREDENTIAL_HEADERS}
-        headers = [header for header in headers if header[0].lower() not in names]
-        if asked.principal.credential is not None:
-            name, value = dialect.credential_header(asked.principal.credential)
-            headers.append((name.encode(), value.encode()))
+        dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
+    headers = [
+        header
+        for header in end_to_end(knock.raw_headers, dropped)
+        if header[0][:10].lower() != _OUR_PREFIX
+    ]
+    if managed and asked.principal.credential is not None:
+        name, value = dialect.credential_header(asked.principal.credential)
+        headers.append((name.encode(), value.encode()))
     body, length = asked.body, None
     if isinstance(body, StreamedBody):
         length = body.length
@@ -274,19 +276,20 @@ async def _held(knock: Knock) -> bytes:
 
 async def _chunks(knock: Knock) -> AsyncIterator[bytes]:
     content = knock.content
-    while True:
-        chunk = content.read_nowait() if content.is_eof() else b""
-        if not chunk:
-            try:
-                async with asyncio.timeout(BODY_SILENCE_S_MAX):
-                    chunk = await content.readany()
-            except TimeoutError as exc:
-                raise CallerGoneError("the request body stopped coming") from exc
-            except OSError as exc:
-                raise CallerGoneError("the caller hung up while sending its body") from exc
-        if not chunk:
-            return
-        yield chunk
+    while not content.at_eof():
+        if content.is_eof():
+            # All of it is here already: no need to wait, or to watch a clock.
+            yield content.read_nowait()
+            continue
+        try:
+            async with asyncio.timeout(BODY_SILENCE_S_MAX):
+                chunk = await content.readany()
+        except TimeoutError as exc:
+            raise CallerGoneError("the request body stopped coming") from exc
+        except (OSError, RequestPayloadError) as exc:
+            raise CallerGoneError("the caller hung up while sending its body") from exc
+        if chunk:
+            yield chunk
 
 
 def _decoded(body: bytes, encoding: str | None) -> bytes:

@@ -20,7 +20,7 @@ from gateway.ledger.sequencer import Sequencer
 from gateway.proxy.auth import GATEWAY_KEY, Porter
 from gateway.proxy.metrics import CONTENT_TYPE, Metrics
 from gateway.proxy.problem import problem_json, problem_of
-from gateway.proxy.reply import Knock, Reply, lowered
+from gateway.proxy.reply import Knock, Reply
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Receipt, Refusal
 from gateway.receipt.statement import read_leaf
@@ -107,7 +107,7 @@ class Own:
         """Return who reads, where keys are managed; on a loopback door everyone may."""
         if not self.porter.managed:
             return None
-        headers = lowered(knock.raw_headers)
+        headers = knock.headers
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         shown = headers.get(GATEWAY_KEY) or headers.get("x-api-key") or bearer
         return self.porter.keyholder(shown or None, None)

@@ -7,7 +7,7 @@ from the provider, so that nothing is added, reordered or re-encoded on the way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -200,22 +200,18 @@ class Reply(web.StreamResponse):
             self.break_off()
 
 
-def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return *headers* without those that concern one connection only."""
+def end_to_end(
+    headers: RawHeaders, dropped: frozenset[bytes] = frozenset()
+) -> list[tuple[bytes, bytes]]:
+    """Return *headers* without those that concern one connection only, and those *dropped*."""
+    unwanted = HOP_BY_HOP | dropped
+    kept: list[tuple[bytes, bytes]] = []
     named: set[bytes] = set()
-    for name, value in headers:
-        if name.lower() == b"connection":
-            named.update(part.strip().lower() for part in value.split(b","))
-    return [
-        (name, value)
-        for name, value in headers
-        if (lowered := name.lower()) not in HOP_BY_HOP and lowered not in named
-    ]
-
-
-def lowered(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return *headers* by lower-case name; of repeated ones the first."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    return found
+    for header in headers:
+        lowered = header[0].lower()
+        if lowered not in unwanted:
+            kept.append(header)
+        elif lowered == b"connection":
+            named.update(part.strip().lower() for part in header[1].split(b","))
+    named -= {b"keep-alive", b"close"}
+    return [one for one in kept if one[0].lower() not in named] if named else kept
