@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from tests.support.nursery import Nursery
 
 PROVIDERS = ("openai", "anthropic", "deepseek")
 """The providers of the catalogue whose place the fake takes."""
@@ -30,6 +32,26 @@ START_S_MAX = 20.0
 """How long a gateway may take to answer `/-/health`; ordinarily it is well under a second."""
 
 
+class Process(Protocol):
+    """What is needed of a running process: `Popen` has it."""
+
+    def poll(self) -> int | None:
+        """Return `None` while it runs."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        ...
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end and return its exit code."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Gateway:
     """One gateway: its folder, its door, and the process while it runs."""
@@ -37,7 +59,9 @@ class Gateway:
     folder: Path
     port: int
     settings: str
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: Process | None = field(default=None, repr=False)
+    nursery: Nursery | None = field(default=None, repr=False)
+    """Where processes come from, if not from the command line."""
 
     @property
     def url(self) -> str:
@@ -82,6 +106,9 @@ class Gateway:
 
     def spawn(self) -> None:
         """Start the process; it may not listen yet when this returns."""
+        if self.nursery is not None:
+            self.process = self.nursery.spawn(self.folder)
+            return
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve"],
@@ -116,12 +143,15 @@ class Gateway:
         if self.process is not None:
             self.process.kill()
             self.process.wait(10)
+            self.process = None
 
     def stop(self) -> int:
         """Ask the process to end and return its exit code."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        self.process = None
+        return code
 
     def log(self) -> str:
         """Return the newest part of what the process has said."""
