@@ -198,51 +198,62 @@ def _grow(tree: Tree, node: Root) -> None:
 def _label(node: Root) -> Text:
     match node:
         case ModelNode():
-            where = f"leaf {node.index}" if node.index is not None else "not in this ledger"
-            text = f"student {node.name} (manifest {node.payload[:12]}…, {where})"
-            return _marked(text, node.withdrawn)
+            return _node(f"student {node.name}", _manifest(node), withdrawn=node.withdrawn)
         case DatasetNode():
             asked, found = node.manifest.asked, node.manifest.found
-            where = f"leaf {node.index}" if node.index is not None else "not in this ledger"
-            text = (
-                f"dataset {node.name}: {found.rows} rows for {found.use.purpose}, declared by "
-                f"{node.owner or 'nobody on record'} as {asked.declaration}, ruled again "
-                f"{found.day} (manifest {node.payload[:12]}…, {where})"
+            return _node(
+                f"dataset {node.name}: {_count(found.rows, 'row')} for {found.use.purpose}",
+                f"declared by {node.owner or 'nobody on record'} as {asked.declaration}",
+                f"ruled on again {found.day}, {_manifest(node)}",
+                withdrawn=node.withdrawn,
             )
-            return _marked(text, node.withdrawn)
         case ExchangeNode():
             receipt = node.receipt
-            return _plain(
-                f"exchange {receipt.exchange} (leaf {node.index}): an answer of "
-                f"{receipt.provider.name} for {receipt.declared.use.purpose}"
+            model = receipt.model.reported or receipt.model.requested or "no model named"
+            return _node(
+                f"exchange {receipt.exchange} (leaf {node.index})",
+                f"{receipt.provider.name} ({model}), for {receipt.declared.use.purpose}",
             )
         case Missing():
             return Text(_plain(f"? {node.what}").plain, style="bold red")
 
 
+def _manifest(node: ModelNode | DatasetNode) -> str:
+    where = "not in this ledger" if node.index is None else f"leaf {node.index}"
+    return f"manifest {node.payload[:16]}… ({where})"
+
+
 def _teacher(node: TeacherNode) -> Text:
     teacher = node.teacher
     share = 100 * teacher.rows / max(1, node.of_rows)
-    policies = ", ".join(sorted({f"{pin.policy} v{pin.version}" for pin in teacher.policies}))
-    kind = "student of ours" if node.student is not None else "teacher"
-    text = (
-        f"{kind} {teacher.provider} {teacher.model or ''}: {teacher.rows} of {node.of_rows} "
-        f"rows ({share:.0f} %), policies {policies or 'none of its own'}"
-    )
-    if teacher.clauses:
-        text += f", clauses {', '.join(teacher.clauses)}"
+    kind = "student of ours, as provider" if node.student is not None else "teacher"
+    pins = sorted({f"{pin.policy} v{pin.version}" for pin in teacher.policies})
+    details = [f"policies {', '.join(pins) or 'none'}; clauses {', '.join(teacher.clauses)}"]
     if teacher.verdicts:
-        text += f", let pass by the verdict in leaf {', '.join(map(str, teacher.verdicts))}"
+        details.append(
+            f"let pass by the verdict in leaf {', '.join(map(str, teacher.verdicts))}"
+        )
     if teacher.obligations:
-        text += f", obligations {', '.join(teacher.obligations)}"
-    return _plain(text)
+        details.append(f"obligations {', '.join(teacher.obligations)}")
+    return _node(
+        f"{kind} {teacher.provider} {teacher.model or ''}: {teacher.rows} of "
+        f"{_count(node.of_rows, 'row')} ({share:.0f} %)",
+        *details,
+    )
 
 
-def _marked(text: str, withdrawn: str | None) -> Text:
-    label = _plain(text)
+def _node(headline: str, *details: str, withdrawn: str | None = None) -> Text:
+    """Return a headline with its details below it, one a line."""
+    label = Text(_plain(headline).plain, style="bold")
     if withdrawn is not None:
         label.append(f" WITHDRAWN {_plain(withdrawn).plain}", style="bold red")
+    for detail in details:
+        label.append(f"\n{_plain(detail).plain}", style="not bold")
     return label
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _plain(text: str) -> Text:

@@ -224,7 +224,7 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
     if not tally.rows:
         raise EmptyDatasetError(
             dict(tally.left_out.most_common()),
-            hint="`gateway policy explain` says what would change a ruling",
+            hint="see docs/formats/dataset.md for reasons, `gateway policy explain` for rulings",
         )
     files = tally.files
     files[CHECKPOINT] = _write(workshop, CHECKPOINT, sources.checkpoint.encode())

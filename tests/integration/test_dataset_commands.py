@@ -309,7 +309,7 @@ def test_lineage_is_shown_as_a_tree_and_a_sentence(desk: Desk) -> None:
 
     said = desk.run("lineage", "show", folder)
 
-    assert "dataset one: 1 rows" in said
+    assert "dataset one: 1 row for train.sft" in said
     assert exchange in said
     assert "Yes: made of answers of open" in said
     assert "No:" in desk.run("lineage", "show", folder, "--from", "openai")
@@ -320,6 +320,73 @@ def test_lineage_is_shown_as_a_tree_and_a_sentence(desk: Desk) -> None:
         ]["says"]
     )
     assert "This is an answer of open" in desk.run("lineage", "show", exchange)
+
+
+def test_the_queue_is_told_in_words(desk: Desk) -> None:
+    """Without --json, legal reads a table and the command that answers it."""
+    declaration = desk.declare(competes="no")
+    desk.refuse(declaration, "unsure")
+    exchange = desk.answer(declaration, "look at me", provider="watched")
+
+    said = desk.run("review", "list")
+    desk.run("review", "decline", declaration, "--by", "grace", "--reason", "not this one")
+    shown = desk.run("use", "show", declaration)
+
+    for told in (declaration, "unsure: training", "commercial", exchange, "gateway review"):
+        assert told in said
+    assert "standing: declined" in shown
+    assert "no by grace" in shown
+    assert "No declaration waits" in desk.run("review", "list")
+
+
+def test_a_declaration_can_be_withdrawn(desk: Desk) -> None:
+    """Nothing is built for it any more, and the refusal says who withdrew it."""
+    declaration = desk.declare()
+    desk.answer(declaration, "one")
+    desk.run("review", "withdraw", declaration, "--by", "grace", "--reason", "asked to")
+
+    said = desk.run("dataset", "build", "one", "--for", declaration, code=1)
+
+    assert "declaration.withdrawn" in said
+    assert "withdrawn" in desk.run("use", "list")
+
+
+def test_a_dataset_can_be_withdrawn_by_its_digest(desk: Desk) -> None:
+    """Lineage prints the digest, review takes it, and lineage shows the withdrawal."""
+    declaration = desk.declare()
+    desk.answer(declaration, "one")
+    desk.run("dataset", "build", "one", "--for", declaration)
+    folder = str(desk.folder / "data" / "datasets" / "one")
+    digest = json.loads(desk.run("lineage", "show", folder, "--json"))["lineage"]["manifest"]
+
+    desk.run("review", "withdraw", digest, "--by", "grace", "--reason", "asked to")
+
+    assert "WITHDRAWN by grace" in desk.run("lineage", "show", digest)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--purpose", "nonsense"),
+        ("--since", "yesterday"),
+        ("--for", "use-00000000000000000000"),
+    ],
+    ids=str,
+)
+def test_a_build_that_can_t_be_meant_is_wrong_usage(desk: Desk, words: tuple[str, str]) -> None:
+    """Bad words give exit code 2 and write nothing."""
+    declaration = desk.declare()
+
+    desk.run("dataset", "build", "one", "--for", declaration, *words, code=2)
+
+    assert 1 == desk.size()
+
+
+def test_plain_use_builds_no_dataset(desk: Desk) -> None:
+    """A declaration that teaches nothing is wrong for a dataset."""
+    declaration = desk.declare(purpose="evaluate")
+
+    assert "teaches nothing" in desk.run("dataset", "build", "x", "--for", declaration, code=2)
 
 
 def test_a_receipt_is_found_shown_and_exported(desk: Desk) -> None:
