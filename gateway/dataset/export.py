@@ -224,7 +224,7 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
     if not tally.rows:
         raise EmptyDatasetError(
             dict(tally.left_out.most_common()),
-            hint="see docs/formats/dataset.md for reasons, `gateway policy explain` for rulings",
+            hint="docs/formats/dataset.md says what each reason means and who can change it",
         )
     files = tally.files
     files[CHECKPOINT] = _write(workshop, CHECKPOINT, sources.checkpoint.encode())
