@@ -40,6 +40,7 @@ from gateway.tlog.note import NoteSigner, parse_note, sign_note
 Foreign = tuple[tuple[int, bytes], ...]
 """Leaves that other processes added, with their indices, in order."""
 
+_Hashed = tuple[bytes, bytes]
 _NONE: Final[Foreign] = ()
 
 
@@ -75,7 +76,7 @@ class Sequencer:
         self._publish_file = publish_file
         self._on_foreign = on_foreign
         self._recheck_max = recheck_max
-        self._group = GroupCommit[bytes, Sequenced](
+        self._group = GroupCommit[_Hashed, Sequenced](
             "ledger-sequencer",
             self._commit,
             group_max=STATEMENTS_PER_COMMIT_MAX,
@@ -164,7 +165,8 @@ class Sequencer:
             raise self._damage.with_traceback(None)
         if len(leaf) > LEAF_BYTES_MAX:
             raise _too_long(leaf)
-        return await self._group.submit(leaf)
+        # Hashing lets other threads run; the sequencing thread should have no such stops.
+        return await self._group.submit((leaf, leaf_hash(leaf)))
 
     def append_and_wait(self, leaf: bytes) -> Sequenced:
         """Add *leaf*, blocking this thread; see `append`."""
@@ -173,11 +175,11 @@ class Sequencer:
         if len(leaf) > LEAF_BYTES_MAX:
             raise _too_long(leaf)
         if self._group.running:
-            return self._group.submit_and_wait(leaf)
+            return self._group.submit_and_wait((leaf, leaf_hash(leaf)))
         with self._appending:
             if not self._checked:
                 self._size = self.check().size
-            return self._commit([leaf])[0]
+            return self._commit([(leaf, leaf_hash(leaf))])[0]
 
     async def integrated(self, index: int) -> str:
         """Return a checkpoint, a signed note, that covers *index*, once there is one.
@@ -210,16 +212,18 @@ class Sequencer:
         if self._integrator is not None:
             self._integrator.join()
 
-    def _commit(self, leaves: list[bytes]) -> Sequence[Sequenced]:
+    def _commit(self, hashed: list[_Hashed]) -> Sequence[Sequenced]:
         try:
             if self._damage is not None:
                 raise self._damage.with_traceback(None)
-            appended = self._store.append(leaves)
+            appended = self._store.append(
+                [leaf for leaf, _ in hashed], [made for _, made in hashed]
+            )
         except LedgerDamagedError as damage:
             self._damage = damage
             raise
         first = appended.first
-        known, self._size = self._size, first + len(leaves)
+        known, self._size = self._size, first + len(hashed)
         foreign = self._foreign(first if known is None else known, first)
         if not self._grown.is_set():
             self._grown.set()

@@ -27,8 +27,12 @@ class Appended:
 class LedgerStore(Protocol):
     """Keeps leaves in order. One thread calls it; several processes may share the file."""
 
-    def append(self, leaves: Sequence[bytes]) -> Appended:
+    def append(
+        self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None
+    ) -> Appended:
         """Add *leaves* at the end in one transaction; durable, with the head, on return.
+
+        *hashes* are their RFC 6962 leaf hashes, where somebody has made them already.
 
         The caller never retries after an error whose effect is unknown.
 

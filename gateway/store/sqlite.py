@@ -123,7 +123,9 @@ class SqliteLedger:
             ) from wrong
         return cls(path, origin=origin)
 
-    def append(self, leaves: Sequence[bytes]) -> Appended:
+    def append(
+        self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None
+    ) -> Appended:
         """Add *leaves* at the end in one transaction; durable, with the head, on return.
 
         Raises:
@@ -132,17 +134,17 @@ class SqliteLedger:
         """
         if self._damage is not None:
             raise self._damage
-        hashes = [leaf_hash(leaf) for leaf in leaves]
+        made = [leaf_hash(leaf) for leaf in leaves] if hashes is None else list(hashes)
         first = self._tip.size
         try:
-            grown = self._insert(leaves, hashes)
+            grown = self._insert(leaves, made)
             if grown is None:
-                grown = self._insert_after_others(leaves, hashes)
+                grown = self._insert_after_others(leaves, made)
                 first = grown.size - len(leaves)
         except apsw.Error as wrong:
             raise self._failed(wrong) from wrong
         self._tip = grown
-        self._note_hashes(first, hashes)
+        self._note_hashes(first, made)
         self._sweep(leaves)
         return Appended(first=first, head=Head(size=grown.size, frontier=grown.hashes))
 

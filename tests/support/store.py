@@ -137,10 +137,12 @@ class FaultStore:
         """Let the next *call* fail."""
         self._fault = (call, when)
 
-    def append(self, leaves: Sequence[bytes]) -> Appended:
+    def append(
+        self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None
+    ) -> Appended:
         """Append, or fail."""
         with self._failing("append"):
-            return self._store.append(leaves)
+            return self._store.append(leaves, hashes)
 
     def head(self) -> Head:
         """Return the head, or fail."""
