@@ -234,7 +234,10 @@ def _gateway(folder: Path, upstream: str) -> Iterator[Proxy]:
     subprocess.run([sys.executable, "-m", "gateway", "init"], cwd=folder, check=True)
     with (folder / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"], cwd=folder, stdout=log, stderr=log
+            [sys.executable, "-m", "gateway", "--config", str(settings), "serve"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
         )
     try:
         _wait_until_healthy(f"http://127.0.0.1:{port}/-/health", folder / "gateway.log")

@@ -184,7 +184,7 @@ def test_a_body_over_the_limit(
 )
 def test_what_is_not_http(wire: bytes, gateway: Gateway, provider: FakeProvider) -> None:
     """Bytes that are no request get a 400 or a closed connection, and harm nobody else."""
-    with Caller(gateway.port, timeout_s=3) as caller:
+    with Caller(gateway.port, timeout_s=0.5) as caller:
         caller.send(wire)
         try:
             answer = caller.read()

@@ -50,6 +50,8 @@ class _Reader:
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
+        self.body = bytearray()
+        self.wire = bytearray()
 
     def on_status(self, status: bytes) -> None:
         self.answer.reason += status
@@ -58,7 +60,7 @@ class _Reader:
         self.answer.headers.append((name, value))
 
     def on_body(self, part: bytes) -> None:
-        self.answer.body += part
+        self.body += part
 
     def on_message_complete(self) -> None:
         self.answer.whole = True
@@ -113,7 +115,8 @@ class Caller:
     def read(self, *, head_only: bool = False, until_bytes: int | None = None) -> Answer:
         """Read one answer; stop at its end, at so many body bytes, or where it breaks off."""
         answer = Answer()
-        self._parser = httptools.HttpResponseParser(_Reader(answer))
+        self._reader = _Reader(answer)
+        self._parser = httptools.HttpResponseParser(self._reader)
         return self._read_into(answer, head_only=head_only, until_bytes=until_bytes)
 
     def read_on(self, answer: Answer) -> Answer:
@@ -121,23 +124,24 @@ class Caller:
         return self._read_into(answer, head_only=False, until_bytes=None)
 
     def _read_into(self, answer: Answer, *, head_only: bool, until_bytes: int | None) -> Answer:
-        parser = self._parser
+        reader, parser = self._reader, self._parser
         while not answer.whole:
-            if until_bytes is not None and len(answer.body) >= until_bytes:
+            if until_bytes is not None and len(reader.body) >= until_bytes:
                 break
             try:
                 part = self._socket.recv(1 << 16)
             except ConnectionError:
                 break
-            answer.wire += part
+            reader.wire += part
             if not part:
                 break
             if head_only:
-                if b"\r\n\r\n" in answer.wire:
-                    parser.feed_data(answer.wire)
+                if b"\r\n\r\n" in reader.wire:
+                    parser.feed_data(bytes(reader.wire))
                     answer.whole = True
             else:
                 parser.feed_data(part)
+        answer.body, answer.wire = bytes(reader.body), bytes(reader.wire)
         if answer.wire:
             answer.status = parser.get_status_code()
         return answer

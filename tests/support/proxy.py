@@ -111,7 +111,7 @@ class Gateway:
             return
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"],
+                [sys.executable, "-m", "gateway", "--config", str(self.settings_file), "serve"],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
