@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "python3 can't make a virtual environment; on Debian: apt-get install python3-venv"; exit 3; }
 	$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
 	@echo "installing (torch is large; a few minutes the first time)"
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[student]' --group dev
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[demo,student]' --group dev
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -340,6 +340,13 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
         providers=providers,
         tokens=tokens,
     )
+    reader = installation.reader
+
+    def catch_up() -> list[tuple[int, Statement]]:
+        reader.catch_up()
+        return list(reader.statements(kinds=KINDS))
+
+    desk = Desk(register, catch_up)
     forwarder = Forwarder()
     walk = Walk(
         law=law,
@@ -349,6 +356,7 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
         notary=notary,
         clock=clock,
         writer=installation.writer.instance,
+        refresh=desk.refresh,
         drain=settings.on_hang_up == "drain",
     )
     found = await recover(list(installation.index.unclosed()), notary.seal)
@@ -356,17 +364,11 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
         log.warning("exchange.recovered", count=found)
     hall, metrics = Hall(), Metrics()
     porter = Porter(installation.access, keyring.commitment, managed=settings.keys == "managed")
-    reader = installation.reader
-
-    def catch_up() -> list[tuple[int, Statement]]:
-        reader.catch_up()
-        return list(reader.statements(kinds=KINDS))
-
     handlers = Handlers(
         walk=walk,
         providers=providers,
         porter=porter,
-        desk=Desk(register, catch_up),
+        desk=desk,
         own=Own(
             reader=reader,
             sequencer=sequencer,
@@ -375,6 +377,7 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
             metrics=metrics,
             hall=hall,
             is_well=lambda: sequencer.healthy,
+            refresh=desk.refresh,
         ),
         metrics=metrics,
         clock=clock,

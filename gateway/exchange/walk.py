@@ -8,6 +8,7 @@ back leaves before the closing statement is.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -59,6 +60,8 @@ class Walk:
     notary: Notary
     clock: Clock
     writer: str
+    refresh: Callable[[], Awaitable[None]]
+    """Takes in what other processes wrote to the ledger."""
     drain: bool
     """Read a provider's answer to its end for a caller who has hung up."""
     # OWNED BY: through() at the tail, sweep() at the head.
@@ -72,7 +75,12 @@ class Walk:
         Raises:
             LedgerUnwellError: an opening or a closing statement could not be written.
         """
-        outcome = await self.open(asked, self.law.rule(asked, provider))
+        ruled = self.law.rule(asked, provider)
+        if ruled.ruling.effect != "permit" and asked.declared:
+            # A verdict may have been given in another process just now.
+            await self.refresh()
+            ruled = self.law.rule(asked, provider)
+        outcome = await self.open(asked, ruled)
         match outcome:
             case Permitted():
                 answered = await self._ask(outcome, provider, outgoing, caller)

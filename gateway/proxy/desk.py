@@ -60,16 +60,18 @@ class Desk:
             ), True
         return await self._registered(said, principal.project), True
 
+    async def refresh(self) -> None:
+        """Take in what other processes wrote since the gateway last wrote itself."""
+        async with self._catching_up:
+            for index, statement in await asyncio.to_thread(self._catch_up):
+                self._register.apply(index, statement)
+
     async def _registered(self, named: DeclarationId, project: str) -> Declaration:
         declaration = self._register.declaration(named)
         if declaration is None:
-            async with self._catching_up:
-                declaration = self._register.declaration(named)
-                if declaration is None:
-                    # Another process may have registered it just now.
-                    for index, statement in await asyncio.to_thread(self._catch_up):
-                        self._register.apply(index, statement)
-                    declaration = self._register.declaration(named)
+            # Another process may have registered it just now.
+            await self.refresh()
+            declaration = self._register.declaration(named)
         if declaration is None or declaration.project != project:
             raise UnknownDeclarationError(
                 f"project `{project}` has no declaration `{named}`",

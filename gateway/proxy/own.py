@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +40,8 @@ class Own:
     metrics: Metrics
     hall: Hall
     is_well: Callable[[], bool]
+    refresh: Callable[[], Awaitable[None]]
+    """Takes in what other processes wrote."""
 
     async def serve(self, knock: Knock, reply: Reply) -> None:
         """Answer one request for the gateway itself."""
@@ -73,6 +75,7 @@ class Own:
                 note = await asyncio.to_thread(self.sequencer.checkpoint_now)
                 return "text/plain; charset=utf-8", note.encode()
             case ["uses"]:
+                await self.refresh()
                 return _JSON, self._uses(self._reader(knock))
             case ["receipts", named]:
                 _, leaf = await self._closing(named, self._reader(knock))
