@@ -52,8 +52,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     behind_tls_proxy: bool = False
     """Whoever sets this says that TLS ends before the gateway."""
     data: str = "./gateway-data"
-    origin: str | None = None
-    """The ledger's name, chosen once by `gateway init`; set here, it must agree."""
     ledger: Literal["sqlite"] = "sqlite"
     keys: Literal["passthrough", "managed"] = "passthrough"
     policies: str = "builtin"
