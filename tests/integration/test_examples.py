@@ -1,0 +1,57 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.support.proxy import Gateway
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run an example and return what came of it."""
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, timeout=50
+    )
+
+
+def test_the_quickstart_runs() -> None:
+    """The first page of the documentation ends with a receipt that verifies."""
+    done = run(str(EXAMPLES / "quickstart" / "quickstart.py"))
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "ok   inclusion" in done.stdout
+    assert "is forbidden" in done.stdout
+
+
+@pytest.mark.parametrize("use", ["", "purpose=train.sft, student-kind=chat, competes=?1"])
+def test_a_stranger_can_verify(use: str, gateway: Gateway, tmp_path: Path) -> None:
+    """A verifier that shares no code with the gateway accepts its bundles, bent ones never."""
+    headers = {"x-intended-use": use} if use else {}
+    with openai.OpenAI(base_url=gateway.openai(), api_key="k", max_retries=0) as client:
+        try:
+            answered = client.chat.completions.with_raw_response.create(
+                model="m", messages=[{"role": "user", "content": "hi"}], extra_headers=headers
+            ).headers
+        except openai.PermissionDeniedError as refused:
+            answered = refused.response.headers
+    exchange = answered["x-gateway-exchange"]
+    bundle = gateway.get(f"/-/receipts/{exchange}/bundle")[2]
+    script, trust = EXAMPLES / "verify_offline" / "verify.py", gateway.data / "trust.json"
+    good, bent = tmp_path / "good", tmp_path / "bent"
+    good.write_bytes(bundle)
+    at = bundle.index(b'"leaf":"') + 400
+    bent.write_bytes(
+        bundle[:at] + (b"A" if bundle[at : at + 1] != b"A" else b"B") + bundle[at + 1 :]
+    )
+    accepted = run(str(script), str(good), str(trust))
+
+    assert 0 == accepted.returncode, accepted.stdout + accepted.stderr
+    assert exchange in accepted.stdout
+    assert 1 == run(str(script), str(bent), str(trust)).returncode
