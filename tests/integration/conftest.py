@@ -42,5 +42,7 @@ def provider_url(provider_and_url: tuple[FakeProvider, str]) -> str:
 
 @pytest.fixture
 def gateway(session_gateway: Gateway, provider: FakeProvider) -> Gateway:
-    """Return the gateway before a provider that has forgotten all before."""
+    """Return the gateway, idle, before a provider that has forgotten all before."""
+    session_gateway.wait_until_idle()
+    provider.forget()
     return session_gateway

@@ -138,6 +138,13 @@ class Gateway:
             time.sleep(0.01)
         raise AssertionError("the gateway never became healthy\n" + self.log())
 
+    def wait_until_idle(self, *, within_s: float = 10) -> None:
+        """Return once no exchange is under way."""
+        until = time.monotonic() + within_s
+        while json.loads(self.get("/-/health")[2])["exchanges"]:
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.01)
+
     def kill(self) -> None:
         """Kill the process as a power cut would."""
         if self.process is not None:
