@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.errors import CallerGoneError, ProviderError
@@ -26,8 +25,8 @@ class CallerSide(Protocol):
 
     gone: bool
 
-    def head(self, status: int, reason: bytes, headers: RawHeaders) -> None:
-        """Send the head of the answer; called at most once, before any body."""
+    def head(self, status: int, reason: bytes, headers: RawHeaders, *, sized: bool) -> None:
+        """Send the head of the answer, before any body; *sized*: its length is declared."""
         ...
 
     async def pass_on(self, chunk: bytes) -> None:
@@ -68,7 +67,7 @@ class Relay:
         *headers* are those the caller gets. An event stream's head goes out at once; any other
         head waits for the first bytes that may go.
         """
-        if is_event_stream(response.headers):
+        if is_event_stream(response):
             self._send_head(response, caller, headers)
         ended: Ended = "complete"
         error: str | None = None
@@ -87,6 +86,10 @@ class Relay:
             ended = "cut-short-by-caller"
         except ProviderError as exc:
             ended, error = "cut-short-by-provider", exc.problem
+        except BaseException:
+            # A bug of ours, or our own end: the provider need not go on.
+            response.abandon()
+            raise
         answer = self._reader.finish()
         if ended == "complete":
             if caller.gone and self._held:
@@ -104,7 +107,8 @@ class Relay:
     ) -> None:
         if not self.head_sent:
             self.head_sent = True
-            caller.head(response.status, response.reason, headers)
+            sized = response.header(b"content-length") is not None
+            caller.head(response.status, response.reason, headers, sized=sized)
 
     async def _send(self, caller: CallerSide, count: int) -> None:
         out = bytes(self._held[:count])
@@ -147,13 +151,14 @@ class Relay:
             permitted=self._permitted,
             answer=answer,
             status=response.status,
-            request_id=header_value(response.headers, (b"x-request-id", b"request-id")),
+            request_id=response.header(b"x-request-id") or response.header(b"request-id"),
             response_sha256=digest.hexdigest(),
             response_bytes=size,
             ended=ended,
             error=error or answer.error,
             reason=response.reason,
             headers=tuple(headers),
+            sized=response.header(b"content-length") is not None,
             held=bytes(self._held),
             head_sent=self.head_sent,
         )
@@ -172,20 +177,13 @@ def unanswered(permitted: Permitted, ended: Ended, error: str) -> Answered:
         error=error,
         reason=b"",
         headers=(),
+        sized=False,
         held=b"",
         head_sent=False,
     )
 
 
-def header_value(headers: RawHeaders, names: Sequence[bytes]) -> str | None:
-    """Return the first header among lower-case *names*, or `None`."""
-    for name, value in headers:
-        if name.lower() in names:
-            return value.decode("latin-1")
-    return None
-
-
-def is_event_stream(headers: RawHeaders) -> bool:
-    """Tell whether *headers* announce server-sent events."""
-    kind = header_value(headers, (b"content-type",)) or ""
+def is_event_stream(response: ProviderResponse) -> bool:
+    """Tell whether the head of *response* announces server-sent events."""
+    kind = response.header(b"content-type") or ""
     return kind.lower().startswith("text/event-stream")

@@ -15,14 +15,15 @@ from typing import Protocol, assert_never
 from gateway.clock import Clock, rfc3339
 from gateway.errors import (
     CallerGoneError,
-    LedgerUnwellError,
+    GatewayError,
+    OperatorError,
     ProviderBrokeOffError,
     ProviderError,
 )
 from gateway.exchange.forward import Departure, Forwarder, Outgoing, RawHeaders
 from gateway.exchange.providers import Provider
 from gateway.exchange.recover import recover
-from gateway.exchange.relay import CallerSide, Relay, header_value, unanswered
+from gateway.exchange.relay import CallerSide, Relay, unanswered
 from gateway.exchange.rule import Law, Ruled
 from gateway.exchange.seal import Notary
 from gateway.exchange.states import (
@@ -65,7 +66,7 @@ class Walk:
     drain: bool
     """Read a provider's answer to its end for a caller who has hung up."""
     # OWNED BY: through() at the tail, sweep() at the head.
-    _orphans: deque[tuple[ExchangeId, int]] = field(default_factory=deque)
+    _orphans: deque[tuple[ExchangeId, int, str]] = field(default_factory=deque)
 
     async def through(
         self, asked: Asked, provider: Provider, outgoing: Outgoing, caller: Caller
@@ -74,6 +75,7 @@ class Walk:
 
         Raises:
             LedgerUnwellError: an opening or a closing statement could not be written.
+            LedgerDamagedError: it may or may not have been.
         """
         ruled = self.law.rule(asked, provider)
         if ruled.ruling.effect != "permit" and asked.declared:
@@ -83,10 +85,19 @@ class Walk:
         outcome = await self.open(asked, ruled)
         match outcome:
             case Permitted():
-                answered = await self._ask(outcome, provider, outgoing, caller)
-                return answered, await self._seal(answered, outcome.opening)
+                try:
+                    answered = await self._ask(outcome, provider, outgoing, caller)
+                    return answered, await self.notary.seal(answered)
+                except Exception as exc:
+                    self._orphan(asked.exchange, outcome.opening, exc)
+                    raise
             case Held() | Forbidden():
-                return outcome, await self._seal(outcome, outcome.opening)
+                try:
+                    return outcome, await self.notary.seal(outcome)
+                except Exception as exc:
+                    if outcome.opening is not None:
+                        self._orphan(asked.exchange, outcome.opening, exc)
+                    raise
             case _:
                 assert_never(outcome)
 
@@ -118,7 +129,9 @@ class Walk:
             ruled = self.law.rule(asked, ruled.provider)
             if ruled.ruling.effect != "permit":
                 return _refused(asked, ruled, sequenced.index)
-        return Permitted(asked=asked, ruling=ruled.ruling, opening=sequenced.index)
+        return Permitted(
+            asked=asked, ruling=ruled.ruling, headers=ruled.headers, opening=sequenced.index
+        )
 
     async def _ask(
         self, permitted: Permitted, provider: Provider, outgoing: Outgoing, caller: Caller
@@ -135,38 +148,34 @@ class Walk:
         except ProviderError as exc:
             return unanswered(permitted, "provider-failed", exc.problem)
         call = permitted.asked.call
-        kind = header_value(response.headers, (b"content-type",)) or ""
+        kind = response.header(b"content-type") or ""
         relay = Relay(
             permitted,
             provider.dialect.answer_reader(call, response.status, kind),
-            decoder_for(header_value(response.headers, (b"content-encoding",))),
+            decoder_for(response.header(b"content-encoding")),
             drain=self.drain,
         )
         return await relay.run(
             response, caller, caller.headers_for(permitted, response.headers)
         )
 
-    async def _seal(self, outcome: Answered | Held | Forbidden, opening: int | None) -> Sealed:
-        try:
-            return await self.notary.seal(outcome)
-        except LedgerUnwellError:
-            if opening is not None:
-                asked = (
-                    outcome.permitted.asked if isinstance(outcome, Answered) else outcome.asked
-                )
-                self._orphans.append((asked.exchange, opening))
-            raise
+    def _orphan(self, exchange: ExchangeId, opening: int, broken_by: Exception) -> None:
+        """Remember an opening that nothing closes, whatever broke its exchange."""
+        why = "ledger-failed" if isinstance(broken_by, OperatorError) else "gateway-failed"
+        self._orphans.append((exchange, opening, why))
 
     async def sweep(self) -> int:
         """Close, as abandoned, exchanges whose receipt could not be written; return how many.
 
-        What was held back of them never left the house.
+        What was held back of them never left the house. Where a statement may or may not have
+        been written the ledger takes no more, and the next start reads the truth.
         """
         count = 0
         while self._orphans:
+            exchange, opening, why = self._orphans[0]
             try:
-                count += await recover([self._orphans[0]], self.notary.seal, "ledger-failed")
-            except LedgerUnwellError:
+                count += await recover([(exchange, opening)], self.notary.seal, why)
+            except GatewayError:
                 break
             self._orphans.popleft()
         return count

@@ -224,7 +224,7 @@ class Abandonment(Wire, frozen=True, kw_only=True):
     exchange: ExchangeId
     opening: int
     why: str
-    """`process-ended`, `ledger-failed`, `not-dialled`."""
+    """`process-ended`, `ledger-failed`, `gateway-failed` (a bug of ours)."""
     found: str
     writer: Writer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from tests.support.house import (
     Guest,
     RawProvider,
     Rooms,
+    Step,
     completion,
     events,
     framed,
@@ -50,7 +51,7 @@ async def rooms(tmp_path: Path, provider: RawProvider) -> AsyncIterator[Rooms]:
         yield opened
 
 
-ANSWERS = {
+ANSWERS: dict[str, Sequence[Step]] = {
     "whole": [sized(completion("good day"))],
     "stream": streamed("good", " day"),
     "opaque": [sized(b"\x00\x01", "application/octet-stream")],
@@ -61,7 +62,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("steps", ANSWERS.values(), ids=ANSWERS)
 async def test_the_opening_is_durable_before_the_provider_is_asked(
-    steps: list[bytes | Act], rooms: Rooms, provider: RawProvider
+    steps: Sequence[Step], rooms: Rooms, provider: RawProvider
 ) -> None:
     """When a request reaches its provider, its opening can be read from the disk."""
     seen: list[list[str]] = []
@@ -81,7 +82,7 @@ async def test_nobody_is_dialled_for_a_use_that_is_not_permitted(
     outcome, sealed = await rooms.through(rooms.asked(effect, TRAINING))
     (refusal,) = rooms.statements()
 
-    assert {"held": Held, "closed": Forbidden}[effect] is type(outcome)
+    assert isinstance(outcome, Held if effect == "held" else Forbidden)
     assert isinstance(refusal, Refusal)
     assert (0, refusal.exchange, 0) == (sealed.index, sealed.exchange, provider.dialled)
     assert refusal.opening is None
@@ -89,7 +90,7 @@ async def test_nobody_is_dialled_for_a_use_that_is_not_permitted(
 
 @pytest.mark.parametrize("steps", ANSWERS.values(), ids=ANSWERS)
 async def test_the_receipt_is_durable_before_the_last_bytes_are_free(
-    steps: list[bytes | Act], rooms: Rooms, provider: RawProvider
+    steps: Sequence[Step], rooms: Rooms, provider: RawProvider
 ) -> None:
     """While the caller is written to there is no receipt; what is held back waits for it."""
     provider.steps = steps
