@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -34,6 +34,21 @@ from gateway.limits import (
 )
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""RFC 9110 section 7.6.1, and what proxies have learnt to drop beside it."""
 
 _BODILESS: Final = frozenset({204, 304})
 
@@ -172,17 +187,28 @@ class Forwarder:
 
 
 class ProviderResponse:
-    """The answer to one request, read as it arrives."""
+    """The answer to one request, read as it arrives; *headers* are the end-to-end ones."""
 
-    __slots__ = ("_connection", "headers", "reason", "status")
+    __slots__ = ("_connection", "_known", "headers", "reason", "status")
 
     def __init__(
-        self, connection: _Connection, status: int, reason: bytes, headers: RawHeaders
+        self,
+        connection: _Connection,
+        status: int,
+        reason: bytes,
+        headers: RawHeaders,
+        known: Mapping[bytes, bytes],
     ) -> None:
         self._connection = connection
         self.status = status
         self.reason = reason
         self.headers = headers
+        self._known = known
+
+    def header(self, name: bytes) -> str | None:
+        """Return the first header of that lower-case *name*, or `None`."""
+        value = self._known.get(name)
+        return None if value is None else value.decode("latin-1")
 
     async def read(self) -> bytes:
         """Return the bytes that have arrived, waiting for some; `b""` is the whole end.
@@ -221,6 +247,8 @@ class _Connection(asyncio.Protocol):
         self._asked = False
         self._is_head = head
         self._headers: list[tuple[bytes, bytes]] = []
+        self._known: dict[bytes, bytes] = {}
+        self._named = b""
         self._header_bytes = 0
         self._reason = b""
         self._status = 0
@@ -271,7 +299,16 @@ class _Connection(asyncio.Protocol):
         while not self._head_done:
             self._raise_failure()
             await self._wait()
-        return ProviderResponse(self, self._status, self._reason, self._headers)
+        return ProviderResponse(
+            self, self._status, self._reason, self._end_to_end(), self._known
+        )
+
+    def _end_to_end(self) -> RawHeaders:
+        """Return the headers less those that `Connection` names as this connection's own."""
+        named = {part.strip().lower() for part in self._named.split(b",")}
+        if named <= {b"", b"keep-alive", b"close"}:
+            return self._headers
+        return [header for header in self._headers if header[0].lower() not in named]
 
     async def _send(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
         try:
@@ -342,7 +379,6 @@ class _Connection(asyncio.Protocol):
 
     def _retire(self) -> None:
         """Go back among the idle connections if both sides left it clean."""
-        self._disarm()
         self._unheed()
         reusable = (
             self._framed
@@ -383,7 +419,8 @@ class _Connection(asyncio.Protocol):
 
     def _arm(self) -> None:
         self._last_heard = self._loop.time()
-        self._timer = self._loop.call_later(ANSWER_TIMEOUT_S, self._listen)
+        if self._timer is None:
+            self._timer = self._loop.call_later(ANSWER_TIMEOUT_S, self._listen)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -391,6 +428,9 @@ class _Connection(asyncio.Protocol):
             self._timer = None
 
     def _listen(self) -> None:
+        self._timer = None
+        if not self._asked:
+            return
         left_s = self._last_heard + ANSWER_TIMEOUT_S - self._loop.time()
         if self._paused:
             # We are the ones who don't listen: a slow caller is not the provider's silence.
@@ -398,7 +438,6 @@ class _Connection(asyncio.Protocol):
         if left_s > 0:
             self._timer = self._loop.call_later(left_s, self._listen)
         else:
-            self._timer = None
             self.fail(ProviderTimeoutError(f"nothing came for {ANSWER_TIMEOUT_S:.0f} s"))
 
     # -- asyncio's callbacks --------------------------------------------------------------
@@ -471,9 +510,16 @@ class _Connection(asyncio.Protocol):
         if self._header_bytes > 4 * HEADER_BYTES_MAX:
             self.fail(ProviderBrokeOffError("its headers are over the limit"))
             return
-        self._headers.append((name, value))
         lowered = name.lower()
-        if lowered in {b"content-length", b"transfer-encoding"}:
+        if lowered in HOP_BY_HOP:
+            if lowered == b"connection":
+                self._named += b"," + value
+            elif lowered == b"transfer-encoding":
+                self._framed = True
+            return
+        self._headers.append((name, value))
+        self._known.setdefault(lowered, value)
+        if lowered == b"content-length":
             self._framed = True
 
     def on_headers_complete(self) -> None:
@@ -501,5 +547,6 @@ class _Connection(asyncio.Protocol):
             self._whole = True
         else:
             self._headers = []
+            self._known = {}
             self._reason = b""
             self._framed = False

@@ -7,13 +7,16 @@ room already, so none can be skipped here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from gateway.exchange.states import Permitted
+from gateway.receipt.model import Ruling
 
 
-def header_of(permitted: Permitted) -> Sequence[tuple[bytes, bytes]]:
-    """Return the response header that tells the caller its duties, or nothing."""
-    if not permitted.ruling.obligations:
-        return ()
-    return ((b"x-gateway-obligations", ", ".join(permitted.ruling.obligations).encode()),)
+def headers_of(ruling: Ruling) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the response headers that tell the caller the ruling and its duties."""
+    policies = ", ".join(f"{pin.policy}@{pin.version}" for pin in ruling.policies)
+    headers = [
+        (b"x-gateway-effect", ruling.effect.encode()),
+        (b"x-gateway-policy", policies.encode()),
+    ]
+    if ruling.obligations:
+        headers.append((b"x-gateway-obligations", ", ".join(ruling.obligations).encode()))
+    return tuple(headers)

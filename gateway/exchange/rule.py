@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.canonical import digest_of
 from gateway.clock import Clock, day_of
+from gateway.exchange.obligations import headers_of
 from gateway.exchange.providers import Layer, Provider
 from gateway.exchange.states import Asked
 from gateway.ident import Sha256
@@ -41,6 +42,7 @@ class Ruled:
     """A ruling, and what it was made from: an older register's ruling is asked for again."""
 
     ruling: Ruling
+    headers: tuple[tuple[bytes, bytes], ...]
     sha256: Sha256
     version: int
     decision: Decision
@@ -125,6 +127,7 @@ class Law:
         )
         return Ruled(
             ruling=ruling,
+            headers=headers_of(ruling),
             sha256=digest_of(msgspec.to_builtins(ruling)),
             version=self._register.version,
             decision=decision,

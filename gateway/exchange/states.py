@@ -50,6 +50,8 @@ class Permitted:
 
     asked: Asked
     ruling: Ruling
+    headers: tuple[tuple[bytes, bytes], ...]
+    """What the caller is told of the ruling and of the duties that ride along."""
     opening: int
 
 
@@ -87,6 +89,8 @@ class Answered:
     reason: bytes
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     """The head as the caller gets it."""
+    sized: bool
+    """The head declares the body's length."""
     held: bytes = field(repr=False)
     """The bytes that wait for the notary."""
     head_sent: bool

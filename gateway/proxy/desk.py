@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,6 +17,11 @@ from gateway.receipt.model import Statement
 
 HEADER: Final = "x-intended-use"
 _PARSED_MAX: Final = 4096
+
+
+@functools.lru_cache(maxsize=1024)
+def _undeclared(project: str) -> Declaration:
+    return Declaration(id=declaration_id(project, INFERENCE), project=project, use=INFERENCE)
 
 
 class Desk:
@@ -43,8 +49,7 @@ class Desk:
         """
         header = header or principal.declaration
         if header is None:
-            inferred = declaration_id(principal.project, INFERENCE)
-            return Declaration(id=inferred, project=principal.project, use=INFERENCE), False
+            return _undeclared(principal.project), False
         said = self._parsed.get(header)
         if said is None:
             said = parse_use_header(header)

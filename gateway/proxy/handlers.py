@@ -36,7 +36,6 @@ from gateway.proxy.reply import Knock, Reply, end_to_end
 
 _OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
 """What is for the gateway, or is written anew for the next connection."""
-_OUR_PREFIX: Final = b"x-gateway-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +183,11 @@ class Handlers:
             reply.break_off()
         else:
             await reply.finish(
-                answered.status, answered.reason, answered.headers, answered.held
+                answered.status,
+                answered.reason,
+                answered.headers,
+                answered.held,
+                sized=answered.sized,
             )
 
 
@@ -206,7 +209,8 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
         body = dialect.problem_body(problem)
     if problem.status == 503:
         headers.append((b"retry-after", b"1"))
-    await reply.finish(problem.status, _REASONS.get(problem.status, b"Error"), headers, body)
+    reason = _REASONS.get(problem.status, b"Error")
+    await reply.finish(problem.status, reason, headers, body, sized=False)
 
 
 _EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
@@ -232,11 +236,7 @@ def _outgoing(
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
         dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
-    headers = [
-        header
-        for header in end_to_end(knock.raw_headers, dropped)
-        if header[0][:10].lower() != _OUR_PREFIX
-    ]
+    headers = end_to_end(knock.raw_headers, dropped)
     if managed and asked.principal.credential is not None:
         name, value = dialect.credential_header(asked.principal.credential)
         headers.append((name.encode(), value.encode()))
@@ -264,6 +264,9 @@ async def _held(knock: Knock) -> bytes:
     """
     if knock.content_length is not None and knock.content_length > BODY_BYTES_HELD_MAX:
         raise _too_large(BODY_BYTES_HELD_MAX)
+    if knock.content.is_eof():
+        # All of it came with the head, as small bodies do.
+        return knock.content.read_nowait()
     parts: list[bytes] = []
     size = 0
     async for chunk in _chunks(knock):

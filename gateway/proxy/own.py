@@ -57,9 +57,9 @@ class Own:
             )
         if kind == _JSON and knock.raw_path == "/-/health" and not self.is_well():
             status = 503
-        await reply.finish(
-            status, b"OK" if status == 200 else b"", [(b"content-type", kind.encode())], body
-        )
+        headers = [(b"content-type", kind.encode())]
+        reason = b"OK" if status == 200 else b""
+        await reply.finish(status, reason, headers, body, sized=False)
 
     async def _answer(self, knock: Knock) -> tuple[str, bytes]:
         if knock.method not in {"GET", "HEAD"}:

@@ -14,26 +14,11 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
 
-from gateway.exchange.forward import RawHeaders
-from gateway.exchange.obligations import header_of
+from gateway.exchange.forward import HOP_BY_HOP, RawHeaders
 from gateway.exchange.states import Permitted
 
-HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""RFC 9110 section 7.6.1, and what proxies have learnt to drop beside it."""
-
 _BODILESS: Final = frozenset({204, 304})
+_OURS: Final = b"x-gateway-"
 
 
 class Knock(BaseRequest):
@@ -77,43 +62,31 @@ class Reply(web.StreamResponse):
 
     def headers_for(self, permitted: Permitted, headers: RawHeaders) -> RawHeaders:
         """Return the provider's end-to-end headers with ours added."""
-        ruling = permitted.ruling
-        return [
-            *end_to_end(headers),
-            (b"x-gateway-exchange", permitted.asked.exchange.encode()),
-            (b"x-gateway-effect", ruling.effect.encode()),
-            (
-                b"x-gateway-policy",
-                ", ".join(f"{p.policy}@{p.version}" for p in ruling.policies).encode(),
-            ),
-            *header_of(permitted),
-        ]
+        exchange = (b"x-gateway-exchange", permitted.asked.exchange.encode())
+        return [*headers, exchange, *permitted.headers]
 
-    def head(self, status: int, reason: bytes, headers: RawHeaders) -> None:
+    def head(self, status: int, reason: bytes, headers: RawHeaders, *, sized: bool) -> None:
         """Send the head; a body without a declared length goes out in chunks."""
         if self._head_sent:
             return
         self._head_sent = True
         self._set_status(status, None)
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-        sized = False
-        for name, value in headers:
-            lines.append(b"%b: %b\r\n" % (name, value))
-            sized = sized or name.lower() == b"content-length"
-        self._bodiless = self._knock.method == "HEAD" or status in _BODILESS
+        knock = self._knock
+        ending = b"\r\n"
+        self._bodiless = knock.method == "HEAD" or status in _BODILESS
         if not sized and not self._bodiless:
-            if self._knock.version >= HttpVersion11:
+            if knock.version >= HttpVersion11:
                 self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
+                ending = b"transfer-encoding: chunked\r\n\r\n"
             else:
                 self._stays = False
         if not self._stays:
-            lines.append(b"connection: close\r\n")
-        elif self._knock.version == HttpVersion10:
-            lines.append(b"connection: keep-alive\r\n")
+            ending = b"connection: close\r\n" + ending
+        elif knock.version == HttpVersion10:
+            ending = b"connection: keep-alive\r\n" + ending
         self._framed = sized or self._chunked
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        self._head = b"HTTP/1.1 %d %b\r\n%b%b" % (status, reason, b"".join(lines), ending)
         if not self._joins:
             self._send(b"")
 
@@ -133,15 +106,16 @@ class Reply(web.StreamResponse):
     # -- the door -------------------------------------------------------------------------
 
     async def finish(
-        self, status: int, reason: bytes, headers: RawHeaders, body: bytes
+        self, status: int, reason: bytes, headers: RawHeaders, body: bytes, *, sized: bool
     ) -> None:
         """Send what is left: the head if it has not gone, *body*, and the end."""
-        bodiless = status in _BODILESS or self._knock.method == "HEAD"
-        sized = any(name.lower() == b"content-length" for name, _ in headers)
-        if not (self._head_sent or bodiless or sized):
-            headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if not self._head_sent and not sized:
+            bodiless = status in _BODILESS or self._knock.method == "HEAD"
+            if not bodiless:
+                headers = [*headers, (b"content-length", b"%d" % len(body))]
+                sized = True
         self._joins = True
-        self.head(status, reason, headers)
+        self.head(status, reason, headers, sized=sized)
         await self.pass_on(body)
         self.end()
 
@@ -200,17 +174,16 @@ class Reply(web.StreamResponse):
             self.break_off()
 
 
-def end_to_end(
-    headers: RawHeaders, dropped: frozenset[bytes] = frozenset()
-) -> list[tuple[bytes, bytes]]:
-    """Return *headers* without those that concern one connection only, and those *dropped*."""
+def end_to_end(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return *headers* without ours, those *dropped*, and those of one connection only."""
     unwanted = HOP_BY_HOP | dropped
     kept: list[tuple[bytes, bytes]] = []
     named: set[bytes] = set()
     for header in headers:
         lowered = header[0].lower()
         if lowered not in unwanted:
-            kept.append(header)
+            if not lowered.startswith(_OURS):
+                kept.append(header)
         elif lowered == b"connection":
             named.update(part.strip().lower() for part in header[1].split(b","))
     named -= {b"keep-alive", b"close"}

@@ -76,7 +76,8 @@ class Door:
         if knock.raw_path.startswith("/-/"):
             await self._serve(knock, reply)
         else:
-            await self._hall.see_through(self._serve(knock, reply))
+            with self._hall:
+                await self._serve(knock, reply)
         return reply
 
     async def _serve(self, knock: Knock, reply: Reply) -> None:
