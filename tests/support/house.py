@@ -261,7 +261,7 @@ class Guest:
         """Return *headers* as they came."""
         return headers
 
-    def head(self, status: int, reason: bytes, headers: RawHeaders) -> None:
+    def head(self, status: int, reason: bytes, headers: RawHeaders, *, sized: bool) -> None:
         """Keep the head."""
         assert self.status is None
         self.status = status
