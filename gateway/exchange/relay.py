@@ -14,7 +14,7 @@ from typing import Protocol
 from gateway.errors import CallerGoneError, ProviderError
 from gateway.exchange.forward import ProviderResponse, RawHeaders
 from gateway.exchange.states import Answered, Permitted
-from gateway.limits import ABANDONED_BYTES_MAX
+from gateway.limits import ABANDONED_BYTES_MAX, BODY_BYTES_HELD_MAX
 from gateway.provider.encoding import Decoder
 from gateway.provider.model import Answer, AnswerReader
 from gateway.receipt.model import Ended
@@ -123,7 +123,9 @@ class Relay:
             return self._reader.feed(chunk)
         plain = self._decoder.decode(chunk)
         self._decoded += len(plain)
-        self._marks.append((self._bytes, self._decoded))
+        if plain or len(self._held) > BODY_BYTES_HELD_MAX:
+            # One that decodes to nothing yet is the beginning of what the next decodes to.
+            self._marks.append((self._bytes, self._decoded))
         may_go = self._reader.feed(plain)
         released = self._released
         # A chunk goes when all it decodes to may go, and the newest one waits in any case:
