@@ -117,3 +117,10 @@ STUDENT_CALLERS_WAITING_MAX: Final = 16
 
 FOREIGN_TEXT_CHARS_MAX: Final = 512
 """A model's name, an error's, a path: the part of a stranger's text that a statement holds."""
+
+GATHER_S: Final = 0.001
+"""How long a commit waits for more while callers come in groups; about one sync of a disk."""
+
+LOG_BYTES_WAITING_MAX: Final = 32 * KIB
+LOG_WAIT_S: Final = 0.25
+"""How much of the log, and how long, may wait to be written; a crash loses that much of it."""

@@ -6,15 +6,18 @@ credential: fields whose names could carry one are redacted whatever their value
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import sys
-from typing import Any, Final, TextIO, cast
+import threading
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import orjson
 import structlog
 
 from gateway.clock import SystemClock, rfc3339
+from gateway.limits import LOG_BYTES_WAITING_MAX, LOG_WAIT_S
 
 EVENTS: Final[dict[str, str]] = {
     "gateway.started": "the door is open; says where, and which ledger and policies are used",
@@ -59,6 +62,57 @@ def _stamp(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typi
     return event
 
 
+class Lines:
+    """Writes lines a few at a time: at once if they matter, else when a page is full or soon.
+
+    A system call for each exchange's line would cost more than making the line.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        # OWNED BY: whoever holds the lock.
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        self._timer: threading.Timer | None = None
+
+    def info(self, line: bytes) -> None:
+        """Write *line* with the next page."""
+        with self._lock:
+            self._waiting.append(line)
+            self._bytes += len(line)
+            if self._bytes > LOG_BYTES_WAITING_MAX:
+                self._write()
+            elif self._timer is None:
+                self._timer = threading.Timer(LOG_WAIT_S, self.flush)
+                self._timer.daemon = True
+                self._timer.start()
+
+    debug = info
+
+    def warning(self, line: bytes) -> None:
+        """Write *line* now, and what waits before it."""
+        with self._lock:
+            self._waiting.append(line)
+            self._write()
+
+    error = critical = exception = msg = warning
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._waiting, self._bytes = self._waiting, [], 0
+        if lines:
+            self._out.write(b"\n".join([*lines, b""]))
+            self._out.flush()
+
+
 Logger = structlog.typing.FilteringBoundLogger
 """What everybody is handed who may log."""
 
@@ -78,7 +132,9 @@ def build_logger(level: str, stream: TextIO | None = None) -> Logger:
         factory: Any = structlog.PrintLoggerFactory(file=out)
     elif hasattr(out, "buffer"):
         render = structlog.processors.JSONRenderer(serializer=_dumps)
-        factory = structlog.BytesLoggerFactory(file=out.buffer)
+        lines = Lines(out.buffer)
+        atexit.register(lines.flush)
+        factory = lambda *_: lines  # noqa: E731  structlog asks for a function
     else:
         render = structlog.processors.JSONRenderer()
         factory = structlog.PrintLoggerFactory(file=out)

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlite_utils import Database, Migrations
-
 from gateway.clock import Clock, SystemClock, day_of, rfc3339
 from gateway.errors import NotFoundError, SettingError
 from gateway.ident import random_bytes
 from gateway.intent.model import NAME
-from gateway.store.tables import immediate, open_database, translated
+from gateway.store.tables import Database, Migrations, immediate, open_database, translated
 
 ROLES: Final = frozenset({"caller", "researcher", "legal", "operator", "auditor"})
 

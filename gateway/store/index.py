@@ -15,8 +15,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
-from sqlite_utils import Database, Migrations
-
 from gateway.canonical import sha256_hex
 from gateway.errors import LedgerDamagedError, MalformedReceiptError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
@@ -35,7 +33,7 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.statement import is_opening, read_leaf, read_payload
 from gateway.store.ports import LedgerStore
-from gateway.store.tables import immediate, open_database, translated
+from gateway.store.tables import Database, Migrations, immediate, open_database, translated
 
 Kind = Literal[
     "opening",

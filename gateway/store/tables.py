@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from sqlite_utils import Database, Migrations
+from typing import Final
 
 from gateway.errors import LedgerDamagedError, LedgerUnwellError, OperatorError
 from gateway.limits import STORE_BUSY_MS
+
+# sqlite-utils loads pandas and numpy wherever they are installed, as the student extra does:
+# a second of every start, for types that we never store. For this one import they are hidden.
+_UNWANTED: Final = [name for name in ("pandas", "numpy") if name not in sys.modules]
+for _name in _UNWANTED:
+    sys.modules[_name] = None  # type: ignore[assignment]  # import then finds none
+from sqlite_utils import Database, Migrations  # noqa: E402
+
+for _name in _UNWANTED:
+    del sys.modules[_name]
+
+__all__ = ["Database", "Migrations", "immediate", "open_database", "translated"]
 
 
 def open_database(path: Path, migrations: Migrations) -> Database:
