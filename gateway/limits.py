@@ -124,3 +124,6 @@ GATHER_S: Final = 0.001
 LOG_BYTES_WAITING_MAX: Final = 32 * KIB
 LOG_WAIT_S: Final = 0.25
 """How much of the log, and how long, may wait to be written; a crash loses that much of it."""
+
+FINISH_REASON_CHARS_MAX: Final = 32
+"""Why a choice ended, in the provider's word; one is listed for each choice."""

@@ -15,7 +15,11 @@ from gateway.exchange.states import Abandoned, Answered, Asked, Forbidden, Held,
 from gateway.ident import ExchangeId, Sha256, random_bytes
 from gateway.intent.purpose import teaches
 from gateway.ledger.sequencer import Sequencer
-from gateway.limits import FOREIGN_TEXT_CHARS_MAX, OUTPUTS_PER_EXCHANGE_MAX
+from gateway.limits import (
+    FINISH_REASON_CHARS_MAX,
+    FOREIGN_TEXT_CHARS_MAX,
+    OUTPUTS_PER_EXCHANGE_MAX,
+)
 from gateway.provider.model import Choice, Dialect, UnteachableError
 from gateway.provider.tokens import TokenCounter
 from gateway.receipt.envelope import Signer
@@ -152,7 +156,7 @@ class Notary:
             response_bytes=answered.response_bytes,
             usage=self._usage(answered),
             finish_reasons=tuple(
-                _bounded(choice.finish_reason)
+                _bounded(choice.finish_reason, FINISH_REASON_CHARS_MAX)
                 for choice in answer.choices[:OUTPUTS_PER_EXCHANGE_MAX]
                 if choice.finish_reason
             ),
@@ -278,19 +282,20 @@ class Notary:
 
 
 @overload
-def _bounded(text: str) -> str: ...
+def _bounded(text: str, chars_max: int = ...) -> str: ...
 @overload
-def _bounded(text: str | None) -> str | None: ...
-def _bounded(text: str | None) -> str | None:
-    """Return a stranger's *text* as a statement can hold it: short, and Unicode.
+def _bounded(text: str | None, chars_max: int = ...) -> str | None: ...
+def _bounded(text: str | None, chars_max: int = FOREIGN_TEXT_CHARS_MAX) -> str | None:
+    """Return a stranger's *text* as a statement can hold it: short, and printable Unicode.
 
     Without this a header of the provider's, or a path of the caller's, could be too much for
     a leaf, and the exchange would end without its receipt.
     """
-    if text is None or (len(text) <= FOREIGN_TEXT_CHARS_MAX and text.isascii()):
+    if text is None or (len(text) <= chars_max and text.isascii() and text.isprintable()):
         return text
-    short = text[:FOREIGN_TEXT_CHARS_MAX]
-    return short.encode("utf-8", "replace").decode()
+    # JSON spells a sign that can't be printed with six; of others it takes at most four bytes.
+    short = "".join(sign if sign.isprintable() else "?" for sign in text[:chars_max])
+    return short.encode("utf-8", "replace")[:chars_max].decode("utf-8", "ignore")
 
 
 def _units(choice: Choice) -> list[tuple[OutputKind, str]]:
