@@ -15,6 +15,9 @@ from gateway.errors import (
     CallerGoneError,
     GatewayError,
     LedgerUnwellError,
+    ProviderBrokeOffError,
+    ProviderTimeoutError,
+    ProviderUnreachableError,
     UnknownRouteError,
 )
 from gateway.exchange.body import StreamedBody
@@ -173,7 +176,8 @@ class Handlers:
         )
 
     async def _release(self, answered: Answered, provider: Provider, reply: Reply) -> None:
-        broken = answered.error is not None and answered.error.startswith("provider.")
+        # A whole answer may carry an error by any name; only a cut one's name can be ours.
+        broken = answered.ended != "complete" and answered.error in _BROKEN
         if answered.ended == "cut-short-by-caller":
             reply.break_off()
         elif answered.status is None or (broken and not answered.head_sent):
@@ -213,6 +217,10 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
     await reply.finish(problem.status, reason, headers, body, sized=False)
 
 
+_BROKEN: Final = frozenset(
+    kind.code
+    for kind in (ProviderUnreachableError, ProviderTimeoutError, ProviderBrokeOffError)
+)
 _EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
 _REASONS: Final = {
     400: b"Bad Request",

@@ -1,0 +1,319 @@
+"""The whole gateway in one process: what a caller has when the ledger or the provider fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from gateway import app, settings
+from gateway.ident import new_exchange_id
+from gateway.log import build_logger
+from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
+from gateway.receipt.statement import read_leaf
+from gateway.store.sqlite import SqliteLedger
+from tests.support.caller import Answer, Caller, Headers
+from tests.support.house import (
+    CHAT,
+    Act,
+    RawProvider,
+    completion,
+    events,
+    eventually,
+    gateway_in,
+    sized,
+    streamed,
+    write_installation,
+)
+from tests.support.store import BrittleDisk, an_opening, brittle_disk
+
+TARGET = "/open/v1/chat/completions"
+JSON: Headers = (("content-type", "application/json"), ("authorization", "Bearer sk-1"))
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[RawProvider]:
+    """Return a provider on a plain socket."""
+    async with RawProvider().listening() as listening:
+        listening.steps = [sized(completion("good day"))]
+        yield listening
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+    """Return a gateway in this process, before that provider."""
+    async with gateway_in(tmp_path, provider.url) as running:
+        yield running
+
+
+@pytest.fixture
+def disk() -> Iterator[BrittleDisk]:
+    """Return the disk under everything that is opened in the test."""
+    with brittle_disk() as disk:
+        yield disk
+
+
+async def ask(
+    gateway: app.Gateway, *, target: str = TARGET, headers: Headers = JSON, stream: bool = False
+) -> Answer:
+    """Ask over a connection of its own."""
+    body = json.dumps(CHAT | {"stream": stream}).encode()
+
+    def talk() -> Answer:
+        with Caller(gateway.port) as caller:
+            return caller.ask("POST", target, headers, body)
+
+    return await asyncio.to_thread(talk)
+
+
+def statements(gateway: app.Gateway) -> list[Statement]:
+    """Return what is durable."""
+    with contextlib.closing(SqliteLedger(gateway.installation.data / "ledger.db")) as beside:
+        return [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
+
+
+async def test_an_answer_is_named_by_its_receipt(gateway: app.Gateway) -> None:
+    """The id in the header is that of a receipt which is durable when the answer is whole."""
+    answer = await ask(gateway)
+    receipt = statements(gateway)[-1]
+
+    assert isinstance(receipt, Receipt)
+    assert receipt.exchange == answer.header("x-gateway-exchange")
+    assert (200, completion("good day"), True) == (answer.status, answer.body, answer.whole)
+    assert ("permit", "open@1") == (
+        answer.header("x-gateway-effect"),
+        answer.header("x-gateway-policy"),
+    )
+
+
+async def test_a_full_disk_dials_nobody(
+    disk: BrittleDisk, gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """While no opening can be written callers get a 503 that says when to come back."""
+    disk.full = True
+    answer = await ask(gateway)
+    disk.full = False
+    again = await ask(gateway)
+
+    assert (503, 200) == (answer.status, again.status)
+    assert "ledger.unwell" == json.loads(answer.body)["error"]["code"]
+    assert "1" == answer.header("retry-after")
+    assert 1 == len(provider.received)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_disk_that_fills_while_the_provider_answers(
+    stream: bool,  # noqa: FBT001 - pytest passes it by name
+    disk: BrittleDisk,
+    gateway: app.Gateway,
+    provider: RawProvider,
+) -> None:
+    """Without its receipt an answer is a 503 or a broken stream, and is closed later."""
+
+    def fill(_: bytes) -> None:
+        disk.full = True
+
+    provider.on_request = fill
+    if stream:
+        provider.steps = streamed("good", " day")
+    answer = await ask(gateway, stream=stream)
+    disk.full = False
+    swept = await gateway.walk.sweep()
+    opening, closing = statements(gateway)
+
+    assert 1 == swept
+    assert isinstance(opening, Opening)
+    assert isinstance(closing, Abandonment)
+    assert closing.exchange == opening.exchange
+    if stream:
+        assert (200, False) == (answer.status, answer.whole)
+        assert b"".join(events("good", " day")[:2]) == answer.body
+    else:
+        assert (503, True) == (answer.status, answer.whole)
+        assert opening.exchange == answer.header("x-gateway-exchange")
+
+
+async def test_a_disk_that_cant_sync_ends_the_gateways_service(
+    disk: BrittleDisk, gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """Where what is durable is unknown nothing more is answered, and health says so."""
+    provider.on_request = lambda _: setattr(disk, "sync_fails", True)
+    first, second = await ask(gateway), await ask(gateway)
+    disk.sync_fails = False
+    third = await ask(gateway)
+    status = (await asyncio.to_thread(_health, gateway)).status
+
+    assert (503, 503, 503, 503) == (first.status, second.status, third.status, status)
+    assert 1 == len(provider.received)
+    assert gateway.installation.sequencer.trouble is not None
+
+
+def _health(gateway: app.Gateway) -> Answer:
+    with Caller(gateway.port) as caller:
+        return caller.ask("GET", "/-/health")
+
+
+@pytest.mark.parametrize("code", ["provider.broke_off", "provider.timeout", "provider.x"])
+async def test_a_providers_own_word_is_not_taken_for_ours(
+    code: str, gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """An error that a provider names as we name ours comes through as it was sent."""
+    body = json.dumps({"error": {"type": code, "message": "no"}}).encode()
+    provider.steps = [sized(body, status=429)]
+    answer = await ask(gateway)
+
+    assert (429, body) == (answer.status, answer.body)
+
+
+BROKEN = {
+    "before the head": [Act.ABORT],
+    "mid body": [sized(completion("good day"))[:-9], Act.CLOSE],
+}
+
+
+@pytest.mark.parametrize("steps", BROKEN.values(), ids=BROKEN)
+async def test_a_provider_that_breaks_off_is_a_bad_gateway(
+    steps: list[bytes | Act], gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """As long as nothing has gone out a broken answer is a 502, with the exchange's id."""
+    provider.steps = steps
+    answer = await ask(gateway)
+    receipt = statements(gateway)[-1]
+
+    assert isinstance(receipt, Receipt)
+    assert (502, "provider.broke_off") == (answer.status, answer.header("x-gateway-problem"))
+    assert receipt.exchange == answer.header("x-gateway-exchange")
+
+
+async def test_a_provider_that_breaks_a_stream_breaks_it_for_the_caller(
+    gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """A stream that breaks off has all that came and no clean end."""
+    provider.steps = [*streamed("good", " day")[:4], Act.CLOSE]
+    answer = await ask(gateway, stream=True)
+
+    assert not answer.whole
+    assert b"".join(events("good", " day")[:3]) == answer.body
+
+
+async def test_the_end_of_a_stream_waits_for_the_disk(
+    gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """As long as the receipt can't be written, the newest content and the end stay inside."""
+    told = events("good", " day")
+    held = asyncio.Event()
+    provider.steps = [
+        *streamed("good", " day")[:3],
+        held,
+        *streamed("good", " day")[3:],
+    ]
+    body = json.dumps(CHAT | {"stream": True}).encode()
+    with Caller(gateway.port) as caller:
+        await asyncio.to_thread(caller.send_request, "POST", TARGET, JSON, body)
+        size = len(told[0])
+        begun = await asyncio.to_thread(caller.read, until_bytes=size)
+        blocker = apsw.Connection(str(gateway.installation.data / "ledger.db"))
+        blocker.execute("BEGIN IMMEDIATE")
+        held.set()
+        size += len(told[1])
+        before = await asyncio.to_thread(_read_on, caller, begun, size)
+        blocked = statements(gateway)
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        whole = await asyncio.to_thread(caller.read_on, begun)
+
+    assert b"".join(told[:2]) == before
+    assert [Opening] == [type(one) for one in blocked]
+    assert (b"".join(told), True) == (whole.body, whole.whole)
+
+
+def _read_on(caller: Caller, begun: Answer, count: int) -> bytes:
+    return caller._read_into(begun, head_only=False, until_bytes=count).body
+
+
+async def test_a_start_closes_what_a_crash_left_open(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """Openings that nothing closed are closed as abandoned before the door opens, once."""
+    file = write_installation(tmp_path, provider.url)
+    sourced = settings.load(file, environment={})
+    installation = app._open(sourced)
+    exchange = new_exchange_id(installation.clock.now_ms())
+    installation.sequencer.append_and_wait(an_opening(exchange))
+    installation.close()
+    for _ in range(2):
+        gateway = await app.start(sourced, build_logger("error", io.StringIO()))
+        opening, closing = statements(gateway)
+        await gateway.stop()
+
+        assert isinstance(opening, Opening)
+        assert isinstance(closing, Abandonment)
+        assert (exchange, "process-ended") == (closing.exchange, closing.why)
+
+
+async def test_a_forbidden_use_says_why_and_what_would_change_it(
+    gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """A refusal is an answer in the SDK's own shape: clause, reason, exchange, next step."""
+    use = ("x-intended-use", "purpose=train.sft, student=parser")
+    answer = await ask(gateway, target="/closed/v1/chat/completions", headers=(*JSON, use))
+    error = json.loads(answer.body)["error"]
+    refusal = statements(gateway)[-1]
+
+    assert isinstance(refusal, Refusal)
+    assert (403, "use.forbidden", "forbid") == (
+        answer.status,
+        error["code"],
+        answer.header("x-gateway-effect"),
+    )
+    assert ("closed", "training") == (
+        error["reasons"][0]["policy"],
+        error["reasons"][0]["clause"],
+    )
+    assert error["next_step"]
+    assert refusal.exchange == error["exchange"] == answer.header("x-gateway-exchange")
+    assert [] == provider.received
+
+
+async def test_a_caller_that_hangs_up_still_gets_its_receipt(
+    gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """A connection that is lost mid-stream cuts the provider off and is on record."""
+    provider.steps = [*streamed("good", " day")[:3], asyncio.Event()]
+    body = json.dumps(CHAT | {"stream": True}).encode()
+    with Caller(gateway.port) as caller:
+        await asyncio.to_thread(caller.send_request, "POST", TARGET, JSON, body)
+        await asyncio.to_thread(caller.read, until_bytes=10)
+    await provider.hung_up.wait()
+    await eventually(lambda: len(statements(gateway)) == 2)
+    receipt = statements(gateway)[-1]
+
+    assert isinstance(receipt, Receipt)
+    assert "cut-short-by-caller" == receipt.ended
+    await eventually(lambda: gateway.hall.count == 0)
+
+
+async def test_a_stopping_gateway_sees_exchanges_through(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """An exchange that is under way when the gateway stops is answered and sealed."""
+    go_on = asyncio.Event()
+    provider.steps = [*streamed("good", " day")[:3], go_on, *streamed("good", " day")[3:]]
+    async with contextlib.AsyncExitStack() as stack:
+        running = await stack.enter_async_context(gateway_in(tmp_path, provider.url))
+        asking = asyncio.ensure_future(ask(running, stream=True))
+        await provider.arrived.wait()
+        stopping = asyncio.ensure_future(stack.aclose())
+        await asyncio.sleep(0)
+        go_on.set()
+        answer = await asking
+        await stopping
+
+    assert answer.whole
+    assert [Opening, Receipt] == [type(one) for one in statements(running)]
