@@ -1,0 +1,333 @@
+"""The law room: the ruling is a maximum, and what the gateway adds only tightens it."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from gateway.clock import FrozenClock, day_of
+from gateway.exchange.forward import origin_of
+from gateway.exchange.providers import Layer, Provider
+from gateway.exchange.rule import Law, strictest
+from gateway.exchange.states import Asked, Principal
+from gateway.ident import ExchangeId
+from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
+from gateway.ledger.register import Register
+from gateway.policy.decide import Decision, Reason
+from gateway.policy.library import Library
+from gateway.policy.model import Effect
+from gateway.provider.catalogue import dialect_named
+from gateway.provider.model import Operation, ProviderCall
+from gateway.receipt.model import Withdrawal
+from tests.support.dataset import TERMS, a_library, a_policy
+from tests.support.house import PROJECT, TRAINING, WRITER, verdict
+
+AT = "2026-11-22T00:00:00.000Z"
+
+
+def a_law(
+    register: Register | None = None,
+    *,
+    clock: FrozenClock | None = None,
+    library: Library | None = None,
+    undeclared: bool = False,
+    unreadable: bool = False,
+) -> Law:
+    """Return a law room over the small library."""
+    return Law(
+        library or a_library(),
+        register or Register(),
+        clock or FrozenClock(),
+        undeclared=undeclared,
+        unreadable=unreadable,
+    )
+
+
+def provider(*layers: str | Layer) -> Provider:
+    """Return a provider that is bound by *layers*."""
+    return Provider(
+        id="-".join(map(str, layers)),
+        dialect=dialect_named("openai"),
+        origin=origin_of("http://x.example"),
+        base_url="http://x.example",
+        layers=tuple(one if isinstance(one, Layer) else Layer(policy=one) for one in layers),
+    )
+
+
+def asked(
+    use: IntendedUse = TRAINING,
+    *,
+    expires: str | None = None,
+    operation: Operation = Operation.CHAT,
+    declared: bool = True,
+    model: str | None = "m",
+) -> Asked:
+    """Return a request for *use*."""
+    declaration = Declaration(
+        id=declaration_id(PROJECT, use), project=PROJECT, use=use, expires=expires
+    )
+    return Asked(
+        exchange=ExchangeId("x-1"),
+        received_ms=0,
+        principal=Principal(name="ada", project=PROJECT),
+        declaration=declaration,
+        declared=declared,
+        call=ProviderCall(provider="x", operation=operation, model=model),
+        endpoint="POST /",
+        body=b"",
+    )
+
+
+def effect_and_clauses(law: Law, request: Asked, *layers: str | Layer) -> tuple[str, list[str]]:
+    """Return the effect of the ruling and the clauses that led to it."""
+    ruling = law.rule(request, provider(*layers)).ruling
+    return ruling.effect, [f"{reason.policy}:{reason.clause}" for reason in ruling.reasons]
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (("open",), ("permit", ["open:training"])),
+        (("held",), ("hold", ["held:training"])),
+        (("closed",), ("forbid", ["closed:training"])),
+        (("open", "held"), ("hold", ["held:training"])),
+        (("closed", "held", "open"), ("forbid", ["closed:training"])),
+        (("open", "own"), ("permit", ["open:training", "own:training"])),
+        (("nowhere",), ("forbid", ["nowhere:no-policy"])),
+        (("open", "nowhere"), ("forbid", ["nowhere:no-policy"])),
+    ],
+)
+def test_the_strictest_layer_rules(
+    layers: tuple[str, ...], expected: tuple[str, list[str]]
+) -> None:
+    """Of several policies that bind an exchange the largest effect counts, in any order."""
+    assert expected == effect_and_clauses(a_law(), asked(), *layers)
+    assert expected == effect_and_clauses(a_law(), asked(), *reversed(layers))
+
+
+def a_decision(effect: Effect, policy: str, obligations: tuple[str, ...] = ()) -> Decision:
+    """Return a decision of one policy."""
+    reason = Reason(policy=policy, clause="c", effect=effect, because="so")
+    return Decision(
+        effect=effect,
+        reasons=(reason,),
+        obligations=obligations,
+        missing=(),
+        policies=(),
+        day=dt.date(2026, 1, 1),
+    )
+
+
+@pytest.mark.parametrize("first", Effect)
+@pytest.mark.parametrize("second", Effect)
+@pytest.mark.parametrize("third", Effect)
+def test_strictest_is_a_maximum(first: Effect, second: Effect, third: Effect) -> None:
+    """It depends on neither order nor grouping nor repetition, and is never below any."""
+    a, b, c = (
+        a_decision(effect, name, (name,))
+        for effect, name in ((first, "a"), (second, "b"), (third, "c"))
+    )
+    together = strictest([a, b, c])
+
+    assert max(first, second, third) is together.effect
+    assert together == strictest([c, a, b]) == strictest([strictest([a, b]), c])
+    assert together == strictest([a, a, b, c, c])
+    assert ("a", "b", "c") == together.obligations
+    assert all(reason.effect is together.effect for reason in together.reasons)
+
+
+def test_a_teachers_layer_is_asked_about_the_teachers_model() -> None:
+    """A student's lineage brings its teachers' policies, each for the model that taught."""
+    only = a_policy("picky", "permit", when="purpose: train, model: teacher-1")
+    law = a_law(library=Library.load({"picky/policy.yaml": only, "picky/terms.yaml": TERMS}))
+    request = asked(model="student-1")
+
+    assert "forbid" == effect_and_clauses(law, request, "picky")[0]
+    assert (
+        "permit"
+        == effect_and_clauses(law, request, Layer(policy="picky", model="teacher-1"))[0]
+    )
+
+
+def test_only_what_is_declared_is_forwarded_where_the_settings_say_so() -> None:
+    """`undeclared: forbid` refuses plain inference that nobody declared, and nothing else."""
+    law = a_law(undeclared=True)
+
+    assert ("forbid", ["gateway:undeclared"]) == effect_and_clauses(
+        law, asked(INFERENCE, declared=False), "open"
+    )
+    assert "permit" == effect_and_clauses(law, asked(INFERENCE), "open")[0]
+    assert "permit" == effect_and_clauses(a_law(), asked(INFERENCE, declared=False), "open")[0]
+
+
+def test_only_what_can_be_read_is_forwarded_where_the_settings_say_so() -> None:
+    """`unknown_operations: forbid` refuses what no dialect reads, and nothing else."""
+    law = a_law(unreadable=True)
+    opaque = asked(INFERENCE, operation=Operation.OPAQUE)
+
+    assert ("forbid", ["gateway:unknown-operation"]) == effect_and_clauses(law, opaque, "open")
+    assert "permit" == effect_and_clauses(law, asked(INFERENCE), "open")[0]
+    assert "permit" == effect_and_clauses(a_law(), opaque, "open")[0]
+
+
+@pytest.mark.parametrize("days", [-1, 0, 1])
+def test_a_declaration_may_be_cited_until_its_last_day(days: int) -> None:
+    """The day a declaration names is its last good one."""
+    today = day_of(FrozenClock().now_ms())
+    request = asked(expires=(today + dt.timedelta(days=days)).isoformat())
+
+    assert ("forbid" if days < 0 else "permit") == effect_and_clauses(a_law(), request, "open")[
+        0
+    ]
+
+
+def test_what_was_withdrawn_or_declined_is_forbidden() -> None:
+    """A withdrawal or a no forbids even what the terms permit, and says whose it is."""
+    request = asked()
+    withdrawal = Withdrawal(
+        by="grace", reason="r", declaration=request.declaration.id, at=AT, writer=WRITER
+    )
+    gone, declined = Register(), Register()
+    gone.apply(0, withdrawal)
+    declined.apply(0, verdict(request.declaration.id, approved=False))
+
+    assert ("forbid", ["gateway:declaration-withdrawn"]) == effect_and_clauses(
+        a_law(gone), request, "open"
+    )
+    assert ("forbid", ["gateway:declaration-declined"]) == effect_and_clauses(
+        a_law(declined), request, "open"
+    )
+    assert "grace" in a_law(gone).rule(request, provider("open")).ruling.reasons[0].because
+
+
+def test_an_approval_lets_a_held_use_pass_and_nothing_more() -> None:
+    """A yes turns a hold into a permit that names it; a forbid stays one."""
+    request = asked()
+    register = Register()
+    register.apply(
+        9, verdict(request.declaration.id, ("held", "training"), ("closed", "training"))
+    )
+    ruling = a_law(register).rule(request, provider("held")).ruling
+
+    assert ("permit", 9) == (ruling.effect, ruling.verdict)
+    assert "forbid" == effect_and_clauses(a_law(register), request, "closed")[0]
+    assert "forbid" == effect_and_clauses(a_law(register), request, "held", "closed")[0]
+
+
+def test_an_approval_of_one_layer_does_not_answer_the_other() -> None:
+    """Where two policies hold, both of their clauses want an answer."""
+    library = a_library(second=a_policy("second", "hold"))
+    request = asked()
+    register = Register()
+    law = a_law(register, library=library)
+    register.apply(0, verdict(request.declaration.id, ("held", "training")))
+    before = effect_and_clauses(law, request, "held", "second")
+    register.apply(1, verdict(request.declaration.id, ("second", "training")))
+    after = effect_and_clauses(law, request, "held", "second")
+
+    assert ("hold", ["held:training", "second:training"]) == before
+    assert "permit" == after[0]
+
+
+def test_an_approval_is_for_who_cites_it() -> None:
+    """The same words undeclared are not covered by a verdict on the declaration."""
+    request = asked(declared=False)
+    register = Register()
+    register.apply(0, verdict(request.declaration.id, ("held", "training")))
+
+    assert "hold" == effect_and_clauses(a_law(register), request, "held")[0]
+
+
+def test_no_answer_outlives_what_it_was_made_from() -> None:
+    """A remembered ruling is made anew when the register, the library or the day changes."""
+    clock, register = FrozenClock(), Register()
+    law = a_law(register, clock=clock)
+    request, held = asked(), provider("held")
+    first = law.rule(request, held)
+    again = law.rule(request, held)
+    register.apply(0, verdict(request.declaration.id, ("held", "training")))
+    approved = law.rule(request, held)
+    law.adopt(a_library(held=a_policy("held", "forbid")))
+    adopted = law.rule(request, held)
+    clock.move_ms(86_400_000)
+    next_day = law.rule(request, held)
+
+    assert first is again
+    assert ["hold", "permit", "forbid"] == [
+        one.ruling.effect for one in (first, approved, adopted)
+    ]
+    assert next_day.ruling.day > adopted.ruling.day
+
+
+def test_a_policy_that_ends_today_binds_today_and_not_tomorrow() -> None:
+    """The day decides which version of a policy is asked, while the gateway runs."""
+    today = day_of(FrozenClock().now_ms())
+    clock = FrozenClock()
+    library = a_library(
+        **{
+            "turns@1": a_policy("turns", "permit", until=today.isoformat()),
+            "turns": a_policy(
+                "turns", "forbid", version=2, since=(today + dt.timedelta(1)).isoformat()
+            ),
+        }
+    )
+    law = a_law(clock=clock, library=library)
+    before = law.rule(asked(), provider("turns")).ruling
+    clock.move_ms(86_400_000)
+    after = law.rule(asked(), provider("turns")).ruling
+
+    assert [("permit", 1), ("forbid", 2)] == [
+        (ruling.effect, ruling.policies[0].version) for ruling in (before, after)
+    ]
+
+
+def test_obligations_ride_along_with_a_permit_only() -> None:
+    """Duties are told where something is permitted."""
+    permitted = a_law().rule(asked(), provider("open")).ruling
+    held = a_law().rule(asked(), provider("open", "held")).ruling
+
+    assert ("keep-ai-label",) == permitted.obligations
+    assert () == held.obligations
+
+
+def test_a_caller_cannot_claim_an_agreement() -> None:
+    """What a caller says of its agreement lifts no clause."""
+    text = a_policy("barred", "permit") + (
+        "  - id: no\n    effect: forbid\n    when: {purpose: train}\n"
+        "    unless: {agreement: any}\n"
+        '    citation: {document: words, section: "3"}\n'
+        "    because: It is barred.\n    change: An agreement.\n"
+    )
+    library = Library.load({"barred/policy.yaml": text, "barred/terms.yaml": TERMS})
+    claimed = IntendedUse(purpose="train.sft", agreement="we-have-one")
+
+    assert "forbid" == effect_and_clauses(a_law(library=library), asked(claimed), "barred")[0]
+
+
+@pytest.mark.parametrize("effect", ["held", "closed"])
+def test_every_refusal_can_be_explained(effect: str) -> None:
+    """Each layer that led to a refusal says why and what comes next; others keep quiet."""
+    told = a_law().explain(asked(), provider("open", effect))
+
+    assert [effect] == [one.decision.reasons[0].policy for one in told]
+    assert all(one.next_step() for one in told)
+
+
+def test_the_memory_of_rulings_has_an_end() -> None:
+    """Endless model names don't make the memory of rulings endless."""
+    law = a_law()
+    for number in range(5000):
+        law.rule(asked(model=f"m{number}"), provider("open"))
+
+    assert len(law._remembered) <= 4096
+
+
+def test_a_rulings_digest_is_of_what_it_says() -> None:
+    """Equal rulings have equal digests, others have others."""
+    law = a_law()
+    first = law.rule(asked(), provider("open"))
+    same = a_law().rule(asked(), provider("open"))
+    other = law.rule(asked(), provider("held"))
+
+    assert first.sha256 == same.sha256 != other.sha256
