@@ -245,6 +245,11 @@ class MessageListener:
         """Take note that the format's own end was seen."""
         self._done = True
 
+    @property
+    def ending(self) -> bool:
+        """Whether the message has stopped, is about to, or an error has come."""
+        return self._done or self._stop_reason is not None or self._error is not None
+
     def answer(self) -> Answer:
         """Return what was heard; whole once the message has stopped."""
         return Answer(

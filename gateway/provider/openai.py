@@ -325,6 +325,15 @@ class ChatListener:
         """Take note that the format's own end was seen."""
         self._done = True
 
+    @property
+    def ending(self) -> bool:
+        """Whether the stream has ended, a choice has, or an error has come."""
+        return (
+            self._done
+            or self._error is not None
+            or any(heard.finish_reason for heard in self._heard.values())
+        )
+
     def answer(self) -> Answer:
         """Return what was heard; whole after `[DONE]` or once every choice is finished."""
         finished = len(self._heard) >= self._expected and all(

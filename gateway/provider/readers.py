@@ -90,6 +90,11 @@ class Listener(Protocol):
         """
         ...
 
+    @property
+    def ending(self) -> bool:
+        """Whether the answer's end, or a mark of it, was heard."""
+        ...
+
     def answer(self) -> Answer:
         """Return what was heard so far."""
         ...
@@ -112,7 +117,8 @@ class StreamReader:
     def feed(self, chunk: bytes) -> int:
         """Take the next bytes; return where the newest content event begins.
 
-        Before the first content event: where the last complete event ends.
+        Before the first content event: where the last complete event ends. Without any: where
+        the first mark of the answer's end begins.
         """
         before = self._bytes
         self._bytes += len(chunk)
@@ -143,7 +149,9 @@ class StreamReader:
                     self._content = True
                     self._released = begin
                 elif not self._content:
-                    self._released = end
+                    # An answer without content must not show its end unsealed either.
+                    self._content = self._listener.ending
+                    self._released = begin if self._content else end
             except UNREADABLE:
                 return False
         return True

@@ -10,12 +10,16 @@ HEARD = Answer(readable=True, whole=True, id="a")
 
 
 class Parrot:
-    """Hears content in `c`, nothing in `n`, and nonsense in anything else."""
+    """Hears content in `c`, nothing in `n`, the end in `e`, and nonsense in anything else."""
+
+    def __init__(self) -> None:
+        self.ending = False
 
     def hear(self, data: bytes) -> bool:
         """Tell whether *data* is content."""
-        if data not in (b"c", b"n"):
+        if data not in (b"c", b"n", b"e"):
             raise NonsenseError
+        self.ending = self.ending or data == b"e"
         return data == b"c"
 
     def answer(self) -> Answer:
@@ -69,6 +73,16 @@ def test_a_stream_holds_back_its_newest_content() -> None:
 
     assert [reader.feed(chunk) for chunk in (n, c, n, c, n, b"da")] == [9, 9, 9, 27, 27, 27]
     assert reader.finish() == HEARD
+
+
+def test_an_answer_without_content_does_not_show_its_end() -> None:
+    """Where nothing is said, everything from the first mark of the end on is held back."""
+    reader = StreamReader(Parrot())
+    event = len(b"data: n\n\n")
+
+    assert event == reader.feed(b"data: n\n\n")
+    assert event == reader.feed(b"data: e\n\n")
+    assert event == reader.feed(b"data: n\n\n")
 
 
 def test_a_stream_turns_opaque_at_nonsense() -> None:
