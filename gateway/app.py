@@ -170,7 +170,7 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
             hint="use it with `gateway serve`, or set `data` to another folder",
         )
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise SettingError(f"can't make {data}: {exc.strerror}") from exc
     # Keys first: a ledger without its keys could never be signed for, while keys without a
@@ -231,7 +231,7 @@ def _provider(named: str, chosen: ProviderSettings, installation: Installation) 
         layers = (*layers, *teachers)
     credential = None
     if chosen.credential is not None and sourced.settings.keys == "managed":
-        credential = settings_module.secret(chosen.credential, f"providers.{named}.credential")
+        credential = sourced.secret(chosen.credential, f"providers.{named}.credential")
     return Provider(
         id=named,
         dialect=dialect_named(dialect),

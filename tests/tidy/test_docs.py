@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import gateway.errors
@@ -13,6 +14,7 @@ from gateway.settings import ProviderSettings, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
+CODE = re.compile(r"""\bcode(?:: str)? ?= ?"([a-z_]+\.[a-z_]+)\"""")
 
 
 def every_error() -> list[type[GatewayError]]:
@@ -46,6 +48,16 @@ def test_every_error_code_is_in_the_docs() -> None:
     page = (REFERENCE / "errors.md").read_text(encoding="utf-8")
 
     assert [] == [kind.code for kind in every_error() if f"`{kind.code}`" not in page]
+
+
+def test_every_closer_code_is_in_the_docs() -> None:
+    """A code that some place gives an error of its own is explained too."""
+    page = (REFERENCE / "errors.md").read_text(encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py")]
+    codes = {code for text in texts for code in CODE.findall(text)}
+
+    assert set() == {code for code in codes if f"`{code}`" not in page}
+    assert codes
 
 
 def test_every_error_has_a_status_and_an_exit_code() -> None:

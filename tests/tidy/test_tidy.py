@@ -89,7 +89,9 @@ def test_a_complaint_is_made_where_one_is_due() -> None:
 def test_the_words_are_those_of_the_glossary() -> None:
     """No text of ours uses a word that the glossary bans."""
     texts = [*modules(), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
-    texts += [path for path in (ROOT / "policies").rglob("*") if path.suffix in {".md", ".yaml"}]
+    texts += [
+        path for path in (ROOT / "policies").rglob("*") if path.suffix in {".md", ".yaml"}
+    ]
     found = [
         f"{path.relative_to(ROOT)}: {match.group()}"
         for path in texts
