@@ -78,6 +78,8 @@ class Door:
         else:
             with self._hall:
                 await self._serve(knock, reply)
+        # Each holds the other: let go, so that both are freed now and not by the collector.
+        knock.reply = None
         return reply
 
     async def _serve(self, knock: Knock, reply: Reply) -> None:
