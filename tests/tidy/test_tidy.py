@@ -67,7 +67,7 @@ def complaints(path: str, text: str) -> Iterator[str]:
 
 
 def test_every_module_keeps_the_house_rules() -> None:
-    """Each module says what it promises, catches by name, and mints no state of another room."""
+    """Each module says its promise, catches by name, and mints no state of another room."""
     found = [
         complaint
         for module in modules()

@@ -33,7 +33,9 @@ class Plain:
         self._leaves = leaves
         self.read = 0
 
-    def append(self, leaves: Sequence[bytes]) -> Appended:
+    def append(
+        self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None
+    ) -> Appended:
         """Refuse: nothing is added here."""
         raise AssertionError
 
