@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -79,6 +79,15 @@ class Sourced(msgspec.Struct, frozen=True, kw_only=True):
         base = self.file.parent if self.file is not None else Path()
         return base / text
 
+    def secret(self, reference: str, key: str) -> str:
+        """Return what *reference* (`env:NAME` or `file:path`) refers to.
+
+        Raises:
+            SettingError: it is not a reference, or refers to nothing.
+        """
+        kind, _, name = reference.partition(":")
+        return secret(f"file:{self.path(name)}" if kind == "file" else reference, key)
+
 
 def load(
     file: Path | None,
@@ -109,18 +118,22 @@ def load(
     if not isinstance(root, Keyed):
         raise SettingError(f"{file}:1: the settings file must be a mapping of keys")
     sources = {name: f"{file}:{line}" for name, line in root.key_lines.items()}
+    # What came from outside the file stands in lines below zero: the places of this list.
+    outside: list[str] = []
     for variable, value in sorted(environment.items()):
         if variable.startswith(PREFIX):
+            outside.append(variable)
             names = variable.removeprefix(PREFIX).lower().split("__")
-            root = _set(root, names, value, variable)
+            root = _set(root, names, value, outside)
             sources[names[0]] = variable
     for name, value in (flags or {}).items():
-        root = _set(root, [name], value, f"--{name}")
+        outside.append(f"--{name}")
+        root = _set(root, [name], value, outside)
         sources[name] = f"--{name}"
     try:
         settings = convert(root, Settings, str(file or FILE_NAME))
     except MalformedPolicyError as exc:
-        raise SettingError(_blame(exc, sources, file), hint=exc.hint) from exc
+        raise SettingError(_blame(exc, outside), hint=exc.hint) from exc
     everything = {name: sources.get(name, "default") for name in Settings.__struct_fields__}
     _check(settings)
     return Sourced(settings=settings, sources=everything, file=file)
@@ -165,16 +178,26 @@ def secret(reference: str, key: str, environment: Mapping[str, str] | None = Non
                 f"`{key}` refers to the variable {name}, which is not set",
                 hint=f"set {name}, or use file:<path>",
             )
-        return value.strip()
+        return _said(value, key, name)
     if kind == "file":
         try:
-            return Path(name).read_text(encoding="utf-8").strip()
+            return _said(Path(name).read_text(encoding="utf-8"), key, name)
         except (OSError, UnicodeDecodeError) as exc:
             raise SettingError(f"`{key}` refers to {name}, which can't be read") from exc
     raise SettingError(
         f"`{key}` holds a secret in plain text",
         hint="write env:NAME or file:<path>; secrets never stand in the settings",
     )
+
+
+def _said(text: str, key: str, name: str) -> str:
+    said = text.strip()
+    if not said or not said.isprintable():
+        raise SettingError(
+            f"`{key}` refers to {name}, which holds no secret in one line",
+            hint="write the secret there and nothing else",
+        )
+    return said
 
 
 def _check(settings: Settings) -> None:
@@ -193,32 +216,36 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _set(node: Node, names: list[str], value: str, source: str) -> Keyed:
-    """Return *node* with *value* at *names*; a missing mapping on the way is made."""
+def _set(node: Node, names: list[str], value: str, outside: list[str]) -> Keyed:
+    """Return *node* with *value* at *names*; a missing mapping on the way is made.
+
+    The value comes from the last of *outside*.
+    """
+    line = -len(outside)
     if not isinstance(node, Keyed):
-        raise SettingError(f"{source} sets a part of something that has no parts")
+        raise SettingError(f"{outside[-1]} sets a part of something that has no parts")
     name, rest = names[0].replace("-", "_"), names[1:]
     if name not in node.entries:
         dashed = name.replace("_", "-")
         name = dashed if dashed in node.entries else name
-    child: Node = Scalar(value=value, line=1)
+    child: Node = Scalar(value=value, line=line)
     if rest:
-        below = node.entries.get(name, Keyed(entries={}, key_lines={}, line=1))
-        child = _set(below, rest, value, source)
+        below = node.entries.get(name, Keyed(entries={}, key_lines={}, line=line))
+        child = _set(below, rest, value, outside)
+    known = node.key_lines.get(name, line)
     return Keyed(
         entries={**node.entries, name: child},
-        key_lines={**node.key_lines, name: node.key_lines.get(name, 0)},
+        key_lines={**node.key_lines, name: known if rest else line},
         line=node.line,
     )
 
 
-def _blame(exc: MalformedPolicyError, sources: Mapping[str, str], file: Path | None) -> str:
+def _blame(exc: MalformedPolicyError, outside: Sequence[str]) -> str:
     """Name the variable or flag where the fault came from there, not from the file."""
-    if exc.line > 0 and file is not None:
+    if exc.line >= 0:
         return exc.message
-    said = exc.message.split(": ", 1)[-1]
-    outside = [s for s in sources.values() if s.startswith((PREFIX, "--"))]
-    return f"{' or '.join(sorted(outside)) or file}: {said}"
+    said = exc.message.partition(f":{exc.line}: ")[2]
+    return f"{outside[-exc.line - 1]}: {said}"
 
 
 def shown(sourced: Sourced) -> list[tuple[str, str, str]]:
