@@ -7,6 +7,7 @@ credential: fields whose names could carry one are redacted whatever their value
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import sys
@@ -109,8 +110,10 @@ class Lines:
             self._timer = None
         lines, self._waiting, self._bytes = self._waiting, [], 0
         if lines:
-            self._out.write(b"\n".join([*lines, b""]))
-            self._out.flush()
+            # The disk is full, or whoever read us is gone: then the log is lost, and no more.
+            with contextlib.suppress(OSError, ValueError):
+                self._out.write(b"\n".join([*lines, b""]))
+                self._out.flush()
 
 
 Logger = structlog.typing.FilteringBoundLogger
@@ -150,4 +153,13 @@ def build_logger(level: str, stream: TextIO | None = None) -> Logger:
 
 
 def _dumps(event: Any, **_: Any) -> bytes:
-    return orjson.dumps(event, default=str)
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # A stranger's text that is not Unicode, or a number without end.
+        return orjson.dumps(
+            {
+                name: str(value).encode("utf-8", "replace").decode()
+                for name, value in event.items()
+            }
+        )

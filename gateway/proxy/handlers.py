@@ -14,6 +14,7 @@ from gateway.errors import (
     BodyTooLargeError,
     CallerGoneError,
     GatewayError,
+    LedgerDamagedError,
     LedgerUnwellError,
     ProviderBrokeOffError,
     ProviderTimeoutError,
@@ -90,6 +91,8 @@ class Handlers:
             reply.break_off()
         except GatewayError as error:
             self.metrics.problem(error.problem)
+            if isinstance(error, LedgerUnwellError | LedgerDamagedError):
+                self.log.warning("ledger.unwell", error=str(error))
             # Only what came as far as an opening has a record under this id.
             opened = exchange if isinstance(error, LedgerUnwellError) else None
             await send_problem(reply, problem_of(error, opened), dialect)
