@@ -16,6 +16,7 @@ from gateway.errors import (
     GatewayError,
     LedgerDamagedError,
     LedgerUnwellError,
+    MalformedDeclarationError,
     ProviderBrokeOffError,
     ProviderTimeoutError,
     ProviderUnreachableError,
@@ -111,7 +112,12 @@ class Handlers:
     ) -> Asked:
         headers = knock.headers
         principal: Principal = self.porter.principal_of(headers, query, provider)
-        declaration, declared = await self.desk.declared(headers.get(HEADER), principal)
+        said = headers.getall(HEADER, [])
+        if len(said) > 1:
+            raise MalformedDeclarationError(
+                f"`{HEADER}` is sent {len(said)} times", hint="send it once"
+            )
+        declaration, declared = await self.desk.declared(said[0] if said else None, principal)
         if headers.get("expect", "").lower() == "100-continue":
             reply.proceed()
         kind = headers.get("content-type", "")

@@ -95,6 +95,16 @@ def test_a_use_that_cant_be_read(
     assert [] == provider.received
 
 
+def test_a_use_that_is_said_twice(gateway: Gateway, provider: FakeProvider) -> None:
+    """Of two declared uses neither is taken: which one was meant is for the caller to say."""
+    twice = (("x-intended-use", "purpose=inference"), ("x-intended-use", "purpose=train.sft"))
+    answer = asked(gateway, headers=(*OPENAI, *twice))
+
+    assert 400 == answer.status
+    assert "declaration.malformed" == told(answer)[0]
+    assert [] == provider.received
+
+
 @pytest.mark.parametrize("target", ["/", "/nowhere", "/no-such/v1/chat/completions", "/openai"])
 def test_an_unknown_provider(target: str, gateway: Gateway) -> None:
     """A path that leads to no provider is a 404 that says how paths begin."""
