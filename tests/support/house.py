@@ -71,6 +71,7 @@ CHAT: Final[dict[str, Any]] = {
     "model": "open-1",
     "messages": [{"role": "user", "content": "say something"}],
 }
+PROVIDER_SECRET: Final = "sk-of-the-organisation"
 TRUSTED: Final = ("open", "held", "closed")
 """The providers of the house: what their terms say of training is their name."""
 
@@ -572,7 +573,8 @@ def write_installation(folder: Path, url: str, more: str = "") -> Path:
     for name in TRUSTED:
         lines += [f"  {name}:", f"    base_url: {url}", "    dialect: openai"]
         if "keys: managed" in more:
-            lines.append("    credential: env:PROVIDER_SECRET")
+            lines.append("    credential: file:provider.key")
+    (folder / "provider.key").write_text(PROVIDER_SECRET)
     file = folder / "gateway.yaml"
     file.write_text("\n".join(lines) + "\n" + more)
     app.init(settings.load(file, environment={}), ORIGIN)
