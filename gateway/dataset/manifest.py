@@ -9,7 +9,7 @@ SHA-256 of a manifest's payload, never a name. Described in `docs/formats/datase
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -174,21 +174,43 @@ class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
         return (d for d in self.dependencies if d.kind == BASE_MODEL)
 
 
+class Provenance(Protocol):
+    """What dataset and training manifests share; each part is ready to be written."""
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]: ...  # noqa: D102  the files it signs
+    @property
+    def asked(self) -> msgspec.Struct: ...  # noqa: D102  what somebody asked for
+    @property
+    def found(self) -> msgspec.Struct: ...  # noqa: D102  what came of it
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]: ...  # noqa: D102  what it was made from
+    @property
+    def metadata(self) -> Metadata: ...  # noqa: D102  which run, from when to when
+    @property
+    def version(self) -> str: ...  # noqa: D102  of the package that made it
+
+
 def statement_of(manifest: DatasetManifest) -> dict[str, Any]:
     """Return *manifest* as the in-toto Statement that is signed."""
+    return provenance(DATASET_BUILD, BUILDER, manifest)
+
+
+def provenance(build_type: str, builder: str, manifest: Provenance) -> dict[str, Any]:
+    """Return *manifest* as an in-toto Statement with SLSA's provenance predicate, version 1."""
     return {
         "_type": STATEMENT_TYPE,
         "subject": msgspec.to_builtins(manifest.subjects),
         "predicateType": PROVENANCE_TYPE,
         "predicate": {
             "buildDefinition": {
-                "buildType": DATASET_BUILD,
+                "buildType": build_type,
                 "externalParameters": msgspec.to_builtins(manifest.asked),
                 "internalParameters": msgspec.to_builtins(manifest.found),
                 "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
             },
             "runDetails": {
-                "builder": {"id": BUILDER, "version": {"tos-gateway": manifest.version}},
+                "builder": {"id": builder, "version": {"tos-gateway": manifest.version}},
                 "metadata": msgspec.to_builtins(manifest.metadata),
             },
         },

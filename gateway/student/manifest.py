@@ -21,14 +21,13 @@ from gateway.dataset.manifest import (
     Metadata,
     Teacher,
     manifest_dependency,
+    provenance,
 )
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
 from gateway.receipt.model import (
     PREDICATES,
-    PROVENANCE_TYPE,
-    STATEMENT_TYPE,
     TRAINING_BUILD,
     Subject,
     Wire,
@@ -125,23 +124,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def statement_of(manifest: ModelManifest) -> dict[str, Any]:
     """Return the in-toto Statement that *manifest* is."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": msgspec.to_builtins(manifest.subjects),
-        "predicateType": PROVENANCE_TYPE,
-        "predicate": {
-            "buildDefinition": {
-                "buildType": TRAINING_BUILD,
-                "externalParameters": msgspec.to_builtins(manifest.asked),
-                "internalParameters": msgspec.to_builtins(manifest.found),
-                "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
-            },
-            "runDetails": {
-                "builder": {"id": BUILDER, "version": {"tos-gateway": manifest.version}},
-                "metadata": msgspec.to_builtins(manifest.metadata),
-            },
-        },
-    }
+    return provenance(TRAINING_BUILD, BUILDER, manifest)
 
 
 def parse_model_manifest(statement: Mapping[str, Any]) -> ModelManifest:
