@@ -8,7 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_DAY_MS: Final = 86_400_000
 
 
 class Clock(Protocol):
@@ -54,6 +56,7 @@ class FrozenClock:
         self._now_ms += by_ms
 
 
+@functools.lru_cache(maxsize=64)
 def rfc3339(at_ms: int) -> str:
     """Return *at_ms* as `2026-11-22T04:30:00.123Z` (RFC 3339, UTC, milliseconds)."""
     second, rest_ms = divmod(at_ms, 1000)
@@ -68,4 +71,9 @@ def _to_the_second(at_s: int) -> str:
 
 def day_of(at_ms: int) -> dt.date:
     """Return the UTC day that holds *at_ms*."""
-    return dt.datetime.fromtimestamp(at_ms // 1000, tz=dt.UTC).date()
+    return _day(at_ms // _DAY_MS)
+
+
+@functools.lru_cache(maxsize=4)
+def _day(days: int) -> dt.date:
+    return dt.datetime.fromtimestamp(days * _DAY_MS // 1000, tz=dt.UTC).date()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import Final, NewType
@@ -16,11 +17,10 @@ Sha256 = NewType("Sha256", str)
 """A SHA-256 digest as 64 lower-case hex digits."""
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS: Final = [a + b for a in _CROCKFORD for b in _CROCKFORD]
-_SHIFTS: Final = tuple(range(120, -10, -10))
-_RANDOM_BYTES: Final = 10
+_DIGIT_OF: Final = bytes(ord(_CROCKFORD[byte & 31]) for byte in range(256))
+_RANDOM_DIGITS: Final = 16
 _DRAWN_AT_ONCE: Final = 256
-_drawn: Final[list[bytes]] = []
+_drawn: Final[list[str]] = []
 _EXCHANGE: Final = re.compile(r"x-[0-9A-HJKMNP-TV-Z]{26}")
 _DECLARATION: Final = re.compile(r"use-[0-9a-f]{20}")
 
@@ -28,13 +28,17 @@ _DECLARATION: Final = re.compile(r"use-[0-9a-f]{20}")
 def new_exchange_id(now_ms: int) -> ExchangeId:
     """Return a fresh id that sorts after those of earlier milliseconds."""
     if not _drawn:
-        # Drawing is a system call, so a page of it is drawn at once.
-        page = os.urandom(_RANDOM_BYTES * _DRAWN_AT_ONCE)
+        # Drawing is a system call, so a page of it is drawn at once; five bits of each byte.
+        page = os.urandom(_RANDOM_DIGITS * _DRAWN_AT_ONCE).translate(_DIGIT_OF).decode()
         _drawn.extend(
-            page[at : at + _RANDOM_BYTES] for at in range(0, len(page), _RANDOM_BYTES)
+            page[at : at + _RANDOM_DIGITS] for at in range(0, len(page), _RANDOM_DIGITS)
         )
-    number = (now_ms << 80) | int.from_bytes(_drawn.pop(), "big")
-    return ExchangeId("x-" + "".join([_PAIRS[number >> at & 1023] for at in _SHIFTS]))
+    return ExchangeId(_prefix(now_ms) + _drawn.pop())
+
+
+@functools.lru_cache(maxsize=4)
+def _prefix(now_ms: int) -> str:
+    return "x-" + "".join(_CROCKFORD[now_ms >> at & 31] for at in range(45, -1, -5))
 
 
 def is_exchange_id(text: str) -> bool:

@@ -58,7 +58,10 @@ def _is_secret(name: str) -> bool:
     return any(word in lowered for word in _SECRET)
 
 
-def _stamp(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _stamp(
+    _: Any, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    event["level"] = method
     event["at"] = rfc3339(_CLOCK.now_ms())
     return event
 
@@ -123,11 +126,7 @@ Logger = structlog.typing.FilteringBoundLogger
 def build_logger(level: str, stream: TextIO | None = None) -> Logger:
     """Return the logger of a process: JSON lines, or words where *stream* is a terminal."""
     out = stream or sys.stdout
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        _stamp,
-        redact,
-    ]
+    shared: list[structlog.typing.Processor] = [_stamp, redact]
     if out.isatty():
         render: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
             timestamp_key="at", pad_event_to=20
@@ -146,10 +145,25 @@ def build_logger(level: str, stream: TextIO | None = None) -> Logger:
         structlog.wrap_logger(
             factory(),
             processors=[*shared, render],
-            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-            cache_logger_on_first_use=True,
-        ),
+            wrapper_class=_straight(structlog.make_filtering_bound_logger(_LEVELS[level])),
+        ).bind(),
     )
+
+
+def _straight(wrapper: type[Any]) -> type[Any]:
+    """Return *wrapper* without what binding context costs each line: none is ever bound."""
+
+    class Straight(wrapper):  # type: ignore[misc]  # structlog makes the class at run time
+        def _proxy_to_logger(
+            self, method_name: str, event: str | None = None, **fields: Any
+        ) -> Any:
+            line: Any = fields
+            line["event"] = event
+            for processor in self._processors:
+                line = processor(self._logger, method_name, line)
+            return getattr(self._logger, method_name)(line)
+
+    return Straight
 
 
 def _dumps(event: Any, **_: Any) -> bytes:

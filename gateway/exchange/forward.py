@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import httptools
+import msgspec
 
 from gateway.errors import (
     CallerGoneError,
@@ -91,8 +92,7 @@ def origin_of(base_url: str) -> Origin:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """A request as it goes out: the target and headers are the caller's own bytes."""
 
     method: bytes

@@ -151,7 +151,7 @@ class Law:
     def _facts(self, layer: Layer, asked: Asked) -> Facts:
         call = asked.call
         if layer.model is not None:
-            call = replace(call, model=layer.model)
+            call = msgspec.structs.replace(call, model=layer.model)
         # What a caller says of an agreement lifts nothing; only a registered one would, and
         # none can be registered yet.
         return facts_of(asked.declaration.use, call, agreement="none")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from gateway.exchange.body import StreamedBody
 from gateway.ident import ExchangeId
 from gateway.intent.model import Declaration
@@ -27,8 +29,7 @@ class Principal:
     credential: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request that has been admitted, declared and read; nothing is decided yet."""
 
     exchange: ExchangeId
@@ -40,12 +41,15 @@ class Asked:
     call: ProviderCall
     endpoint: str
     """Method, and the upstream URL without its query."""
-    body: bytes | StreamedBody = field(repr=False)
+    body: bytes | StreamedBody
     """The bytes as they came, or what counts them as they pass."""
 
+    def __repr__(self) -> str:
+        """Return which exchange it is, and no word of what was said."""
+        return f"Asked({self.exchange})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permitted:
+
+class Permitted(msgspec.Struct, frozen=True, kw_only=True):
     """The terms allow it, and its opening is durable: the provider may be dialled."""
 
     asked: Asked
@@ -55,8 +59,7 @@ class Permitted:
     opening: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A person must rule on the declaration first."""
 
     asked: Asked
@@ -64,8 +67,7 @@ class Held:
     opening: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forbidden:
+class Forbidden(msgspec.Struct, frozen=True, kw_only=True):
     """The terms don't allow it."""
 
     asked: Asked
@@ -73,8 +75,7 @@ class Forbidden:
     opening: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider gave, as far as it came; not yet written down."""
 
     permitted: Permitted
@@ -87,18 +88,21 @@ class Answered:
     error: str | None
     """A dotted code of ours where the exchange broke, else the provider's own error name."""
     reason: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    headers: tuple[tuple[bytes, bytes], ...]
     """The head as the caller gets it."""
     sized: bool
     """The head declares the body's length."""
-    held: bytes = field(repr=False)
+    held: bytes
     """The bytes that wait for the notary."""
     head_sent: bool
     """The caller has the head already, so a failure can only break the stream."""
 
+    def __repr__(self) -> str:
+        """Return how it ended, and no word of what was said."""
+        return f"Answered({self.permitted.asked.exchange}, {self.status}, {self.ended})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abandoned:
+
+class Abandoned(msgspec.Struct, frozen=True, kw_only=True):
     """An opening whose end nobody saw."""
 
     exchange: ExchangeId
@@ -106,8 +110,7 @@ class Abandoned:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     """Written down: the closing statement is durable at *index*."""
 
     exchange: ExchangeId

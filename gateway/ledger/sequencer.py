@@ -11,9 +11,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import (
@@ -44,8 +45,7 @@ _Hashed = tuple[bytes, bytes]
 _NONE: Final[Foreign] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sequenced:
+class Sequenced(msgspec.Struct, frozen=True):
     """Where a leaf went, and what others added since this sequencer last looked."""
 
     index: int

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 
 class Operation(enum.StrEnum):
@@ -20,8 +22,7 @@ class Operation(enum.StrEnum):
     """Anything that no reader here understands; digested, never trainable."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderCall:
+class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
     """A request as its dialect reads it; *body* is the parsed JSON where it was readable."""
 
     provider: str
@@ -30,11 +31,14 @@ class ProviderCall:
     streaming: bool = False
     features: frozenset[str] = frozenset()
     """What else the request asks for: `tools`, `reasoning`, `images`, `logprobs`, `n`."""
-    body: dict[str, Any] | None = field(default=None, repr=False)
+    body: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """Return what it is, and no word of what was said."""
+        return f"ProviderCall({self.provider}, {self.operation}, {self.model})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a tool that the model asks for; *arguments* is the JSON text as sent."""
 
     id: str
@@ -42,8 +46,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """One answer among the *n* that were asked for; *text* holds its visible words, joined."""
 
     index: int
@@ -55,8 +58,7 @@ class Choice:
     finish_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Token counts as the provider reported them; `None` where it said nothing."""
 
     input_tokens: int | None = None
@@ -65,8 +67,7 @@ class Usage:
     reasoning_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as far as it came; *whole* only if the format's own end was seen."""
 
     readable: bool

@@ -6,7 +6,6 @@ there on: everything but the newest chunk may go out, and nothing of it is ever 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -136,7 +135,7 @@ class StreamReader:
             self._hear([last])
         answer = self._listener.answer()
         if self._opaque:
-            return dataclasses.replace(answer, readable=False, whole=False, choices=())
+            return msgspec.structs.replace(answer, readable=False, whole=False, choices=())
         return answer
 
     def _hear(self, events: list[Event]) -> bool:

@@ -306,7 +306,7 @@ async def test_no_strangers_words_keep_a_receipt_from_being_written(
         use = basis if word.isascii() else use
     asked = rooms.asked(use=use, model="m")
     asked = Asked(
-        **{name: getattr(asked, name) for name in asked.__dataclass_fields__}
+        **{name: getattr(asked, name) for name in asked.__struct_fields__}
         | {
             "endpoint": "POST https://open.example/" + word,
             "call": asked.call.__class__(
@@ -369,7 +369,7 @@ async def test_a_body_that_passed_is_committed_to_as_it_passed(rooms: Rooms) -> 
     asked = rooms.asked(path="/v1/files", body=b"")
     body = StreamedBody(chunks(), None, asked.exchange, COMMITMENT_KEY)
     passed = [chunk async for chunk in body]
-    fields = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
+    fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
     receipt, _ = await sealed(rooms, answered(rooms, Asked(**fields | {"body": body})))
 
     assert [b"ab", b"c"] == passed
