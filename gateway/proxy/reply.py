@@ -7,6 +7,8 @@ from the provider, so that nothing is added, reordered or re-encoded on the way.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +21,7 @@ from gateway.exchange.states import Permitted
 
 _BODILESS: Final = frozenset({204, 304})
 _OURS: Final = b"x-gateway-"
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class Knock(BaseRequest):
@@ -137,6 +140,10 @@ class Reply(web.StreamResponse):
             # What was written still goes out; the missing end shows that it is not all.
             self._transport.close()
         else:
+            # The connection's end would be the body's: reset it, so that it is none.
+            connection = self._transport.get_extra_info("socket")
+            if connection is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._transport.abort()
 
     def proceed(self) -> None:
