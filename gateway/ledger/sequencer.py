@@ -92,12 +92,14 @@ class Sequencer:
         self._appending = threading.Lock()
         # Held while signing and writing; never taken on an event loop.
         self._integrating = threading.Lock()
-        # Held for moments only, over the five fields below.
+        # Held for moments only, over the six fields below.
         self._noting = threading.Lock()
         self._note: str | None = None
         self._note_size = -1
         self._note_at_ms = 0
         self._trouble: GatewayError | None = None
+        self._unproven = False
+        """An append has failed since something was last written."""
         self._waiters: list[tuple[int, asyncio.Future[str]]] = []
         self._grown = threading.Event()
         self._stopping = threading.Event()
@@ -222,6 +224,12 @@ class Sequencer:
         except LedgerDamagedError as damage:
             self._damage = damage
             raise
+        except LedgerUnwellError as trouble:
+            # Health must not wait for a caller to find out that there is room again.
+            with self._noting:
+                self._trouble, self._unproven = trouble, True
+            self._grown.set()
+            raise
         first = appended.first
         known, self._size = self._size, first + len(hashed)
         foreign = self._foreign(first if known is None else known, first)
@@ -286,14 +294,20 @@ class Sequencer:
     def _sign_newest(self) -> tuple[str, int]:
         # An older copy must not be signed for: others may hold the newer checkpoint.
         head = self._store.head() if self._checked else self.check()
-        if self._note is not None and head.size <= self._note_size:
+        unproven = self._unproven
+        if self._note is not None and head.size <= self._note_size and not unproven:
             return self._note, self._note_size
         root = Frontier(head.size, head.frontier).root()
         text = format_checkpoint(Checkpoint(self._origin, head.size, root))
         note = sign_note(text, [self._signer])
-        self._store.publish(head.size, note)
-        if self._publish_file is not None:
-            _write_note(self._publish_file, note)
+        self._unproven = False
+        try:
+            self._store.publish(head.size, note)
+            if self._publish_file is not None:
+                _write_note(self._publish_file, note)
+        except GatewayError:
+            self._unproven = self._unproven or unproven
+            raise
         return note, head.size
 
     def _turn_away(self, trouble: GatewayError) -> None:
