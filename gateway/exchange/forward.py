@@ -283,7 +283,7 @@ class _Connection(asyncio.Protocol):
             b"%b %b%b HTTP/1.1\r\nhost: %b\r\n"
             % (outgoing.method, origin.path, outgoing.target, origin.host_header)
         ]
-        lines.extend(b"%b: %b\r\n" % header for header in outgoing.headers)
+        lines += [b"%b: %b\r\n" % header for header in outgoing.headers]
         if isinstance(body, bytes):
             lines.append(b"content-length: %d\r\n\r\n" % len(body))
             lines.append(body)
@@ -305,6 +305,8 @@ class _Connection(asyncio.Protocol):
 
     def _end_to_end(self) -> RawHeaders:
         """Return the headers less those that `Connection` names as this connection's own."""
+        if not self._named:
+            return self._headers
         named = {part.strip().lower() for part in self._named.split(b",")}
         if named <= {b"", b"keep-alive", b"close"}:
             return self._headers

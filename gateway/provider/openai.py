@@ -226,17 +226,19 @@ class _HeardChoice:
 
     def choice(self, index: int) -> Choice:
         """Return what was heard."""
-        calls = [
-            ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments))
-            for _, call in sorted(self.calls.items())
-        ]
         return Choice(
             index=index,
             text="".join(self.text),
             reasoning=("".join(self.reasoning),) if self.reasoning else (),
-            tool_calls=tuple(calls),
+            tool_calls=self._tool_calls() if self.calls else (),
             refusal="".join(self.refusal) or None,
             finish_reason=self.finish_reason,
+        )
+
+    def _tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments))
+            for _, call in sorted(self.calls.items())
         )
 
     def _hear_parts(self, parts: Iterable[Any]) -> None:
@@ -336,17 +338,19 @@ class ChatListener:
 
     def answer(self) -> Answer:
         """Return what was heard; whole after `[DONE]` or once every choice is finished."""
-        finished = len(self._heard) >= self._expected and all(
-            heard.finish_reason for heard in self._heard.values()
-        )
         return Answer(
             readable=True,
-            whole=self._error is None and (self._done or finished),
+            whole=self._error is None and (self._done or self._finished()),
             id=self._id,
             model=self._model,
-            choices=tuple(heard.choice(i) for i, heard in sorted(self._heard.items())),
+            choices=tuple([heard.choice(i) for i, heard in sorted(self._heard.items())]),
             usage=_usage_of(self._usage),
             error=self._error,
+        )
+
+    def _finished(self) -> bool:
+        return len(self._heard) >= self._expected and all(
+            heard.finish_reason for heard in self._heard.values()
         )
 
 

@@ -7,6 +7,7 @@ from the provider, so that nothing is added, reordered or re-encoded on the way.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
 from collections.abc import Callable
@@ -181,9 +182,14 @@ class Reply(web.StreamResponse):
             self.break_off()
 
 
+@functools.lru_cache(maxsize=8)
+def _unwanted(dropped: frozenset[bytes]) -> frozenset[bytes]:
+    return HOP_BY_HOP | dropped
+
+
 def end_to_end(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """Return *headers* without ours, those *dropped*, and those of one connection only."""
-    unwanted = HOP_BY_HOP | dropped
+    unwanted = _unwanted(dropped)
     kept: list[tuple[bytes, bytes]] = []
     named: set[bytes] = set()
     for header in headers:

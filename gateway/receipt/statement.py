@@ -55,6 +55,7 @@ PREDICATE_TYPES: Final[dict[type[Predicate], str]] = {
 BUILD_TYPES: Final = frozenset({DATASET_BUILD, TRAINING_BUILD})
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
+_PAYLOAD_START: Final = f'{{"_type":"{STATEMENT_TYPE}"'.encode()
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -194,8 +195,8 @@ def _encode(statement: object) -> bytes:
 
 
 def _write_payload(predicate: bytes, predicate_type: str, subjects: bytes) -> bytes:
-    return b'{"_type":"%b","predicate":%b,"predicateType":"%b","subject":%b}' % (
-        STATEMENT_TYPE.encode(),
+    return b'%b,"predicate":%b,"predicateType":"%b","subject":%b}' % (
+        _PAYLOAD_START,
         predicate,
         predicate_type.encode(),
         subjects,
