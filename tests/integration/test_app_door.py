@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from gateway import app, settings
+from gateway.errors import MissingPieceError
 from gateway.ident import new_exchange_id
 from gateway.log import build_logger
 from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
@@ -317,3 +318,66 @@ async def test_a_stopping_gateway_sees_exchanges_through(
 
     assert answer.whole
     assert [Opening, Receipt] == [type(one) for one in statements(running)]
+
+
+async def test_new_policies_are_in_force_at_once(
+    gateway: app.Gateway, provider: RawProvider, tmp_path: Path
+) -> None:
+    """A library that loads binds the next request; one that does not changes nothing."""
+    policy = tmp_path / "policies/open/policy.yaml"
+    text = policy.read_text()
+    sourced = gateway.installation.settings
+    policy.write_text(text.replace("effect: permit", "effect: allow"))
+    app._reload(sourced, gateway)
+    kept = await ask(gateway)
+    policy.write_text(text.replace("effect: permit", "effect: forbid"))
+    app._reload(sourced, gateway)
+    adopted = await ask(gateway)
+
+    assert (200, 403) == (kept.status, adopted.status)
+    assert 1 == len(provider.received)
+
+
+async def test_a_key_can_carry_a_declaration(
+    gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """A key's own declaration counts where the request says nothing, and is looked up."""
+    access = gateway.installation.access
+    secret = access.new("ada", "search", declaration="use-" + "0" * 20)
+    unknown = await ask(gateway, headers=(*JSON, ("x-gateway-key", secret)))
+    said = await ask(
+        gateway,
+        headers=(*JSON, ("x-gateway-key", secret), ("x-intended-use", "purpose=evaluate")),
+    )
+
+    assert (400, 403) == (unknown.status, said.status)
+    assert "declaration.unknown" == json.loads(unknown.body)["error"]["code"]
+    assert [] == provider.received
+
+
+async def test_what_the_settings_forbid_is_forbidden(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """`undeclared` and `unknown_operations` reach from the file to the law room."""
+    more = "undeclared: forbid\nunknown_operations: forbid\n"
+    async with gateway_in(tmp_path, provider.url, more) as gateway:
+        silent = await ask(gateway)
+        use = ("x-intended-use", "purpose=inference")
+        opaque = await ask(gateway, target="/open/v1/embeddings", headers=(*JSON, use))
+        said = await ask(gateway, headers=(*JSON, use))
+
+    assert (403, 403, 200) == (silent.status, opaque.status, said.status)
+    assert "undeclared" == json.loads(silent.body)["error"]["reasons"][0]["clause"]
+    assert "unknown-operation" == json.loads(opaque.body)["error"]["reasons"][0]["clause"]
+
+
+async def test_a_student_brings_its_manifest_or_does_not_start(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """A student whose folder has no manifest keeps the door closed, and says what to name."""
+    more = f"  pupil:\n    base_url: {provider.url}\n    student: ./no-such-model\n"
+    file = write_installation(tmp_path, provider.url, more)
+    with pytest.raises(MissingPieceError, match="no-such-model"):
+        await app.start(
+            settings.load(file, environment={}), build_logger("error", io.StringIO())
+        )
