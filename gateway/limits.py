@@ -118,8 +118,10 @@ STUDENT_CALLERS_WAITING_MAX: Final = 16
 FOREIGN_TEXT_CHARS_MAX: Final = 512
 """A model's name, an error's, a path: the part of a stranger's text that a statement holds."""
 
-GATHER_S: Final = 0.001
-"""How long a commit waits for more while callers come in groups; about one sync of a disk."""
+GATHER_S: Final = 0.002
+"""How long a commit waits for more while callers come in groups; one or two syncs of a disk.
+
+Measured with sixteen callers: a tenth less CPU a request than with half of it, no slower."""
 
 LOG_BYTES_WAITING_MAX: Final = 32 * KIB
 LOG_WAIT_S: Final = 0.25
