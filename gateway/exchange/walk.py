@@ -14,7 +14,7 @@ from typing import Protocol, assert_never
 
 from gateway.clock import Clock, rfc3339
 from gateway.errors import (
-    CallerGoneError,
+    CallerError,
     GatewayError,
     OperatorError,
     ProviderBrokeOffError,
@@ -141,7 +141,8 @@ class Walk:
             response = await self.forwarder.forward(
                 permitted, provider.origin, outgoing, departure
             )
-        except CallerGoneError as exc:
+        except CallerError as exc:
+            # It hung up, or its body grew beyond what is passed on.
             return unanswered(permitted, "cut-short-by-caller", exc.problem)
         except ProviderBrokeOffError as exc:
             return unanswered(permitted, "cut-short-by-provider", exc.problem)

@@ -187,7 +187,10 @@ class Handlers:
     async def _release(self, answered: Answered, provider: Provider, reply: Reply) -> None:
         # A whole answer may carry an error by any name; only a cut one's name can be ours.
         broken = answered.ended != "complete" and answered.error in _BROKEN
-        if answered.ended == "cut-short-by-caller":
+        if answered.error == BodyTooLargeError.code and answered.status is None:
+            problem = problem_of(_too_large(BODY_BYTES_MAX), answered.permitted.asked.exchange)
+            await send_problem(reply, problem, provider.dialect)
+        elif answered.ended == "cut-short-by-caller":
             reply.break_off()
         elif answered.status is None or (broken and not answered.head_sent):
             await send_problem(reply, provider_problem(answered), provider.dialect)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway import app
+from gateway.limits import BODY_BYTES_MAX, MIB
 from tests.support.caller import Answer, Caller, Headers
 from tests.support.house import (
     CHAT,
@@ -20,6 +21,7 @@ from tests.support.house import (
     Step,
     completion,
     events,
+    eventually,
     framed,
     gateway_in,
     sized,
@@ -346,3 +348,28 @@ async def test_an_odd_reason_and_status_come_through(
     answer = await ask(gateway)
 
     assert (529, b"Over \xe2\x9a\xa0 loaded") == (answer.status, answer.reason)
+
+
+async def test_an_upload_without_end_is_told_so(
+    gateway: app.Gateway, provider: RawProvider
+) -> None:
+    """A body that is passed on and grows beyond every limit is a 413, and on record."""
+    wire = b"POST /open/v1/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    part = framed(bytes(16 * MIB))
+    provider.swallows = True
+
+    def talk() -> Answer:
+        with Caller(gateway.port, timeout_s=40) as caller:
+            caller.send(wire)
+            try:
+                for _ in range(BODY_BYTES_MAX // (16 * MIB) + 2):
+                    caller.send(part)
+            except ConnectionError:
+                pass
+            return caller.read()
+
+    answer = await asyncio.to_thread(talk)
+    await eventually(lambda: gateway.hall.count == 0)
+
+    assert 413 == answer.status
+    assert gateway.installation.reader.size() == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import CallerGoneError
+from gateway.errors import BodyTooLargeError, CallerError, CallerGoneError
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.states import Answered, Asked
 from gateway.ident import ExchangeId
@@ -268,12 +268,15 @@ async def test_a_truncated_gzip_body_is_passed_on_unread(
     assert (packed, False) == (guest.got + outcome.held, receipt.readable)
 
 
-async def test_a_body_that_its_caller_breaks_off(rooms: Rooms, provider: RawProvider) -> None:
-    """A caller that goes while it uploads leaves a receipt; its provider sees a broken body."""
+@pytest.mark.parametrize("error", [CallerGoneError, BodyTooLargeError])
+async def test_a_body_that_its_caller_breaks_off(
+    error: type[CallerError], rooms: Rooms, provider: RawProvider
+) -> None:
+    """A caller that goes while it uploads, or sends too much, leaves a receipt."""
 
     async def upload() -> AsyncIterator[bytes]:
         yield b"x" * 100
-        raise CallerGoneError("the caller hung up while sending its body")
+        raise error("no more of this body")
 
     body = StreamedBody(upload(), 1000, ExchangeId("x-1"), COMMITMENT_KEY)
     asked = rooms.asked(path="/v1/files", body=body)
@@ -283,5 +286,6 @@ async def test_a_body_that_its_caller_breaks_off(rooms: Rooms, provider: RawProv
     assert isinstance(outcome, Answered)
     assert isinstance(receipt, Receipt)
     assert ("cut-short-by-caller", 100) == (receipt.ended, receipt.request.bytes)
+    assert error.code == receipt.error
     assert [] == provider.received
     rooms.check()

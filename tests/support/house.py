@@ -104,6 +104,8 @@ class RawProvider:
         self.hung_up = asyncio.Event()
         """Set when a caller went away while it was being answered."""
         self.url = ""
+        self.swallows = False
+        """Read whatever comes, answer nothing."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -126,7 +128,9 @@ class RawProvider:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.dialled += 1
         try:
-            while True:
+            while self.swallows and await reader.read(1 << 20):
+                pass
+            while not self.swallows:
                 request = await _request(reader)
                 self.received.append(request)
                 self.on_request(request)
