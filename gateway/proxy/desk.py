@@ -19,9 +19,9 @@ HEADER: Final = "x-intended-use"
 _PARSED_MAX: Final = 4096
 
 
-@functools.lru_cache(maxsize=1024)
-def _undeclared(project: str) -> Declaration:
-    return Declaration(id=declaration_id(project, INFERENCE), project=project, use=INFERENCE)
+@functools.lru_cache(maxsize=_PARSED_MAX)
+def _unregistered(project: str, use: IntendedUse) -> Declaration:
+    return Declaration(id=declaration_id(project, use), project=project, use=use)
 
 
 class Desk:
@@ -49,7 +49,7 @@ class Desk:
         """
         header = header or principal.declaration
         if header is None:
-            return _undeclared(principal.project), False
+            return _unregistered(principal.project, INFERENCE), False
         said = self._parsed.get(header)
         if said is None:
             said = parse_use_header(header)
@@ -57,12 +57,9 @@ class Desk:
                 self._parsed.clear()
             self._parsed[header] = said
         if isinstance(said, IntendedUse):
-            named = declaration_id(principal.project, said)
+            inline = _unregistered(principal.project, said)
             # The same words may have been registered: then its expiry and owner count too.
-            registered = self._register.declaration(named)
-            return registered or Declaration(
-                id=named, project=principal.project, use=said
-            ), True
+            return self._register.declaration(inline.id) or inline, True
         return await self._registered(said, principal.project), True
 
     async def refresh(self) -> None:

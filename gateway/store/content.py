@@ -139,17 +139,21 @@ class ContentStore:
             self._connection.close()
 
     def _commit(self, contents: Sequence[tuple[ExchangeId, Content]]) -> list[None]:
-        sealed = [self._sealed(exchange, content) for exchange, content in contents]
+        # Making a compressor costs more than compressing a page.
+        pack = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+        sealed = [
+            self._sealed(exchange, pack(_ENCODER.encode(content)))
+            for exchange, content in contents
+        ]
         with self._lock, translated(self.path), transaction(self._connection):
             self._connection.executemany(
                 "INSERT INTO content VALUES (?, ?, ?) ON CONFLICT DO NOTHING", sealed
             )
         return [None] * len(sealed)
 
-    def _sealed(self, exchange: ExchangeId, content: Content) -> tuple[str, bytes, bytes]:
+    def _sealed(self, exchange: ExchangeId, packed: bytes) -> tuple[str, bytes, bytes]:
         about = exchange.encode()
         key = random_bytes(KEY_BYTES)
-        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(_ENCODER.encode(content))
         return (
             exchange,
             _encrypt(self._wrapping, key, b"key " + about),
