@@ -25,6 +25,7 @@ from gateway.errors import (
     LedgerDamagedError,
     LedgerMissingError,
     MissingPieceError,
+    OperatorError,
     SettingError,
 )
 from gateway.exchange.forward import Forwarder, origin_of
@@ -54,6 +55,7 @@ from gateway.receipt.verify import verify_manifest
 from gateway.settings import ProviderSettings, Sourced
 from gateway.store.access import AccessKeys
 from gateway.store.content import ContentStore
+from gateway.store.files import hold
 from gateway.store.index import Index
 from gateway.store.keys import Keyring, load_keyring, make_keys
 from gateway.store.policies import builtin_policies, read_policy_files
@@ -111,10 +113,7 @@ def _open(sourced: Sourced) -> Installation:
     data = sourced.path(sourced.settings.data)
     ledger_file = data / "ledger.db"
     if not ledger_file.exists():
-        raise LedgerMissingError(
-            f"there is no ledger in {data}",
-            hint="make one with `gateway init`, or point `data` at the folder that holds it",
-        )
+        raise _no_ledger(data)
     keyring = load_keyring(data)
     library = load_library(sourced)
     clock = SystemClock()
@@ -145,6 +144,13 @@ def _open(sourced: Sourced) -> Installation:
         library=library,
         clock=clock,
         writer=Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version()),
+    )
+
+
+def _no_ledger(data: Path) -> LedgerMissingError:
+    return LedgerMissingError(
+        f"there is no ledger in {data}",
+        hint="make one with `gateway init`, or point `data` at the folder that holds it",
     )
 
 
@@ -277,6 +283,8 @@ class Gateway:
     hall: Hall
     forwarder: Forwarder
     log: Logger
+    served: int
+    """The handle that keeps other gateways off the data folder."""
     port: int = 0
 
     async def stop(self) -> int:
@@ -287,6 +295,7 @@ class Gateway:
         self.forwarder.close()
         await asyncio.to_thread(self.installation.sequencer.stop)
         self.installation.close()
+        os.close(self.served)
         self.log.info("gateway.stopped", exchanges_left=left)
         return left
 
@@ -297,6 +306,42 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
     Raises:
         GatewayError: whatever is missing or wrong; then nothing listens.
     """
+    served = _claim(sourced)
+    try:
+        return await _start(sourced, log, served)
+    except BaseException:
+        os.close(served)
+        raise
+
+
+def _claim(sourced: Sourced) -> int:
+    """Make sure that no other gateway serves the data folder; return the handle that says so.
+
+    A second one would take the first one's exchanges under way for a crash's and close them.
+
+    Raises:
+        OperatorError: another gateway serves it.
+    """
+    data = sourced.path(sourced.settings.data)
+    if not data.is_dir():
+        raise _no_ledger(data)
+    try:
+        served = hold(data / "served")
+    except OSError as exc:
+        raise OperatorError(
+            f"can't write in {data}: {exc.strerror}",
+            hint="give the gateway's account permission to",
+        ) from exc
+    if served is None:
+        raise OperatorError(
+            f"another gateway serves {data}",
+            hint="stop it first, or set `data` to another folder",
+            code="gateway.running",
+        )
+    return served
+
+
+async def _start(sourced: Sourced, log: Logger, served: int) -> Gateway:
     installation = _open(sourced)
     loop = asyncio.get_running_loop()
     register, keyring, clock = installation.register, installation.keyring, installation.clock
@@ -413,6 +458,7 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
         hall=hall,
         forwarder=forwarder,
         log=log,
+        served=served,
         port=port,
     )
 

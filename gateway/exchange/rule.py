@@ -177,10 +177,13 @@ class Law:
             return _own(UNREADABLE, "This gateway forwards only operations that it can read.")
         if declaration.expires is not None and on.isoformat() > declaration.expires:
             return _own(EXPIRED, f"The declaration ended on {declaration.expires}.")
+        if not asked.declared:
+            # What some declaration of plain inference came to says nothing about silence.
+            return None
         withdrawal = self._register.withdrawn(declaration.id)
         if withdrawal is not None:
             return _own(WITHDRAWN, f"{withdrawal.by} withdrew the declaration.")
-        declined = self._register.declined(declaration.id) if asked.declared else None
+        declined = self._register.declined(declaration.id)
         if declined is not None:
             return _own(DECLINED, f"{declined.by} declined the declaration: {declined.reason}")
         return None

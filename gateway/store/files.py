@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def hold(path: Path) -> int | None:
+    """Hold the file at *path* for this process; return its handle, or `None` if another does.
+
+    It is let go of by closing the handle, and by the process's end, however that comes.
+
+    Raises:
+        OSError: there can be no such file.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _write_beside(path: Path, content: bytes, mode: int) -> Path:

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from gateway import app, settings
-from gateway.errors import MissingPieceError
+from gateway.errors import MissingPieceError, OperatorError
 from gateway.ident import new_exchange_id
 from gateway.log import build_logger
 from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
@@ -381,3 +381,17 @@ async def test_a_student_brings_its_manifest_or_does_not_start(
         await app.start(
             settings.load(file, environment={}), build_logger("error", io.StringIO())
         )
+
+
+async def test_a_second_gateway_is_kept_off_the_folder(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """Two gateways never serve one ledger, for each would close the other's exchanges."""
+    async with gateway_in(tmp_path, provider.url) as running:
+        with pytest.raises(OperatorError, match="another gateway") as refused:
+            await app.start(running.installation.settings, running.log)
+
+        assert "gateway.running" == refused.value.problem
+        sourced = running.installation.settings
+    after = await app.start(sourced, build_logger("debug", io.StringIO()))
+    await after.stop()
