@@ -77,9 +77,7 @@ class Demo:
             MissingPieceError: the SDKs or the student extra are not installed.
         """
         openai, anthropic = _sdks()
-        if FOLDER.exists():
-            shutil.rmtree(FOLDER)
-        FOLDER.mkdir()
+        _clear(FOLDER)
         os.chdir(FOLDER)
         with _process([sys.executable, "-m", "gateway.demo.provider", "--port", self._port()]):
             self._begin()
@@ -415,6 +413,24 @@ class Demo:
             api_key=_CONFIDENTIAL,
             default_headers={"x-intended-use": use} if use else {},
         )
+
+
+def _clear(folder: Path) -> None:
+    """Make *folder* anew; only one that an earlier telling left is removed.
+
+    Raises:
+        OperatorError: something else stands there.
+    """
+    settings = folder / "gateway.yaml"
+    told = _SETTINGS.partition("\n")[0]
+    if folder.exists():
+        if not settings.is_file() or not settings.read_text("utf-8").startswith(told):
+            raise OperatorError(
+                f"./{folder} is there, and no earlier demo made it",
+                hint="run the demo in another folder, or move that one away",
+            )
+        shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _sdks() -> tuple[Any, Any]:
