@@ -318,8 +318,9 @@ class _Connection(asyncio.Protocol):
                 if not piece:
                     continue
                 if self._head_done or self._failure is not None:
-                    # The provider has answered early; the rest is not wanted.
-                    self._framed = False
+                    # The provider has answered early; the rest is not wanted, and without it
+                    # the connection carries nothing else.
+                    self._keep_alive = False
                     return
                 self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 self._last_heard = self._loop.time()
@@ -401,6 +402,8 @@ class _Connection(asyncio.Protocol):
         """Note why this exchange can't go on, and wake whoever waits."""
         if self._failure is None and not self._whole:
             self._failure = failure
+        # A body that the provider reads no further must not keep us from telling.
+        self._writable.set()
         self._wake()
 
     def _cut_short(self) -> None:
@@ -531,6 +534,7 @@ class _Connection(asyncio.Protocol):
             return
         self._status = status
         self._head_done = True
+        self._writable.set()
         self._keep_alive = self._parser.should_keep_alive()
         if self._is_head or status in _BODILESS:
             self._framed = True

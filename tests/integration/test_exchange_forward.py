@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
@@ -177,6 +178,61 @@ async def test_an_answer_to_no_question_is_not_taken(forwarder: Forwarder) -> No
             assert b"hello" == await whole(await ask(forwarder, origin, b"/"))
 
     assert 3 == len(connections)
+
+
+@asynccontextmanager
+async def answering_early(answer: bytes, *, reads_on: bool) -> AsyncIterator[Origin]:
+    """Listen with a server that answers a head at once, then half-closes or stands still."""
+    done = asyncio.Event()
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        if reads_on:
+            writer.write_eof()
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(65_536):
+                    pass
+        else:
+            await done.wait()
+        writer.close()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.ensure_future(serve(reader, writer)))
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
+    try:
+        yield origin_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    finally:
+        done.set()
+        server.close()
+        await asyncio.gather(*served, return_exceptions=True)
+
+
+async def upload(forwarder: Forwarder, origin: Origin) -> ProviderResponse:
+    """Send a body without end to *origin*."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    outgoing = Outgoing(method=b"POST", target=b"/", headers=[], body=endless())
+    return await asyncio.wait_for(forwarder.forward(PERMITTED, origin, outgoing), 10)
+
+
+async def test_an_early_answer_ends_an_upload_that_nobody_reads(forwarder: Forwarder) -> None:
+    """A provider that answers and reads no further is heard, though the body stands still."""
+    async with answering_early(SIZED, reads_on=False) as origin:
+        assert b"hello" == await whole(await upload(forwarder, origin))
+
+
+async def test_an_early_answer_that_breaks_off_is_not_whole(forwarder: Forwarder) -> None:
+    """Cutting an upload short does not make a short answer a whole one."""
+    cut = b"HTTP/1.1 413 No\r\ncontent-length: 50\r\n\r\nhello"
+    async with answering_early(cut, reads_on=True) as origin:
+        with pytest.raises(ProviderBrokeOffError):
+            await whole(await upload(forwarder, origin))
 
 
 async def test_nobody_listening_is_unreachable(forwarder: Forwarder) -> None:
