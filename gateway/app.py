@@ -307,11 +307,11 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
         GatewayError: whatever is missing or wrong; then nothing listens.
     """
     served = _claim(sourced)
-    try:
-        return await _start(sourced, log, served)
-    except BaseException:
-        os.close(served)
-        raise
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, served)
+        gateway = await _start(sourced, log, served, undo)
+        undo.pop_all()  # all is well: from here on `stop` undoes it
+    return gateway
 
 
 def _claim(sourced: Sourced) -> int:
@@ -341,8 +341,11 @@ def _claim(sourced: Sourced) -> int:
     return served
 
 
-async def _start(sourced: Sourced, log: Logger, served: int) -> Gateway:
+async def _start(
+    sourced: Sourced, log: Logger, served: int, undo: contextlib.ExitStack
+) -> Gateway:
     installation = _open(sourced)
+    undo.callback(installation.close)
     loop = asyncio.get_running_loop()
     register, keyring, clock = installation.register, installation.keyring, installation.clock
 
@@ -364,6 +367,7 @@ async def _start(sourced: Sourced, log: Logger, served: int) -> Gateway:
         on_foreign=hand_over,
     )
     installation.sequencer = sequencer
+    undo.callback(sequencer.stop)
     sequencer.start(seen=installation.index.size)
     settings = sourced.settings
     providers = build_providers(installation)
@@ -436,12 +440,7 @@ async def _start(sourced: Sourced, log: Logger, served: int) -> Gateway:
         tls = tls_context(
             str(sourced.path(settings.tls.cert)), str(sourced.path(settings.tls.key))
         )
-    try:
-        port = await door.open(host, port, tls)
-    except GatewayError:
-        await asyncio.to_thread(sequencer.stop)
-        installation.close()
-        raise
+    port = await door.open(host, port, tls)
     log.info(
         "gateway.started",
         listen=f"{host}:{port}",

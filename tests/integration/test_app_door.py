@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -381,6 +382,8 @@ async def test_a_student_brings_its_manifest_or_does_not_start(
         await app.start(
             settings.load(file, environment={}), build_logger("error", io.StringIO())
         )
+
+    assert [] == [one.name for one in threading.enumerate() if "ledger" in one.name]
 
 
 async def test_a_second_gateway_is_kept_off_the_folder(
