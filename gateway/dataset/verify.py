@@ -188,11 +188,6 @@ def iterate_rows(path: Path) -> Iterator[Row]:
         receipts.close()
 
 
-def is_dataset(path: Path) -> bool:
-    """Tell whether *path* looks like a dataset folder."""
-    return (path / MANIFEST).is_file() and (path / ROWS).is_file()
-
-
 class _ReceiptLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     row: int
     choice: int

@@ -226,11 +226,6 @@ class SqliteLedger:
         with self._side_lock, translated(self.path), self._side:
             self._keep(level, number, root, hashes)
 
-    def drop_tiles(self) -> None:
-        """Forget every tile; they are computed again from the leaves."""
-        with self._side_lock, translated(self.path), self._side:
-            self._side.execute("DELETE FROM tile")
-
     def close(self) -> None:
         """Let go of the file; further calls are errors."""
         self._broom.stop()

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.canonical import canonical_json, digest_of
+from gateway.canonical import digest_of
 from gateway.dataset.manifest import (
     BASE_MODEL,
     TRAINING_MANIFEST,
@@ -196,8 +196,3 @@ def losses_of(losses: Sequence[float]) -> Losses:
     """Return the loss at the beginning and the end of a run."""
     tail = losses[-max(1, len(losses) // 10) :]
     return Losses(first=f"{losses[0]:.4f}", last=f"{sum(tail) / len(tail):.4f}")
-
-
-def format_statement(manifest: ModelManifest) -> bytes:
-    """Return the statement as the bytes that are signed."""
-    return canonical_json(statement_of(manifest))
