@@ -245,6 +245,7 @@ def _provider(named: str, chosen: ProviderSettings, installation: Installation) 
         base_url=base_url.rstrip("/"),
         layers=layers,
         credential=credential,
+        route=chosen.route or (built_in.route if built_in else None),
         agreement=chosen.agreement,
         manifest=manifest,
     )

@@ -37,7 +37,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`env:NAME` or `file:path`; what goes upstream where keys are managed."""
     agreement: str | None = None
     """The agreement under which the credential was issued, for terms bind accounts."""
-    route: Literal["first-party", "cloud", "aggregator", "self-hosted"] | None = None
+    route: Literal["first-party", "cloud", "aggregator", "host", "self-hosted"] | None = None
     policy: str | None = None
     """The policy that binds it, where that is not the one of its own name."""
     student: str | None = None

@@ -30,6 +30,7 @@ class Provider:
     base_url: str
     layers: tuple[Layer, ...]
     credential: str | None = field(default=None, repr=False)
+    route: str | None = None
     agreement: str | None = None
     manifest: Sha256 | None = None
     """For a student of ours: its training manifest, so that receipts can name it."""
@@ -62,6 +63,11 @@ class Providers:
     def dialect_of(self, provider: str) -> Dialect:
         """Return the wire format of *provider*."""
         return self._known[provider].dialect
+
+    def facts_of(self, provider: str) -> tuple[str | None, str | None]:
+        """Return how *provider* is reached, and under which agreement, as the operator says."""
+        known = self._known[provider]
+        return known.route, known.agreement
 
     def manifest_of(self, provider: str) -> Sha256 | None:
         """Return SHA-256 of the training manifest's payload if *provider* is a student."""

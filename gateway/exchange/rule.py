@@ -136,33 +136,35 @@ class Law:
 
     def _decide(self, asked: Asked, provider: Provider, on: dt.date) -> Decision:
         """Return the maximum over the layers; each is asked about its own model."""
-        return strictest([self._under(layer, asked, on) for layer in provider.layers])
+        return strictest([self._under(layer, asked, provider, on) for layer in provider.layers])
 
     def explain(self, asked: Asked, provider: Provider) -> list[Explanation]:
         """Return, of each layer that led to a refusal, why and what would change it."""
         on = day_of(self._clock.now_ms())
         effect = self.rule(asked, provider).decision.effect
         told = [
-            explain(self._facts(layer, asked), self._in_force(layer, on), on)
+            explain(self._facts(layer, asked, provider), self._in_force(layer, on), on)
             for layer in provider.layers
         ]
         return [one for one in told if one.decision.effect is effect]
 
-    def _facts(self, layer: Layer, asked: Asked) -> Facts:
+    def _facts(self, layer: Layer, asked: Asked, provider: Provider) -> Facts:
         call = asked.call
         if layer.model is not None:
             call = msgspec.structs.replace(call, model=layer.model)
         # What a caller says of an agreement lifts nothing; only a registered one would, and
         # none can be registered yet.
-        return facts_of(asked.declaration.use, call, agreement="none")
+        # A teacher of a student was reached on a way of its own, which is not known here.
+        route = provider.route if layer.model is None else None
+        return facts_of(asked.declaration.use, call, agreement="none", access_route=route)
 
     def _in_force(self, layer: Layer, on: dt.date) -> list[Policy]:
         policy = self._library.in_force(layer.policy, on)
         return [] if policy is None else [policy]
 
-    def _under(self, layer: Layer, asked: Asked, on: dt.date) -> Decision:
+    def _under(self, layer: Layer, asked: Asked, provider: Provider, on: dt.date) -> Decision:
         policies = self._in_force(layer, on)
-        decision = decide(self._facts(layer, asked), policies, on)
+        decision = decide(self._facts(layer, asked, provider), policies, on)
         if not policies:
             named = [replace(reason, policy=layer.policy) for reason in decision.reasons]
             decision = replace(decision, reasons=tuple(named))

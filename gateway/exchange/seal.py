@@ -52,6 +52,10 @@ class Manifests(Protocol):
         """Return SHA-256 of the training manifest's payload, or `None`."""
         ...
 
+    def facts_of(self, provider: str) -> tuple[str | None, str | None]:
+        """Return how *provider* is reached, and under which agreement."""
+        ...
+
     def dialect_of(self, provider: str) -> Dialect:
         """Return the wire format of *provider*."""
         ...
@@ -136,12 +140,7 @@ class Notary:
             caller=_caller(asked),
             declared=_declared(asked),
             ruling=permitted.ruling,
-            provider=ProviderFacts(
-                name=asked.call.provider,
-                endpoint=_bounded(asked.endpoint),
-                status=answered.status,
-                request_id=_bounded(answered.request_id),
-            ),
+            provider=self._provider(asked, answered.status, answered.request_id),
             model=ModelFacts(
                 requested=_bounded(asked.call.model),
                 reported=_bounded(answer.model),
@@ -230,7 +229,7 @@ class Notary:
             caller=_caller(asked),
             declared=_declared(asked),
             ruling=outcome.ruling,
-            provider=ProviderFacts(name=asked.call.provider, endpoint=_bounded(asked.endpoint)),
+            provider=self._provider(asked),
             model=ModelFacts(
                 requested=_bounded(asked.call.model), manifest=self._manifest(asked)
             ),
@@ -275,6 +274,19 @@ class Notary:
         return Commitment(
             alg="hmac-sha256",
             value=keyed_sha256(self.commitment_key, exchange.encode() + content),
+        )
+
+    def _provider(
+        self, asked: Asked, status: int | None = None, request_id: str | None = None
+    ) -> ProviderFacts:
+        route, agreement = self.providers.facts_of(asked.call.provider)
+        return ProviderFacts(
+            name=asked.call.provider,
+            endpoint=_bounded(asked.endpoint),
+            route=route,
+            agreement=_bounded(agreement),
+            status=status,
+            request_id=_bounded(request_id),
         )
 
     def _manifest(self, asked: Asked) -> Sha256 | None:

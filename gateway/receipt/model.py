@@ -109,6 +109,10 @@ class ProviderFacts(Wire, frozen=True, kw_only=True):
 
     name: str
     endpoint: str
+    route: str | None = None
+    """How its model was reached: `first-party`, `aggregator`, `host`, `self-hosted`, …"""
+    agreement: str | None = None
+    """The agreement that the operator says its credential was issued under; lifts nothing."""
     status: int | None = None
     request_id: str | None = None
 
@@ -187,8 +191,8 @@ class Receipt(Wire, frozen=True, kw_only=True):
     outputs_left_out: int = 0
     """Units beyond the listed ones (`limits.OUTPUTS_PER_EXCHANGE_MAX`); never trainable."""
     response_bytes: int = 0
-    response_sha256_sent: Sha256 | None = None
-    """Digest of the bytes handed to the caller, where it hung up before the last of them."""
+    """How many bytes the subject `response.body` digests: those handed to the caller, where it
+    hung up before the last of them."""
     usage: UsageFacts | None = None
     finish_reasons: tuple[str, ...] = ()
     error: str | None = None

@@ -398,3 +398,21 @@ async def test_a_second_gateway_is_kept_off_the_folder(
         sourced = running.installation.settings
     after = await app.start(sourced, build_logger("debug", io.StringIO()))
     await after.stop()
+
+
+@pytest.mark.parametrize("purpose", ["inference", "evaluate.benchmark"])
+async def test_a_receipt_says_how_the_model_was_reached(
+    purpose: str, tmp_path: Path, provider: RawProvider
+) -> None:
+    """Route and agreement of the settings stand in receipts and refusals alike."""
+    more = (
+        f"  resold:\n    base_url: {provider.url}\n    policy: open\n"
+        "    route: aggregator\n    agreement: order-7\n"
+    )
+    async with gateway_in(tmp_path, provider.url, more) as running:
+        headers = (*JSON, ("x-intended-use", f"purpose={purpose}"))
+        await ask(running, target="/resold/v1/chat/completions", headers=headers)
+        last = statements(running)[-1]
+
+    assert isinstance(last, Receipt | Refusal)
+    assert ("aggregator", "order-7") == (last.provider.route, last.provider.agreement)

@@ -422,6 +422,9 @@ async def test_a_students_receipts_name_its_manifest(rooms: Rooms) -> None:
         def manifest_of(self, provider: str) -> Sha256 | None:
             return digest
 
+        def facts_of(self, provider: str) -> tuple[str | None, str | None]:
+            return "self-hosted", None
+
         def dialect_of(self, provider: str) -> Any:
             return rooms.providers.dialect_of(provider)
 
