@@ -91,6 +91,19 @@ class Read(_Written, frozen=True, kw_only=True):
     when: dt.date
 
 
+class Snapshot(_Written, frozen=True, kw_only=True):
+    """The text that a document was read from, by digests of what is not cosmetic in it.
+
+    `gateway policy watch --record` fills the digests in; a person may write the file alone.
+    """
+
+    file: str
+    """Where it lies, as Open Terms Archive lays it out: `ChatGPT/Commercial Terms.md`."""
+    sha256: Sha256 | None = None
+    passages: Mapping[str, Sha256] = msgspec.field(default_factory=dict)
+    """The digest of what stands around the words that clauses quote, by those words."""
+
+
 class Document(_Written, frozen=True, kw_only=True):
     """One version of one document of terms."""
 
@@ -101,6 +114,9 @@ class Document(_Written, frozen=True, kw_only=True):
     confidence: Confidence
     read: Read | None = None
     effective: dt.date | None = None
+    note: str | None = None
+    """A sentence of the reader's, such as what of the document was read."""
+    snapshot: Snapshot | None = None
 
 
 class WrittenTerms(_Written, frozen=True, kw_only=True):
