@@ -23,7 +23,6 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256, is_declaration_id, 
 from gateway.intent.model import IntendedUse
 from gateway.policy.decide import decide, facts_of
 from gateway.policy.model import Effect
-from gateway.policy.vocabulary import NONE
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import (
     Covered,
@@ -319,7 +318,7 @@ def _ahead(
         call = ProviderCall(
             provider=provider, operation=Operation.CHAT, model=layer.model or model
         )
-        decision = decide(facts_of(use, call, agreement=NONE), [policy], today)
+        decision = decide(facts_of(use, call), [policy], today)
         if decision.effect is Effect.HOLD:
             for reason in decision.reasons:
                 yield reason.policy, reason.clause

@@ -18,7 +18,7 @@ from gateway.app import Installation, open_installation
 from gateway.clock import rfc3339
 from gateway.errors import MalformedDeclarationError, UnknownDeclarationError
 from gateway.ident import DeclarationId
-from gateway.intent.declare import use_of
+from gateway.intent.declare import LISTS, YES_NO, use_of
 from gateway.intent.model import NAME, Declaration, declaration_id
 from gateway.ledger.register import Register
 from gateway.receipt.model import DeclarationFacts
@@ -28,7 +28,6 @@ _WHOLE: Final = frozenset({"declaration"})
 """Columns that are copied by hand, and so never broken."""
 _YES: Final = frozenset({"yes", "true", "?1"})
 _NO: Final = frozenset({"no", "false", "?0"})
-_YES_NO: Final = frozenset({"imitates-teacher", "competes", "commercial"})
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -218,8 +217,10 @@ def _words(words: list[str]) -> Iterator[tuple[str, object]]:
         if key in seen:
             raise MalformedDeclarationError(f"`{key[:40]}` is said twice", hint="say it once")
         seen.add(key)
-        if key in _YES_NO and value.lower() in _YES | _NO:
+        if key in YES_NO and value.lower() in _YES | _NO:
             yield key, value.lower() in _YES
+        elif key in LISTS:
+            yield key, [one for one in value.split(",") if one]
         else:
             yield key, value
 
@@ -228,6 +229,8 @@ def _said(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(str(one) for one in value) or "none"
         case _:
             return str(value)
 

@@ -13,7 +13,6 @@ from gateway.intent.model import IntendedUse
 from gateway.policy.decide import Decision, decide, facts_of
 from gateway.policy.library import Library
 from gateway.policy.model import Policy
-from gateway.policy.vocabulary import NONE
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Receipt, Ruling
 
@@ -56,8 +55,7 @@ class PolicyLaw:
             # A policy that doesn't bind on that day must not fall silent: its newest version
             # stands in for it, and `decide` finds that it is not in force.
             speaking.append(self._library.in_force(name, on) or versions[-1])
-        # As at the door: what a caller says of an agreement lifts nothing.
-        return ruling_from(decide(facts_of(use, asked, agreement=NONE), speaking, on))
+        return ruling_from(decide(facts_of(use, asked), speaking, on))
 
 
 def ruling_from(decision: Decision) -> Ruling:

@@ -152,11 +152,9 @@ class Law:
         call = asked.call
         if layer.model is not None:
             call = msgspec.structs.replace(call, model=layer.model)
-        # What a caller says of an agreement lifts nothing; only a registered one would, and
-        # none can be registered yet.
         # A teacher of a student was reached on a way of its own, which is not known here.
         route = provider.route if layer.model is None else None
-        return facts_of(asked.declaration.use, call, agreement="none", access_route=route)
+        return facts_of(asked.declaration.use, call, access_route=route)
 
     def _in_force(self, layer: Layer, on: dt.date) -> list[Policy]:
         policy = self._library.in_force(layer.policy, on)

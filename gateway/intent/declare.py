@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, get_args
 
@@ -16,16 +18,41 @@ import msgspec
 from gateway import limits
 from gateway.errors import MalformedDeclarationError
 from gateway.ident import DeclarationId, is_declaration_id
-from gateway.intent.model import NAME, Audience, IntendedUse, StudentKind, Visibility
+from gateway.intent.model import (
+    NAME,
+    Audience,
+    Automation,
+    IntendedUse,
+    Notice,
+    StudentKind,
+    Visibility,
+)
 from gateway.intent.purpose import PURPOSES
 
 _KEYS: Final = tuple(field.encode_name for field in msgspec.structs.fields(IntendedUse))
-_YES_NO: Final = frozenset({"imitates-teacher", "competes", "commercial"})
+YES_NO: Final = frozenset(
+    {
+        "imitates-teacher",
+        "competes",
+        "similar",
+        "commercial",
+        "research",
+        "promotes-competitor",
+        "replication-info",
+    }
+)
+"""The keys that are a yes or a no."""
+
+LISTS: Final[Mapping[str, tuple[str, ...]]] = {"notices": get_args(Notice)}
+"""The keys that are lists, and the words that may stand in them."""
+
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "purpose": tuple(PURPOSES),
     "student-kind": get_args(StudentKind),
     "audience": get_args(Audience),
     "visibility": get_args(Visibility),
+    "automation": get_args(Automation),
 }
 _TOLD_CHARS_MAX: Final = 40
 
@@ -87,7 +114,11 @@ def use_of(words: Mapping[str, object]) -> IntendedUse:
         raise MalformedDeclarationError(
             "no purpose is declared", hint=f"add `purpose=…`, {_one_of(PURPOSES)}"
         )
-    return msgspec.convert(dict(words), IntendedUse)
+    said = {
+        key: tuple(sorted(set(value))) if isinstance(value, list) else value
+        for key, value in words.items()
+    }
+    return msgspec.convert(said, IntendedUse)
 
 
 def format_inline(use: IntendedUse) -> str:
@@ -113,7 +144,10 @@ def _check(key: str, value: object) -> None:
             f"unknown key `{_told(key)}`",
             hint=f"did you mean `{near[0]}`?" if near else f"a use has {', '.join(_KEYS)}",
         )
-    if key in _YES_NO:
+    if key in LISTS:
+        _check_list(key, value)
+        return
+    if key in YES_NO:
         if not isinstance(value, bool):
             raise MalformedDeclarationError(
                 f"`{key}` is a yes or a no", hint=f"write `{key}=?1` or `{key}=?0`"
@@ -130,6 +164,14 @@ def _check(key: str, value: object) -> None:
         raise MalformedDeclarationError(
             f"unknown {key} `{_told(value)}`", hint=hint + _one_of(allowed)
         )
+    if key == "jurisdiction" and _COUNTRY.fullmatch(value) is None:
+        raise MalformedDeclarationError(
+            f"`{_told(value)}` is no country", hint="write two letters of ISO 3166, as in `DE`"
+        )
+    if key == "competes-assessed-on" and not _is_day(value):
+        raise MalformedDeclarationError(
+            f"`{_told(value)}` is no day", hint='write "YYYY-MM-DD" in quotes'
+        )
     if key == "student" and NAME.fullmatch(value) is None:
         raise MalformedDeclarationError(
             f"`{_told(value)}` is no name for a student",
@@ -137,12 +179,31 @@ def _check(key: str, value: object) -> None:
         )
 
 
+def _check_list(key: str, value: object) -> None:
+    words = value if isinstance(value, list) else [value]
+    for word in words:
+        if not isinstance(value, list) or word not in LISTS[key]:
+            raise MalformedDeclarationError(
+                f"unknown word `{_told(str(word))}` in `{key}`",
+                hint=f"write `{key}=({LISTS[key][0]} …)`, each {_one_of(LISTS[key])}",
+            )
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return len(text) == len("YYYY-MM-DD") and bool(dt.date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
 def _bare(key: str, member: object) -> object:
-    """Return what a dictionary's *member* says as a plain text or truth value."""
+    """Return what a dictionary's *member* says: a plain text, truth value, or list of them."""
     value, parameters = member if isinstance(member, tuple) else (member, None)
     if not parameters:
         if isinstance(value, bool):
             return value
+        if isinstance(value, list):
+            return [_bare(key, item) for item in value]
         if isinstance(value, http_sf.Token | http_sf.DisplayString | str):
             return str(value)
     raise MalformedDeclarationError(
@@ -152,7 +213,9 @@ def _bare(key: str, member: object) -> object:
 
 
 def _item(value: object) -> object:
-    """Return *value* in the plainest type of item that can carry it."""
+    """Return *value* in the plainest type of item, or of list, that can carry it."""
+    if isinstance(value, tuple | list):
+        return [(_item(one), {}) for one in value]
     if not isinstance(value, str):
         return value
     if NAME.fullmatch(value) and value[0].isalpha():

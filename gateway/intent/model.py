@@ -33,6 +33,15 @@ Audience = Literal["internal", "affiliates", "customers", "public"]
 Visibility = Literal["internal", "service", "weights"]
 """How the student is seen: kept inside, offered as a service, or released as weights."""
 
+Notice = Literal[
+    "licence-copy", "notice-file", "attribution", "display", "changes-marked", "flow-down"
+]
+"""What goes out with the student or the data: a copy of the licence, its notice file, words of
+attribution, words shown prominently, marks on what was changed, terms passed on."""
+
+Automation = Literal["interactive", "scripted", "batch"]
+"""How requests come about: a person at a keyboard, a program, or a batch."""
+
 GENERATIVE: Final[frozenset[StudentKind]] = frozenset({"chat", "generator", "image"})
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -56,12 +65,23 @@ class IntendedUse(
     competes: bool | None = None
     competes_basis: str | None = None
     competes_assessed_by: str | None = None
+    competes_assessed_on: str | None = None
+    """`YYYY-MM-DD`."""
+    similar: bool | None = None
     audience: Audience | None = None
     visibility: Visibility | None = None
     commercial: bool | None = None
+    research: bool | None = None
+    notices: tuple[Notice, ...] | None = None
+    """In the order of their names; an empty tuple says that there are none."""
+    automation: Automation | None = None
+    promotes_competitor: bool | None = None
+    replication_info: bool | None = None
     base_model: str | None = None
     agreement: str | None = None
+    """What the declaration leans on, in words; only a registered agreement lifts anything."""
     jurisdiction: str | None = None
+    """Country of the organisation, ISO 3166 two letters."""
 
 
 class Declaration(

@@ -12,15 +12,19 @@ PURPOSES: Final[dict[str, str]] = {
     "evaluate": "outputs measure some model or system",
     "evaluate.internal": "the measurement stays inside the organisation",
     "evaluate.benchmark": "the measurement is published",
+    "evaluate.red-team": "the provider's own protections are tested, with its leave",
     "train": "outputs, or what is derived from them, change a model's weights",
     "train.sft": "supervised fine-tuning on the text of outputs",
+    "train.pretrain": "pre-training, or continued pre-training, on the text of outputs",
     "train.preference": "preference pairs built from or judged by outputs",
     "train.reward": "a reward model, or outputs as rewards",
     "train.logprobs": "learning from the teacher's token probabilities",
     "verify": "outputs accept or reject other data that is trained on",
-    "data": "outputs become data for others to use",
+    "data": "outputs become part of data that is trained on",
     "data.rewrite": "outputs clean, translate, extract or rewrite data that is trained on",
-    "data.publish": "outputs are published or handed on as a dataset",
+    "publish": "outputs leave the organisation as data for others to use",
+    "publish.dataset": "outputs are published or handed on as a dataset",
+    "provider-fine-tune": "a provider's own model is customised inside its own service",
 }
 """Every purpose and what it means; a dotted name stands below the part before its last dot."""
 

@@ -17,7 +17,7 @@ from gateway.errors import MalformedPolicyError
 from gateway.intent.model import IntendedUse
 from gateway.intent.purpose import PURPOSES, is_purpose
 from gateway.policy.condition import Value, value_of
-from gateway.policy.decide import Decision, Facts, decide, facts_of
+from gateway.policy.decide import Decision, Facts, Lifted, decide, facts_of
 from gateway.policy.model import EFFECTS, Effect, Policy
 from gateway.policy.source import Keyed, Node, convert, line_at, nearest, node_at, read
 from gateway.policy.vocabulary import FACTS
@@ -29,6 +29,7 @@ class _WrittenCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     model: str | None = None
     streaming: bool = False
     features: tuple[str, ...] = ()
+    modality: tuple[str, ...] | None = None
 
 
 class _WrittenExpect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +46,7 @@ class _WrittenCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     note: str
     call: _WrittenCall = _WrittenCall()
     facts: Any = None
+    lifted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +63,14 @@ class Case:
     reasons: tuple[str, ...]
     obligations: tuple[str, ...]
     missing: tuple[str, ...]
+    lifted: Lifted
+    """The clauses that are ruled on as if an agreement lifted them."""
     note: str
 
     def run(self, policies: Sequence[Policy]) -> Decision:
         """Return the ruling on the case under whichever of *policies* is in force."""
-        return decide(
-            self.facts, [policy for policy in policies if policy.in_force(self.on)], self.on
-        )
+        in_force = [policy for policy in policies if policy.in_force(self.on)]
+        return decide(self.facts, in_force, self.on, lifted=self.lifted)
 
     def complaint(self, decision: Decision) -> str | None:
         """Return how *decision* differs from what is expected, or `None`."""
@@ -87,6 +90,7 @@ class Case:
 
 
 CASES: Final = "cases"
+CASE_AGREEMENT: Final = "the-case-s-agreement"
 
 
 def load_cases(files: Mapping[str, str]) -> tuple[Case, ...]:
@@ -115,12 +119,17 @@ def load_case(text: str, file: str, policy_id: str) -> Case:
     written = convert(node, _WrittenCase, file)
     _check_use(node, written.use, file)
     extra = _extra_facts(node_at(node, "facts"), file)
-    features = FACTS["features"].words
-    for index, feature in enumerate(written.call.features):
-        if feature not in features:
-            line = line_at(node, "call", "features", index)
-            message = f"unknown feature `{feature}`"
-            raise MalformedPolicyError(file, line, message, hint=nearest(feature, features))
+    for name, words in (
+        ("features", written.call.features),
+        ("modality", written.call.modality),
+    ):
+        for index, word in enumerate(words or ()):
+            if word not in FACTS[name].words:
+                line = line_at(node, "call", name, index)
+                hint = nearest(word, FACTS[name].words)
+                raise MalformedPolicyError(file, line, f"unknown {name} `{word}`", hint=hint)
+    if written.call.modality is not None:
+        extra.setdefault("modality", frozenset(written.call.modality))
     call = ProviderCall(
         provider=policy_id,
         operation=Operation(written.call.operation),
@@ -141,6 +150,7 @@ def load_case(text: str, file: str, policy_id: str) -> Case:
         reasons=written.expect.reasons,
         obligations=written.expect.obligations,
         missing=written.expect.missing,
+        lifted={(policy_id, clause): CASE_AGREEMENT for clause in written.lifted},
         note=written.note,
     )
 

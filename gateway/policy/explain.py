@@ -17,7 +17,7 @@ from typing import Any, Final
 from gateway.policy.condition import Value
 from gateway.policy.decide import Decision, Facts, Reason, decide
 from gateway.policy.model import Effect, Policy
-from gateway.policy.obligation import OBLIGATIONS
+from gateway.policy.obligation import sentence_of
 from gateway.policy.vocabulary import ANY, FACTS, NONE, Fact
 
 _SENTENCES: Final[Mapping[Effect, str]] = {
@@ -166,7 +166,7 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         yield f"What would change it: {change}"
     yield from _change_sentences(explanation.changes)
     for name in decision.obligations:
-        yield f"Obligation `{name}`: {OBLIGATIONS[name].sentence}"
+        yield f"Obligation `{name}`: {sentence_of(name)}"
 
 
 def _change_sentences(changes: Sequence[Change]) -> Iterator[str]:
@@ -186,8 +186,6 @@ def _change_sentences(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _supposed(fact: str, words: Sequence[str]) -> str:
-    if fact == "agreement":
-        return "With a written permission registered"
     if words == [ANY]:
         return f"With `{fact}` declared"
     quoted = [f"`{word}`" for word in words]

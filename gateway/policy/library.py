@@ -1,8 +1,9 @@
 """All policies, loaded together or not at all.
 
 A policy's folder holds `policy.yaml`, `terms.yaml`, `review.md` and `cases/`; earlier versions
-stand beside it as `policy.<version>.yaml`. The folder's name is the policy's id. Folders whose
-name begins with `_` are patterns to copy and are not loaded.
+stand beside it as `policy.<version>.yaml`. The folder's name is the policy's id; below
+`licences/` and `overlays/` stand policies of those kinds. Folders whose name begins with `_`
+are patterns to copy and are not loaded. `models.yaml` names the terms that exact models carry.
 
 Not here: reading the folder from disk (`store/policies.py`), running cases (`cases.py`).
 """
@@ -27,21 +28,36 @@ from gateway.policy.model import (
     Confidence,
     Document,
     Effect,
+    Kind,
     Policy,
     WrittenClause,
+    WrittenModels,
     WrittenPolicy,
     WrittenTerms,
 )
-from gateway.policy.obligation import OBLIGATIONS
-from gateway.policy.source import Node, convert, line_at, nearest, node_at, read
+from gateway.policy.obligation import OBLIGATIONS, obligation_of
+from gateway.policy.source import Keyed, Node, convert, line_at, nearest, node_at, read
 
 QUOTED_WORDS_MAX: Final = 10
 """Words of terms are paraphrased and cited, never copied at length."""
 
 _POLICY_FILE: Final = re.compile(r"policy(\.[1-9][0-9]*)?\.yaml")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-_TOP_FILES: Final = frozenset({"vocabulary.yaml", "schema.json", "models.yaml", "README.md"})
+MODELS_FILE: Final = "models.yaml"
+_TOP_FILES: Final = frozenset({"vocabulary.yaml", MODELS_FILE, "standard-uses.yaml"})
 _FOLDER_FILES: Final = ("policy.yaml", "terms.yaml", "review.md")
+_KINDS: Final[Mapping[str, Kind]] = {"licences": "licence", "overlays": "overlay"}
+
+UNLISTED: Final = "unlisted-model"
+"""The policy that binds where the terms of a model are not known, or only from hearsay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """The policies that bind one call, and the ids of those that should and are not there."""
+
+    policies: tuple[Policy, ...]
+    absent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +68,8 @@ class Library:
     """Versions of each policy, earliest first; no two bind on one day."""
     terms: Mapping[str, tuple[Document, ...]]
     """The documents that each policy's folder lists."""
+    models: Mapping[str, tuple[str, ...]]
+    """For each exact model id, the policies that come with the model."""
     digest: Sha256
 
     @staticmethod
@@ -76,8 +94,12 @@ class Library:
             policies[policy_id] = _one_a_day(versions)
             terms[policy_id] = tuple(documents.values())
             rules += [*names, f"{folder}/terms.yaml"]
+        models: dict[str, tuple[str, ...]] = {}
+        for name in sorted(name for name in files if _split(name)[1] == MODELS_FILE):
+            _add_models(models, files[name], name, policies)
+            rules.append(name)
         digests = [[name, sha256_hex(files[name].encode())] for name in sorted(rules)]
-        return Library(policies=policies, terms=terms, digest=digest_of(digests))
+        return Library(policies=policies, terms=terms, models=models, digest=digest_of(digests))
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -90,6 +112,29 @@ class Library:
             if policy.in_force(on):
                 return policy
         return None
+
+    def binding(self, named: Iterable[str], model: str | None, on: dt.date) -> Binding:
+        """Return every policy that binds a call of *model* under the policies *named*.
+
+        Where one of them says that the model's own terms bind as well, those are added; a
+        model that is not listed adds `unlisted-model`. A policy that doesn't bind on that day
+        must not fall silent: its newest version stands in, and `decide` finds it not in force.
+        """
+        bound: dict[str, Policy] = {}
+        absent: list[str] = []
+        waiting = [*named]
+        for policy_id in waiting:
+            if policy_id in bound or policy_id in absent:
+                continue
+            versions = self.policies.get(policy_id)
+            if not versions:
+                absent.append(policy_id)
+                continue
+            policy = self.in_force(policy_id, on) or versions[-1]
+            bound[policy_id] = policy
+            if policy.with_model_terms:
+                waiting += self.models.get(model or "", (UNLISTED,))
+        return Binding(policies=tuple(bound.values()), absent=tuple(absent))
 
 
 def load_terms(files: Mapping[str, str], folder: str) -> dict[str, Document]:
@@ -146,6 +191,8 @@ def load_policy(text: str, file: str, documents: Mapping[str, Document]) -> Poli
         id=written.policy,
         version=written.version,
         title=written.title,
+        kind=_KINDS.get(_split(_split(_split(file)[0])[0])[1], "provider"),
+        with_model_terms=written.with_model_terms,
         in_force_from=written.in_force_from,
         in_force_until=written.in_force_until,
         review_by=written.review_by,
@@ -175,12 +222,6 @@ def _clause(
         raise MalformedPolicyError(
             file, line_at(node, "citation", "document"), message, hint=hint
         )
-    for index, name in enumerate(written.obligations):
-        if name not in OBLIGATIONS:
-            hint = nearest(name, OBLIGATIONS, f"known: {', '.join(OBLIGATIONS)}")
-            message = f"unknown obligation `{name}`"
-            line = line_at(node, "obligations", index)
-            raise MalformedPolicyError(file, line, message, hint=hint)
     if len((written.citation.words or "").split()) > QUOTED_WORDS_MAX:
         line = line_at(node, "citation", "words")
         message = f"more than {QUOTED_WORDS_MAX} quoted words"
@@ -200,9 +241,68 @@ def _clause(
         document=document,
         because=" ".join(written.because.split()),
         change=" ".join(written.change.split()),
-        obligations=frozenset(written.obligations),
+        obligations=_obligations(written, node, file),
+        binds=written.binds,
+        survives=written.survives,
         line=line_at(node, "id"),
     )
+
+
+def _obligations(written: WrittenClause, node: Node, file: str) -> frozenset[str]:
+    """Return the clause's obligations as they stand on the wire."""
+    found = []
+    for index, one in enumerate(written.obligations):
+        line = line_at(node, "obligations", index)
+        if isinstance(one, str):
+            name, text = one, one
+        elif len(one) == 1:
+            name, value = next(iter(one.items()))
+            text = f"{name}={value}"
+        else:
+            message = "an obligation is a name, or one name with its value"
+            raise MalformedPolicyError(file, line, message, hint="write `- {name: value}`")
+        if name not in OBLIGATIONS:
+            hint = nearest(name, OBLIGATIONS, f"known: {', '.join(OBLIGATIONS)}")
+            raise MalformedPolicyError(file, line, f"unknown obligation `{name}`", hint=hint)
+        if obligation_of(text) is None:
+            raise MalformedPolicyError(
+                file,
+                line,
+                f"obligation `{name}` takes {_TAKES[OBLIGATIONS[name].takes]}",
+                hint="without a comma" if isinstance(one, dict) else "write `{name: value}`",
+            )
+        found.append(text)
+    return frozenset(found)
+
+
+_TAKES: Final = {"nothing": "no value", "words": "some words", "days": "a number of days"}
+
+
+def _add_models(
+    models: dict[str, tuple[str, ...]], text: str, file: str, policies: Mapping[str, object]
+) -> None:
+    """Add what a `models.yaml` says to *models*."""
+    node = read(text, file)
+    if isinstance(node, Keyed) and not node.entries:
+        return
+    for index, one in enumerate(convert(node, WrittenModels, file).models):
+        line = line_at(node, "models", index, "id")
+        if not one.terms:
+            raise MalformedPolicyError(
+                file, line, f"model `{one.id}` names no terms", hint=f"or write `{UNLISTED}`"
+            )
+        for place, policy_id in enumerate(one.terms):
+            if policy_id not in policies:
+                hint = nearest(policy_id, policies, "name a policy's folder")
+                at = line_at(node, "models", index, "terms", place)
+                message = f"model `{one.id}` names terms that no policy reads: `{policy_id}`"
+                raise MalformedPolicyError(file, at, message, hint=hint)
+        # What is known from hearsay binds, and so does what is not known.
+        terms = one.terms if one.confidence == "primary" else (*one.terms, UNLISTED)
+        for name in (one.id, *one.names):
+            if name in models:
+                raise MalformedPolicyError(file, line, f"model `{name}` is listed twice")
+            models[name] = terms
 
 
 def _check_head(
@@ -251,7 +351,7 @@ def _folders(files: Iterable[str]) -> list[str]:
     folders = set()
     for path in sorted(files):
         folder, name = _split(path)
-        if any(part.startswith(("_", ".")) for part in path.split("/")) or path in _TOP_FILES:
+        if any(part.startswith(("_", ".")) for part in path.split("/")) or name in _TOP_FILES:
             continue
         if name.endswith(".yml"):
             raise MalformedPolicyError(path, 1, "ends in `.yml`", hint="name it `.yaml`")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.policy.cases import Case, load_cases
-from gateway.policy.condition import Condition, Test
+from gateway.policy.condition import AnyOf, Condition, Test
 from gateway.policy.library import Library
 from gateway.policy.model import Clause, Effect, Policy
 from gateway.policy.vocabulary import FACTS
@@ -132,8 +132,7 @@ def _never(condition: Condition) -> Test | None:
 
 def _values(test: Test) -> frozenset[str | bool] | None:
     """Return the values that fit, or `None` where there is no closed list."""
-    fact = FACTS[test.fact]
-    if test.negated or fact.kind == "words":
+    if not isinstance(test, AnyOf) or test.negated or FACTS[test.fact].kind == "words":
         return None
     return test.allowed
 
@@ -141,7 +140,9 @@ def _values(test: Test) -> frozenset[str | bool] | None:
 def _always(test: Test, given: Iterable[Test]) -> bool:
     """Tell whether *test* is met whenever all of *given* are."""
     return any(one.fact == test.fact and test.covers(one) for one in given) or (
-        FACTS[test.fact].kind == "yes-no" and len(test.allowed) == 2  # yes and no
+        isinstance(test, AnyOf)
+        and FACTS[test.fact].kind == "yes-no"
+        and len(test.allowed) == 2  # yes and no
     )
 
 

@@ -17,6 +17,15 @@ import msgspec
 from gateway.ident import Sha256
 from gateway.intent.purpose import PURPOSES
 from gateway.policy.condition import Condition
+from gateway.policy.obligation import obligation_of
+
+Kind = Literal["provider", "licence", "overlay"]
+"""Whose words a policy reads: a provider's, a model licence's, or a law that an organisation
+chose to be ruled by as well. It follows from the folder."""
+
+Binds = Literal["customer", "end-users", "affiliates", "recipients"]
+"""Whom a clause binds: us, those who use what we make, companies under common control, those
+to whom we hand it on."""
 
 Confidence = Literal["primary", "secondary", "unread"]
 """Whether the clause's words were read in the original, in another's quotation, or not."""
@@ -68,7 +77,10 @@ class WrittenClause(_Written, frozen=True, kw_only=True):
     change: str
     when: Any = None
     unless: Any = None
-    obligations: tuple[str, ...] = ()
+    obligations: tuple[str | dict[str, str | int], ...] = ()
+    binds: tuple[Binds, ...] = ("customer",)
+    survives: bool = False
+    """It binds after the agreement has ended."""
 
 
 class WrittenPolicy(_Written, frozen=True, kw_only=True):
@@ -82,6 +94,8 @@ class WrittenPolicy(_Written, frozen=True, kw_only=True):
     terms: tuple[str, ...]
     clauses: tuple[WrittenClause, ...]
     in_force_until: dt.date | None = None
+    with_model_terms: bool = False
+    """The terms of the model that is asked bind as well."""
 
 
 class Read(_Written, frozen=True, kw_only=True):
@@ -125,6 +139,23 @@ class WrittenTerms(_Written, frozen=True, kw_only=True):
     documents: tuple[Document, ...]
 
 
+class WrittenModel(_Written, frozen=True, kw_only=True):
+    """One exact model and the policies that bind whoever uses it."""
+
+    id: str
+    terms: tuple[str, ...]
+    source: str
+    confidence: Literal["primary", "secondary"]
+    names: tuple[str, ...] = ()
+    """Other exact ids under which it is served."""
+
+
+class WrittenModels(_Written, frozen=True, kw_only=True):
+    """A whole `models.yaml`."""
+
+    models: tuple[WrittenModel, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clause:
     """One rule read out of a provider's terms, ready to be asked."""
@@ -140,13 +171,19 @@ class Clause:
     because: str
     change: str
     obligations: frozenset[str] = frozenset()
+    binds: tuple[Binds, ...] = ("customer",)
+    survives: bool = False
     line: int = 0
     source: str = field(init=False, repr=False, compare=False)
     """The citation as people write it: document, version, section."""
+    undischarged: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Obligations that nobody here can discharge; a clause that has one forbids."""
 
     def __post_init__(self) -> None:
         cited = f"{self.document.title} ({self.document.version}), {self.citation.section}"
+        unknown = tuple(sorted(o for o in self.obligations if obligation_of(o) is None))
         object.__setattr__(self, "source", cited)
+        object.__setattr__(self, "undischarged", unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +193,7 @@ class Policy:
     id: str
     version: int
     title: str
+    kind: Kind = "provider"
     in_force_from: dt.date
     in_force_until: dt.date | None
     """The last day, or `None` while no end is known."""
@@ -163,6 +201,10 @@ class Policy:
     clauses: tuple[Clause, ...]
     file: str
     sha256: Sha256
+    with_model_terms: bool = False
+    """The terms of the model that is asked bind as well; `models.yaml` names them."""
+    stale: str = ""
+    """Why permits for training hold though the review is not due: the terms changed."""
     by_purpose: Mapping[str, tuple[tuple[Clause, Condition], ...]] = field(
         init=False, repr=False, compare=False
     )

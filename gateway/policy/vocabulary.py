@@ -10,17 +10,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from gateway.intent.purpose import PURPOSES
+from gateway.intent.purpose import PURPOSES, covers
 from gateway.policy.obligation import OBLIGATIONS
 
-Kind = Literal["purpose", "word", "yes-no", "text", "words"]
+Kind = Literal["purpose", "word", "yes-no", "text", "country", "words", "number", "date"]
 """`purpose`: a node of the tree, covering what stands below. `word`: one of a closed list.
 `yes-no`: true or false. `text`: any text, `any` for whatever is named, `none` for nothing.
-`words`: a set; a condition asks whether one of its words is in it."""
+`country`: two letters of ISO 3166, or one of `REGIONS` for its members. `words`: a set; a
+condition asks whether one of its words is in it, or all. `number`: compared. `date`: a day in
+an interval."""
 
-Origin = Literal["declared", "request", "gateway", "derived"]
+Origin = Literal["declared", "request", "gateway", "registered", "derived"]
 """Who knows the fact: the declaration, the request itself, the gateway's own settings and
-signs, or another fact it follows from."""
+signs, what the organisation registered about itself, or another fact it follows from."""
+
+Presumed = Literal["always", "plain use"]
+"""Where a fact that nobody stated is taken to be the value that accounts usually have: in every
+use, or in plain use only (inference and evaluation)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,9 @@ class Fact:
     meaning: str
     words: Mapping[str, str] = field(default_factory=dict)
     """The closed list of values with their meanings, where there is one."""
+    presumed: str | bool | int | None = None
+    """What it is taken to be until somebody says otherwise; `None`: nothing, it is unknown."""
+    presumed_in: Presumed = "always"
 
 
 ANY: Final = "any"
@@ -70,6 +79,33 @@ _FEATURES: Final = {
     "images": "the request holds images",
     "logprobs": "token probabilities are asked for",
     "n": "more than one answer is asked for",
+    "grounding": "the answer rests on a search of the provider's",
+    "voice": "speech is asked for",
+    "code": "a feature made for writing programs is used",
+}
+_MODALITIES: Final = {
+    "text": "the answer is text",
+    "image": "the answer holds images",
+    "audio": "the answer holds sound",
+    "embedding": "the answer is vectors",
+}
+_NOTICES: Final = {
+    "licence-copy": "a copy of the licence goes with it",
+    "notice-file": "the licence's notice file goes with it",
+    "attribution": "the words of attribution that the licence asks for stand in it",
+    "display": "the words that the licence wants shown are shown prominently",
+    "changes-marked": "what was changed is marked as changed",
+    "flow-down": "its recipients are bound to the same restrictions",
+}
+_AUTOMATION: Final = {
+    "interactive": "a person at a keyboard asks",
+    "scripted": "a program asks",
+    "batch": "requests are handed in together",
+}
+_ROLES: Final = {
+    "internal": "an internal pass-through for the organisation's own people and programs",
+    "reseller": "access is sold on",
+    "aggregator": "access to several providers is offered to others",
 }
 _REASONING: Final = {
     "none": "the answer shows no reasoning",
@@ -95,6 +131,18 @@ _ROUTES: Final = {
     "subscription": "a coding plan or other interactive subscription",
 }
 
+
+def _measure(name: str, what: str) -> Fact:
+    return Fact(
+        name=name,
+        kind="number",
+        origin="registered",
+        meaning=f"{what} of the organisation and its affiliates together, as of a month",
+        presumed=0,
+        presumed_in="plain use",
+    )
+
+
 FACTS: Final[dict[str, Fact]] = {
     one.name: one
     for one in (
@@ -104,6 +152,12 @@ FACTS: Final[dict[str, Fact]] = {
             origin="declared",
             meaning="what the output is for; a purpose covers those below it",
             words=PURPOSES,
+        ),
+        Fact(
+            name="student",
+            kind="text",
+            origin="declared",
+            meaning="the student's name",
         ),
         Fact(
             name="student-kind",
@@ -143,10 +197,22 @@ FACTS: Final[dict[str, Fact]] = {
             meaning="the person who assessed `competes`",
         ),
         Fact(
+            name="competes-assessed-on",
+            kind="date",
+            origin="declared",
+            meaning="the day on which `competes` was assessed",
+        ),
+        Fact(
+            name="similar",
+            kind="yes-no",
+            origin="declared",
+            meaning="the student is similar to a product of the provider, or replaces it",
+        ),
+        Fact(
             name="audience",
             kind="word",
             origin="declared",
-            meaning="whom the student, or what it is made for, reaches",
+            meaning="the distribution: whom the student, or what it is made for, reaches",
             words=_AUDIENCES,
         ),
         Fact(
@@ -169,16 +235,42 @@ FACTS: Final[dict[str, Fact]] = {
             meaning="the model that the student starts from",
         ),
         Fact(
-            name="agreement",
-            kind="text",
+            name="research",
+            kind="yes-no",
             origin="declared",
-            meaning="a written permission or order form; one that nobody names is `none`",
+            meaning="it is done for research, and nothing made of it goes into production",
+        ),
+        Fact(
+            name="notices",
+            kind="words",
+            origin="declared",
+            meaning="what goes out with the student or the data",
+            words=_NOTICES,
         ),
         Fact(
             name="jurisdiction",
-            kind="text",
+            kind="country",
             origin="declared",
             meaning="country of the organisation, ISO 3166 two letters",
+        ),
+        Fact(
+            name="automation",
+            kind="word",
+            origin="declared",
+            meaning="how the requests come about",
+            words=_AUTOMATION,
+        ),
+        Fact(
+            name="promotes-competitor",
+            kind="yes-no",
+            origin="declared",
+            meaning="the published measurement promotes a product that competes",
+        ),
+        Fact(
+            name="replication-info",
+            kind="yes-no",
+            origin="declared",
+            meaning="what others need to replicate a measurement is published with it",
         ),
         Fact(
             name="provider",
@@ -213,6 +305,13 @@ FACTS: Final[dict[str, Fact]] = {
             words=_FEATURES,
         ),
         Fact(
+            name="modality",
+            kind="words",
+            origin="request",
+            meaning="what the answer is made of",
+            words=_MODALITIES,
+        ),
+        Fact(
             name="reasoning-kind",
             kind="word",
             origin="gateway",
@@ -233,9 +332,71 @@ FACTS: Final[dict[str, Fact]] = {
             meaning="by which way the model is reached",
             words=_ROUTES,
         ),
+        Fact(
+            name="generated-for",
+            kind="purpose",
+            origin="gateway",
+            meaning="what the output was declared for when it was generated; `purpose` may be"
+            " a later use of it",
+            words=PURPOSES,
+        ),
+        Fact(
+            name="generated-on",
+            kind="date",
+            origin="gateway",
+            meaning="the day on which the output was generated",
+        ),
+        Fact(
+            name="headquarters",
+            kind="country",
+            origin="registered",
+            meaning="country of the ultimate parent's headquarters",
+        ),
+        Fact(
+            name="restricted-ownership",
+            kind="number",
+            origin="registered",
+            meaning="whole percent, rounded up, of the organisation that is held, directly or"
+            " not, from places that providers restrict",
+            presumed=0,
+        ),
+        Fact(
+            name="region-supported",
+            kind="yes-no",
+            origin="registered",
+            meaning="the organisation and its users are where providers offer their service",
+            presumed=True,
+        ),
+        Fact(
+            name="gateway-role",
+            kind="word",
+            origin="registered",
+            meaning="what this gateway is to those who use it",
+            words=_ROLES,
+        ),
+        _measure("monthly-users", "monthly active users"),
+        _measure("revenue-monthly", "revenue in a month, whole US dollars,"),
+        _measure("revenue-annual", "revenue in twelve months, whole US dollars,"),
+        _measure(
+            "maas-revenue-annual",
+            "revenue in twelve months from offering models as a service, whole US dollars,",
+        ),
     )
 }
 """Every fact by name."""
+
+_EU: Final = frozenset(
+    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # noqa: SIM905 # a list of 27 lines says no more
+)
+REGIONS: Final[Mapping[str, frozenset[str]]] = {"EU": _EU, "EEA": _EU | {"IS", "LI", "NO"}}
+"""Words that stand for several countries."""
+
+
+def is_plain_use(purpose: object) -> bool:
+    """Tell whether *purpose* is inference or evaluation: nothing is trained or passed on."""
+    return isinstance(purpose, str) and (
+        covers("inference", purpose) or covers("evaluate", purpose)
+    )
 
 
 def vocabulary_yaml() -> str:
@@ -251,6 +412,9 @@ def _lines() -> Iterator[str]:
         yield f"    kind: {fact.kind}"
         yield f"    known-from: {fact.origin}"
         yield f"    meaning: {_quoted(fact.meaning)}"
+        if fact.presumed is not None:
+            yield f"    presumed: {json.dumps(fact.presumed)}"
+            yield f"    presumed-in: {fact.presumed_in}"
         if fact.words:
             yield "    words:"
             for word, meaning in fact.words.items():
@@ -259,6 +423,8 @@ def _lines() -> Iterator[str]:
     for obligation in OBLIGATIONS.values():
         yield f"  {obligation.name}:"
         yield f"    discharged-by: {obligation.discharger}"
+        if obligation.takes != "nothing":
+            yield f"    takes: {obligation.takes}"
         yield f"    meaning: {_quoted(obligation.sentence)}"
 
 

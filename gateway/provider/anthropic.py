@@ -391,8 +391,11 @@ def _read_error(body: bytes) -> Answer:
 def _features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     """Return what else a request asks for, beside text."""
     features = set()
-    if asked.get("tools"):
+    tools = asked.get("tools")
+    if tools:
         features.add("tools")
+    if dialect.searches_the_web(tools):
+        features.add("grounding")
     thinking = asked.get("thinking")
     if isinstance(thinking, dict) and thinking.get("type") != "disabled":
         features.add("reasoning")

@@ -64,6 +64,14 @@ def text_of(body: Mapping[str, Any], key: str) -> str | None:
     raise MalformedBodyError(f"`{key}` is not a text", hint=f'write "{key}": "…"')
 
 
+def searches_the_web(tools: object) -> bool:
+    """Tell whether one of *tools* is the provider's own search, so that answers rest on it."""
+    return isinstance(tools, list) and any(
+        isinstance(tool, dict) and str(tool.get("type", "")).startswith("web_search")
+        for tool in tools
+    )
+
+
 def bearer_of(headers: Mapping[str, str]) -> str | None:
     """Return the token of an `Authorization: Bearer` header."""
     scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -398,8 +398,14 @@ def _read_error(body: bytes) -> Answer:
 def _features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     """Return what else a request asks for, beside text."""
     features = set()
-    if asked.get("tools") or asked.get("functions"):
+    tools = asked.get("tools")
+    if tools or asked.get("functions"):
         features.add("tools")
+    if asked.get("web_search_options") or dialect.searches_the_web(tools):
+        features.add("grounding")
+    modalities = asked.get("modalities")
+    if asked.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
+        features.add("voice")
     if (
         asked.get("reasoning_effort") not in (None, "none")
         or asked.get("reasoning")

@@ -60,7 +60,7 @@ USES: Final[dict[str, IntendedUse]] = {
         competes_assessed_by=ASSESSOR,
     ),
     "publish-dataset": IntendedUse(
-        purpose="data.publish",
+        purpose="publish.dataset",
         competes=False,
         audience="public",
         commercial=False,

@@ -153,7 +153,7 @@ async def test_what_may_be_learned_from_has_plain_digests(rooms: Rooms) -> None:
     assert hashlib.sha256(b"good day").hexdigest() == receipt.outputs[0].sha256
 
 
-@pytest.mark.parametrize("purpose", ["inference", "evaluate.internal", "data.publish"])
+@pytest.mark.parametrize("purpose", ["inference", "evaluate.internal", "publish.dataset"])
 async def test_what_may_not_be_learned_from_is_committed_to(purpose: str, rooms: Rooms) -> None:
     """Of other answers only the installation's key opens the digests, and no text is kept."""
     asked = rooms.asked(use=IntendedUse(purpose=purpose))

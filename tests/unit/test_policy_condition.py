@@ -30,7 +30,7 @@ def condition(text: str) -> Condition:
         ("when: {purpose: train}", {"purpose": "train"}, True),
         ("when: {purpose: train.sft}", {"purpose": "train"}, False),
         ("when: {purpose: train}", {"purpose": "inference"}, False),
-        ("when: {purpose: [train, data]}", {"purpose": "data.publish"}, True),
+        ("when: {purpose: [train, data]}", {"purpose": "publish.dataset"}, True),
         ("when: {competes: true, audience: internal}", {"competes": False}, False),
         ("when: {competes: true, audience: internal}", {"competes": True}, None),
         ("when: {generative: true}", {"student-kind": "chat"}, True),

@@ -19,7 +19,7 @@ def test_clauses_are_found_by_purpose() -> None:
 
     assert [clause.id for clause, _ in policy.about("inference")] == ["may-use"]
     assert [clause.id for clause, _ in policy.about("train.sft")] == ["no-rivals", "may-train"]
-    assert policy.about("data.publish") == ()
+    assert policy.about("publish.dataset") == ()
     assert [clause.id for clause, _ in policy.about(None)] == [
         "may-use",
         "no-rivals",
