@@ -13,38 +13,30 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.errors import MalformedPolicyError
 from gateway.intent.model import IntendedUse
-from gateway.intent.purpose import PURPOSES, is_purpose
-from gateway.policy.condition import Value, value_of
 from gateway.policy.decide import Decision, Facts, Lifted, decide, facts_of
+from gateway.policy.facts import WrittenCall, check_call, check_use, facts_at
 from gateway.policy.model import EFFECTS, Effect, Policy
-from gateway.policy.source import Keyed, Node, convert, line_at, nearest, node_at, read
-from gateway.policy.vocabulary import FACTS
-from gateway.provider.model import Operation, ProviderCall
+from gateway.policy.source import convert, line_at, read
 
 
-class _WrittenCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    operation: Literal["chat", "opaque"] = "chat"
-    model: str | None = None
-    streaming: bool = False
-    features: tuple[str, ...] = ()
-    modality: tuple[str, ...] | None = None
+class WrittenExpect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ruling as a case writes it."""
 
-
-class _WrittenExpect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     effect: Literal["permit", "hold", "forbid"]
     reasons: tuple[str, ...]
     obligations: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
-class _WrittenCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WrittenCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole file of `cases/`."""
+
     use: IntendedUse
     on: dt.date
-    expect: _WrittenExpect
+    expect: WrittenExpect
     note: str
-    call: _WrittenCall = _WrittenCall()
+    call: WrittenCall = WrittenCall()
     facts: Any = None
     lifted: tuple[str, ...] = ()
 
@@ -116,27 +108,13 @@ def load_case(text: str, file: str, policy_id: str) -> Case:
         MalformedPolicyError: names the line of what is wrong.
     """
     node = read(text, file)
-    written = convert(node, _WrittenCase, file)
-    _check_use(node, written.use, file)
-    extra = _extra_facts(node_at(node, "facts"), file)
-    for name, words in (
-        ("features", written.call.features),
-        ("modality", written.call.modality),
-    ):
-        for index, word in enumerate(words or ()):
-            if word not in FACTS[name].words:
-                line = line_at(node, "call", name, index)
-                hint = nearest(word, FACTS[name].words)
-                raise MalformedPolicyError(file, line, f"unknown {name} `{word}`", hint=hint)
+    written = convert(node, WrittenCase, file)
+    check_use(node, written.use, file, "use")
+    check_call(node, written.call, file, "call")
+    extra = facts_at(node, file, "facts")
     if written.call.modality is not None:
         extra.setdefault("modality", frozenset(written.call.modality))
-    call = ProviderCall(
-        provider=policy_id,
-        operation=Operation(written.call.operation),
-        model=written.call.model,
-        streaming=written.call.streaming,
-        features=frozenset(written.call.features),
-    )
+    call = written.call.as_call(policy_id)
     facts = facts_of(written.use, call)
     for name, value in extra.items():
         facts = facts.with_fact(name, value)
@@ -153,30 +131,6 @@ def load_case(text: str, file: str, policy_id: str) -> Case:
         lifted={(policy_id, clause): CASE_AGREEMENT for clause in written.lifted},
         note=written.note,
     )
-
-
-def _check_use(node: Node, use: IntendedUse, file: str) -> None:
-    if not is_purpose(use.purpose):
-        hint = nearest(use.purpose, PURPOSES, f"one of {', '.join(PURPOSES)}")
-        line = line_at(node, "use", "purpose")
-        raise MalformedPolicyError(file, line, f"unknown purpose `{use.purpose}`", hint=hint)
-
-
-def _extra_facts(node: Node | None, file: str) -> dict[str, Value]:
-    if node is None:
-        return {}
-    if not isinstance(node, Keyed):
-        raise MalformedPolicyError(file, node.line, "`facts` must be a mapping")
-    extra: dict[str, Value] = {}
-    for name, child in node.entries.items():
-        fact = FACTS.get(name)
-        if fact is None or fact.origin == "derived":
-            hint = nearest(name, FACTS, f"known facts: {', '.join(FACTS)}")
-            raise MalformedPolicyError(
-                file, node.key_lines[name], f"unknown fact `{name}`", hint=hint
-            )
-        extra[name] = value_of(fact, child, file)
-    return extra
 
 
 def _listed(words: Sequence[str]) -> str:
