@@ -17,12 +17,16 @@ from gateway.receipt.model import (
     DATASET_BUILD,
     TRAINING_BUILD,
     Abandonment,
+    Activation,
+    AgreementFacts,
     DeclarationFacts,
     Manifest,
     Opening,
+    OrganisationFacts,
     Receipt,
     Refusal,
     Statement,
+    TermsChange,
     Verdict,
     Withdrawal,
 )
@@ -177,8 +181,27 @@ def _sentence(statement: Statement) -> str:
             said = "withdrew"
             if isinstance(statement, Verdict):
                 said = "approved" if statement.approved else "declined"
-            about = statement.declaration or statement.exchange or "a manifest"
+            about = str(statement.declaration or statement.exchange or "a manifest")
+            if isinstance(statement, Withdrawal) and statement.agreement:
+                about = f"agreement {statement.agreement}"
             return f"{statement.by} {said} {about}: {statement.reason}"
+        case AgreementFacts():
+            return (
+                f"{statement.by} registered agreement {statement.agreement}, signed by"
+                f" {statement.signer}: it lifts {', '.join(statement.lifts)} of"
+                f" {statement.policy} from {statement.starts} to {statement.expires}"
+            )
+        case OrganisationFacts():
+            facts = ", ".join(f"{name} {value}" for name, value in statement.facts.items())
+            return f"{statement.by} stated of the organisation: {facts}"
+        case Activation():
+            return f"policy library {statement.library} came into force, by {statement.by}"
+        case TermsChange():
+            return (
+                f"{statement.by} found {statement.document} changed at"
+                f" {', '.join(statement.sections)}: policy {statement.policy}"
+                f" {statement.version} is stale"
+            )
         case Manifest():
             return f"manifest {statement.payload_sha256} ({statement.build_type})"
 

@@ -18,6 +18,8 @@ class Layer:
     policy: str
     model: str | None = None
     """A teacher's model, where the layer comes from a student's lineage; else as asked."""
+    agreements: tuple[str, ...] = ()
+    """Those that the teacher's credential was bound to; of the call's own, the door knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Provider:
     credential: str | None = field(default=None, repr=False)
     route: str | None = None
     agreement: str | None = None
+    account_tier: str | None = None
     manifest: Sha256 | None = None
     """For a student of ours: its training manifest, so that receipts can name it."""
 
@@ -64,10 +67,10 @@ class Providers:
         """Return the wire format of *provider*."""
         return self._known[provider].dialect
 
-    def facts_of(self, provider: str) -> tuple[str | None, str | None]:
-        """Return how *provider* is reached, and under which agreement, as the operator says."""
+    def named_facts(self, provider: str) -> tuple[str | None, str | None, str | None]:
+        """Return route, agreement and account tier of *provider*, as the operator says."""
         known = self._known[provider]
-        return known.route, known.agreement
+        return known.route, known.agreement, known.account_tier
 
     def manifest_of(self, provider: str) -> Sha256 | None:
         """Return SHA-256 of the training manifest's payload if *provider* is a student."""

@@ -1,30 +1,34 @@
 """The law room: one admitted request, ruled on under every policy that binds it.
 
-The ruling is a pure function of the day, the policies, the register and what was asked, so it
-is remembered for as long as none of them changes.
+Those are the policies of its provider, of the model where the provider says so, of everything
+that taught a student, and the overlays that the organisation switched on. The ruling is a pure
+function of the day, the policies, the register and what was asked, so it is remembered for as
+long as none of them changes.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from gateway.canonical import digest_of
 from gateway.clock import Clock, day_of
 from gateway.exchange.obligations import headers_of
-from gateway.exchange.providers import Layer, Provider
+from gateway.exchange.providers import Provider
 from gateway.exchange.states import Asked
 from gateway.ident import Sha256
 from gateway.ledger.register import Register
 from gateway.limits import RULINGS_REMEMBERED_MAX
 from gateway.policy import decide as policy_reason
-from gateway.policy.decide import Decision, Facts, decide, facts_of
+from gateway.policy.agreement import lifted_by
+from gateway.policy.decide import Decision, Facts, Lifted, decide, facts_of
 from gateway.policy.explain import Explanation, explain
-from gateway.policy.library import Library
-from gateway.policy.model import Effect, Policy
-from gateway.provider.model import Operation
+from gateway.policy.library import Binding, Library
+from gateway.policy.model import Effect
+from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Ruling
 
 UNDECLARED = "undeclared"
@@ -49,6 +53,15 @@ class Ruled:
     provider: Provider
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What is ruled on for one model: the one that is asked, or a teacher's."""
+
+    facts: Facts
+    binding: Binding
+    lifted: Lifted
+
+
 class Law:
     """Rules on requests; holds the library in force."""
 
@@ -60,13 +73,16 @@ class Law:
         *,
         undeclared: bool,
         unreadable: bool,
+        overlays: tuple[str, ...] = (),
     ) -> None:
         self._register = register
         self._clock = clock
         self._undeclared = undeclared
         self._unreadable = unreadable
+        self._overlays = overlays
         # OWNED BY: the event loop.
         self._library = library
+        self._stale: Mapping[tuple[str, int], str] = {}
         self._remembered: dict[tuple[object, ...], Ruled] = {}
 
     @property
@@ -77,16 +93,19 @@ class Law:
     def adopt(self, library: Library) -> None:
         """Put *library* in force from the next ruling on."""
         self._library = library
+        self._stale = {}
         self._remembered.clear()
 
     def rule(self, asked: Asked, provider: Provider) -> Ruled:
         """Return the ruling on *asked*; never fails."""
         on = day_of(self._clock.now_ms())
         call = asked.call
+        agreements = self._register.bound(asked.principal.fingerprint)
         key = (
             on,
             self._register.version,
             provider.id,
+            agreements,
             asked.declaration.id,
             asked.declared,
             call.operation,
@@ -98,11 +117,24 @@ class Law:
         if ruled is None:
             if len(self._remembered) >= RULINGS_REMEMBERED_MAX:
                 self._remembered.clear()
-            ruled = self._remembered[key] = self._rule(asked, provider, on)
+            ruled = self._remembered[key] = self._rule(asked, provider, agreements, on)
         return ruled
 
-    def _rule(self, asked: Asked, provider: Provider, on: dt.date) -> Ruled:
-        decision = self._decide(asked, provider, on)
+    def _rule(
+        self, asked: Asked, provider: Provider, agreements: tuple[str, ...], on: dt.date
+    ) -> Ruled:
+        decision = strictest(
+            [
+                decide(
+                    case.facts,
+                    case.binding.policies,
+                    on,
+                    absent=case.binding.absent,
+                    lifted=case.lifted,
+                )
+                for case in self._cases(asked, provider, agreements, on)
+            ]
+        )
         verdict: int | None = None
         effect = decision.effect
         reasons = [_wire_reason(reason) for reason in decision.reasons]
@@ -124,6 +156,8 @@ class Law:
             obligations=decision.obligations if effect is Effect.PERMIT else (),
             day=on.isoformat(),
             verdict=verdict,
+            library=self._library.digest,
+            agreements=agreements,
         )
         return Ruled(
             ruling=ruling,
@@ -134,39 +168,75 @@ class Law:
             provider=provider,
         )
 
-    def _decide(self, asked: Asked, provider: Provider, on: dt.date) -> Decision:
-        """Return the maximum over the layers; each is asked about its own model."""
-        return strictest([self._under(layer, asked, provider, on) for layer in provider.layers])
-
     def explain(self, asked: Asked, provider: Provider) -> list[Explanation]:
-        """Return, of each layer that led to a refusal, why and what would change it."""
+        """Return why, and what would change it, for each model whose ruling led to a refusal."""
         on = day_of(self._clock.now_ms())
         effect = self.rule(asked, provider).decision.effect
+        agreements = self._register.bound(asked.principal.fingerprint)
         told = [
-            explain(self._facts(layer, asked, provider), self._in_force(layer, on), on)
-            for layer in provider.layers
+            explain(
+                case.facts,
+                case.binding.policies,
+                on,
+                absent=case.binding.absent,
+                lifted=case.lifted,
+            )
+            for case in self._cases(asked, provider, agreements, on)
         ]
         return [one for one in told if one.decision.effect is effect]
 
-    def _facts(self, layer: Layer, asked: Asked, provider: Provider) -> Facts:
-        call = asked.call
-        if layer.model is not None:
-            call = msgspec.structs.replace(call, model=layer.model)
-        # A teacher of a student was reached on a way of its own, which is not known here.
-        route = provider.route if layer.model is None else None
-        return facts_of(asked.declaration.use, call, access_route=route)
+    def _cases(
+        self, asked: Asked, provider: Provider, agreements: tuple[str, ...], on: dt.date
+    ) -> list[_Case]:
+        """Return what is to be ruled on: the call itself, and each teacher's model."""
+        own = (None, agreements)
+        named: dict[tuple[str | None, tuple[str, ...]], list[str]] = {own: [*self._overlays]}
+        for layer in provider.layers:
+            key = own if layer.model is None else (layer.model, layer.agreements)
+            named.setdefault(key, []).append(layer.policy)
+        library, cases = self._present_library(), []
+        for (teacher, bound), policies in named.items():
+            call = asked.call
+            if teacher is not None:
+                call = msgspec.structs.replace(call, model=teacher)
+            lifted = lifted_by(
+                self._register.lifting(bound),
+                asked.declaration.use,
+                project=asked.declaration.project,
+                model=call.model,
+                on=on,
+            )
+            cases.append(
+                _Case(
+                    facts=self._facts(asked, call, None if teacher else provider, on),
+                    binding=library.binding(policies, call.model, on),
+                    lifted=lifted,
+                )
+            )
+        return cases
 
-    def _in_force(self, layer: Layer, on: dt.date) -> list[Policy]:
-        policy = self._library.in_force(layer.policy, on)
-        return [] if policy is None else [policy]
+    def _facts(
+        self, asked: Asked, call: ProviderCall, provider: Provider | None, on: dt.date
+    ) -> Facts:
+        """Return what is known; without *provider*, of a teacher, who was reached elsewhere."""
+        return facts_of(
+            asked.declaration.use,
+            call,
+            **{
+                name.replace("-", "_"): fact
+                for name, fact in self._register.organisation.items()
+            },
+            access_route=provider.route if provider else None,
+            account_tier=provider.account_tier if provider else None,
+            generated_on=on,
+        )
 
-    def _under(self, layer: Layer, asked: Asked, provider: Provider, on: dt.date) -> Decision:
-        policies = self._in_force(layer, on)
-        decision = decide(self._facts(layer, asked, provider), policies, on)
-        if not policies:
-            named = [replace(reason, policy=layer.policy) for reason in decision.reasons]
-            decision = replace(decision, reasons=tuple(named))
-        return decision
+    def _present_library(self) -> Library:
+        """Return the library in force, with what is known to be stale marked."""
+        if self._stale != self._register.stale:
+            self._stale = dict(self._register.stale)
+            self._library = self._library.marked(self._stale)
+        return self._library
 
     def _own_reason(self, asked: Asked, on: dt.date) -> Reason | None:
         """Return why the gateway itself refuses, if it does; never a reason to permit."""
@@ -217,6 +287,7 @@ def _wire_reason(reason: policy_reason.Reason) -> Reason:
         effect=reason.effect.word,
         source=reason.source,
         missing=reason.missing,
+        agreement=reason.agreement or None,
     )
 
 

@@ -6,7 +6,7 @@ Every exchange ends here, by the same function: answered, held, forbidden or aba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, assert_never, overload
+from typing import Final, Protocol, assert_never, overload
 
 from gateway.canonical import canonical_json, keyed_sha256, salted_sha256, sha256_hex
 from gateway.clock import Clock, rfc3339
@@ -43,6 +43,8 @@ from gateway.receipt.statement import write_statement
 from gateway.store.content import Content, ContentStore
 
 ROW_SALT_BYTES = 16
+NO_CACHE: Final = "no-cache"
+"""The obligation under which no text is kept."""
 
 
 class Manifests(Protocol):
@@ -52,8 +54,8 @@ class Manifests(Protocol):
         """Return SHA-256 of the training manifest's payload, or `None`."""
         ...
 
-    def facts_of(self, provider: str) -> tuple[str | None, str | None]:
-        """Return how *provider* is reached, and under which agreement."""
+    def named_facts(self, provider: str) -> tuple[str | None, str | None, str | None]:
+        """Return route, agreement and account tier of *provider*, as the operator says."""
         ...
 
     def dialect_of(self, provider: str) -> Dialect:
@@ -112,6 +114,7 @@ class Notary:
             and isinstance(asked.body, bytes)
             and answered.status is not None
             and answered.status < 400
+            and NO_CACHE not in answered.permitted.ruling.obligations
         ):
             return None
         dialect = self.providers.dialect_of(asked.call.provider)
@@ -279,12 +282,13 @@ class Notary:
     def _provider(
         self, asked: Asked, status: int | None = None, request_id: str | None = None
     ) -> ProviderFacts:
-        route, agreement = self.providers.facts_of(asked.call.provider)
+        route, agreement, account_tier = self.providers.named_facts(asked.call.provider)
         return ProviderFacts(
             name=asked.call.provider,
             endpoint=_bounded(asked.endpoint),
             route=route,
             agreement=_bounded(agreement),
+            account_tier=account_tier,
             status=status,
             request_id=_bounded(request_id),
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.exchange.body import StreamedBody
-from gateway.ident import ExchangeId
+from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.provider.model import Answer, ProviderCall
 from gateway.receipt.model import Ended, Ruling
@@ -27,6 +27,8 @@ class Principal:
     declaration: str | None = None
     """The default declaration of the key, if it carries one."""
     credential: str | None = field(default=None, repr=False)
+    fingerprint: Sha256 | None = None
+    """Of the provider's key that goes upstream, keyed: what agreements are bound to."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

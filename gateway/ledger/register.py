@@ -1,4 +1,7 @@
-"""What the ledger's statements add up to today: declarations, verdicts, withdrawals.
+"""What the ledger's statements add up to today.
+
+Declarations, verdicts, withdrawals, agreements, what the organisation states of itself, which
+terms are known to have changed, and which policy library was put in force.
 
 Nothing is edited: the register is a fold over leaves, in order, and can be made again at any
 time. Its version rises with every statement that can change a ruling.
@@ -6,20 +9,35 @@ time. Its version rises with every statement that can change a ruling.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
+from gateway.policy.agreement import Agreement
+from gateway.policy.condition import Measured, Value
 from gateway.receipt.model import (
+    Activation,
+    AgreementFacts,
     DeclarationFacts,
+    OrganisationFacts,
     Statement,
+    TermsChange,
     Verdict,
     Withdrawal,
 )
 from gateway.store.index import Kind
 
-KINDS: Final[tuple[Kind, ...]] = ("declaration", "verdict", "withdrawal")
+KINDS: Final[tuple[Kind, ...]] = (
+    "declaration",
+    "verdict",
+    "withdrawal",
+    "agreement",
+    "organisation",
+    "activation",
+    "terms-change",
+)
 """The kinds of statement (as the index names them) that the register is made of."""
 
 
@@ -32,6 +50,12 @@ class Register:
         self._declarations: dict[DeclarationId, DeclarationFacts] = {}
         self._verdicts: dict[str, list[tuple[int, Verdict]]] = {}
         self._withdrawals: dict[str, Withdrawal] = {}
+        self._agreements: dict[str, AgreementFacts] = {}
+        self._lifting: dict[str, Agreement] = {}
+        self._stated: dict[int, OrganisationFacts] = {}
+        self._organisation: dict[str, Value] = {}
+        self._stale: dict[tuple[str, int], str] = {}
+        self._activations: dict[int, Activation] = {}
 
     def fold(self, statements: Iterable[tuple[int, Statement]]) -> None:
         """Apply every (leaf index, statement) in order."""
@@ -58,6 +82,28 @@ class Register:
                 if subject in self._withdrawals:
                     return False
                 self._withdrawals[subject] = statement
+            case AgreementFacts():
+                if statement.agreement in self._agreements:
+                    return False
+                self._agreements[statement.agreement] = statement
+                self._lifting[statement.agreement] = _agreement_of(statement)
+            case OrganisationFacts():
+                if index in self._stated:
+                    return False
+                self._stated[index] = statement
+                self._organisation = _facts_of(self._stated)
+            case TermsChange():
+                changed = (statement.policy, statement.version)
+                if changed in self._stale:
+                    return False
+                self._stale[changed] = (
+                    f"The document `{statement.document}` has changed at"
+                    f" {', '.join(statement.sections)}."
+                )
+            case Activation():
+                # Which library rules is the gateway's to know; no ruling follows from the leaf.
+                self._activations[index] = statement
+                return False
             case _:
                 return False
         self.version += 1
@@ -116,6 +162,45 @@ class Register:
         """Return the withdrawal of a declaration, an exchange or a manifest, or `None`."""
         return self._withdrawals.get(subject)
 
+    def agreements(self) -> list[tuple[AgreementFacts, Withdrawal | None]]:
+        """Return every registered agreement, oldest first, and its withdrawal if any."""
+        return [
+            (facts, self._withdrawals.get(_AGREEMENT + facts.agreement))
+            for facts in self._agreements.values()
+        ]
+
+    def bound(self, credential: Sha256 | None) -> tuple[str, ...]:
+        """Return the agreements that hold for a credential, named by its fingerprint."""
+        return tuple(
+            sorted(
+                facts.agreement
+                for facts in self._agreements.values()
+                if credential is not None and credential in facts.credentials
+            )
+        )
+
+    def lifting(self, agreements: Iterable[str]) -> list[Agreement]:
+        """Return those of *agreements* that are registered and that nobody withdrew."""
+        return [
+            self._lifting[name]
+            for name in agreements
+            if name in self._lifting and _AGREEMENT + name not in self._withdrawals
+        ]
+
+    @property
+    def organisation(self) -> Mapping[str, Value]:
+        """What is stated of the organisation, by the names of facts; the newest word counts."""
+        return self._organisation
+
+    @property
+    def stale(self) -> Mapping[tuple[str, int], str]:
+        """Why a (policy, version) is stale: its terms are known to have changed."""
+        return self._stale
+
+    def activation(self) -> Activation | None:
+        """Return the newest statement that put a policy library in force."""
+        return self._activations[max(self._activations)] if self._activations else None
+
 
 def _subject_of(statement: Verdict | Withdrawal) -> str:
     """Return the id of what *statement* is about; ids of different kinds never look alike."""
@@ -123,4 +208,40 @@ def _subject_of(statement: Verdict | Withdrawal) -> str:
         return statement.declaration
     if statement.exchange is not None:
         return statement.exchange
+    if isinstance(statement, Withdrawal) and statement.agreement is not None:
+        return _AGREEMENT + statement.agreement
     return getattr(statement, "manifest", None) or ""
+
+
+_AGREEMENT: Final = "agreement/"
+"""What stands before an agreement's id, which people chose, among ids that nobody chose."""
+
+
+def _facts_of(stated: Mapping[int, OrganisationFacts]) -> dict[str, Value]:
+    """Return what all statements of the organisation say together, the newest last."""
+    facts: dict[str, Value] = {}
+    for index in sorted(stated):
+        for name, value in stated[index].facts.items():
+            month = stated[index].measured
+            if isinstance(value, bool | str) or month is None:
+                facts[name] = value
+                continue
+            known = facts.get(name)
+            months = dict(known.months) if isinstance(known, Measured) else {}
+            facts[name] = Measured(tuple(sorted({**months, month: value}.items())))
+    return facts
+
+
+def _agreement_of(facts: AgreementFacts) -> Agreement:
+    scope = facts.scope
+    return Agreement(
+        id=facts.agreement,
+        policy=facts.policy,
+        lifts=frozenset(facts.lifts),
+        purposes=scope.purposes,
+        starts=dt.date.fromisoformat(facts.starts),
+        expires=dt.date.fromisoformat(facts.expires),
+        projects=frozenset(scope.projects),
+        students=frozenset(scope.students),
+        models=frozenset(scope.models),
+    )

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.policy.condition import Value
-from gateway.policy.decide import Decision, Facts, Reason, decide
+from gateway.policy.decide import NOTHING_LIFTED, Decision, Facts, Lifted, Reason, decide
 from gateway.policy.model import Effect, Policy
 from gateway.policy.obligation import sentence_of
 from gateway.policy.vocabulary import ANY, FACTS, NONE, Fact
@@ -90,9 +90,16 @@ class Explanation:
         return next((reason.change for reason in decision.reasons if reason.change), "")
 
 
-def explain(facts: Facts, policies: Sequence[Policy], on: dt.date) -> Explanation:
+def explain(
+    facts: Facts,
+    policies: Sequence[Policy],
+    on: dt.date,
+    *,
+    absent: Collection[str] = (),
+    lifted: Lifted = NOTHING_LIFTED,
+) -> Explanation:
     """Return the ruling with what would change it."""
-    decision = decide(facts, policies, on)
+    decision = decide(facts, policies, on, absent=absent, lifted=lifted)
     return Explanation(
         decision=decision, changes=tuple(changes_of(decision, facts, policies, on))
     )

@@ -14,7 +14,7 @@ import datetime as dt
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.canonical import digest_of, sha256_hex
@@ -112,6 +112,17 @@ class Library:
             if policy.in_force(on):
                 return policy
         return None
+
+    def marked(self, stale: Mapping[tuple[str, int], str]) -> Library:
+        """Return the same library with each (policy, version) of *stale* marked, and why."""
+        policies = {
+            name: tuple(
+                replace(policy, stale=stale.get((policy.id, policy.version), ""))
+                for policy in versions
+            )
+            for name, versions in self.policies.items()
+        }
+        return replace(self, policies=policies)
 
     def binding(self, named: Iterable[str], model: str | None, on: dt.date) -> Binding:
         """Return every policy that binds a call of *model* under the policies *named*.

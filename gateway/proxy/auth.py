@@ -9,11 +9,17 @@ from gateway.canonical import keyed_sha256
 from gateway.errors import CredentialError, SettingError
 from gateway.exchange.providers import Provider
 from gateway.exchange.states import Principal
+from gateway.ident import Sha256
 from gateway.store.access import AccessKey
 
 DEFAULT_PROJECT: Final = "default"
 GATEWAY_KEY: Final = "x-gateway-key"
 _FINGERPRINTS_MAX: Final = 4096
+
+
+def fingerprint_of(key: bytes, secret: str) -> Sha256:
+    """Return how a provider's key is named in agreements: nobody can guess it without *key*."""
+    return keyed_sha256(key, b"provider credential\0" + secret.encode())
 
 
 class KeyRing(Protocol):
@@ -55,13 +61,17 @@ class Porter:
                     f"provider `{provider.id}` has no credential",
                     hint=f"set providers.{provider.id}.credential to env:NAME or file:<path>",
                 )
-            return self.keyholder(headers.get(GATEWAY_KEY) or shown, provider.credential)
+            return self.keyholder(
+                headers.get(GATEWAY_KEY) or shown, provider.credential, provider.credential
+            )
         if GATEWAY_KEY in headers:
-            return self.keyholder(headers[GATEWAY_KEY], None)
+            return self.keyholder(headers[GATEWAY_KEY], None, shown)
         return self._fingerprinted(shown)
 
-    def keyholder(self, secret: str | None, credential: str | None) -> Principal:
-        """Return the principal of a gateway key.
+    def keyholder(
+        self, secret: str | None, credential: str | None = None, upstream: str | None = None
+    ) -> Principal:
+        """Return the principal of a gateway key; *upstream* is the key that its provider sees.
 
         Raises:
             CredentialError: there is none, or it is unknown, expired or revoked.
@@ -84,6 +94,7 @@ class Porter:
             roles=frozenset(key.roles),
             declaration=key.declaration,
             credential=credential,
+            fingerprint=self._fingerprinted(upstream).fingerprint if upstream else None,
         )
 
     def _fingerprinted(self, shown: str | None) -> Principal:
@@ -94,6 +105,10 @@ class Porter:
                 self._fingerprints.clear()
             digest = keyed_sha256(self._fingerprint_key, secret.encode())
             name = f"key-{digest[:16]}" if secret else "anonymous"
-            principal = Principal(name=name, project=DEFAULT_PROJECT)
+            principal = Principal(
+                name=name,
+                project=DEFAULT_PROJECT,
+                fingerprint=fingerprint_of(self._fingerprint_key, secret) if secret else None,
+            )
             self._fingerprints[secret] = principal
         return principal

@@ -113,7 +113,7 @@ class Own:
         headers = knock.headers
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         shown = headers.get(GATEWAY_KEY) or headers.get("x-api-key") or bearer
-        return self.porter.keyholder(shown or None, None)
+        return self.porter.keyholder(shown or None)
 
     async def _closing(self, named: str, principal: Principal | None) -> tuple[int, bytes]:
         """Return index and leaf of the statement that closed an exchange.

@@ -25,6 +25,10 @@ ABANDONMENT_TYPE: Final = PREDICATES + "abandonment/v1"
 DECLARATION_TYPE: Final = PREDICATES + "declaration/v1"
 VERDICT_TYPE: Final = PREDICATES + "verdict/v1"
 WITHDRAWAL_TYPE: Final = PREDICATES + "withdrawal/v1"
+AGREEMENT_TYPE: Final = PREDICATES + "agreement/v1"
+ORGANISATION_TYPE: Final = PREDICATES + "organisation/v1"
+ACTIVATION_TYPE: Final = PREDICATES + "library-activation/v1"
+TERMS_CHANGE_TYPE: Final = PREDICATES + "terms-change/v1"
 PROVENANCE_TYPE: Final = "https://slsa.dev/provenance/v1"
 """Dataset and training manifests; `buildDefinition.buildType` tells which of the two."""
 
@@ -67,6 +71,8 @@ class Reason(Wire, frozen=True, kw_only=True):
     """The citation: document, section."""
     missing: tuple[str, ...] = ()
     """Facts that were not declared and left the clause undecided."""
+    agreement: str | None = None
+    """The registered agreement that lifts the clause, so that it permits."""
 
 
 class PolicyPin(Wire, frozen=True, kw_only=True):
@@ -88,6 +94,10 @@ class Ruling(Wire, frozen=True, kw_only=True):
     """The day whose policies were in force, `YYYY-MM-DD`."""
     verdict: int | None = None
     """Leaf index of the verdict that let a held use pass."""
+    library: Sha256 | None = None
+    """Digest of the policy library in force; its activation is a leaf."""
+    agreements: tuple[str, ...] = ()
+    """The registered agreements that the credential in use is bound to, lifting or not."""
 
 
 class Caller(Wire, frozen=True, kw_only=True):
@@ -113,6 +123,8 @@ class ProviderFacts(Wire, frozen=True, kw_only=True):
     """How its model was reached: `first-party`, `aggregator`, `host`, `self-hosted`, …"""
     agreement: str | None = None
     """The agreement that the operator says its credential was issued under; lifts nothing."""
+    account_tier: str | None = None
+    """Under what sort of account it was called: `free`, `paid`, `enterprise`, …"""
     status: int | None = None
     request_id: str | None = None
 
@@ -274,6 +286,88 @@ class Withdrawal(Wire, frozen=True, kw_only=True):
     declaration: DeclarationId | None = None
     exchange: ExchangeId | None = None
     manifest: Sha256 | None = None
+    agreement: str | None = None
+    at: str
+    writer: Writer
+
+
+class Scope(Wire, frozen=True, kw_only=True):
+    """What an agreement is about; an empty list limits nothing."""
+
+    purposes: tuple[str, ...]
+    """Never empty; a purpose covers those below it."""
+    projects: tuple[str, ...] = ()
+    students: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+class AgreementFacts(Wire, frozen=True, kw_only=True):
+    """The predicate of a registered agreement: an order form, or a written permission.
+
+    It lifts exactly the clauses that it names, for its scope, for calls with the credentials
+    that it names, from its first day to its last.
+    """
+
+    agreement: str
+    policy: str
+    lifts: tuple[str, ...]
+    scope: Scope
+    evidence: Sha256
+    """SHA-256 of the document that shows it."""
+    evidence_name: str
+    signer: str
+    """Who signed it for the provider."""
+    by: str
+    """Who registered it."""
+    credentials: tuple[Sha256, ...]
+    """The provider's keys that it holds for, as HMACs under the installation's key."""
+    starts: str
+    expires: str
+    """The last day."""
+    at: str
+    writer: Writer
+
+
+class OrganisationFacts(Wire, frozen=True, kw_only=True):
+    """The predicate of what a named person states of the organisation; the newest word counts.
+
+    Numbers hold for the month in which they were measured.
+    """
+
+    facts: dict[str, str | bool | int]
+    measured: str | None = None
+    """`YYYY-MM`."""
+    basis: str
+    by: str
+    at: str
+    writer: Writer
+
+
+class Activation(Wire, frozen=True, kw_only=True):
+    """The predicate that puts a policy library in force, from this leaf on."""
+
+    library: Sha256
+    policies: int
+    overlays: tuple[str, ...] = ()
+    previous: Sha256 | None = None
+    by: str
+    at: str
+    writer: Writer
+
+
+class TermsChange(Wire, frozen=True, kw_only=True):
+    """The predicate that says: a document changed near what a policy cites.
+
+    Until a newer version of the policy is in force, its permits for training hold.
+    """
+
+    policy: str
+    version: int
+    document: str
+    sections: tuple[str, ...]
+    snapshot: Sha256
+    """SHA-256 of the new text, as the watch normalises it."""
+    by: str
     at: str
     writer: Writer
 
@@ -309,6 +403,17 @@ class Opening(
     writer: str
 
 
-Predicate = Receipt | Refusal | Abandonment | DeclarationFacts | Verdict | Withdrawal
+Predicate = (
+    Receipt
+    | Refusal
+    | Abandonment
+    | DeclarationFacts
+    | Verdict
+    | Withdrawal
+    | AgreementFacts
+    | OrganisationFacts
+    | Activation
+    | TermsChange
+)
 Statement = Opening | Predicate | Manifest
 """What a leaf can be."""

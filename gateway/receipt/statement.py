@@ -19,24 +19,32 @@ from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.envelope import Signer, open_envelope, seal_statement
 from gateway.receipt.model import (
     ABANDONMENT_TYPE,
+    ACTIVATION_TYPE,
+    AGREEMENT_TYPE,
     DATASET_BUILD,
     DECLARATION_TYPE,
+    ORGANISATION_TYPE,
     PROVENANCE_TYPE,
     RECEIPT_TYPE,
     REFUSAL_TYPE,
     STATEMENT_TYPE,
+    TERMS_CHANGE_TYPE,
     TRAINING_BUILD,
     VERDICT_TYPE,
     WITHDRAWAL_TYPE,
     Abandonment,
+    Activation,
+    AgreementFacts,
     DeclarationFacts,
     Manifest,
     Opening,
+    OrganisationFacts,
     Predicate,
     Receipt,
     Refusal,
     Statement,
     Subject,
+    TermsChange,
     Verdict,
     Withdrawal,
 )
@@ -49,6 +57,10 @@ PREDICATE_TYPES: Final[dict[type[Predicate], str]] = {
     DeclarationFacts: DECLARATION_TYPE,
     Verdict: VERDICT_TYPE,
     Withdrawal: WITHDRAWAL_TYPE,
+    AgreementFacts: AGREEMENT_TYPE,
+    OrganisationFacts: ORGANISATION_TYPE,
+    Activation: ACTIVATION_TYPE,
+    TermsChange: TERMS_CHANGE_TYPE,
 }
 """Which predicate type each kind of statement carries on the wire."""
 
@@ -78,7 +90,7 @@ def write_statement(predicate: Predicate, subjects: Sequence[Subject], signer: S
 
 
 def subject_of(predicate: Predicate) -> Subject:
-    """Return what *predicate* is about by name: an exchange, a declaration or a manifest."""
+    """Return what *predicate* is about: an artefact it digests, else a thing by its name."""
     match predicate:
         case Withdrawal(manifest=str() as manifest):
             return Subject(name="manifest", digest={"sha256": manifest})
@@ -86,8 +98,19 @@ def subject_of(predicate: Predicate) -> Subject:
             name: str = predicate.exchange
         case DeclarationFacts():
             name = predicate.declaration
-        case Verdict() | Withdrawal():
+        case Verdict():
             name = predicate.exchange or predicate.declaration or "nothing"
+        case Withdrawal():
+            about = (predicate.exchange, predicate.declaration, predicate.agreement)
+            name = next((one for one in about if one), "nothing")
+        case AgreementFacts():
+            return Subject(name=predicate.evidence_name, digest={"sha256": predicate.evidence})
+        case OrganisationFacts():
+            name = "organisation"
+        case Activation():
+            return Subject(name="library", digest={"sha256": predicate.library})
+        case TermsChange():
+            return Subject(name=predicate.document, digest={"sha256": predicate.snapshot})
         case _:
             assert_never(predicate)
     return Subject(name=name, digest={"sha256": sha256_hex(name.encode())})

@@ -22,12 +22,16 @@ from gateway.limits import LEAVES_READ_AT_ONCE
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import (
     Abandonment,
+    Activation,
+    AgreementFacts,
     DeclarationFacts,
     Manifest,
     Opening,
+    OrganisationFacts,
     Receipt,
     Refusal,
     Statement,
+    TermsChange,
     Verdict,
     Withdrawal,
 )
@@ -43,6 +47,10 @@ Kind = Literal[
     "declaration",
     "verdict",
     "withdrawal",
+    "agreement",
+    "organisation",
+    "activation",
+    "terms-change",
     "manifest",
     "unreadable",
 ]
@@ -138,6 +146,14 @@ def statements_and_watermark(database: Database) -> None:
         {"one": int, "size": int, "last_sha256": str}, pk="one", strict=True
     )
     database.table("watermark").insert({"one": 1, "size": 0, "last_sha256": ""})
+
+
+@migrations()
+def obligations_with_values(database: Database) -> None:
+    """Begin anew: obligations may hold blanks now, and stand divided by commas."""
+    for name in ("statement", "unclosed"):
+        database.table(name).delete_where()
+    database.table("watermark").update(1, {"size": 0, "last_sha256": ""})
 
 
 class Index:
@@ -445,6 +461,14 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 manifest=statement.manifest,
                 payload_sha256=payload,
             )
+        case AgreementFacts() | OrganisationFacts() | Activation() | TermsChange():
+            return Row(
+                index=index,
+                kind=_KIND_OF[type(statement)],
+                at=statement.at,
+                principal=statement.by,
+                payload_sha256=payload,
+            )
         case Manifest():
             return Row(
                 index=index,
@@ -454,6 +478,14 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
             )
         case _:
             assert_never(statement)
+
+
+_KIND_OF: Final[dict[type[Statement], Kind]] = {
+    AgreementFacts: "agreement",
+    OrganisationFacts: "organisation",
+    Activation: "activation",
+    TermsChange: "terms-change",
+}
 
 
 def _subject(
@@ -470,7 +502,8 @@ def _subject(
 
 def _values(row: Row) -> tuple[object, ...]:
     values = [getattr(row, name) for name in _FIELDS]
-    values[_OBLIGATIONS_AT] = " ".join(row.obligations)
+    # No obligation holds a comma (`policy/obligation.py`).
+    values[_OBLIGATIONS_AT] = ",".join(row.obligations)
     return tuple(values)
 
 
@@ -479,5 +512,5 @@ def _row(values: tuple[object, ...]) -> Row:
     for truth in ("readable", "approved"):
         if named[truth] is not None:
             named[truth] = bool(named[truth])
-    named["obligations"] = tuple(str(named["obligations"]).split())
+    named["obligations"] = tuple(filter(None, str(named["obligations"]).split(",")))
     return Row(**named)  # type: ignore[arg-type]  # the columns are those of Row
