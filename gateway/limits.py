@@ -129,3 +129,6 @@ LOG_WAIT_S: Final = 0.25
 
 FINISH_REASON_CHARS_MAX: Final = 32
 """Why a choice ended, in the provider's word; one is listed for each choice."""
+
+SNAPSHOT_BYTES_MAX: Final = 4 * MIB
+"""A document of terms that is larger is some other file; long ones take 300 KiB."""

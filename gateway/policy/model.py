@@ -113,7 +113,10 @@ class Snapshot(_Written, frozen=True, kw_only=True):
 
     file: str
     """Where it lies, as Open Terms Archive lays it out: `ChatGPT/Commercial Terms.md`."""
+    file_sha256: Sha256 | None = None
+    """Of the file's bytes as they were read, so that anybody can find that very version."""
     sha256: Sha256 | None = None
+    """Of its words alone, as `gateway/policy/snapshot.py` reads them."""
     passages: Mapping[str, Sha256] = msgspec.field(default_factory=dict)
     """The digest of what stands around the words that clauses quote, by those words."""
 
