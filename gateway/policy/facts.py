@@ -57,7 +57,9 @@ def check_call(node: Node, call: WrittenCall, file: str, *path: str | int) -> No
             if word not in FACTS[name].words:
                 line = line_at(node, *path, name, index)
                 hint = nearest(word, FACTS[name].words)
-                raise MalformedPolicyError(file, line, f"unknown {name.removesuffix('s')} `{word}`", hint=hint)
+                raise MalformedPolicyError(
+                    file, line, f"unknown {name.removesuffix('s')} `{word}`", hint=hint
+                )
 
 
 def facts_at(node: Node, file: str, *path: str | int) -> dict[str, Value]:
