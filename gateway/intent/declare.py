@@ -18,6 +18,7 @@ import msgspec
 from gateway import limits
 from gateway.errors import MalformedDeclarationError
 from gateway.ident import DeclarationId, is_declaration_id
+from gateway.intent.country import COUNTRIES, country_hint
 from gateway.intent.model import (
     NAME,
     Audience,
@@ -46,7 +47,7 @@ YES_NO: Final = frozenset(
 LISTS: Final[Mapping[str, tuple[str, ...]]] = {"notices": get_args(Notice)}
 """The keys that are lists, and the words that may stand in them."""
 
-_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "purpose": tuple(PURPOSES),
     "student-kind": get_args(StudentKind),
@@ -164,9 +165,9 @@ def _check(key: str, value: object) -> None:
         raise MalformedDeclarationError(
             f"unknown {key} `{_told(value)}`", hint=hint + _one_of(allowed)
         )
-    if key == "jurisdiction" and _COUNTRY.fullmatch(value) is None:
+    if key == "jurisdiction" and value not in COUNTRIES:
         raise MalformedDeclarationError(
-            f"`{_told(value)}` is no country", hint="write two letters of ISO 3166, as in `DE`"
+            f"`{_told(value)}` is no country", hint=country_hint(value)
         )
     if key == "competes-assessed-on" and not _is_day(value):
         raise MalformedDeclarationError(
@@ -191,7 +192,7 @@ def _check_list(key: str, value: object) -> None:
 
 def _is_day(text: str) -> bool:
     try:
-        return len(text) == len("YYYY-MM-DD") and bool(dt.date.fromisoformat(text))
+        return _DAY.fullmatch(text) is not None and bool(dt.date.fromisoformat(text))
     except ValueError:
         return False
 

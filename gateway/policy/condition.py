@@ -13,22 +13,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from gateway.errors import MalformedPolicyError
+from gateway.intent.country import COUNTRIES, country_hint
 from gateway.intent.model import GENERATIVE
 from gateway.intent.purpose import PURPOSES, covers
 from gateway.policy.source import Keyed, Listing, Node, Scalar, nearest
 from gateway.policy.vocabulary import ANY, FACTS, NONE, REGIONS, Fact
 
 
-@dataclass(frozen=True, slots=True)
-class OneOf:
+class OneOf(msgspec.Struct, frozen=True):
     """A value that is not known, but known to be one of *values*."""
 
     values: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """A number as it was measured in several months (`YYYY-MM`), oldest first."""
 
     months: tuple[tuple[str, int], ...]
@@ -48,8 +49,8 @@ Truth = bool | None
 """`None` is unknown."""
 
 _YES_NO: Final = {"true": True, "false": False}
-_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER_KEYS: Final = ("over", "at-least", "under", "at-most", "at")
 _DATE_KEYS: Final = ("from", "until")
 
@@ -99,6 +100,10 @@ class AnyOf:
 
     def covers(self, other: Test) -> bool:
         """Tell whether whatever fits *other* surely fits this (both ask for the same fact)."""
+        if isinstance(other, AllOf):
+            return not self.negated and not self.allowed.isdisjoint(other.words)
+        if isinstance(other, StartsWith):
+            return self.negated and not any(other.fits(str(word)) for word in self.allowed)
         if not isinstance(other, AnyOf):
             return False
         if self.negated or other.negated:
@@ -131,12 +136,14 @@ class AllOf:
 
     def covers(self, other: Test) -> bool:
         """Tell whether whatever fits *other* surely fits this (both ask for the same fact)."""
+        if isinstance(other, AnyOf):
+            return not other.negated and len(other.allowed) == 1 and self.words <= other.allowed
         return isinstance(other, AllOf) and self.words <= other.words
 
 
 @dataclass(frozen=True, slots=True)
 class StartsWith:
-    """Fits a text that begins with *start*, capitals or not."""
+    """Fits a text that begins with *start*, capitals or not; `none` begins with nothing."""
 
     fact: str
     start: str
@@ -145,11 +152,20 @@ class StartsWith:
     def truth(self, known: Mapping[str, Value]) -> Truth:
         """Return whether the fact fits, or `None` where that is unknown."""
         value = known.get(self.fact)
-        return value.casefold().startswith(self.start) if isinstance(value, str) else None
+        if isinstance(value, OneOf):
+            truths = {self.fits(one) for one in value.values}
+            return truths.pop() if len(truths) == 1 else None
+        return self.fits(value) if isinstance(value, str) else None
 
     def covers(self, other: Test) -> bool:
         """Tell whether whatever fits *other* surely fits this (both ask for the same fact)."""
+        if isinstance(other, AnyOf):
+            return not other.negated and all(self.fits(str(word)) for word in other.allowed)
         return isinstance(other, StartsWith) and other.start.startswith(self.start)
+
+    def fits(self, text: str) -> bool:
+        """Tell whether *text* begins as it should."""
+        return text != NONE and text.casefold().startswith(self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +306,7 @@ def value_of(fact: Fact, node: Node, file: str) -> Value:
         MalformedPolicyError: the value is not one that this fact can have.
     """
     if fact.kind == "number":
-        if isinstance(node, Keyed):
+        if isinstance(node, Keyed) and node.entries:
             months = (
                 (_month(name, node, file), _number(fact, one, file))
                 for name, one in node.entries.items()
@@ -362,11 +378,14 @@ def _word_test(fact: Fact, node: Node, line: int, file: str) -> Test:
     if isinstance(node, Keyed):
         how, node = _the_one_key(fact, node, file)
         if how == "all":
-            every = (_word(fact, word, at, file) for word, at in _words(node, file, fact))
+            every = [_word(fact, word, at, file) for word, at in _words(node, file, fact)]
+            if not every:
+                raise MalformedPolicyError(
+                    file, line, f"`{fact.name}` is compared with nothing"
+                )
             return AllOf(fact.name, frozenset(str(word) for word in every), line)
         if how == "starts":
-            start = "".join(word for word, _ in _words(node, file, fact)[:1])
-            return StartsWith(fact.name, start.casefold(), line)
+            return StartsWith(fact.name, _start(fact, node, file), line)
         negated = True
     words = _words(node, file, fact)
     if not words:
@@ -410,6 +429,14 @@ def _the_one_key(fact: Fact, node: Keyed, file: str) -> tuple[str, Node]:
     if not node.entries:
         raise MalformedPolicyError(file, node.line, f"`{fact.name}` is compared with nothing")
     return next(iter(node.entries.items()))
+
+
+def _start(fact: Fact, node: Node, file: str) -> str:
+    words = _words(node, file, fact)
+    if isinstance(node, Listing) or not words[0][0]:
+        message = f"`{fact.name}` is compared with more or less than one beginning"
+        raise MalformedPolicyError(file, node.line, message, hint="write `{starts: llama}`")
+    return words[0][0].casefold()
 
 
 def _between(fact: Fact, node: Node, line: int, file: str) -> Between:
@@ -488,7 +515,7 @@ def _month(name: str, node: Keyed, file: str) -> str:
 def _day(fact: Fact, node: Node, file: str) -> dt.date:
     text = _text_of(node)
     try:
-        if len(text) == len("YYYY-MM-DD"):
+        if _DAY.fullmatch(text):
             return dt.date.fromisoformat(text)
     except ValueError:
         pass
@@ -524,12 +551,12 @@ def _word(fact: Fact, word: str, line: int, file: str) -> str | bool:
     if fact.kind == "text":
         return word
     if fact.kind == "country":
-        if _COUNTRY.fullmatch(word) is None and word not in REGIONS:
+        if word not in COUNTRIES and word not in REGIONS:
             raise MalformedPolicyError(
                 file,
                 line,
                 f"`{fact.name}` can't be `{word[:40]}`",
-                hint=f"write two letters of ISO 3166, or {', '.join(REGIONS)}",
+                hint=f"{country_hint(word)}; in a condition also {', '.join(REGIONS)}",
             )
         return word
     known: Mapping[str, object] = _YES_NO if fact.kind == "yes-no" else fact.words

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import MalformedDeclarationError
+from gateway.intent.country import COUNTRIES
 from gateway.intent.declare import format_inline, parse_inline, parse_use_header
-from gateway.intent.model import Audience, IntendedUse, StudentKind, Visibility
+from gateway.intent.model import (
+    Audience,
+    Automation,
+    IntendedUse,
+    Notice,
+    StudentKind,
+    Visibility,
+)
 from gateway.intent.purpose import PURPOSES
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -23,12 +31,20 @@ uses = st.builds(
     competes=yes_no,
     competes_basis=st.none() | words,
     competes_assessed_by=st.none() | words,
+    competes_assessed_on=st.none() | st.dates().map(str),
+    similar=yes_no,
     audience=st.none() | st.sampled_from(get_args(Audience)),
     visibility=st.none() | st.sampled_from(get_args(Visibility)),
     commercial=yes_no,
+    research=yes_no,
+    notices=st.none()
+    | st.frozensets(st.sampled_from(get_args(Notice))).map(lambda said: tuple(sorted(said))),
+    automation=st.none() | st.sampled_from(get_args(Automation)),
+    promotes_competitor=yes_no,
+    replication_info=yes_no,
     base_model=st.none() | words,
     agreement=st.none() | words,
-    jurisdiction=st.none() | words,
+    jurisdiction=st.none() | st.sampled_from(sorted(COUNTRIES)),
 )
 PIECES = [
     "purpose=",

@@ -6,9 +6,10 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 
 from gateway.ident import Sha256
-from gateway.policy.condition import Condition, Test
+from gateway.policy.condition import AnyOf, Condition, Test, compile_condition
 from gateway.policy.library import Library
-from gateway.policy.model import Citation, Clause, Document, Effect, Policy
+from gateway.policy.model import Citation, Clause, Document, Effect, Kind, Policy
+from gateway.policy.source import node_at, read
 
 DAY = dt.date(2026, 11, 22)
 
@@ -54,7 +55,6 @@ CLAUSES = """\
   - id: no-rivals
     effect: forbid
     when: {purpose: train, competes: true}
-    unless: {agreement: any}
     citation: {document: acme-terms, section: "2"}
     because: Rivals are barred.
     change: A student that does not compete.
@@ -82,6 +82,26 @@ def acme(policy: str = POLICY) -> Policy:
     return found
 
 
+def written(condition: str, **others: str) -> str:
+    """Return a clause as a policy has it, with *condition* and *others* among its keys."""
+    said = {
+        "id": "one",
+        "effect": "permit",
+        "citation": '{document: acme-terms, section: "1"}',
+        "because": "So it is.",
+        "change": "Other terms.",
+    }
+    keys = "".join(f"    {key}: {text}\n" for key, text in (said | others).items())
+    lines = "".join(f"    {line}\n" for line in condition.splitlines())
+    return f"  -{keys[3:]}{lines}"
+
+
+def condition(text: str) -> Condition:
+    """Return the condition that the keys `when` and `unless` of *text* spell."""
+    node = read(text, "p.yaml")
+    return compile_condition(node_at(node, "when"), node_at(node, "unless"), "p.yaml")
+
+
 def clause(
     clause_id: str,
     effect: Effect,
@@ -90,13 +110,21 @@ def clause(
     obligations: Iterable[str] = (),
 ) -> Clause:
     """Return a clause made without any text."""
+    exceptions = tuple(_tests(exception) for exception in unless)
+    return clause_of(
+        clause_id, effect, Condition(when=_tests(when), unless=exceptions), obligations
+    )
+
+
+def clause_of(
+    clause_id: str, effect: Effect, condition: Condition, obligations: Iterable[str] = ()
+) -> Clause:
+    """Return a clause that speaks where *condition* is true."""
     return Clause(
         id=clause_id,
         effect=effect,
         binding=effect,
-        condition=Condition(
-            when=_tests(when), unless=tuple(_tests(exception) for exception in unless)
-        ),
+        condition=condition,
         citation=Citation(document="d", section="1"),
         document=Document(
             id="d", title="D", url="https://d.example", version="1", confidence="primary"
@@ -107,12 +135,16 @@ def clause(
     )
 
 
-def policy_of(clauses: Iterable[Clause], policy_id: str = "made") -> Policy:
+def policy_of(
+    clauses: Iterable[Clause], policy_id: str = "made", kind: Kind = "provider", stale: str = ""
+) -> Policy:
     """Return a policy of *clauses*, in force for ever."""
     return Policy(
         id=policy_id,
         version=1,
         title="Made",
+        kind=kind,
+        stale=stale,
         in_force_from=dt.date(2000, 1, 1),
         in_force_until=None,
         review_by=dt.date(2100, 1, 1),
@@ -124,5 +156,5 @@ def policy_of(clauses: Iterable[Clause], policy_id: str = "made") -> Policy:
 
 def _tests(asked: Mapping[str, Iterable[str | bool]]) -> tuple[Test, ...]:
     return tuple(
-        Test(fact, frozenset(values), negated=False, line=1) for fact, values in asked.items()
+        AnyOf(fact, frozenset(values), negated=False, line=1) for fact, values in asked.items()
     )

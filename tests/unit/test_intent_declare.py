@@ -19,7 +19,7 @@ def test_a_use_is_read_from_a_dictionary() -> None:
     """Tokens, strings, display strings and truth values are all read."""
     said = (
         "purpose=train.sft, student=invoice-parser, student-kind=extractor, "
-        'audience="internal", competes=?0, commercial, jurisdiction=%"caf%c3%a9"'
+        'audience="internal", competes=?0, commercial, competes-basis=%"caf%c3%a9"'
     )
 
     assert parse_use_header(said) == IntendedUse(
@@ -29,7 +29,7 @@ def test_a_use_is_read_from_a_dictionary() -> None:
         audience="internal",
         competes=False,
         commercial=True,
-        jurisdiction="café",
+        competes_basis="café",
     )
 
 
@@ -51,7 +51,22 @@ def test_a_use_is_read_from_a_dictionary() -> None:
         ("purpose=train, student", "`student` says nothing", "leave it out"),
         ('purpose=train, agreement=""', "`agreement` says nothing", "leave it out"),
         ("purpose=1", "`purpose` is neither", "`purpose=word`"),
-        ("purpose=(train)", "`purpose` is neither", "`purpose=word`"),
+        ("purpose=(train)", "`purpose` says nothing", "leave it out"),
+        ("purpose=data.publish", "unknown purpose `data.publish`", "`publish"),
+        ("purpose=train, research=yes", "`research` is a yes or a no", "`research=?1`"),
+        ("purpose=train, automation=robot", "unknown automation `robot`", "scripted"),
+        ("purpose=train, notices=display", "unknown word `display` in", "`notices=(licence"),
+        ("purpose=train, notices=(displays)", "unknown word `displays` in", "display"),
+        ("purpose=train, notices=(1)", "`notices` is neither", "word"),
+        ("purpose=train, notices", "unknown word `True` in `notices`", "licence-copy"),
+        ("purpose=train, jurisdiction=de", "`de` is no country", "did you mean `DE`?"),
+        ("purpose=train, jurisdiction=UK", "`UK` is no country", "did you mean `GB`?"),
+        ("purpose=train, jurisdiction=EU", "`EU` is no country", "ISO 3166"),
+        ("purpose=train, jurisdiction=XX", "`XX` is no country", "ISO 3166"),
+        ("purpose=train, competes-assessed-on=today", "`today` is no day", "YYYY-MM-DD"),
+        ('purpose=train, competes-assessed-on="2026-02-30"', "is no day", "YYYY-MM-DD"),
+        ('purpose=train, competes-assessed-on="2026-W01-1"', "is no day", "YYYY-MM-DD"),
+        ("purpose=train, competes-assessed-on=@1", "is neither", "word"),
         ("purpose=train;x=1", "`purpose` is neither", "`purpose=word`"),
         ("purpose=train, purpose=data", "`purpose` is said twice", "once"),
         ("purpose=train,", "can't be read: ", "write it like"),
@@ -82,6 +97,16 @@ def test_words_of_a_file_are_checked_alike() -> None:
     assert use_of({"purpose": "verify", "competes": False}).competes is False
     with pytest.raises(MalformedDeclarationError, match="says nothing"):
         use_of({"purpose": 3})
+
+
+def test_a_list_is_read_in_the_order_of_its_words() -> None:
+    """The same notices are the same use, however often and in whichever order they are said."""
+    one = parse_inline("purpose=publish.dataset, notices=(flow-down display display)")
+    other = use_of({"purpose": "publish.dataset", "notices": ["display", "flow-down"]})
+
+    assert one == other
+    assert one.notices == ("display", "flow-down")
+    assert parse_inline("purpose=publish.dataset, notices=()").notices == ()
 
 
 def test_a_use_is_written_as_plainly_as_it_can_be() -> None:
