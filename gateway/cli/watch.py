@@ -1,0 +1,468 @@
+"""`gateway policy watch`: tell legal what changed in the terms since they were read.
+
+DIR holds texts as Open Terms Archive lays them out: `<service>/<document>.md`, or one file a
+version, `<service>/<document>/2026-08-22.md` or `<document>-2026-08-22.md`; plain text may end
+in `.txt`. Where several collections lie side by side, each in a folder of its name, the path
+in `terms.yaml` begins with that name. A file without a day is the newest.
+
+Exit codes: 0 nothing stale; 1 something stale, or a document that could not be watched;
+2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from gateway.clock import SystemClock, day_of
+from gateway.errors import CallerError, MalformedPolicyError, NotFoundError, SettingError
+from gateway.limits import SNAPSHOT_BYTES_MAX
+from gateway.policy.library import Library
+from gateway.policy.model import Clause, Document, Policy
+from gateway.policy.recording import check_snapshot, with_snapshot
+from gateway.policy.snapshot import (
+    STALE,
+    UNWATCHED,
+    Cited,
+    Reading,
+    State,
+    Watched,
+    citations,
+    compare,
+    passage_of,
+    read_terms,
+    snapshot_of,
+)
+from gateway.policy.source import nearest
+from gateway.store.files import write_durably
+from gateway.store.policies import builtin_policies, read_policy_files
+
+_SUFFIXES: Final = (".md", ".txt")
+_DATED: Final = re.compile(r"(?:^|[-_. ])(\d{4}-\d{2}-\d{2})(?:[T_ -][0-9TZ.:_-]*)?$")
+_VERSIONS_MAX: Final = 10_000
+_OLDER_MAX: Final = 200
+"""So many earlier versions are looked through for the one that was read."""
+_READ_AT: Final = re.compile(
+    r"(?:\S+/)?(?P<collection>[^\s/@]+)\s*(?:@\s*\S+)?,\s*(?P<path>.+)"
+)
+_WIDTH: Final = 96
+
+_SAID: Final[Mapping[State, str]] = {
+    "unchanged": "unchanged",
+    "cosmetic": "cosmetic changes only",
+    "elsewhere": "changed, but near no cited place",
+    "changed": "stale: changed near a cited place",
+    "lost": "stale: quoted words are gone",
+    "missing": "not watched: the file is missing",
+    "unreadable": "not watched: the file can't be read",
+    "unrecorded": "not watched: no text was recorded",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One file of terms; *day* is its version's, or `None` where the file is the newest."""
+
+    path: Path
+    day: dt.date | None
+
+
+class Archive:
+    """A folder of terms, read as it is asked for."""
+
+    def __init__(self, folder: Path, on: dt.date) -> None:
+        if not folder.is_dir():
+            raise NotFoundError(
+                f"there is no folder `{folder}`", hint="name a folder of terms, as DIR"
+            )
+        self._folder = folder
+        self._real = folder.resolve()
+        self._on = on
+        self._readings: dict[Path, tuple[bytes, Reading]] = {}
+
+    def versions(self, file: str) -> list[Version]:
+        """Return the versions of *file* up to the day, newest first."""
+        for folder, name in self._places(file):
+            found = [one for one in _versions(folder, name) if self._has(one)]
+            if found:
+                newest = dt.date.max
+                return sorted(
+                    found, key=lambda one: (one.day or newest, one.path), reverse=True
+                )
+        return []
+
+    def files(self, folder: str) -> list[str]:
+        """Return the paths of the documents that lie in *folder*, such as a service's."""
+        found = set()
+        for place, _ in self._places(f"{folder}/any"):
+            if place.is_dir():
+                for path in place.iterdir():
+                    name = _DATED.sub("", path.stem) if path.suffix in _SUFFIXES else ""
+                    name = path.name if path.is_dir() else name
+                    if name:
+                        found.add(f"{folder}/{name}.md")
+        return sorted(found)
+
+    def read(self, version: Version) -> tuple[bytes, Reading]:
+        """Return the bytes and the words of that version.
+
+        Raises:
+            SettingError: it is not a text, is too large, or lies outside of the folder.
+        """
+        path = version.path
+        if path not in self._readings:
+            content = self._content(path)
+            try:
+                text = content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                line = content[: error.start].count(b"\n") + 1
+                raise SettingError(f"`{path}` is not UTF-8 in line {line}") from error
+            self._readings[path] = (content, read_terms(text))
+        return self._readings[path]
+
+    def _content(self, path: Path) -> bytes:
+        try:
+            if not path.resolve().is_relative_to(self._real):
+                raise SettingError(f"`{path}` leads out of the folder of terms")
+            with path.open("rb") as file:
+                content = file.read(SNAPSHOT_BYTES_MAX + 1)
+        except OSError as error:
+            raise SettingError(f"`{path}` can't be read: {error.strerror}") from error
+        if len(content) > SNAPSHOT_BYTES_MAX:
+            raise SettingError(f"`{path}` is larger than {SNAPSHOT_BYTES_MAX} bytes")
+        return content
+
+    def _has(self, version: Version) -> bool:
+        return version.path.is_file() and (version.day is None or version.day <= self._on)
+
+    def _places(self, file: str) -> Iterator[tuple[Path, str]]:
+        """Yield the folders in which *file* may lie, and its name without the ending."""
+        *folders, name = file.split("/")
+        stem = re.sub(r"\.(md|txt)$", "", name)
+        yield self._folder.joinpath(*folders), stem
+        if folders and folders[0] == self._real.name:
+            yield self._folder.joinpath(*folders[1:]), stem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What `--record` did about one document."""
+
+    policy: str
+    document: str
+    file: str = ""
+    passages: int = 0
+    problems: tuple[str, ...] = field(default=())
+
+
+def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `watch` to the actions of `gateway policy`."""
+    parser = actions.add_parser(
+        "watch",
+        help="compare a folder of terms with the texts that the policies were read from",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "archive", metavar="DIR", type=Path, help="texts, as Open Terms Archive lays them out"
+    )
+    parser.add_argument(
+        "--policies", dest="folder", type=Path, help="a folder of policies (the built-in ones)"
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="POLICY", help="look at this policy (repeatable)"
+    )
+    parser.add_argument("--on", type=_day, help="the day to look at (today)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write the digests of these texts into terms.yaml: I have just read them",
+    )
+    parser.add_argument(
+        "--allow-unwatched",
+        action="store_true",
+        help="tell of documents that can't be watched, but do not fail for them",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    on = args.on or day_of(SystemClock().now_ms())
+    archive = Archive(args.archive, on)
+    if args.record and args.folder is None:
+        raise CallerError(
+            "`--record` writes into a folder of policies", hint="add --policies FOLDER"
+        )
+    files = read_policy_files(args.folder or builtin_policies())
+    if args.record:
+        return _record(files, args, archive, on)
+    found = watch(files, archive, on, args.only)
+    if args.json:
+        print(json.dumps([_as_json(one) for one in found], indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(report(found)))
+    bad = STALE if args.allow_unwatched else STALE | UNWATCHED
+    return 1 if any(one.state in bad for one in found) else 0
+
+
+def watch(
+    files: Mapping[str, str], archive: Archive, on: dt.date, only: Sequence[str] | None = None
+) -> list[Watched]:
+    """Return what became of every document that the policies were read from.
+
+    Policies whose last day has passed are left out; those to come are looked at as well.
+
+    Raises:
+        MalformedPolicyError: the policies don't load, or a snapshot in them is malformed.
+        NotFoundError: there is no policy of one of the names in *only*.
+    """
+    found = []
+    for policy, document in _watched_documents(Library.load(files), on, only):
+        terms = _terms_file(policy)
+        if document.snapshot is not None:
+            check_snapshot(files[terms], terms, document.id, document.snapshot)
+        found.append(_look(policy, document, archive))
+    return found
+
+
+def report(found: Sequence[Watched]) -> Iterator[str]:
+    """Yield *found* as lines for people."""
+    for one in found:
+        yield (
+            f"{one.policy} {one.version}, {one.document} ({one.title}): {_SAID[one.state]}"
+            + (f"; {one.note}" if one.note else "")
+        )
+        for place in one.cited:
+            if place.state in STALE or (one.stale and place.note):
+                yield from _report_place(place)
+    counts = Counter(_SAID[one.state].split(":")[0].split(",")[0] for one in found)
+    parts = ", ".join(f"{count} {said}" for said, count in counts.items())
+    yield f"{len(found)} document{'s' if len(found) != 1 else ''}: {parts or 'none'}"
+
+
+def _report_place(place: Cited) -> Iterator[str]:
+    where = f"line {place.line}" if place.line else ""
+    if where and place.heading:
+        where += f", under `{place.heading[:80]}`"
+    quoted = f" `{place.quoted}`" if place.quoted else ""
+    note = place.note or ("near it the text changed" if place.state == "changed" else "")
+    what = "; ".join(filter(None, [note, f"now in {where}" if where else ""]))
+    yield f"  {place.section}{quoted} ({', '.join(place.clauses)}): {what or place.state}"
+    shown = place.difference or place.shown
+    if shown:
+        lead = "like it: " if place.state == "lost" else ""
+        yield textwrap.fill(
+            lead + shown, _WIDTH, initial_indent="    | ", subsequent_indent="    | "
+        )
+
+
+def _as_json(one: Watched) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(one)
+    return plain | {"stale": one.stale, "sections": list(one.sections)}
+
+
+def _look(policy: Policy, document: Document, archive: Archive) -> Watched:
+    snapshot = document.snapshot
+    if snapshot is None or snapshot.sha256 is None:
+        note = "the document is unread" if document.confidence == "unread" else ""
+        return _unwatched(policy, document, "unrecorded", note)
+    versions = archive.versions(snapshot.file)
+    if not versions:
+        return _unwatched(policy, document, "missing", f"DIR has no `{snapshot.file}`")
+    try:
+        content, reading = archive.read(versions[0])
+    except SettingError as error:
+        return _unwatched(policy, document, "unreadable", error.message)
+    return compare(policy, document, content, reading, _older(archive, versions[1:]))
+
+
+def _older(archive: Archive, versions: Sequence[Version]) -> Iterator[Reading]:
+    for version in versions[:_OLDER_MAX]:
+        try:
+            yield archive.read(version)[1]
+        except SettingError:
+            continue  # an earlier version only helps to show what changed
+
+
+def _unwatched(policy: Policy, document: Document, state: State, note: str) -> Watched:
+    return Watched(
+        policy=policy.id,
+        version=policy.version,
+        document=document.id,
+        title=document.title,
+        state=state,
+        file=document.snapshot.file if document.snapshot else "",
+        note=note,
+    )
+
+
+def _watched_documents(
+    library: Library, on: dt.date, only: Sequence[str] | None
+) -> Iterator[tuple[Policy, Document]]:
+    """Yield each document with each policy that has it, unless the policy's time is over."""
+    for name in only or ():
+        if name not in library.policies:
+            hint = nearest(name, library.policies, "`gateway policy lint` lists them")
+            raise NotFoundError(f"there is no policy `{name}`", hint=hint)
+    for policy_id, versions in library.policies.items():
+        if only and policy_id not in only:
+            continue
+        left = [one for one in versions if not one.in_force_until or one.in_force_until >= on]
+        cited = [{clause.citation.document for clause in one.clauses} for one in versions]
+        uncited = {document.id for document in library.terms[policy_id]}.difference(*cited)
+        for policy in left:
+            mine = {clause.citation.document for clause in policy.clauses}
+            if policy is left[0]:
+                mine |= uncited
+            for document in library.terms[policy_id]:
+                if document.id in mine:
+                    yield policy, document
+
+
+def _record(
+    files: Mapping[str, str], args: argparse.Namespace, archive: Archive, on: dt.date
+) -> int:
+    library = Library.load(files)
+    clauses: dict[tuple[str, str], list[Clause]] = {}
+    documents: dict[tuple[str, str], Document] = {}
+    terms: dict[str, str] = {}
+    for policy, document in _watched_documents(library, on, args.only):
+        key = (policy.id, document.id)
+        documents[key] = document
+        clauses.setdefault(key, []).extend(policy.clauses)
+        terms[policy.id] = _terms_file(policy)
+    changed: dict[str, str] = {}
+    done = []
+    for key, document in documents.items():
+        file = terms[key[0]]
+        text = changed.get(file, files[file])
+        result, text = _record_one(key[0], document, clauses[key], archive, file, text)
+        done.append(result)
+        if text != files[file]:
+            changed[file] = text
+    for file, text in changed.items():
+        path = args.folder / file
+        write_durably(path, text.encode(), mode=path.stat().st_mode & 0o777)
+    if args.json:
+        print(json.dumps(msgspec.to_builtins(done), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_report_recorded(done)))
+    return 1 if any(one.problems for one in done) and not args.allow_unwatched else 0
+
+
+def _record_one(
+    policy: str,
+    document: Document,
+    clauses: Iterable[Clause],
+    archive: Archive,
+    file: str,
+    text: str,
+) -> tuple[Recorded, str]:
+    def refused(*problems: str, at: str = "") -> tuple[Recorded, str]:
+        return (
+            Recorded(policy=policy, document=document.id, file=at, problems=problems),
+            text,
+        )
+
+    if document.confidence == "unread":
+        return refused("it is unread; read it first, and say so in terms.yaml")
+    if document.snapshot is not None:
+        check_snapshot(text, file, document.id, document.snapshot)
+    places = list(citations(clauses, document.id))
+    quotes = [quoted for _, quoted in places if quoted]
+    found = _file_of(document, quotes, archive)
+    versions = archive.versions(found) if found else []
+    if not found or not versions:
+        hint = f"`{found}` is not in DIR" if found else "nothing says which file it is"
+        return refused(f"{hint}; write `snapshot: {{file: …}}` into terms.yaml")
+    try:
+        content, reading = archive.read(versions[0])
+    except SettingError as error:
+        return refused(error.message, at=found)
+    snapshot, lost = snapshot_of(found, content, reading, quotes)
+    if lost:
+        sections = {quoted: section for section, quoted in places}
+        return refused(*(f"`{one}` ({sections[one]}) is not in it" for one in lost), at=found)
+    try:
+        text = with_snapshot(text, file, document.id, snapshot)
+    except MalformedPolicyError as error:
+        return refused(str(error), at=found)
+    done = Recorded(
+        policy=policy, document=document.id, file=found, passages=len(snapshot.passages)
+    )
+    return done, text
+
+
+def _file_of(document: Document, quotes: Sequence[str], archive: Archive) -> str | None:
+    """Return where the document's text lies: as recorded, or as `read` tells."""
+    if document.snapshot is not None:
+        return document.snapshot.file
+    told = _READ_AT.fullmatch(document.read.where) if document.read else None
+    if told is None:
+        return None
+    path = f"{told['collection']}/{told['path'].strip().strip('/')}"
+    if path.endswith(_SUFFIXES):
+        return path
+    holding = []
+    for file in archive.files(path) if quotes else ():
+        try:
+            _, reading = archive.read(archive.versions(file)[0])
+        except (SettingError, IndexError):
+            continue
+        if all(passage_of(reading, quoted) for quoted in quotes):
+            holding.append(file)
+    return holding[0] if len(holding) == 1 else None
+
+
+def _report_recorded(done: Iterable[Recorded]) -> Iterator[str]:
+    for one in done:
+        if one.problems:
+            yield f"{one.policy}, {one.document}: not recorded: {'; '.join(one.problems)}"
+        else:
+            passages = f"{one.passages} passage{'s' if one.passages != 1 else ''}"
+            yield f"{one.policy}, {one.document}: recorded `{one.file}`, {passages}"
+
+
+def _versions(folder: Path, stem: str) -> Iterator[Version]:
+    """Yield the files in *folder* that are versions of the document called *stem*."""
+    for suffix in _SUFFIXES:
+        yield Version(path=folder / (stem + suffix), day=None)
+    for place, lead in ((folder / stem, ""), (folder, stem)):
+        if not place.is_dir():
+            continue
+        for count, path in enumerate(place.iterdir()):
+            if count >= _VERSIONS_MAX:
+                raise SettingError(f"`{place}` holds more than {_VERSIONS_MAX} files")
+            if path.suffix not in _SUFFIXES or not path.stem.startswith(lead):
+                continue
+            dated = _DATED.fullmatch(path.stem[len(lead) :])
+            if dated and (day := _iso_day(dated[1])):
+                yield Version(path=path, day=day)
+
+
+def _terms_file(policy: Policy) -> str:
+    return f"{policy.file.rpartition('/')[0]}/terms.yaml"
+
+
+def _iso_day(text: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _day(text: str) -> dt.date:
+    day = _iso_day(text)
+    if day is None:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)")
+    return day
