@@ -8,18 +8,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import datetime as dt
 import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from gateway import settings as settings_module
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SystemClock, day_of, rfc3339
 from gateway.errors import (
     GatewayError,
     LedgerDamagedError,
@@ -28,6 +29,7 @@ from gateway.errors import (
     OperatorError,
     SettingError,
 )
+from gateway.exchange.erase import erase_overdue
 from gateway.exchange.forward import Forwarder, origin_of
 from gateway.exchange.hall import Hall
 from gateway.exchange.providers import Layer, Provider, Providers
@@ -49,8 +51,8 @@ from gateway.proxy.handlers import Handlers
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.own import Own
 from gateway.proxy.server import Door, tls_context
-from gateway.receipt.model import Statement, Writer
-from gateway.receipt.statement import read_leaf
+from gateway.receipt.model import Activation, Statement, Writer
+from gateway.receipt.statement import read_leaf, write_statement
 from gateway.receipt.verify import verify_manifest
 from gateway.settings import ProviderSettings, Sourced
 from gateway.store.access import AccessKeys
@@ -58,6 +60,7 @@ from gateway.store.content import ContentStore
 from gateway.store.files import hold
 from gateway.store.index import Index
 from gateway.store.keys import Keyring, load_keyring, make_keys
+from gateway.store.libraries import keep_library
 from gateway.store.policies import builtin_policies, read_policy_files
 from gateway.store.sqlite import SqliteLedger
 
@@ -86,8 +89,15 @@ class Installation:
     access: AccessKeys
     register: Register
     library: Library
+    policy_files: Mapping[str, str]
+    """The text of the library, as it was read."""
     clock: Clock
     writer: Writer
+
+    @property
+    def overlays(self) -> tuple[str, ...]:
+        """The overlays that bind every use here."""
+        return self.settings.settings.overlays
 
     def close(self) -> None:
         """Let go of every file."""
@@ -115,7 +125,7 @@ def _open(sourced: Sourced) -> Installation:
     if not ledger_file.exists():
         raise _no_ledger(data)
     keyring = load_keyring(data)
-    library = load_library(sourced)
+    policy_files, library = load_library(sourced)
     clock = SystemClock()
     store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
     index = Index(data / "index.db")
@@ -142,6 +152,7 @@ def _open(sourced: Sourced) -> Installation:
         access=AccessKeys(data / "access.db"),
         register=register,
         library=library,
+        policy_files=policy_files,
         clock=clock,
         writer=Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version()),
     )
@@ -188,15 +199,68 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
     return data, keyring.trust.origin
 
 
-def load_library(sourced: Sourced) -> Library:
-    """Read and load the policies that the settings name.
+def load_library(sourced: Sourced) -> tuple[dict[str, str], Library]:
+    """Read and load the policies that the settings name; return their text too.
 
     Raises:
         MalformedPolicyError: a file can't be read as what it should be; nothing is loaded.
+        SettingError: there is no such folder, or no such overlay.
     """
-    named = sourced.settings.policies
-    folder = builtin_policies() if named == "builtin" else sourced.path(named)
-    return Library.load(read_policy_files(folder))
+    settings = sourced.settings
+    folder = (
+        builtin_policies()
+        if settings.policies == "builtin"
+        else sourced.path(settings.policies)
+    )
+    own = None if settings.own_policies is None else sourced.path(settings.own_policies)
+    files = read_policy_files(folder, own)
+    library = Library.load(files)
+    for overlay in settings.overlays:
+        versions = library.policies.get(overlay, ())
+        if not versions or versions[0].kind != "overlay":
+            known = [n for n, many in library.policies.items() if many[0].kind == "overlay"]
+            raise SettingError(
+                f"`overlays` names `{overlay}`, which is no overlay of the library",
+                hint=f"known: {', '.join(sorted(known)) or 'none'}",
+            )
+    return files, library
+
+
+def activation_of(
+    house: Installation, library: Library, files: Mapping[str, str], by: str
+) -> bytes | None:
+    """Keep the library and return the leaf that puts it in force, or `None` if it is.
+
+    Raises:
+        OperatorError: the library can't be kept.
+    """
+    newest = house.register.activation()
+    previous = None if newest is None else newest.library
+    if newest is not None and (previous, newest.overlays) == (library.digest, house.overlays):
+        return None
+    keep_library(house.data, library.digest, files)
+    activation = Activation(
+        library=library.digest,
+        policies=len(library.policies),
+        overlays=house.overlays,
+        previous=previous,
+        by=by,
+        at=rfc3339(house.clock.now_ms()),
+        writer=house.writer,
+    )
+    return write_statement(activation, (), house.keyring.receipt)
+
+
+def activate(house: Installation, by: str) -> None:
+    """Put the library that a command rules under in force, if it is not yet.
+
+    Raises:
+        OperatorError: it can't be kept, or the ledger can't be written.
+    """
+    leaf = activation_of(house, house.library, house.policy_files, by)
+    if leaf is not None:
+        index = house.sequencer.append_and_wait(leaf).index
+        house.register.apply(index, read_leaf(leaf))
 
 
 def build_providers(installation: Installation) -> Providers:
@@ -247,6 +311,7 @@ def _provider(named: str, chosen: ProviderSettings, installation: Installation) 
         credential=credential,
         route=chosen.route or (built_in.route if built_in else None),
         agreement=chosen.agreement,
+        account_tier=chosen.account_tier,
         manifest=manifest,
     )
 
@@ -264,11 +329,17 @@ def _student(folder: Path, installation: Installation) -> tuple[Sha256, list[Lay
     statement, digest = verify_manifest(encoded, installation.keyring.trust)
     teachers = statement["predicate"]["buildDefinition"]["internalParameters"]["teachers"]
     layers = {
-        Layer(policy=pin["policy"], model=teacher.get("model"))
+        Layer(
+            policy=pin["policy"],
+            model=teacher.get("model"),
+            agreements=tuple(teacher.get("agreements", ())),
+        )
         for teacher in teachers
         for pin in teacher.get("policies", ())
     }
-    return digest, sorted(layers, key=lambda layer: (layer.policy, layer.model or ""))
+    return digest, sorted(
+        layers, key=lambda layer: (layer.policy, layer.model or "", layer.agreements)
+    )
 
 
 # -- serving ------------------------------------------------------------------------------
@@ -378,6 +449,7 @@ async def _start(
         clock,
         undeclared=settings.undeclared == "forbid",
         unreadable=settings.unknown_operations == "forbid",
+        overlays=settings.overlays,
     )
     tokens = TokenCounter(_encoding(settings.tiktoken_encoding, log))
     notary = Notary(
@@ -409,6 +481,12 @@ async def _start(
         refresh=desk.refresh,
         drain=settings.on_hang_up == "drain",
     )
+    activation = activation_of(
+        installation, installation.library, installation.policy_files, "gateway serve"
+    )
+    if activation is not None:
+        sequenced = await sequencer.append(activation)
+        register.apply(sequenced.index, read_leaf(activation))
     found = await recover(list(installation.index.unclosed()), notary.seal)
     if found:
         log.warning("exchange.recovered", count=found)
@@ -428,6 +506,7 @@ async def _start(
             hall=hall,
             is_well=lambda: sequencer.healthy,
             refresh=desk.refresh,
+            law=law,
         ),
         metrics=metrics,
         clock=clock,
@@ -470,21 +549,58 @@ def serve(sourced: Sourced) -> int:
         return runner.run(_serve(sourced, log))
 
 
+class _Told:
+    """What signals ask of the process; whoever waits is woken."""
+
+    def __init__(self) -> None:
+        # OWNED BY: the event loop.
+        self.to_stop = False
+        self._to_reload = False
+        self._stirred = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask the process to end."""
+        self.to_stop = True
+        self._stirred.set()
+
+    def reload(self) -> None:
+        """Ask for the policies on disk to be put in force."""
+        self._to_reload = True
+        self._stirred.set()
+
+    def takes_reload(self) -> bool:
+        """Tell whether that was asked since the last time."""
+        asked, self._to_reload = self._to_reload, False
+        return asked
+
+    async def something(self, timeout_s: float) -> None:
+        """Wait until something is asked, at most *timeout_s*."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stirred.wait(), timeout_s)
+        self._stirred.clear()
+
+
 async def _serve(sourced: Sourced, log: Logger) -> int:
     gateway = await start(sourced, log)
     # What is built now lives as long as the process; the collector need not look at it again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    told = _Told()
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, told.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, sourced, gateway)
+        loop.add_signal_handler(name, told.stop)
+    loop.add_signal_handler(signal.SIGHUP, told.reload)
     failed = False
-    while not told.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), SWEEP_S)
+    erased_on: dt.date | None = None
+    while not told.to_stop:
+        today = day_of(gateway.installation.clock.now_ms())
+        if today != erased_on:
+            erased_on = today
+            await _erase_overdue(gateway, today)
+        await told.something(SWEEP_S)
+        if told.takes_reload():
+            await reload_policies(sourced, gateway, by="SIGHUP")
         await gateway.walk.sweep()
         trouble = gateway.installation.sequencer.trouble
         if isinstance(trouble, LedgerDamagedError):
@@ -496,16 +612,40 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
     return 3 if failed else 0
 
 
-def _reload(sourced: Sourced, gateway: Gateway) -> None:
-    """Put the policies on disk in force; a library that does not load changes nothing."""
-    law, log = gateway.walk.law, gateway.log
+async def reload_policies(sourced: Sourced, gateway: Gateway, by: str) -> bool:
+    """Put the policies on disk in force; tell whether they are.
+
+    A library that does not load, or whose activation can't be written down, changes nothing:
+    the old one stays in force, and health and metrics raise an alarm until one loads.
+    """
+    law, log, house = gateway.walk.law, gateway.log, gateway.installation
     try:
-        library = load_library(sourced)
+        files, library = await asyncio.to_thread(load_library, sourced)
+        leaf = activation_of(house, library, files, by)
+        if leaf is not None:
+            sequenced = await house.sequencer.append(leaf)
+            house.register.apply(sequenced.index, read_leaf(leaf))
     except GatewayError as error:
-        log.warning("policies.kept_old", in_force=law.library.digest, error=str(error))
-        return
+        law.alarm = str(error)
+        log.error(  # noqa: TRY400  # what is wrong is one line; a trace would hide it
+            "policies.kept_old", in_force=law.library.digest, error=str(error)
+        )
+        return False
     law.adopt(library)
-    log.info("policies.loaded", digest=library.digest)
+    house.library, house.policy_files = library, files
+    log.info("policies.loaded", digest=library.digest, by=by)
+    return True
+
+
+async def _erase_overdue(gateway: Gateway, today: dt.date) -> None:
+    house, log = gateway.installation, gateway.log
+    try:
+        erased = await asyncio.to_thread(erase_overdue, house.index, house.content, today)
+    except GatewayError as error:
+        log.error("content.kept_too_long", error=str(error))  # noqa: TRY400  # as above
+        return
+    if erased:
+        log.info("content.erased", count=erased, why="delete-by-days")
 
 
 def _encoding(name: str | None, log: Logger) -> Encoding | None:

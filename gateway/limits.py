@@ -132,3 +132,9 @@ FINISH_REASON_CHARS_MAX: Final = 32
 
 SNAPSHOT_BYTES_MAX: Final = 4 * MIB
 """A document of terms that is larger is some other file; long ones take 300 KiB."""
+
+LIBRARY_BYTES_MAX: Final = 64 * MIB
+"""All files of a policy library together; the one that ships has two."""
+
+EVIDENCE_BYTES_MAX: Final = 64 * MIB
+"""A signed document that shows an agreement; only its digest is kept."""

@@ -37,7 +37,22 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`env:NAME` or `file:path`; what goes upstream where keys are managed."""
     agreement: str | None = None
     """The agreement under which the credential was issued, for terms bind accounts."""
-    route: Literal["first-party", "cloud", "aggregator", "host", "self-hosted"] | None = None
+    route: (
+        Literal[
+            "first-party",
+            "cloud",
+            "aggregator",
+            "host",
+            "self-hosted",
+            "consumer",
+            "subscription",
+        ]
+        | None
+    ) = None
+    account_tier: (
+        Literal["free", "paid", "trial", "preview", "discounted", "enterprise"] | None
+    ) = None
+    """Under what sort of account the provider is called."""
     policy: str | None = None
     """The policy that binds it, where that is not the one of its own name."""
     student: str | None = None
@@ -56,6 +71,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keys: Literal["passthrough", "managed"] = "passthrough"
     policies: str = "builtin"
     """`builtin`, or a folder."""
+    own_policies: str | None = None
+    """A folder of the organisation's own, read beside `policies`: more policies and models."""
+    overlays: tuple[str, ...] = ()
+    """Overlays of the library that bind every use beside the providers' policies."""
     providers: dict[str, ProviderSettings] = {}
     unknown_operations: Literal["opaque", "forbid"] = "opaque"
     undeclared: Literal["inference", "forbid"] = "inference"

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gateway import settings as settings_module
-from gateway.app import Installation, open_installation
+from gateway.app import Installation, activate, open_installation
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.card import card_of
 from gateway.dataset.export import Built, EmptyDatasetError, Order, Sources, build_dataset
@@ -106,6 +106,7 @@ def _build(args: argparse.Namespace) -> int:
 
 def sources_of(house: Installation, order: Order) -> Sources:
     """Return what a build in *house* reads and writes."""
+    activate(house, "gateway dataset build")
     house.reader.catch_up()
     trust = house.keyring.trust
     note = house.sequencer.checkpoint_now()
@@ -133,7 +134,7 @@ def sources_of(house: Installation, order: Order) -> Sources:
     return Sources(
         candidates=candidates,
         texts=house.content,
-        law=PolicyLaw(house.library),
+        law=PolicyLaw(house.library, house.register, house.overlays),
         library=house.library.digest,
         words=house.register,
         manifest=manifest,

@@ -48,6 +48,8 @@ GROUPS: Final[dict[str, str]] = {
     "key": "gateway.cli.key",
     "use": "gateway.cli.use",
     "policy": "gateway.cli.policy",
+    "agreement": "gateway.cli.agreement",
+    "organisation": "gateway.cli.agreement",
     "receipt": "gateway.cli.receipt",
     "ledger": "gateway.cli.ledger",
     "review": "gateway.cli.review",

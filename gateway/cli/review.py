@@ -311,14 +311,25 @@ def _ahead(
     """Yield the clauses that would hold a chat with *provider* today."""
     use = declaration_named(house.register, declaration).use
     today = day_of(house.clock.now_ms())
-    for layer in build_providers(house).named(provider).layers:
-        policy = house.library.in_force(layer.policy, today)
-        if policy is None:
-            continue
-        call = ProviderCall(
-            provider=provider, operation=Operation.CHAT, model=layer.model or model
+    named = build_providers(house).named(provider)
+    library = house.library.marked(house.register.stale)
+    by_model: dict[str | None, list[str]] = {model: [*house.overlays]}
+    for layer in named.layers:
+        by_model.setdefault(layer.model or model, []).append(layer.policy)
+    for asked, policies in by_model.items():
+        call = ProviderCall(provider=provider, operation=Operation.CHAT, model=asked)
+        facts = facts_of(
+            use,
+            call,
+            **{
+                name.replace("-", "_"): one for name, one in house.register.organisation.items()
+            },
+            access_route=named.route,
+            account_tier=named.account_tier,
+            generated_on=today,
         )
-        decision = decide(facts_of(use, call), [policy], today)
+        binding = library.binding(policies, asked, today)
+        decision = decide(facts, binding.policies, today, absent=binding.absent)
         if decision.effect is Effect.HOLD:
             for reason in decision.reasons:
                 yield reason.policy, reason.clause

@@ -197,12 +197,15 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _rooms(installation: Installation) -> Rooms:
     """Return what a training needs of the house."""
-    from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # only to train
+    from gateway.app import activate  # noqa: PLC0415  # only to train
+    from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
     from gateway.ident import Sha256  # noqa: PLC0415  # as above
     from gateway.ledger.register import KINDS  # noqa: PLC0415  # as above
     from gateway.receipt.model import Manifest  # noqa: PLC0415  # as above
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above
     from gateway.student.train import Rooms  # noqa: PLC0415  # as above
+
+    activate(installation, "gateway student train")
 
     def find(payload: Sha256) -> Manifest | None:
         found = installation.reader.manifest(payload)
@@ -214,7 +217,7 @@ def _rooms(installation: Installation) -> Rooms:
         installation.register.fold(installation.reader.statements(kinds=KINDS))
         return Sources(
             trust=installation.keyring.trust,
-            law=PolicyLaw(installation.library),
+            law=PolicyLaw(installation.library, installation.register, installation.overlays),
             library=installation.library.digest,
             words=installation.register,
             manifest=find,

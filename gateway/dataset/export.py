@@ -414,6 +414,10 @@ def _teachers(gate: Gate, tally: _Tally) -> Iterator[Teacher]:
             ),
             verdicts=tuple(sorted({index for r in ruled for index in r.verdicts})),
             declarations=tuple(sorted(counted.declarations)),
+            generated_for=call.generated_for,
+            route=call.route,
+            account_tier=call.account_tier,
+            agreements=call.agreements,
         )
 
 

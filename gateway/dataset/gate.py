@@ -22,6 +22,7 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.intent.purpose import covers, teaches
 from gateway.policy.decide import NO_POLICY
+from gateway.policy.obligation import values_of
 from gateway.receipt.model import (
     EffectName,
     OutputFacts,
@@ -47,6 +48,9 @@ REFUSALS: Final[dict[str, str]] = {
     "no-policy": "no policy is in force for the provider",
     "terms-forbid-use": "a provider's terms forbid the declared use",
     "terms-hold-use": "a provider's terms leave it to a person, who has not said yes",
+    "stays-on-platform": "the terms keep the output on the provider's platform",
+    "past-its-days": "the terms allowed to keep the output for some days, and they are over",
+    "student-name": "the terms ask for a student's name that begins otherwise",
     "content-missing": "its text was not kept",
     "content-erased": "its text was erased",
     "row-mismatch": "its text is not the one that the receipt committed to",
@@ -58,6 +62,11 @@ REFUSALS: Final[dict[str, str]] = {
     "row.empty": "the answer is empty",
 }
 """Every reason for which something is left out, and what it means. A code never changes."""
+
+ON_PLATFORM: Final = "keep-on-platform"
+DELETE_BY: Final = "delete-by-days"
+NAME_PREFIX: Final = "name-prefix"
+"""The obligations that this gate discharges, beside the review."""
 
 _WHOLE: Final = frozenset(
     {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"}
@@ -253,12 +262,23 @@ class Gate:
             verdicts = self._words.verdicts(receipt.exchange)
             if not verdicts or not verdicts[-1][1].approved:
                 return LeftOut("waiting-for-review")
-        return ruled.left_out
+        return ruled.left_out or self._duty_undone(receipt, ruled.obligations)
+
+    def _duty_undone(self, receipt: Receipt, obligations: tuple[str, ...]) -> LeftOut | None:
+        """Tell which obligation that the gate discharges stands in the way."""
+        if ON_PLATFORM in obligations:
+            return LeftOut("stays-on-platform")
+        last = last_day(receipt, obligations)
+        if last is not None and self.today > last:
+            return LeftOut("past-its-days", f"kept until {last}")
+        use = self.declaration.use
+        prefix = None if use.student is None else unmet_prefix(use, use.student, obligations)
+        return None if prefix is None else LeftOut("student-name", f"begins with `{prefix}`")
 
     def _rule(self, group: Group) -> RuledAgain:
         today = self.today.isoformat()
         own = group.call
-        cases: list[tuple[Call, str]] = []
+        cases: list[tuple[Call, str, str]] = []
         if group.manifest is not None:
             above = self._above.above(group.manifest)
             if above.unresolved:
@@ -278,15 +298,18 @@ class Gate:
             for teacher, call in teachers.items():
                 bound = call if teacher.manifest is None else _without(call, theirs)
                 if teacher.manifest is None or bound.policies:
-                    cases += [(bound, day) for day in (*teacher.days, today)]
+                    cases += [
+                        (bound, made, on) for made in teacher.days for on in (made, today)
+                    ]
             own = _without(own, theirs)
         if group.manifest is None or own.policies:
-            cases += [(own, group.day), (own, today)]
+            cases += [(own, group.day, group.day), (own, group.day, today)]
         return _maximum([self._case(*case) for case in dict.fromkeys(cases)])
 
-    def _case(self, call: Call, day: str) -> RuledAgain:
-        """Rule on one teacher under the policies of one day."""
-        ruling = self._law.rule(self.declaration.use, call, dt.date.fromisoformat(day))
+    def _case(self, call: Call, made: str, day: str) -> RuledAgain:
+        """Rule on what one teacher gave on a day, under the policies of that or another day."""
+        known = dataclasses.replace(call, generated_on=made, project=self.declaration.project)
+        ruling = self._law.rule(self.declaration.use, known, dt.date.fromisoformat(day))
         verdicts: tuple[int, ...] = ()
         left_out = None
         match ruling.effect:
@@ -329,6 +352,31 @@ class Gate:
         return Row(choice=choice, line=line, sha256=sha256, salt=kept.salt)
 
 
+def last_day(receipt: Receipt, obligations: tuple[str, ...]) -> dt.date | None:
+    """Return the last day on which the output may be kept, or `None` where none is set."""
+    days = [int(days) for days in values_of(DELETE_BY, obligations)]
+    if not days:
+        return None
+    return dt.date.fromisoformat(receipt.received[:10]) + dt.timedelta(days=min(days))
+
+
+def unmet_prefix(use: IntendedUse, student: str, obligations: tuple[str, ...]) -> str | None:
+    """Return how the student's name must begin and doesn't, or `None`.
+
+    A student that stays inside may be called anything; one whose audience nobody named may not.
+    """
+    if use.audience == "internal":
+        return None
+    return next(
+        (
+            prefix
+            for prefix in values_of(NAME_PREFIX, obligations)
+            if not student.casefold().startswith(prefix.casefold())
+        ),
+        None,
+    )
+
+
 def group_of(receipt: Receipt) -> Group:
     """Return the group of calls that *receipt* is ruled on with."""
     return Group(
@@ -345,6 +393,10 @@ def call_of_teacher(teacher: Teacher) -> Call:
         streaming=teacher.streaming,
         features=teacher.features,
         policies=tuple(sorted({pin.policy for pin in teacher.policies})),
+        route=teacher.route,
+        account_tier=teacher.account_tier,
+        agreements=teacher.agreements,
+        generated_for=teacher.generated_for,
     )
 
 

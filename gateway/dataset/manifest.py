@@ -82,6 +82,12 @@ class Teacher(Wire, frozen=True, kw_only=True):
     """Leaf indices of the verdicts that let a held use pass."""
     declarations: tuple[DeclarationId, ...] = ()
     """What the calls were declared for when they were made."""
+    generated_for: str | None = None
+    """The purpose of those declarations; what the answers are used for now may be narrower."""
+    route: str | None = None
+    account_tier: str | None = None
+    agreements: tuple[str, ...] = ()
+    """The registered agreements that the credential in use was bound to."""
 
 
 class LeftOut(Wire, frozen=True, kw_only=True):

@@ -7,12 +7,15 @@ depends on the day. Not here: what follows from a ruling (`gate.py`).
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.intent.model import IntendedUse
+from gateway.policy.agreement import Agreement, lifted_by
+from gateway.policy.condition import Value
 from gateway.policy.decide import Decision, decide, facts_of
-from gateway.policy.library import Library
-from gateway.policy.model import Policy
+from gateway.policy.library import UNLISTED, Library
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Receipt, Ruling
 
@@ -29,13 +32,43 @@ class Call:
     features: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     """Ids of the policies that bound it."""
+    route: str | None = None
+    account_tier: str | None = None
+    agreements: tuple[str, ...] = ()
+    """The registered agreements that its credential was bound to."""
+    generated_for: str | None = None
+    """The purpose that it was declared for."""
+    generated_on: str | None = None
+    """The day it was made on, where the ruling is on that day's output alone."""
+    project: str = ""
+    """Whose use of the output is ruled on now."""
+
+
+class Said(Protocol):
+    """What was registered, as far as a ruling needs it; the ledger's register keeps it."""
+
+    @property
+    def organisation(self) -> Mapping[str, Value]:
+        """What is stated of the organisation, by the names of facts."""
+        ...
+
+    @property
+    def stale(self) -> Mapping[tuple[str, int], str]:
+        """Why a (policy, version) is stale."""
+        ...
+
+    def lifting(self, agreements: Iterable[str]) -> list[Agreement]:
+        """Return those of *agreements* that are registered and that nobody withdrew."""
+        ...
 
 
 class PolicyLaw:
-    """The law as the policy library has it."""
+    """The law as the policy library and the register have it."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, said: Said, overlays: tuple[str, ...] = ()) -> None:
+        self._library = library.marked(said.stale)
+        self._said = said
+        self._overlays = overlays
 
     def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling:
         """Return the ruling on *use* of what *call* gave, under the policies of that day."""
@@ -46,16 +79,31 @@ class PolicyLaw:
             streaming=call.streaming,
             features=frozenset(call.features),
         )
-        speaking: list[Policy] = []
-        for name in call.policies:
-            versions = self._library.policies.get(name)
-            if not versions:
-                speaking = []
-                break
-            # A policy that doesn't bind on that day must not fall silent: its newest version
-            # stands in for it, and `decide` finds that it is not in force.
-            speaking.append(self._library.in_force(name, on) or versions[-1])
-        return ruling_from(decide(facts_of(use, asked), speaking, on))
+        registered = self._said.organisation.items()
+        facts = facts_of(
+            use,
+            asked,
+            **{name.replace("-", "_"): value for name, value in registered},
+            access_route=call.route,
+            account_tier=call.account_tier,
+            generated_for=call.generated_for or use.purpose,
+            generated_on=dt.date.fromisoformat(call.generated_on)
+            if call.generated_on
+            else None,
+        )
+        # A model that nobody knew then may be listed now: the binding finds out.
+        named = [policy for policy in call.policies if policy != UNLISTED]
+        binding = self._library.binding([*named, *self._overlays], call.model, on)
+        lifted = lifted_by(
+            self._said.lifting(call.agreements),
+            use,
+            project=call.project,
+            model=call.model,
+            on=on,
+        )
+        policies = binding.policies if named else ()
+        ruling = decide(facts, policies, on, absent=binding.absent, lifted=lifted)
+        return ruling_from(ruling)
 
 
 def ruling_from(decision: Decision) -> Ruling:
@@ -70,6 +118,7 @@ def ruling_from(decision: Decision) -> Ruling:
                 because=reason.because,
                 source=reason.source,
                 missing=reason.missing,
+                agreement=reason.agreement or None,
             )
             for reason in decision.reasons
         ),
@@ -91,6 +140,10 @@ def call_of(receipt: Receipt) -> Call:
         streaming=receipt.streaming,
         features=tuple(sorted(receipt.features)),
         policies=tuple(sorted({pin.policy for pin in receipt.ruling.policies})),
+        route=receipt.provider.route,
+        account_tier=receipt.provider.account_tier,
+        agreements=receipt.ruling.agreements,
+        generated_for=receipt.declared.use.purpose,
     )
 
 

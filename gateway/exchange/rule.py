@@ -81,6 +81,8 @@ class Law:
         self._unreadable = unreadable
         self._overlays = overlays
         # OWNED BY: the event loop.
+        self.alarm = ""
+        """Why newer policies could not be put in force; empty if all is well."""
         self._library = library
         self._stale: Mapping[tuple[str, int], str] = {}
         self._remembered: dict[tuple[object, ...], Ruled] = {}
@@ -95,6 +97,7 @@ class Law:
         self._library = library
         self._stale = {}
         self._remembered.clear()
+        self.alarm = ""
 
     def rule(self, asked: Asked, provider: Provider) -> Ruled:
         """Return the ruling on *asked*; never fails."""
@@ -169,7 +172,7 @@ class Law:
         )
 
     def explain(self, asked: Asked, provider: Provider) -> list[Explanation]:
-        """Return why, and what would change it, for each model whose ruling led to a refusal."""
+        """Return why, and what would change it, for each model that led to a refusal."""
         on = day_of(self._clock.now_ms())
         effect = self.rule(asked, provider).decision.effect
         agreements = self._register.bound(asked.principal.fingerprint)

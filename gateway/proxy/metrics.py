@@ -39,6 +39,7 @@ class Metrics(Collector):
         self._seconds_sum = 0.0
         self._under_way = 0
         self._leaves = 0
+        self._alarm = False
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -60,9 +61,9 @@ class Metrics(Collector):
         """Count a request that ended in an error of ours."""
         self._problems[code] += 1
 
-    def text(self, under_way: int, leaves: int) -> bytes:
+    def text(self, under_way: int, leaves: int, *, alarm: bool) -> bytes:
         """Return everything counted so far, to be scraped."""
-        self._under_way, self._leaves = under_way, leaves
+        self._under_way, self._leaves, self._alarm = under_way, leaves, alarm
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -106,6 +107,11 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily(
             "gateway_exchanges_under_way", "Exchanges in the hall.", self._under_way
+        )
+        yield GaugeMetricFamily(
+            "gateway_policies_kept_old",
+            "1 while newer policies on disk could not be put in force.",
+            int(self._alarm),
         )
         yield GaugeMetricFamily(
             "gateway_ledger_leaves", "Leaves that have a place.", self._leaves

@@ -12,6 +12,7 @@ import msgspec
 from gateway.canonical import canonical_json
 from gateway.errors import GatewayError, NotFoundError
 from gateway.exchange.hall import Hall
+from gateway.exchange.rule import Law
 from gateway.exchange.states import Principal
 from gateway.ident import ExchangeId, is_exchange_id
 from gateway.ledger.reader import Reader
@@ -42,6 +43,7 @@ class Own:
     is_well: Callable[[], bool]
     refresh: Callable[[], Awaitable[None]]
     """Takes in what other processes wrote."""
+    law: Law
 
     async def serve(self, knock: Knock, reply: Reply) -> None:
         """Answer one request for the gateway itself."""
@@ -70,7 +72,9 @@ class Own:
                 return _JSON, self._health()
             case ["metrics"]:
                 leaves = await asyncio.to_thread(self.reader.size)
-                return CONTENT_TYPE, self.metrics.text(self.hall.count, leaves)
+                return CONTENT_TYPE, self.metrics.text(
+                    self.hall.count, leaves, alarm=bool(self.law.alarm)
+                )
             case ["log", "checkpoint"]:
                 note = await asyncio.to_thread(self.sequencer.checkpoint_now)
                 return "text/plain; charset=utf-8", note.encode()
@@ -95,7 +99,12 @@ class Own:
     def _health(self) -> bytes:
         well = self.is_well()
         return canonical_json(
-            {"status": "well" if well else "unwell", "exchanges": self.hall.count}
+            {
+                "status": "well" if well else "unwell",
+                "exchanges": self.hall.count,
+                "policies": self.law.library.digest,
+                "alarm": "policies.kept_old" if self.law.alarm else None,
+            }
         )
 
     def _uses(self, principal: Principal | None) -> bytes:

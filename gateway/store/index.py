@@ -252,10 +252,13 @@ class Index:
         model: str | None = None,
         declaration: str | None = None,
         effect: str | None = None,
+        obligation: str | None = None,
         since: str | None = None,
         until: str | None = None,
     ) -> Iterator[Row]:
         """Yield rows that fit every filter, in order; a purpose covers those below it.
+
+        *obligation* is the name of one, whatever its value.
 
         *since* and *until* are days or instants (`2026-11-22`, `2026-11-22T04`), both included.
         """
@@ -275,6 +278,8 @@ class Index:
             raw.append(("(purpose = ? OR purpose GLOB ?)", (purpose, f"{purpose}.*")))
         if model is not None:
             raw.append(("(model = ? OR model_reported = ?)", (model, model)))
+        if obligation is not None:
+            raw.append(("(',' || obligations) GLOB ?", (f"*,{obligation}*",)))
         if since is not None:
             raw.append(("at >= ?", (since,)))
         if until is not None:

@@ -11,6 +11,9 @@ from typing import Final
 from gateway.errors import MalformedPolicyError, SettingError
 from gateway.limits import YAML_BYTES_MAX
 
+OWN: Final = "own"
+"""What stands before the paths of the organisation's own files, beside those that ship."""
+
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".md"})
 _FILES_MAX: Final = 20_000
 """A library of more files than this is some other folder."""
@@ -32,13 +35,27 @@ def builtin_policies() -> Path:
     )
 
 
-def read_policy_files(folder: Path) -> dict[str, str]:
+def read_policy_files(folder: Path, own: Path | None = None) -> dict[str, str]:
     """Return every policy file under *folder* as text by its path relative to it.
+
+    Those under *own*, the organisation's, follow with `own/` before their paths.
 
     Raises:
         SettingError: *folder* is not a folder, can't be read, or holds no policy.
         MalformedPolicyError: a file in it is not UTF-8, or too large.
     """
+    files = _files(folder)
+    if not any(name.endswith("policy.yaml") for name in files):
+        raise SettingError(
+            f"`{folder}` holds no `policy.yaml`",
+            hint="an empty library would forbid everything",
+        )
+    if own is not None:
+        files |= {f"{OWN}/{name}": text for name, text in _files(own).items()}
+    return files
+
+
+def _files(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         raise SettingError(
             f"`{folder}` is no folder of policies",
@@ -52,11 +69,6 @@ def read_policy_files(folder: Path) -> dict[str, str]:
             raise SettingError(f"`{folder}` holds more than {_FILES_MAX} files")
         name = path.relative_to(folder).as_posix()
         files[name] = _text(path, name)
-    if not any(name.endswith("policy.yaml") for name in files):
-        raise SettingError(
-            f"`{folder}` holds no `policy.yaml`",
-            hint="an empty library would forbid everything",
-        )
     return files
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from gateway.canonical import sha256_hex
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words
+from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, unmet_prefix
 from gateway.dataset.manifest import MANIFEST, DatasetManifest, Teacher, parse_manifest
 from gateway.dataset.ruling import Call
 from gateway.dataset.verify import (
@@ -139,24 +139,29 @@ class StudentGate:
             )
         self._rule_on_base()
         teachers = tuple(one for dataset in datasets for one in dataset.teachers)
+        above = self._above(teachers)
+        duties = {
+            duty
+            for gate in self._gates.values()
+            for ruled in gate.ruled.values()
+            for duty in ruled.obligations
+        }
+        obligations = tuple(sorted(duties.union(*(one.obligations for one in above))))
+        student = self._name(use, datasets)
+        prefix = unmet_prefix(use, student, obligations)
+        if prefix is not None:
+            raise _refused(
+                f"the teachers' terms want a name that begins with `{prefix}`: `{student}`",
+                f"train it as `--name {prefix.lower()}-{student}`, or keep it internal",
+            )
         return Admitted(
-            student=self._name(use, datasets),
+            student=student,
             declarations=tuple(self._gates),
             datasets=datasets,
             use=use,
             teachers=teachers,
-            above=self._above(teachers),
-            obligations=tuple(
-                sorted(
-                    {
-                        duty
-                        for gate in self._gates.values()
-                        for ruled in gate.ruled.values()
-                        for duty in ruled.obligations
-                    }
-                    | {duty for one in self._above(teachers) for duty in one.obligations}
-                )
-            ),
+            above=above,
+            obligations=obligations,
             day=self._sources.today,
             library=self._sources.library,
         )
