@@ -105,9 +105,11 @@ def table_of(library: Library, standard: StandardUses, on: dt.date) -> Table:
         for row in standard.rows_of(library)
     ]
     order = list(GROUPS)
+    titles = {name: versions[-1].title for name, versions in library.policies.items()}
+    rows.sort(key=lambda one: (order.index(one.kind), titles[one.row.policy].casefold()))
     return Table(
         columns=standard.columns,
-        rows=tuple(sorted(rows, key=lambda one: order.index(one.kind))),
+        rows=tuple(rows),
         day=on,
         digest=library.digest,
     )
