@@ -111,7 +111,8 @@ def _page(table: Table) -> Iterator[str]:
     yield "<h1>What may be done with the output?</h1>"
     yield (
         f"<p>The rulings of the policy library on {table.day}. They are our readings of terms,"
-        " not the providers’ words, and no legal advice. Open a cell for its clauses; what is open is printed.</p>"
+        " not the providers’ words, and no legal advice. Open a cell for its clauses; what is"
+        " open is printed.</p>"
     )
     yield '<ul class="key">'
     for effect, count in counts.items():
@@ -158,14 +159,14 @@ def _cell(cell: Cell) -> Iterator[str]:
     effects = sorted({one.decision.effect for one in cell.rulings}, reverse=True)
     yield f"<td><details><summary>{' '.join(map(_word, effects))}</summary>"
     # Variants that are ruled alike are told together.
-    told: dict[tuple[str, ...], list[str]] = {}
+    told: dict[tuple[str, str], list[str]] = {}
     for ruling in cell.rulings:
-        lines = tuple(_decision(ruling.decision))
-        told.setdefault((_word(ruling.decision.effect), *lines), []).append(ruling.use.title)
-    for (word, *lines), titles in told.items():
+        said = _word(ruling.decision.effect), "\n".join(_decision(ruling.decision))
+        told.setdefault(said, []).append(ruling.use.title)
+    for (word, text), titles in told.items():
         if len(cell.rulings) > 1:
             yield f"<p>{word} {escape('; '.join(titles))}</p>"
-        yield from lines
+        yield text
     yield "</details></td>"
 
 

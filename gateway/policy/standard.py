@@ -157,8 +157,10 @@ _ROUTES: Final[Mapping[Kind, str]] = {
 """How one comes to use what a policy of that kind rules, where a row does not say."""
 
 
-def load_standard_uses(text: str, file: str, policies: Collection[str]) -> StandardUses:
-    """Return the standard uses that *text* spells; rows name some of *policies*.
+def load_standard_uses(
+    text: str, file: str, policies: Collection[str] | None = None
+) -> StandardUses:
+    """Return the standard uses that *text* spells; rows name some of *policies*, if given.
 
     Raises:
         MalformedPolicyError: names the line of what is wrong.
@@ -230,10 +232,10 @@ def _use(spelt: list[Node | None], file: str) -> IntendedUse:
 
 
 def _row(
-    node: Node, written: WrittenRow, file: str, index: int, policies: Collection[str]
+    node: Node, written: WrittenRow, file: str, index: int, policies: Collection[str] | None
 ) -> Row:
     path = ("rows", index)
-    if written.policy not in policies:
+    if policies is not None and written.policy not in policies:
         line = line_at(node, *path, "policy")
         hint = nearest(written.policy, policies, "name a policy's folder")
         raise MalformedPolicyError(file, line, f"no policy `{written.policy}`", hint=hint)
