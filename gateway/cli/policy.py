@@ -1,4 +1,4 @@
-"""`gateway policy lint | test | explain | vocabulary`: legal's tools.
+"""`gateway policy lint | test | explain | vocabulary`, and the actions of its neighbours.
 
 Exit codes: 0 fine, 1 a finding, a failing case or a use that is not permitted; 2 wrong usage.
 """
@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from gateway.cli import policy_table, watch
 from gateway.clock import SystemClock, day_of
 from gateway.errors import NotFoundError
 from gateway.intent.declare import parse_inline
@@ -54,6 +55,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--policies", dest="folder", type=Path, help="a folder of policies (the built-in ones)"
     )
     actions.add_parser("vocabulary", help="print the vocabulary of conditions as YAML")
+    for neighbour in (policy_table, watch):
+        neighbour.add(actions)
 
 
 def run(args: argparse.Namespace) -> int:

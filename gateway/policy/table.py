@@ -105,11 +105,9 @@ def table_of(library: Library, standard: StandardUses, on: dt.date) -> Table:
         for row in standard.rows_of(library)
     ]
     order = list(GROUPS)
-    titles = {name: versions[-1].title for name, versions in library.policies.items()}
-    rows.sort(key=lambda one: (order.index(one.kind), titles[one.row.policy].casefold()))
     return Table(
         columns=standard.columns,
-        rows=tuple(rows),
+        rows=tuple(sorted(rows, key=lambda one: order.index(one.kind))),
         day=on,
         digest=library.digest,
     )
