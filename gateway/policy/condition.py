@@ -38,7 +38,10 @@ class Measured(msgspec.Struct, frozen=True):
         """Return the number of that month, or the newest; `None` if nobody measured."""
         if month is None:
             return self.months[-1][1] if self.months else None
-        return next((number for known, number in self.months if known == month), None)
+        for measured, number in self.months:
+            if measured == month:
+                return number
+        return None
 
 
 Value = str | bool | int | dt.date | frozenset[str] | OneOf | Measured

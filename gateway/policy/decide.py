@@ -19,13 +19,16 @@ it speaks; all others speak as ever.
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
 from gateway.intent.purpose import PURPOSES
+from gateway.policy.compiled import Conditions
 from gateway.policy.condition import Condition, OneOf, Value
 from gateway.policy.model import Clause, Effect, Policy
 from gateway.policy.vocabulary import FACTS, is_plain_use
@@ -55,6 +58,7 @@ _PRESUMED_IN_PLAIN_USE: Final[Mapping[str, Value]] = {
 }
 _NOT_ELICITED: Final = OneOf(frozenset({"none", "summary", "visible"}))
 _NO_REASONING: Final = "none"
+_PLACE: Final = operator.attrgetter("policy", "clause")
 _TEXT: Final = frozenset({"text"})
 _TEXT_AND_AUDIO: Final = frozenset({"text", "audio"})
 
@@ -87,8 +91,7 @@ class Facts(Mapping[str, Value]):
         return Facts({**self._known, name: value})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """One clause that led to an effect; *policy* and *clause* name it."""
 
     policy: str
@@ -107,8 +110,7 @@ class Reason:
     """The agreement that lifts the clause, so that it permits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
     """A policy that was ruled under, pinned by the digest of its bytes."""
 
     policy: str
@@ -116,8 +118,7 @@ class Pin:
     sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """An effect, the clauses that led to it, and what must be done."""
 
     effect: Effect
@@ -141,31 +142,190 @@ def decide(
 
     *absent* are the ids of policies that should bind and that nobody has written.
     """
-    known = facts._known if facts.__class__ is Facts else facts  # noqa: SLF001 # skips a Python-level `get` per test
+    known = facts._known if facts.__class__ is Facts else facts  # noqa: SLF001 # skips a Python-level `get` per fact
+    purpose = known.get("purpose")
     effect = Effect.PERMIT
     reasons: list[Reason] = []
-    obligations: frozenset[str] = frozenset()
+    obligations: set[str] = set()
+    pins = []
     in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
-    idle = {policy.id for policy in policies}.union(absent) - in_force.keys()
-    if idle or not in_force:
-        effect, reasons = Effect.FORBID, [_no_policy(one) for one in sorted(idle) or [""]]
-    for policy in in_force.values():
-        one_effect, one_reasons, one_obligations = _under(policy, known, on, lifted)
-        obligations |= one_obligations
+    for name in sorted(in_force):
+        docket = in_force[name].dockets.get(purpose) or _docket(in_force[name], purpose)
+        pins.append(docket.pin)
+        one_effect, one_reasons = docket.rule(known, on, lifted, obligations)
         if one_effect > effect:
             effect, reasons = one_effect, one_reasons
         elif one_effect is effect:
-            reasons = [*reasons, *one_reasons]
-    if len(reasons) > 1:
-        reasons.sort(key=_place)
+            reasons += one_reasons
+    if absent or not in_force or len(in_force) < len(policies):
+        idle = {policy.id for policy in policies}.union(absent) - in_force.keys()
+        if idle or not in_force:
+            told = reasons if effect is Effect.FORBID else []
+            effect, reasons = Effect.FORBID, [*told, *map(_no_policy, idle or [""])]
+            reasons.sort(key=_PLACE)
     return Decision(
         effect=effect,
         reasons=tuple(reasons),
         obligations=tuple(sorted(obligations)) if obligations else (),
-        missing=_missing(reasons),
-        policies=tuple([_pin(in_force[name]) for name in sorted(in_force)]),
+        missing=_missing(reasons) if effect is Effect.HOLD else (),
+        policies=tuple(pins),
         day=on,
     )
+
+
+class Docket:
+    """What one policy says of one purpose, ready to be asked.
+
+    Each tuple has a place for each clause, and each whole number a bit.
+    """
+
+    __slots__ = (
+        "_clauses",
+        "_conditions",
+        "_forbids",
+        "_holds",
+        "_liftable",
+        "_obligations",
+        "_obliging",
+        "_permits",
+        "_plain_use",
+        "_policy",
+        "_reasons",
+        "_silent",
+        "_stale_reasons",
+        "_undischarged",
+        "pin",
+    )
+
+    def __init__(self, policy: Policy, purpose: object) -> None:
+        left = sorted(policy.about(purpose), key=_by_id)
+        clauses = tuple(clause for clause, _ in left)
+        self._policy: Final = policy
+        self._clauses: Final = clauses
+        self._conditions: Final = Conditions([condition for _, condition in left])
+        self._forbids: Final = _bits(c.binding is Effect.FORBID for c in clauses)
+        self._holds: Final = _bits(c.binding is Effect.HOLD for c in clauses)
+        self._permits: Final = _bits(c.binding is Effect.PERMIT for c in clauses)
+        self._liftable: Final = _bits(c.effect is not Effect.PERMIT for c in clauses)
+        self._obligations: Final = tuple(c.obligations for c in clauses)
+        self._obliging: Final = _bits(bool(c.obligations) for c in clauses)
+        self._undischarged: Final = _bits(bool(c.undischarged) for c in clauses)
+        self._reasons: Final = tuple(_reason(policy, clause) for clause in clauses)
+        self._stale_reasons: tuple[Reason, ...] = ()
+        self._plain_use: Final = purpose in _PLAIN_USE
+        self._silent: Final = Effect.PERMIT if policy.kind == "overlay" else Effect.FORBID
+        self.pin: Final = Pin(policy=policy.id, version=policy.version, sha256=policy.sha256)
+
+    def rule(
+        self,
+        known: Mapping[str, Value],
+        on: dt.date,
+        lifted: Lifted,
+        obligations: set[str],
+    ) -> tuple[Effect, list[Reason]]:
+        """Return the effect under this policy and its reasons; add what may have to be done."""
+        speaking, undecided, doubts = self._conditions.ask(known)
+        # An obligation that might be due is due.
+        due = (speaking | undecided) & self._obliging
+        if due:
+            if due & self._undischarged:
+                return Effect.FORBID, [self._unknown_obligation(due)]
+            for place in _places(due):
+                obligations |= self._obligations[place]
+        forbids, holds, permits = self._forbids, self._holds, self._permits
+        reasons: Sequence[Reason] = self._reasons
+        policy = self._policy
+        stale = not self._plain_use and (policy.stale != "" or on > policy.review_by)
+        if stale:
+            holds, permits = holds | permits, 0
+        if lifted:
+            freed = _bits((policy.id, clause.id) in lifted for clause in self._clauses)
+            # Only a bar or a hold can be lifted; a permit that holds has its own reason to.
+            freed &= self._liftable
+            forbids, holds, permits = forbids & ~freed, holds & ~freed, permits | freed
+        if stale or lifted:
+            reasons = self._bent(lifted, stale=stale)
+        if speaking:
+            low = high = _strictest(speaking, forbids, holds)
+            if undecided:
+                high = max(low, _strictest(undecided, forbids, holds))
+        else:
+            low = high = self._silent
+            if undecided:
+                low = min(low, _loosest(undecided, permits, holds))
+                high = max(high, _strictest(undecided, forbids, holds))
+        if low is high:
+            told = speaking & (permits, holds, forbids)[low]
+            if told or low is not Effect.FORBID:
+                return low, [reasons[place] for place in _places(told)]
+            return low, [_silence(policy)]
+        if speaking or low is self._silent:
+            # Only what could tighten leaves it open.
+            undecided &= forbids if low is Effect.HOLD else forbids | holds
+        return Effect.HOLD, [
+            _for_want_of(reasons[place], self._conditions.missing(place, doubts))
+            if undecided >> place & 1
+            else reasons[place]
+            for place in _places(speaking & holds | undecided)
+        ]
+
+    def _bent(self, lifted: Lifted, *, stale: bool) -> Sequence[Reason]:
+        """Return the reasons where agreements and an overdue review bear on them."""
+        reasons: Sequence[Reason] = self._reasons
+        if stale:
+            if not self._stale_reasons:
+                self._stale_reasons = tuple(_stale(one, self._policy) for one in reasons)
+            reasons = self._stale_reasons
+        if lifted:
+            reasons = [*reasons]
+            for place in _places(self._liftable):
+                agreement = lifted.get((self._policy.id, self._clauses[place].id))
+                if agreement is not None:
+                    reasons[place] = _lifted(self._reasons[place], agreement)
+        return reasons
+
+    def _unknown_obligation(self, due: int) -> Reason:
+        names = {name for place in _places(due) for name in self._clauses[place].undischarged}
+        return _unknown_obligation(self._policy, sorted(names))
+
+
+def _docket(policy: Policy, purpose: object) -> Docket:
+    """Return what *policy* says of *purpose*; it is remembered for each purpose there is."""
+    docket = Docket(policy, purpose)
+    if purpose is None or purpose in PURPOSES:
+        policy.dockets[purpose] = docket
+    return docket
+
+
+def _by_id(entry: tuple[Clause, Condition]) -> str:
+    return entry[0].id
+
+
+def _bits(truths: Iterable[bool]) -> int:
+    """Return a number with a bit for each of *truths*, the first lowest."""
+    return sum(1 << place for place, truth in enumerate(truths) if truth)
+
+
+def _places(bits: int) -> Iterator[int]:
+    """Yield the places of the bits that are set, the lowest first."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+def _strictest(bits: int, forbids: int, holds: int) -> Effect:
+    """Return the largest effect of the clauses in *bits*."""
+    if bits & forbids:
+        return Effect.FORBID
+    return Effect.HOLD if bits & holds else Effect.PERMIT
+
+
+def _loosest(bits: int, permits: int, holds: int) -> Effect:
+    """Return the smallest effect of the clauses in *bits*."""
+    if bits & permits:
+        return Effect.PERMIT
+    return Effect.HOLD if bits & holds else Effect.FORBID
 
 
 def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Facts:
@@ -224,90 +384,49 @@ def _day(text: str) -> dt.date | None:
         return None
 
 
-def _under(
-    policy: Policy, known: Mapping[str, Value], on: dt.date, lifted: Lifted
-) -> tuple[Effect, list[Reason], frozenset[str]]:
-    """Return the effect under one policy, its reasons, and what may have to be done."""
-    purpose = known.get("purpose")
-    stale = (on > policy.review_by or policy.stale) and purpose not in _PLAIN_USE
-    speaking: list[tuple[Clause, Effect]] = []
-    undecided: list[tuple[Clause, Effect, Condition]] = []
-    obligations: frozenset[str] = frozenset()
-    undischarged: list[str] = []
-    for clause, condition in policy.about(purpose):
-        truth = condition.truth(known)
-        if truth is False:
-            continue
-        effect = clause.binding
-        if lifted and (policy.id, clause.id) in lifted:
-            effect = Effect.PERMIT
-        elif stale and effect is Effect.PERMIT:
-            effect = Effect.HOLD
-        # An obligation that might be due is due.
-        if clause.obligations:
-            obligations = obligations | clause.obligations
-            undischarged += clause.undischarged
-        if truth is True:
-            speaking.append((clause, effect))
-        else:
-            undecided.append((clause, effect, condition))
-    if undischarged:
-        return Effect.FORBID, [_unknown_obligation(policy, sorted(undischarged))], frozenset()
-    silent = Effect.PERMIT if policy.kind == "overlay" else Effect.FORBID
-    if speaking:
-        low = max([effect for _, effect in speaking])
-        high = max([low, *(effect for _, effect, _ in undecided)])
-    else:
-        low = min([silent, *(effect for _, effect, _ in undecided)])
-        high = max([silent, *(effect for _, effect, _ in undecided)])
-    told: list[tuple[Clause, Effect, Condition | None]]
-    if low is high:
-        told = [(clause, effect, None) for clause, effect in speaking if effect is low]
-    else:
-        told = [(clause, effect, None) for clause, effect in speaking if effect is Effect.HOLD]
-        told += [one for one in undecided if one[1] > low or not (speaking or silent is low)]
-    if not told and low is Effect.FORBID:
-        return Effect.FORBID, [_silence(policy)], obligations
-    reasons = [
-        _reason(
-            policy,
-            clause,
-            effect,
-            condition.missing(known) if condition else (),
-            lifted.get((policy.id, clause.id), ""),
-        )
-        for clause, effect, condition in told
-    ]
-    return low if low is high else Effect.HOLD, reasons, obligations
-
-
-def _reason(
-    policy: Policy, clause: Clause, effect: Effect, missing: Collection[str], agreement: str
-) -> Reason:
+def _reason(policy: Policy, clause: Clause) -> Reason:
+    """Return why *clause* leads to its effect where nothing else bears on it."""
     because, change = clause.because, clause.change
-    if agreement:
-        because = f"The agreement `{agreement}` lifts this clause: {because}"
-        change = f"The end of the agreement `{agreement}`, or a use outside its scope."
-    elif clause.binding is not clause.effect:
+    if clause.binding is not clause.effect:
         because += (
             f" The original of {clause.document.title} was not read, so this permit holds"
             " until legal has read it."
         )
         change = "Legal reads the original and brings the policy up to date."
-    elif effect is not clause.effect:
-        why = policy.stale or f"The policy was to be reviewed by {policy.review_by}."
-        because += f" {why} Until it is reviewed, this permit holds."
-        change = "Legal reviews the policy."
     return Reason(
         policy=policy.id,
         clause=clause.id,
-        effect=effect,
+        effect=clause.binding,
         because=because,
         document=clause.document.id,
         source=clause.source,
         change=change,
-        missing=tuple(sorted(missing)) if missing else (),
+    )
+
+
+def _for_want_of(reason: Reason, missing: tuple[str, ...]) -> Reason:
+    return msgspec.structs.replace(reason, missing=missing)
+
+
+def _lifted(reason: Reason, agreement: str) -> Reason:
+    return msgspec.structs.replace(
+        reason,
+        effect=Effect.PERMIT,
+        because=f"The agreement `{agreement}` lifts this clause: {reason.because}",
+        change=f"The end of the agreement `{agreement}`, or a use outside its scope.",
         agreement=agreement,
+    )
+
+
+def _stale(reason: Reason, policy: Policy) -> Reason:
+    if reason.effect is not Effect.PERMIT:
+        return reason
+    why = policy.stale or f"The policy was to be reviewed by {policy.review_by}."
+    return msgspec.structs.replace(
+        reason,
+        effect=Effect.HOLD,
+        because=f"{reason.because} {why} Until it is reviewed, this permit holds.",
+        change="Legal reviews the policy.",
     )
 
 
@@ -344,11 +463,3 @@ def _unknown_obligation(policy: Policy, names: Sequence[str]) -> Reason:
         because=f"Nobody here can discharge the obligation `{'`, `'.join(names)}`.",
         change="Ask legal to correct the policy's obligations.",
     )
-
-
-def _place(reason: Reason) -> tuple[str, str]:
-    return reason.policy, reason.clause
-
-
-def _pin(policy: Policy) -> Pin:
-    return Pin(policy=policy.id, version=policy.version, sha256=policy.sha256)

@@ -10,7 +10,7 @@ import datetime as dt
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -18,6 +18,9 @@ from gateway.ident import Sha256
 from gateway.intent.purpose import PURPOSES
 from gateway.policy.condition import Condition
 from gateway.policy.obligation import obligation_of
+
+if TYPE_CHECKING:
+    from gateway.policy.decide import Docket
 
 Kind = Literal["provider", "licence", "overlay"]
 """Whose words a policy reads: a provider's, a model licence's, or a law that an organisation
@@ -208,19 +211,15 @@ class Policy:
     """The terms of the model that is asked bind as well; `models.yaml` names them."""
     stale: str = ""
     """Why permits for training hold though the review is not due: the terms changed."""
-    by_purpose: Mapping[str, tuple[tuple[Clause, Condition], ...]] = field(
-        init=False, repr=False, compare=False
+    dockets: dict[object, Docket] = field(
+        init=False, repr=False, compare=False, default_factory=dict
     )
-    """For each purpose, the clauses that may speak to it and what is left to ask of each."""
-
-    def __post_init__(self) -> None:
-        index = {purpose: tuple(_left(self.clauses, purpose)) for purpose in PURPOSES}
-        object.__setattr__(self, "by_purpose", index)
+    """For each purpose that was asked about, what `decide` made ready of the clauses."""
 
     def about(self, purpose: object) -> tuple[tuple[Clause, Condition], ...]:
         """Return the clauses that may speak to *purpose*, with what is left to ask of each."""
-        if purpose in self.by_purpose:
-            return self.by_purpose[str(purpose)]
+        if purpose in PURPOSES:
+            return tuple(_left(self.clauses, str(purpose)))
         return tuple((clause, clause.condition) for clause in self.clauses)
 
     def in_force(self, on: dt.date) -> bool:
