@@ -536,11 +536,22 @@ MATRIX: Final[dict[str, Line]] = {
     **{
         name: line(
             policy,
-            # R in commerce; C for research.
-            ("R", when("A", research=True, commercial=False)),
+            # R in commerce; C for research that stays inside.
+            (
+                "R",
+                when(
+                    "A",
+                    research=True,
+                    commercial=False,
+                    audience="internal",
+                    visibility="internal",
+                ),
+            ),
             ("no", when("A", research=True)),
             ("no", when("A", research=True)),
-            ("no", when("A", research=True)),
+            # C. Of MRL outputs held even then: they stay bound to research in other hands, and
+            # a commercial entity may not hand them on.
+            ("no", when("U" if policy == "mrl-0.1" else "A", research=True)),
             "R",
             "R",
             ("no", when("A", research=True)),
@@ -548,8 +559,8 @@ MATRIX: Final[dict[str, Line]] = {
             access_route="self-hosted",
         )
         for name, policy in (
-            ("MNPL", "mnpl"),
-            ("MRL", "mrl"),
+            ("MNPL", "mnpl-0.1"),
+            ("MRL", "mrl-0.1"),
             ("CC-BY-NC", "cc-by-nc-4.0"),
         )
     },
@@ -567,10 +578,26 @@ MATRIX: Final[dict[str, Line]] = {
         access_route="self-hosted",
     ),
     "NVIDIA Open Model License": line(
-        "nvidia-open-model", *"AAAAAAAA", access_route="self-hosted"
+        "nvidia-open",
+        "A",
+        "A",
+        "A",
+        "A",
+        # A with the notice; a Cosmos model's student says so (C).
+        (
+            "A",
+            when("A", base_model="nvidia/Nemotron-4-340B-Base"),
+            when("A", model="nvidia/Cosmos-Reason1-7B"),
+            when("no", model="nvidia/Cosmos-Reason1-7B", notices=frozenset()),
+        ),
+        "A",
+        "A",
+        "A",
+        access_route="self-hosted",
+        model="nvidia/Nemotron-4-340B-Instruct",
     ),
     "Nemotron Open Model License": line(
-        "nemotron-open-model", *"AAAAAAAA", access_route="self-hosted"
+        "nemotron-open", *"AAAAAAAA", access_route="self-hosted"
     ),
     "EXAONE-NC": line(
         "exaone-nc",
@@ -645,6 +672,9 @@ USES_OF: Final = {
 }
 
 
+USE_NAMES: Final = tuple(use.name for use in standard().uses())
+
+
 def use_of(name: str) -> StandardUse:
     """Return the standard use of that name."""
     return next(use for use in standard().uses() if use.name == name)
@@ -681,7 +711,7 @@ def rule(named: str, model: str | None, facts: Facts, *, authorised: bool = Fals
         lifted |= bars
 
 
-@pytest.mark.parametrize("asked", every_part(), ids=str)
+@pytest.mark.parametrize("asked", list(every_part()), ids=str)
 def test_each_cell_is_ruled_as_read(asked: Asked) -> None:
     """The library's ruling on the standard use is the cell's letter."""
     row, part = MATRIX[asked.row], asked.part
@@ -692,3 +722,138 @@ def test_each_cell_is_ruled_as_read(asked: Asked) -> None:
     duties = {text.partition("=")[0] for text in decision.obligations}
     if not (part.duty and part.duty in duties):
         assert decision.effect in LETTERS[part.letter], decision.reasons
+
+
+HOSTS: Final[dict[str, tuple[str, dict[str, Effect]]]] = {
+    # Inherits everything: OpenRouter adds nothing of its own.
+    "openrouter": ("aggregator", {}),
+    # Inherits; R for what competes with Together, R for measuring it.
+    "together": (
+        "host",
+        {
+            "train-competing": Effect.FORBID,
+            "release-rival": Effect.FORBID,
+            "evaluate": Effect.FORBID,
+            "evaluate/benchmark": Effect.FORBID,
+        },
+    ),
+    # Inherits; evaluation is U. Its agreement was seen in quotations only, so nothing permits.
+    "groq": ("host", dict.fromkeys(USE_NAMES, Effect.HOLD)),
+    # U throughout; R for measuring it.
+    "fireworks": (
+        "host",
+        {
+            **dict.fromkeys(USE_NAMES, Effect.HOLD),
+            "inference": Effect.PERMIT,
+            "evaluate": Effect.FORBID,
+            "evaluate/benchmark": Effect.FORBID,
+        },
+    ),
+    # Weights of others on our own machines: their licence, and nothing else.
+    "open-weights": ("self-hosted", {}),
+}
+"""The rows that inherit, and what each adds to the terms of the model by itself."""
+
+
+def sample_models() -> list[str]:
+    """Return one model of `models.yaml` for each set of terms that a model carries."""
+    by_terms = {terms: model for model, terms in sorted(library().models.items())}
+    return sorted(by_terms.values())
+
+
+@pytest.mark.parametrize("use", USE_NAMES)
+@pytest.mark.parametrize("model", sample_models())
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_row_that_inherits_is_ruled_as_its_model_is(host: str, model: str, use: str) -> None:
+    """The ruling is the maximum of the host's own words and of the model's terms."""
+    route, own = HOSTS[host]
+    row = line(host, *COLUMNS, model=model, access_route=route)
+    facts = facts_in(row, use_of(use), when("A"))
+    terms = [library().in_force(name, DAY) for name in library().models[model]]
+
+    effect = rule(host, model, facts).effect
+
+    alone = decide(facts, [policy for policy in terms if policy], DAY).effect
+    assert effect is max(alone, own.get(use, Effect.PERMIT))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_model_that_is_not_listed_never_permits_training(host: str) -> None:
+    """A family is no licence: what nobody read about the exact model holds."""
+    row = line(host, *COLUMNS, model="acme/unheard-of-70b")
+
+    for use in ("train-internal", "train-classifier", "verify", "publish-dataset"):
+        facts = facts_in(row, use_of(use), when("A"))
+        assert rule(host, row.model, facts).effect > Effect.PERMIT
+
+
+def test_the_samples_are_of_many_licences() -> None:
+    """Hosts are tested over licences that permit, condition and forbid."""
+    carried = {name for model in sample_models() for name in library().models[model]}
+
+    assert {"apache-2.0", "mit", "llama-3.3", "llama-2", "gemma", "qwen-2024"} <= carried
+
+
+def test_every_policy_stands_in_the_matrix() -> None:
+    """No provider or licence of the library escapes the matrix unnoticed."""
+    listed = {one.policy for one in MATRIX.values()} | HOSTS.keys()
+    others = library().policies.keys() - listed
+    overlays = {name for name in others if library().policies[name][0].kind == "overlay"}
+
+    assert others - overlays == NOT_IN_THE_REFERENCE
+
+
+NOT_IN_THE_REFERENCE: Final = {
+    "falcon-2",
+    "gpt-oss",
+    "qwen-research",
+    "qwen3.8-max",
+    "self-hosted",
+    "stability-community",
+    "tongyi-research",
+    "unlisted-model",
+}
+"""Policies that part 4 of the reference has no row for."""
+
+
+UNREAD: Final = {"ai21", "azure-openai", "cohere", "databricks"}
+"""Nothing of their terms on this was read, so legal decides."""
+
+
+def providers() -> list[str]:
+    """Return the rows' policies that are no licences: weights of our own hide no reasoning."""
+    named = {one.policy for one in MATRIX.values()} | (HOSTS.keys() - {"open-weights"})
+    return sorted(name for name in named if library().policies[name][-1].kind == "provider")
+
+
+@pytest.mark.parametrize("policy", providers())
+@pytest.mark.parametrize("use", USE_NAMES)
+def test_elicited_reasoning_is_permitted_by_no_provider(policy: str, use: str) -> None:
+    """Where signs of drawing out hidden reasoning were seen, the providers' terms forbid it."""
+    rows = [one for one in MATRIX.values() if one.policy == policy] or [line(policy, *COLUMNS)]
+    facts = facts_in(rows[0], use_of(use), when("R", reasoning_kind="elicited"))
+
+    effect = rule(policy, rows[0].model, facts).effect
+    assert effect is (Effect.HOLD if policy in UNREAD else Effect.FORBID)
+
+
+def test_a_student_inherits_its_teachers_terms_as_layers() -> None:
+    """The organisation's own model is as free as the strictest of its teachers."""
+    own, strict, free = (
+        library().in_force(name, DAY) for name in ("self-hosted", "anthropic", "deepseek")
+    )
+    assert own is not None
+    assert strict is not None
+    assert free is not None
+    row = line("self-hosted", *COLUMNS, access_route="self-hosted")
+    facts = facts_in(row, use_of("train-internal"), when("A"))
+
+    assert decide(facts, [own], DAY).effect is Effect.PERMIT
+    assert decide(facts, [own, free], DAY).effect is Effect.PERMIT
+    assert decide(facts, [own, free, strict], DAY).effect is Effect.FORBID
+
+
+def test_the_matrix_is_whole() -> None:
+    """Every row has every column, and every column's uses are asked."""
+    assert all(tuple(one.cells) == COLUMNS for one in MATRIX.values())
+    assert {*COLUMNS, "inference"} == USES_OF.keys()
