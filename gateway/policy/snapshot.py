@@ -16,7 +16,7 @@ import html
 import itertools
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +69,11 @@ _LABELLED: Final = re.compile(
     rf"\({_LABEL}\)|(?<![^\s(]){_LABEL}[.)]+(?=\s|$)"
     r"|(?<![^\s(])\d{1,3}(?:\.\d{1,3})*\.(?=[A-Z])"
 )
+_ITEM: Final = re.compile(
+    rf"(?:(?:\({_LABEL}\)|{_LABEL}[.)]+)\s+|\d{{1,3}}(?:\.\d{{1,3}})*\.(?=[A-Z])"
+    r"|(?:[a-zA-Z]\.)?\d{1,3}(?:\.\d{1,3})+\s+(?=[A-Z][a-z])){1,3}(?=\S)"
+)
+"""What numbers an item, and is followed by what the item says."""
 _MARKS: Final = re.compile(r"[*`|\[\]\\\"•◦▪‣●○■□]|~~")
 _ALONE: Final = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, kana and Han are written without spaces; each sign counts as a word."""
@@ -101,6 +106,8 @@ class _Line:
     number: int
     text: str
     heading: bool
+    label_end: int = 0
+    """Where the number or letter ends that only says which item the line is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,8 @@ class Reading:
     """Words, numbers and punctuation, in lower case."""
     spans: tuple[tuple[int, int], ...]
     """Where in *text* each of them stands."""
+    labels: frozenset[int]
+    """Which of the words only number an item or a heading."""
     lines: tuple[tuple[int, int], ...]
     """Where in *text* each line begins, and its number in the file."""
     headings: tuple[tuple[int, str], ...]
@@ -124,9 +133,14 @@ class Reading:
         return sha256_hex(" ".join(self.words).encode())
 
     @cached_property
-    def bare(self) -> tuple[int, ...]:
+    def spoken(self) -> tuple[int, ...]:
         """Return which of the words are no punctuation."""
         return tuple(at for at, word in enumerate(self.words) if word[0].isalnum())
+
+    @cached_property
+    def bare(self) -> tuple[int, ...]:
+        """Return which of the words are neither punctuation nor labels."""
+        return tuple(at for at in self.spoken if at not in self.labels)
 
     def line(self, at: int) -> int:
         """Return the number of the line in which the word at *at* stands."""
@@ -209,6 +223,7 @@ def read_terms(text: str) -> Reading:
     shown: list[str] = []
     words: list[str] = []
     spans: list[tuple[int, int]] = []
+    labels: list[int] = []
     lines: list[tuple[int, int]] = []
     headings: list[tuple[int, str]] = []
     offset = 0
@@ -217,6 +232,8 @@ def read_terms(text: str) -> Reading:
         if line.heading:
             headings.append((offset, " ".join(line.text.split())))
         for match in _WORD.finditer(_without_style(line.text)):
+            if match.end() <= line.label_end:
+                labels.append(len(words))
             words.append(match[0].casefold())
             spans.append((offset + match.start(), offset + match.end()))
         shown.append(line.text)
@@ -225,6 +242,7 @@ def read_terms(text: str) -> Reading:
         text="\n".join(shown),
         words=tuple(words),
         spans=tuple(spans),
+        labels=frozenset(labels),
         lines=tuple(lines),
         headings=tuple(headings),
     )
@@ -232,25 +250,19 @@ def read_terms(text: str) -> Reading:
 
 def passage_of(reading: Reading, quoted: str) -> Passage | None:
     """Return what stands at and near the words *quoted*, or `None` if they are not there."""
-    sought = _bare_words(quoted)
-    bare = reading.bare
-    if not sought or len(sought) > len(bare):
+    found = _places(reading, quoted)
+    if not found:
         return None
-    there = [reading.words[at] for at in bare]
-    places = [
-        at
-        for at in range(len(bare) - len(sought) + 1)
-        if there[at] == sought[0] and there[at : at + len(sought)] == sought
-    ]
-    if not places:
-        return None
-    stretches = tuple(_stretches(reading, places, len(sought)))
-    near = (" ".join(reading.words[first:end]) for first, end in stretches)
+    stretches = tuple(_stretches(reading, found))
+    near = (
+        " ".join(reading.words[at] for at in range(*stretch) if at not in reading.labels)
+        for stretch in stretches
+    )
     return Passage(
         sha256=sha256_hex("\n".join(near).encode()),
-        found=len(places),
-        line=reading.line(bare[places[0]]),
-        heading=reading.heading(bare[places[0]]),
+        found=len(found),
+        line=reading.line(found[0][0]),
+        heading=reading.heading(found[0][0]),
         stretches=stretches,
     )
 
@@ -261,11 +273,19 @@ def difference(old: str, new: str) -> str:
     if max(len(before), len(after)) > _DIFFERENCE_WORDS_MAX:
         return ""
     keys = [[word.casefold() for word in side] for side in (before, after)]
-    parts: list[str] = []
     matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
-    for kind, a, b, c, d in matcher.get_opcodes():
+    steps = matcher.get_opcodes()
+    # What a change pushes over the edge of a passage did not change itself.
+    inner = [
+        step
+        for step in steps
+        if step[0] == "equal" or (step is not steps[0] and step is not steps[-1])
+    ]
+    steps = inner if any(step[0] != "equal" for step in inner) else steps
+    parts: list[str] = []
+    for kind, a, b, c, d in steps:
         if kind == "equal":
-            parts += _shortened(after[c:d], first=a == 0, last=b == len(before))
+            parts += _shortened(after[c:d], first=a == steps[0][1], last=b == steps[-1][2])
             continue
         if a < b:
             parts.append(f"[-{' '.join(before[a:b])}-]")
@@ -444,24 +464,45 @@ def _lost(
     )
 
 
-def _stretches(reading: Reading, places: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of words near *places* (counted in bare words), joined if they meet."""
+def _places(reading: Reading, quoted: str) -> list[tuple[int, int]]:
+    """Return the first and last word of every place where the words *quoted* stand."""
+    quote = read_terms(quoted)
+    for words, sought in ((reading.spoken, quote.spoken), (reading.bare, quote.bare)):
+        there = [reading.words[at] for at in words]
+        wanted = [quote.words[at] for at in sought]
+        size = len(wanted)
+        found = [
+            (words[at], words[at + size - 1])
+            for at in range(len(there) - size + 1 if size else 0)
+            if there[at] == wanted[0] and there[at : at + size] == wanted
+        ]
+        if found:
+            return found
+    return []
+
+
+def _stretches(
+    reading: Reading, places: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of words at and near *places*, joined where they meet."""
     bare = reading.bare
-    ranges = [
-        (max(0, at - WORDS_NEAR), min(len(bare), at + size + WORDS_NEAR)) for at in places
-    ]
-    first, end = ranges[0]
-    for begin, finish in itertools.chain(ranges[1:], [(len(bare) + 1, len(bare) + 1)]):
-        if begin <= end:
+    ranges = []
+    for first, last in places:
+        begin = max(0, bisect_left(bare, first) - WORDS_NEAR)
+        ranges.append((begin, min(len(bare), bisect_right(bare, last) + WORDS_NEAR)))
+    begin, end = ranges[0]
+    for following, finish in itertools.chain(ranges[1:], [(len(bare) + 1, len(bare) + 1)]):
+        if following <= end:
             end = max(end, finish)
             continue
         # Up to the next word, so that what ends the last one belongs to it.
-        yield bare[first], bare[end] if end < len(bare) else len(reading.words)
-        first, end = begin, finish
+        yield bare[begin], bare[end] if end < len(bare) else len(reading.words)
+        begin, end = following, finish
 
 
 def _bare_words(quoted: str) -> list[str]:
-    return [word for word in read_terms(quoted).words if word[0].isalnum()]
+    quote = read_terms(quoted)
+    return [quote.words[at] for at in quote.bare]
 
 
 def _shortened(words: Sequence[str], *, first: bool, last: bool) -> list[str]:
@@ -481,25 +522,38 @@ def _without_style(line: str) -> str:
 def _lines(text: str) -> Iterator[_Line]:
     """Yield the lines that say something, each without what Markdown adds to it."""
     found: _Line | None = None
+    opens = True  # whether this line can begin an item, and not only go on with a sentence
     for number, raw in enumerate(_without_markup(text).split("\n"), 1):
         line = _plain(raw)
         if found is not None:
             underlined = _UNDERLINE.fullmatch(line) is not None
-            yield replace(found, heading=True) if underlined else found
+            yield _labelled(replace(found, heading=True)) if underlined else found
+            opens = opens or underlined
             found = None
             if underlined:
                 continue
         if _TABLE_RULE.issuperset(line) or _RULE.fullmatch(line) or _is_definition(line):
+            opens = True
             continue
         lead = _LEAD.match(line)
         line = line[lead.end() :] if lead else line
         heading = _HEADING.match(line)
         if heading:
-            yield _Line(number=number, text=_without_marks(line.strip(" #")), heading=True)
-        else:
-            found = _Line(number=number, text=_without_marks(line), heading=False)
+            shown = _without_marks(line.strip(" #"))
+            yield _labelled(_Line(number=number, text=shown, heading=True))
+            opens = True
+            continue
+        found = _Line(number=number, text=_without_marks(line), heading=False)
+        if opens or lead:
+            found = _labelled(found)
+        opens = found.label_end > 0  # an item may follow an item without a blank line
     if found is not None:
         yield found
+
+
+def _labelled(line: _Line) -> _Line:
+    match = _ITEM.match(line.text)
+    return replace(line, label_end=match.end()) if match else line
 
 
 def _plain(line: str) -> str:
