@@ -193,10 +193,10 @@ class Law:
     ) -> list[_Case]:
         """Return what is to be ruled on: the call itself, and each teacher's model."""
         own = (None, agreements)
-        named: dict[tuple[str | None, tuple[str, ...]], list[str]] = {own: [*self._overlays]}
+        named: dict[tuple[str | None, tuple[str, ...]], list[str]] = {}
         for layer in provider.layers:
             key = own if layer.model is None else (layer.model, layer.agreements)
-            named.setdefault(key, []).append(layer.policy)
+            named.setdefault(key, [*self._overlays]).append(layer.policy)
         library, cases = self._present_library(), []
         for (teacher, bound), policies in named.items():
             call = asked.call

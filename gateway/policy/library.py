@@ -145,6 +145,8 @@ class Library:
             bound[policy_id] = policy
             if policy.with_model_terms:
                 waiting += self.models.get(model or "", (UNLISTED,))
+        if not absent and all(policy.kind == "overlay" for policy in bound.values()):
+            absent.append("")  # An overlay only adds: alone it would permit everything.
         return Binding(policies=tuple(bound.values()), absent=tuple(absent))
 
 

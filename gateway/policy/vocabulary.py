@@ -373,6 +373,8 @@ FACTS: Final[dict[str, Fact]] = {
             origin="registered",
             meaning="what this gateway is to those who use it",
             words=_ROLES,
+            presumed="internal",
+            presumed_in="plain use",
         ),
         _measure("monthly-users", "monthly active users"),
         _measure("revenue-monthly", "revenue in a month, whole US dollars,"),

@@ -17,8 +17,17 @@ from gateway import app, settings
 from gateway.errors import MissingPieceError, OperatorError
 from gateway.ident import new_exchange_id
 from gateway.log import build_logger
-from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
+from gateway.policy.library import Library
+from gateway.receipt.model import (
+    Abandonment,
+    Activation,
+    Opening,
+    Receipt,
+    Refusal,
+    Statement,
+)
 from gateway.receipt.statement import read_leaf
+from gateway.store.libraries import kept_library
 from gateway.store.sqlite import SqliteLedger
 from tests.support.caller import Answer, Caller, Headers
 from tests.support.house import (
@@ -75,9 +84,10 @@ async def ask(
 
 
 def statements(gateway: app.Gateway) -> list[Statement]:
-    """Return what is durable."""
+    """Return what is durable about exchanges: not that a library came into force."""
     with contextlib.closing(SqliteLedger(gateway.installation.data / "ledger.db")) as beside:
-        return [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
+        everything = [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
+    return [one for one in everything if not isinstance(one, Activation)]
 
 
 async def test_an_answer_is_named_by_its_receipt(gateway: app.Gateway) -> None:
@@ -329,14 +339,16 @@ async def test_new_policies_are_in_force_at_once(
     text = policy.read_text()
     sourced = gateway.installation.settings
     policy.write_text(text.replace("effect: permit", "effect: allow"))
-    app._reload(sourced, gateway)
+    assert not await app.reload_policies(sourced, gateway, by="a test")
     kept = await ask(gateway)
+    assert gateway.walk.law.alarm
     policy.write_text(text.replace("effect: permit", "effect: forbid"))
-    app._reload(sourced, gateway)
+    assert await app.reload_policies(sourced, gateway, by="a test")
     adopted = await ask(gateway)
 
     assert (200, 403) == (kept.status, adopted.status)
     assert 1 == len(provider.received)
+    assert not gateway.walk.law.alarm
 
 
 async def test_a_key_can_carry_a_declaration(
@@ -416,3 +428,58 @@ async def test_a_receipt_says_how_the_model_was_reached(
 
     assert isinstance(last, Receipt | Refusal)
     assert ("aggregator", "order-7") == (last.provider.route, last.provider.agreement)
+
+
+async def test_a_library_is_in_force_from_its_leaf_on(
+    gateway: app.Gateway, tmp_path: Path
+) -> None:
+    """Receipts name the digest whose activation stands before them; its text is kept."""
+    await ask(gateway)
+    policy = tmp_path / "policies/open/policy.yaml"
+    policy.write_text(policy.read_text().replace("title: ", "title: Newer, "))
+    assert await app.reload_policies(gateway.installation.settings, gateway, by="a test")
+    assert await app.reload_policies(gateway.installation.settings, gateway, by="again")
+    await ask(gateway)
+    with contextlib.closing(SqliteLedger(gateway.installation.data / "ledger.db")) as beside:
+        said = [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
+    kinds = [type(one) for one in said]
+    first, second = (one for one in said if isinstance(one, Activation))
+    before, after = (one for one in said if isinstance(one, Receipt))
+
+    assert [Activation, Opening, Receipt, Activation, Opening, Receipt] == kinds
+    assert (None, first.library) == (first.previous, second.previous)
+    assert (first.library, second.library) == (before.ruling.library, after.ruling.library)
+    kept = kept_library(gateway.installation.data, second.library)
+    assert second.library == Library.load(kept).digest != first.library
+
+
+async def test_a_library_whose_leaf_cannot_be_written_is_not_in_force(
+    gateway: app.Gateway, tmp_path: Path
+) -> None:
+    """Policies that no leaf puts in force bind nobody; the alarm says so."""
+    law = gateway.walk.law
+    old = law.library.digest
+    policy = tmp_path / "policies/open/policy.yaml"
+    policy.write_text(policy.read_text().replace("title: ", "title: Newer, "))
+    (gateway.installation.data / "libraries").rename(tmp_path / "aside")
+    (gateway.installation.data / "libraries").write_text("a file in the way")
+
+    assert not await app.reload_policies(gateway.installation.settings, gateway, by="a test")
+    assert old == law.library.digest
+    assert law.alarm
+
+
+async def test_a_gateway_that_starts_again_activates_nothing_anew(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """The same library is activated once."""
+    async with gateway_in(tmp_path, provider.url) as running:
+        await ask(running)
+    async with gateway_in(tmp_path, provider.url) as running:
+        await ask(running)
+        with contextlib.closing(
+            SqliteLedger(running.installation.data / "ledger.db")
+        ) as beside:
+            said = [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
+
+    assert 1 == sum(isinstance(one, Activation) for one in said)

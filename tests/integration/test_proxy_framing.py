@@ -372,4 +372,5 @@ async def test_an_upload_without_end_is_told_so(
     await eventually(lambda: gateway.hall.count == 0)
 
     assert 413 == answer.status
-    assert gateway.installation.reader.size() == 2
+    # The library's activation, the opening and the receipt.
+    assert gateway.installation.reader.size() == 3

@@ -120,7 +120,8 @@ async def test_a_revoked_key_is_refused_at_the_next_request(
 
     assert (200, 401) == (first.status, second.status)
     assert "credential.unknown" == json.loads(second.body)["error"]["code"]
-    assert 2 == managed.installation.reader.size()
+    # The library's activation, the opening and the receipt.
+    assert 3 == managed.installation.reader.size()
 
 
 @pytest.mark.parametrize("headers", [(), (bearer("sk-real"),), (bearer("gw-guess"),)])
@@ -135,7 +136,8 @@ async def test_nobody_gets_in_without_a_key(
     ]
 
     assert [401] * 3 == [answer.status for answer in answers]
-    assert 0 == provider.dialled == managed.installation.reader.size()
+    assert 0 == provider.dialled
+    assert 1 == managed.installation.reader.size()  # the library's activation
 
 
 async def test_a_provider_that_is_not_set_up_is_the_operators_matter(
@@ -193,7 +195,7 @@ async def test_a_bundle_verifies_with_the_trust_file_alone(gateway: app.Gateway)
     verified = verify_bundle(bundle, gateway.installation.keyring.trust)
 
     assert isinstance(verified.statement, Receipt)
-    assert (exchange, 1) == (verified.statement.exchange, verified.index)
+    assert (exchange, 2) == (verified.statement.exchange, verified.index)
 
 
 async def test_a_checkpoint_is_a_signed_note(gateway: app.Gateway) -> None:
@@ -202,7 +204,7 @@ async def test_a_checkpoint_is_a_signed_note(gateway: app.Gateway) -> None:
     note = await get(gateway, "/-/log/checkpoint")
 
     assert note.header("content-type") == "text/plain; charset=utf-8"
-    assert b"\n2\n" in note.body
+    assert b"\n3\n" in note.body
     assert "— ".encode() in note.body
 
 
@@ -243,7 +245,13 @@ async def test_health_and_metrics_need_no_key(managed: app.Gateway) -> None:
     health = await get(managed, "/-/health")
     metrics = (await get(managed, "/-/metrics")).body.decode()
 
-    assert (200, {"status": "well", "exchanges": 0}) == (health.status, json.loads(health.body))
+    assert 200 == health.status
+    assert {
+        "status": "well",
+        "exchanges": 0,
+        "policies": managed.installation.library.digest,
+        "alarm": None,
+    } == json.loads(health.body)
     assert (
         'gateway_exchanges_total{ended="complete",operation="chat",provider="open"} 1.0'
         in metrics

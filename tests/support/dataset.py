@@ -180,7 +180,7 @@ class House:
         self.register = Register()
         self.texts = Texts()
         self.library = library or a_library()
-        self.law = PolicyLaw(self.library)
+        self.law = PolicyLaw(self.library, self.register)
 
     def close(self) -> None:
         """Let go of the ledger."""

@@ -161,7 +161,7 @@ def install(folder: Path, count: int = 32) -> Path:
     init(settings.load(config), ORIGIN)
     installation = open_installation(argparse.Namespace(config=str(config)))
     signer, clock = installation.keyring.receipt, installation.clock
-    law, texts = PolicyLaw(installation.library), Texts()
+    law, texts = PolicyLaw(installation.library, installation.register), Texts()
     use = IntendedUse(purpose="train.sft", student="parser")
     declared = declaration_id("search", use)
     now = rfc3339(clock.now_ms())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from gateway.clock import FrozenClock, day_of
@@ -11,7 +12,7 @@ from gateway.exchange.forward import origin_of
 from gateway.exchange.providers import Layer, Provider
 from gateway.exchange.rule import Law, strictest
 from gateway.exchange.states import Asked, Principal
-from gateway.ident import ExchangeId
+from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
 from gateway.ledger.register import Register
 from gateway.policy.decide import Decision, Reason
@@ -19,11 +20,18 @@ from gateway.policy.library import Library
 from gateway.policy.model import Effect
 from gateway.provider.catalogue import dialect_named
 from gateway.provider.model import Operation, ProviderCall
-from gateway.receipt.model import Withdrawal
+from gateway.receipt.model import (
+    AgreementFacts,
+    OrganisationFacts,
+    Scope,
+    TermsChange,
+    Withdrawal,
+)
 from tests.support.dataset import TERMS, a_library, a_policy
 from tests.support.house import PROJECT, TRAINING, WRITER, verdict
 
 AT = "2026-11-22T00:00:00.000Z"
+FINGERPRINT = Sha256("fe" * 32)
 
 
 def a_law(
@@ -33,6 +41,7 @@ def a_law(
     library: Library | None = None,
     undeclared: bool = False,
     unreadable: bool = False,
+    overlays: tuple[str, ...] = (),
 ) -> Law:
     """Return a law room over the small library."""
     return Law(
@@ -41,6 +50,7 @@ def a_law(
         clock or FrozenClock(),
         undeclared=undeclared,
         unreadable=unreadable,
+        overlays=overlays,
     )
 
 
@@ -62,6 +72,7 @@ def asked(
     operation: Operation = Operation.CHAT,
     declared: bool = True,
     model: str | None = "m",
+    fingerprint: Sha256 | None = None,
 ) -> Asked:
     """Return a request for *use*."""
     declaration = Declaration(
@@ -70,7 +81,7 @@ def asked(
     return Asked(
         exchange=ExchangeId("x-1"),
         received_ms=0,
-        principal=Principal(name="ada", project=PROJECT),
+        principal=Principal(name="ada", project=PROJECT, fingerprint=fingerprint),
         declaration=declaration,
         declared=declared,
         call=ProviderCall(provider="x", operation=operation, model=model),
@@ -291,18 +302,174 @@ def test_obligations_ride_along_with_a_permit_only() -> None:
     assert () == held.obligations
 
 
+def bound_by(register: Register, **changes: object) -> None:
+    """Register an agreement that lifts `held`'s clause for the project's training."""
+    facts = AgreementFacts(
+        agreement="order-7",
+        policy="held",
+        lifts=("training",),
+        scope=Scope(purposes=("train",), projects=(PROJECT,)),
+        evidence=Sha256("ab" * 32),
+        evidence_name="order.pdf",
+        signer="S. Vendor",
+        by="R. Osei",
+        credentials=(FINGERPRINT,),
+        starts="2020-01-01",
+        expires="2099-12-31",
+        at="2026-11-22T00:00:00.000Z",
+        writer=WRITER,
+    )
+    register.apply(0, msgspec.structs.replace(facts, **changes))
+
+
+def test_a_registered_agreement_lifts_its_clause_for_its_credential() -> None:
+    """What an agreement names is permitted for calls with its credential, and for no others."""
+    register = Register()
+    bound_by(register)
+    law = a_law(register)
+    with_it = law.rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling
+    without = law.rule(asked(), provider("held")).ruling
+    other = law.rule(asked(fingerprint=Sha256("0" * 64)), provider("held")).ruling
+
+    assert ("permit", "hold", "hold") == (with_it.effect, without.effect, other.effect)
+    assert ["order-7"] == [reason.agreement for reason in with_it.reasons]
+    assert (("order-7",), ()) == (with_it.agreements, without.agreements)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"policy": "closed"},
+        {"lifts": ("other",)},
+        {"scope": Scope(purposes=("evaluate",))},
+        {"scope": Scope(purposes=("train",), projects=("elsewhere",))},
+        {"scope": Scope(purposes=("train",), students=("somebody",))},
+        {"scope": Scope(purposes=("train",), models=("another",))},
+        {"starts": "2099-01-01"},
+        {"expires": "2020-12-31"},
+    ],
+)
+def test_an_agreement_lifts_nothing_outside_its_scope(changes: dict[str, object]) -> None:
+    """Another policy, clause, purpose, project, student, model or day: nothing is lifted."""
+    register = Register()
+    bound_by(register, **changes)
+
+    ruling = a_law(register).rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling
+
+    assert "hold" == ruling.effect
+
+
+def test_a_withdrawn_agreement_lifts_nothing() -> None:
+    """From its withdrawal on, an agreement is as if it had never been."""
+    register = Register()
+    bound_by(register)
+    law = a_law(register)
+    before = law.rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling
+    register.apply(
+        1, Withdrawal(by="ada", reason="ended", agreement="order-7", at="", writer=WRITER)
+    )
+    after = law.rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling
+
+    assert ("permit", "hold") == (before.effect, after.effect)
+
+
+def test_one_agreement_is_not_another_s_clause() -> None:
+    """An agreement for one layer leaves the bars of the other layers standing."""
+    register = Register()
+    bound_by(register)
+
+    ruling = (
+        a_law(register).rule(asked(fingerprint=FINGERPRINT), provider("held", "closed")).ruling
+    )
+
+    assert "forbid" == ruling.effect
+
+
 def test_a_caller_cannot_claim_an_agreement() -> None:
     """What a caller says of its agreement lifts no clause."""
-    text = a_policy("barred", "permit") + (
-        "  - id: no\n    effect: forbid\n    when: {purpose: train}\n"
-        "    unless: {agreement: any}\n"
-        '    citation: {document: words, section: "3"}\n'
-        "    because: It is barred.\n    change: An agreement.\n"
-    )
-    library = Library.load({"barred/policy.yaml": text, "barred/terms.yaml": TERMS})
-    claimed = IntendedUse(purpose="train.sft", agreement="we-have-one")
+    claimed = IntendedUse(purpose="train.sft", agreement="order-7")
 
-    assert "forbid" == effect_and_clauses(a_law(library=library), asked(claimed), "barred")[0]
+    assert "hold" == effect_and_clauses(a_law(), asked(claimed), "held")[0]
+
+
+def test_terms_that_changed_hold_training_until_a_newer_policy() -> None:
+    """A change of terms that was found holds permits for training, and not plain use."""
+    register = Register()
+    law = a_law(register)
+    before = law.rule(asked(), provider("open")).ruling.effect
+    register.apply(
+        3,
+        TermsChange(
+            policy="open",
+            version=1,
+            document="words",
+            sections=("1",),
+            snapshot=Sha256("cd" * 32),
+            by="ada",
+            at="",
+            writer=WRITER,
+        ),
+    )
+    after = law.rule(asked(), provider("open")).ruling.effect
+    plain = law.rule(asked(INFERENCE), provider("open")).ruling.effect
+
+    assert ("permit", "hold") == (before, after)
+    assert "hold" != plain
+
+
+def test_what_the_organisation_states_is_ruled_on() -> None:
+    """A registered fact decides where terms ask for it; the newest word counts."""
+    only = a_policy("big", "permit", when="purpose: train, monthly-users: {at-most: 100}")
+    library = Library.load({"big/policy.yaml": only, "big/terms.yaml": TERMS})
+    register = Register()
+    law = a_law(register, library=library)
+
+    def state(index: int, month: str, users: int) -> str:
+        register.apply(
+            index,
+            OrganisationFacts(
+                facts={"monthly-users": users},
+                measured=month,
+                basis="count",
+                by="ada",
+                at="",
+                writer=WRITER,
+            ),
+        )
+        return law.rule(asked(), provider("big")).ruling.effect
+
+    assert "hold" == law.rule(asked(), provider("big")).ruling.effect
+    assert "permit" == state(1, "2026-09", 90)
+    assert "forbid" == state(2, "2026-10", 101)
+    assert "forbid" == state(3, "2026-08", 10)
+
+
+def test_every_ruling_names_the_library_in_force() -> None:
+    """The digest changes with the library that is adopted."""
+    law = a_law()
+    before = law.rule(asked(), provider("open")).ruling.library
+    other = Library.load(
+        {"open/policy.yaml": a_policy("open", "hold"), "open/terms.yaml": TERMS}
+    )
+    law.adopt(other)
+    after = law.rule(asked(), provider("open")).ruling.library
+
+    assert a_library().digest == before != after == other.digest
+
+
+def test_overlays_bind_every_provider_and_permit_nothing() -> None:
+    """An overlay adds its bars and duties; a provider without a policy stays forbidden."""
+    text = a_policy("extra", "hold", when="purpose: train")
+    files = {
+        "open/policy.yaml": a_policy("open", "permit"),
+        "open/terms.yaml": TERMS,
+        "overlays/extra/policy.yaml": text,
+        "overlays/extra/terms.yaml": TERMS,
+    }
+    law = a_law(library=Library.load(files), overlays=("extra",))
+
+    assert "hold" == effect_and_clauses(law, asked(), "open")[0]
+    assert "forbid" == effect_and_clauses(law, asked(), "nobody")[0]
 
 
 @pytest.mark.parametrize("effect", ["held", "closed"])

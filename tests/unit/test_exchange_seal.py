@@ -422,8 +422,8 @@ async def test_a_students_receipts_name_its_manifest(rooms: Rooms) -> None:
         def manifest_of(self, provider: str) -> Sha256 | None:
             return digest
 
-        def facts_of(self, provider: str) -> tuple[str | None, str | None]:
-            return "self-hosted", None
+        def named_facts(self, provider: str) -> tuple[str | None, str | None, str | None]:
+            return "self-hosted", None, None
 
         def dialect_of(self, provider: str) -> Any:
             return rooms.providers.dialect_of(provider)
