@@ -256,7 +256,8 @@ async def test_health_and_metrics_need_no_key(managed: app.Gateway) -> None:
         'gateway_exchanges_total{ended="complete",operation="chat",provider="open"} 1.0'
         in metrics
     )
-    assert "gateway_ledger_leaves 2.0" in metrics
+    assert "gateway_ledger_leaves 3.0" in metrics
+    assert "gateway_policies_kept_old 0.0" in metrics
     assert 'gateway_tokens_total{direction="output",provider="open"} 5.0' in metrics
     assert "ada" not in metrics
 
