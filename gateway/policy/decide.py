@@ -12,9 +12,8 @@ So an unknown that might forbid holds, an unknown never permits, and silence is 
 several policies the effect is the maximum. No policy in force is forbid, and so is an
 obligation that nobody can discharge. After its `review_by`, or once its terms are known to have
 changed, a policy's permits for anything but inference and evaluation hold. An overlay only
-adds: its silence permits, it is silent on days on which it is not in force, and where only
-overlays are in force there is no policy. A clause that a registered agreement lifts counts as
-a permit where it speaks; all others speak as ever.
+adds: its silence permits, and it is silent on days on which it is not in force. A clause that
+a registered agreement lifts counts as a permit where it speaks; all others speak as ever.
 """
 
 from __future__ import annotations
@@ -158,11 +157,10 @@ def decide(
             effect, reasons = one_effect, one_reasons
         elif one_effect is effect:
             reasons += one_reasons
-    grounded = any(policy.kind != "overlay" for policy in in_force.values())
-    if absent or not grounded or len(in_force) < len(policies):
+    if absent or not in_force or len(in_force) < len(policies):
         bound = {policy.id for policy in policies if policy.kind != "overlay"}
         idle = bound.union(absent) - in_force.keys()
-        if idle or not grounded:
+        if idle or not in_force:
             told = reasons if effect is Effect.FORBID else []
             effect, reasons = Effect.FORBID, [*told, *map(_no_policy, idle or [""])]
             reasons.sort(key=_PLACE)

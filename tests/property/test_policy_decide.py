@@ -257,15 +257,6 @@ def test_an_overlay_that_is_silent_changes_nothing(
 
 
 @given(facts, clauses)
-def test_an_overlay_alone_permits_nothing(known: dict[str, Value], some: list[Clause]) -> None:
-    """A law only adds: where no terms bind, nothing is allowed."""
-    decision = decide(Facts(known), [policy_of(some, "law", kind="overlay")], DAY)
-
-    assert decision.effect is Effect.FORBID
-    assert NO_POLICY in [reason.clause for reason in decision.reasons]
-
-
-@given(facts, clauses)
 def test_every_ruling_has_a_reason(known: dict[str, Value], some: list[Clause]) -> None:
     """No effect comes from nowhere, and reasons stand in order."""
     decision = ruled(known, some)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.intent.model import INFERENCE, IntendedUse
-from gateway.policy.condition import OneOf
+from gateway.policy.condition import OneOf, Value
 from gateway.policy.decide import (
     NO_POLICY,
     SILENCE,
@@ -166,14 +166,14 @@ def test_an_overlay_only_adds(
     assert obligations == list(decision.obligations)
 
 
-def test_an_overlay_is_no_policy() -> None:
-    """Where only a law is in force, nobody's terms allow anything."""
-    decision = decide(Facts({"purpose": "inference"}), [LAW], DAY)
+def test_an_overlay_that_is_not_in_force_is_no_policy() -> None:
+    """Before a law's first day, and with nobody's terms in force, nothing is allowed."""
+    decision = decide(Facts({"purpose": "inference"}), [LAW], dt.date(1999, 1, 1))
 
     assert (decision.effect, decision.reasons[0].clause) == (Effect.FORBID, NO_POLICY)
 
 
-RIVAL = {"purpose": "train.sft", "competes": True, "audience": "internal"}
+RIVAL: dict[str, Value] = {"purpose": "train.sft", "competes": True, "audience": "internal"}
 
 
 def test_an_agreement_lifts_what_it_names() -> None:
@@ -269,7 +269,7 @@ def test_permits_for_training_hold_after_the_review_day(
 def test_a_policy_whose_terms_changed_holds_before_its_review_day() -> None:
     """Once it is known that the terms are others, permits for training hold and say why."""
     stale = replace(acme(), stale="Acme Terms changed in section 3.")
-    facts = {"audience": "internal", "competes": False}
+    facts: dict[str, Value] = {"audience": "internal", "competes": False}
 
     train = decide(Facts({**facts, "purpose": "train.sft"}), [stale], DAY)
     plain = decide(Facts({**facts, "purpose": "inference"}), [stale], DAY)
