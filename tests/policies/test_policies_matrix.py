@@ -816,10 +816,6 @@ NOT_IN_THE_REFERENCE: Final = {
 """Policies that part 4 of the reference has no row for."""
 
 
-UNREAD: Final = {"ai21", "azure-openai", "cohere", "databricks"}
-"""Nothing of their terms on this was read, so legal decides."""
-
-
 def providers() -> list[str]:
     """Return the rows' policies that are no licences: weights of our own hide no reasoning."""
     named = {one.policy for one in MATRIX.values()} | (HOSTS.keys() - {"open-weights"})
@@ -833,8 +829,7 @@ def test_elicited_reasoning_is_permitted_by_no_provider(policy: str, use: str) -
     rows = [one for one in MATRIX.values() if one.policy == policy] or [line(policy, *COLUMNS)]
     facts = facts_in(rows[0], use_of(use), when("R", reasoning_kind="elicited"))
 
-    effect = rule(policy, rows[0].model, facts).effect
-    assert effect is (Effect.HOLD if policy in UNREAD else Effect.FORBID)
+    assert rule(policy, rows[0].model, facts).effect is Effect.FORBID
 
 
 def test_a_student_inherits_its_teachers_terms_as_layers() -> None:
