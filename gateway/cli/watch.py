@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import re
 import textwrap
@@ -49,7 +50,7 @@ from gateway.store.policies import builtin_policies, read_policy_files
 
 _SUFFIXES: Final = (".md", ".txt")
 _DATED: Final = re.compile(r"(?:^|[-_. ])(\d{4}-\d{2}-\d{2})(?:[T_ -][0-9TZ.:_-]*)?$")
-_VERSIONS_MAX: Final = 10_000
+_VERSIONS_MAX: Final = 100_000
 _OLDER_MAX: Final = 200
 """So many earlier versions are looked through for the one that was read."""
 _READ_AT: Final = re.compile(
@@ -65,7 +66,7 @@ _SAID: Final[Mapping[State, str]] = {
     "lost": "stale: quoted words are gone",
     "missing": "not watched: the file is missing",
     "unreadable": "not watched: the file can't be read",
-    "unrecorded": "not watched: no text was recorded",
+    "unrecorded": "not watched: no text is recorded",
 }
 
 
@@ -94,6 +95,9 @@ class Archive:
         """Return the versions of *file* up to the day, newest first."""
         for folder, name in self._places(file):
             found = [one for one in _versions(folder, name) if self._has(one)]
+            if not found:  # a licence is often called `LICENSE`, and nothing else
+                exact = Version(path=folder / file.rpartition("/")[2], day=None)
+                found = [exact] if self._has(exact) else []
             if found:
                 newest = dt.date.max
                 return sorted(
@@ -242,28 +246,33 @@ def report(found: Sequence[Watched]) -> Iterator[str]:
             f"{one.policy} {one.version}, {one.document} ({one.title}): {_SAID[one.state]}"
             + (f"; {one.note}" if one.note else "")
         )
-        for place in one.cited:
-            if place.state in STALE or (one.stale and place.note):
-                yield from _report_place(place)
+        touched = [place for place in one.cited if place.state in STALE]
+        for _, group in itertools.groupby(sorted(touched, key=_line_of), key=_line_of):
+            yield from _report_places(list(group))
     counts = Counter(_SAID[one.state].split(":")[0].split(",")[0] for one in found)
     parts = ", ".join(f"{count} {said}" for said, count in counts.items())
     yield f"{len(found)} document{'s' if len(found) != 1 else ''}: {parts or 'none'}"
 
 
-def _report_place(place: Cited) -> Iterator[str]:
-    where = f"line {place.line}" if place.line else ""
-    if where and place.heading:
-        where += f", under `{place.heading[:80]}`"
-    quoted = f" `{place.quoted}`" if place.quoted else ""
-    note = place.note or ("near it the text changed" if place.state == "changed" else "")
-    what = "; ".join(filter(None, [note, f"now in {where}" if where else ""]))
-    yield f"  {place.section}{quoted} ({', '.join(place.clauses)}): {what or place.state}"
-    shown = place.difference or place.shown
+def _report_places(places: Sequence[Cited]) -> Iterator[str]:
+    """Yield cited places that stand in one line of the file, and once what stands there."""
+    for place in places:
+        where = f"line {place.line}" if place.line else ""
+        if where and place.heading:
+            where += f", under `{place.heading[:80]}`"
+        if where:
+            where = f"see {where}" if place.state == "lost" else f"now in {where}"
+        quoted = f" `{place.quoted}`" if place.quoted else ""
+        what = "; ".join(filter(None, [place.note or "the text near it changed", where]))
+        yield f"  {place.section}{quoted} ({', '.join(place.clauses)}): {what}"
+    longest = max(places, key=lambda place: len(place.difference or place.shown))
+    shown = longest.difference or longest.shown
     if shown:
-        lead = "like it: " if place.state == "lost" else ""
-        yield textwrap.fill(
-            lead + shown, _WIDTH, initial_indent="    | ", subsequent_indent="    | "
-        )
+        yield textwrap.fill(shown, _WIDTH, initial_indent="    | ", subsequent_indent="    | ")
+
+
+def _line_of(place: Cited) -> int:
+    return place.line or 0
 
 
 def _as_json(one: Watched) -> dict[str, Any]:
@@ -274,7 +283,7 @@ def _as_json(one: Watched) -> dict[str, Any]:
 def _look(policy: Policy, document: Document, archive: Archive) -> Watched:
     snapshot = document.snapshot
     if snapshot is None or snapshot.sha256 is None:
-        note = "the document is unread" if document.confidence == "unread" else ""
+        note = "" if document.confidence == "primary" else "its own text was not read"
         return _unwatched(policy, document, "unrecorded", note)
     versions = archive.versions(snapshot.file)
     if not versions:
@@ -374,8 +383,8 @@ def _record_one(
             text,
         )
 
-    if document.confidence == "unread":
-        return refused("it is unread; read it first, and say so in terms.yaml")
+    if document.confidence != "primary":
+        return refused("its own text was not read; read it, then set `confidence: primary`")
     if document.snapshot is not None:
         check_snapshot(text, file, document.id, document.snapshot)
     places = list(citations(clauses, document.id))
@@ -407,11 +416,11 @@ def _file_of(document: Document, quotes: Sequence[str], archive: Archive) -> str
     """Return where the document's text lies: as recorded, or as `read` tells."""
     if document.snapshot is not None:
         return document.snapshot.file
-    told = _READ_AT.fullmatch(document.read.where) if document.read else None
-    if told is None:
+    told = document.read and _READ_AT.fullmatch(" ".join(document.read.where.split()))
+    if not told:
         return None
     path = f"{told['collection']}/{told['path'].strip().strip('/')}"
-    if path.endswith(_SUFFIXES):
+    if path.endswith(_SUFFIXES) or archive.versions(path):
         return path
     holding = []
     for file in archive.files(path) if quotes else ():
