@@ -1,0 +1,182 @@
+"""Agreements and the organisation's facts: registered once, heard at the door, never edited."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway import app
+from gateway.cli.main import main
+from gateway.receipt.model import Receipt, Refusal
+from gateway.receipt.statement import read_leaf
+from tests.support.caller import Answer, Caller
+from tests.support.house import (
+    CHAT,
+    PROVIDER_SECRET,
+    RawProvider,
+    completion,
+    gateway_in,
+    sized,
+)
+
+BODY = json.dumps(CHAT).encode()
+DAYS = ("--from", "2020-01-01", "--until", "2099-12-31")
+WHO = ("--signer", "S. Vendor", "--by", "R. Osei")
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[RawProvider]:
+    """Return a provider on a plain socket."""
+    async with RawProvider().listening() as listening:
+        listening.steps = [sized(completion("good day"))]
+        yield listening
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+    """Return a gateway with keys of its own, and an order form beside it."""
+    (tmp_path / "order.pdf").write_bytes(b"signed")
+    async with gateway_in(tmp_path, provider.url, "keys: managed\n") as running:
+        yield running
+
+
+def run(folder: Path, *words: str) -> int:
+    """Run a command on the installation in *folder*."""
+    return main(["--config", str(folder / "gateway.yaml"), *words])
+
+
+def register(folder: Path, *more: str, lifts: str = "training") -> int:
+    """Register an agreement that lifts a clause of `held` for training."""
+    words = ("held", "--lifts", lifts, "--purpose", "train", *DAYS, *WHO)
+    where = ("--evidence", str(folder / "order.pdf"), "--credential", "file:provider.key")
+    return run(folder, "agreement", "register", "order-7", *words, *where, *more)
+
+
+async def ask(gateway: app.Gateway, target: str) -> Answer:
+    """Ask for training with a gateway key of its own."""
+    secret = gateway.installation.access.new("ada", "search")
+    headers = (
+        ("content-type", "application/json"),
+        ("authorization", f"Bearer {secret}"),
+        ("x-intended-use", "purpose=train.sft, student=parser"),
+    )
+
+    def talk() -> Answer:
+        with Caller(gateway.port) as caller:
+            return caller.ask("POST", target, headers, BODY)
+
+    return await asyncio.to_thread(talk)
+
+
+def last(gateway: app.Gateway) -> object:
+    """Return the newest statement."""
+    reader = gateway.installation.reader
+    return read_leaf(reader.leaf(reader.size() - 1))
+
+
+async def test_an_agreement_opens_the_door_it_names(
+    gateway: app.Gateway, provider: RawProvider, tmp_path: Path
+) -> None:
+    """A running gateway forwards what an agreement lifts, says so, and stops when it ends."""
+    path = "/held/v1/chat/completions"
+    before = await ask(gateway, path)
+    assert 0 == await asyncio.to_thread(register, tmp_path)
+    during = await ask(gateway, path)
+    receipt = last(gateway)
+    words = ("agreement", "withdraw", "order-7", "--by", "ada", "--reason", "ended")
+    assert 0 == await asyncio.to_thread(run, tmp_path, *words)
+    after = await ask(gateway, path)
+
+    assert (403, 200, 403) == (before.status, during.status, after.status)
+    assert isinstance(receipt, Receipt)
+    assert ("order-7",) == receipt.ruling.agreements
+    assert ["order-7"] == [reason.agreement for reason in receipt.ruling.reasons]
+    assert isinstance(last(gateway), Refusal)
+    assert 1 == len(provider.received)
+
+
+async def test_an_agreement_names_no_secret(
+    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the leaf nor what is printed holds the provider's key or the document."""
+    assert 0 == await asyncio.to_thread(register, tmp_path)
+    assert 0 == await asyncio.to_thread(run, tmp_path, "agreement", "list", "--json")
+    told = capsys.readouterr().out
+    reader = gateway.installation.reader
+    leaves = b"".join(reader.leaf(index) for index in range(reader.size()))
+
+    assert PROVIDER_SECRET not in told
+    assert PROVIDER_SECRET.encode() not in leaves
+    assert b"signed" not in leaves
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--lifts", "no-such"), "no clause `no-such` to lift"),
+        (("--lifts", "plain-use"), "permits already"),
+        (("--purpose", "trian"), "did you mean `train`"),
+        (("--until", "2019-12-31"), "lies before"),
+        (("--evidence", "nowhere.pdf"), "can't be read"),
+        (("--credential", "env:NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE"),
+        (("--signer", " "), "says nothing"),
+    ],
+)
+async def test_an_agreement_that_cannot_stand_is_not_written(
+    gateway: app.Gateway,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, str],
+    told: str,
+) -> None:
+    """What names nothing, ends before it starts or shows nothing is one line, and no leaf."""
+    size = gateway.installation.reader.size()
+
+    assert 0 != await asyncio.to_thread(register, tmp_path, *words)
+    assert told in capsys.readouterr().err
+    assert size == gateway.installation.reader.size()
+
+
+async def test_an_agreement_is_registered_once(gateway: app.Gateway, tmp_path: Path) -> None:
+    """A name is given once; what was registered is never edited."""
+    assert 0 == await asyncio.to_thread(register, tmp_path)
+    assert 2 == await asyncio.to_thread(register, tmp_path)
+
+
+async def test_the_organisation_is_stated_by_somebody(
+    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Facts are stated with a month, a basis and a name, and shown as they count."""
+
+    def state(*words: str) -> int:
+        who = ("--basis", "our count", "--by", "ada")
+        return run(tmp_path, "organisation", "register", *words, *who)
+
+    def work() -> list[int]:
+        return [
+            state("monthly-users=40000", "--measured", "2026-10"),
+            state("monthly-users=50000", "--measured", "2026-11"),
+            state("region-supported=no", "headquarters=DE"),
+            state("monthly-users=40000"),
+            state("monthly-users=many", "--measured", "2026-10"),
+            state("monthly-users=1", "--measured", "October"),
+            state("headquarters=Germany"),
+            state("gateway-role=friend"),
+            state("purpose=train"),
+        ]
+
+    assert [0, 0, 0, 2, 2, 2, 2, 2, 2] == await asyncio.to_thread(work)
+    errors = capsys.readouterr().err
+    assert 6 == len(errors.splitlines())
+    assert 0 == await asyncio.to_thread(run, tmp_path, "organisation", "show", "--json")
+    shown = json.loads(capsys.readouterr().out)
+    assert {"2026-10": 40000, "2026-11": 50000} == shown["monthly-users"]
+    assert (False, "DE", None) == (
+        shown["region-supported"],
+        shown["headquarters"],
+        shown["gateway-role"],
+    )
