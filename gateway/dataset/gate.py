@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -364,17 +365,15 @@ def unmet_prefix(use: IntendedUse, student: str, obligations: tuple[str, ...]) -
     """Return how the student's name must begin and doesn't, or `None`.
 
     A student that stays inside may be called anything; one whose audience nobody named may not.
+    Names of students are small letters, digits and dashes: `Llama 3` is `llama-3` there.
     """
     if use.audience == "internal":
         return None
-    return next(
-        (
-            prefix
-            for prefix in values_of(NAME_PREFIX, obligations)
-            if not student.casefold().startswith(prefix.casefold())
-        ),
-        None,
-    )
+    for prefix in values_of(NAME_PREFIX, obligations):
+        spelt = re.sub(r"[^a-z0-9.]+", "-", prefix.casefold())
+        if not student.startswith(spelt):
+            return spelt
+    return None
 
 
 def group_of(receipt: Receipt) -> Group:

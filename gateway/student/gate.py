@@ -152,7 +152,7 @@ class StudentGate:
         if prefix is not None:
             raise _refused(
                 f"the teachers' terms want a name that begins with `{prefix}`: `{student}`",
-                f"train it as `--name {prefix.lower()}-{student}`, or keep it internal",
+                f"train it as `--name {prefix}-{student}`, or keep it internal",
             )
         return Admitted(
             student=student,
