@@ -185,6 +185,12 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--only", action="append", metavar="POLICY", help="look at this policy (repeatable)"
     )
+    parser.add_argument(
+        "--before",
+        metavar="DIR",
+        type=Path,
+        help="texts as they were read, laid out alike, to show what changed word by word",
+    )
     parser.add_argument("--on", type=_day, help="the day to look at (today)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -210,7 +216,8 @@ def run(args: argparse.Namespace) -> int:
     files = read_policy_files(args.folder or builtin_policies())
     if args.record:
         return _record(files, args, archive, on)
-    found = watch(files, archive, on, args.only)
+    before = Archive(args.before, on) if args.before else None
+    found = watch(files, archive, on, args.only, before)
     if args.json:
         print(json.dumps([_as_json(one) for one in found], indent=2, ensure_ascii=False))
     else:
@@ -220,11 +227,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def watch(
-    files: Mapping[str, str], archive: Archive, on: dt.date, only: Sequence[str] | None = None
+    files: Mapping[str, str],
+    archive: Archive,
+    on: dt.date,
+    only: Sequence[str] | None = None,
+    before: Archive | None = None,
 ) -> list[Watched]:
     """Return what became of every document that the policies were read from.
 
     Policies whose last day has passed are left out; those to come are looked at as well.
+    *before* may hold the texts as they were read; it helps to show what changed, no more.
 
     Raises:
         MalformedPolicyError: the policies don't load, or a snapshot in them is malformed.
@@ -235,7 +247,7 @@ def watch(
         terms = _terms_file(policy)
         if document.snapshot is not None:
             check_snapshot(files[terms], terms, document.id, document.snapshot)
-        found.append(_look(policy, document, archive))
+        found.append(_look(policy, document, archive, before))
     return found
 
 
@@ -280,7 +292,9 @@ def _as_json(one: Watched) -> dict[str, Any]:
     return plain | {"stale": one.stale, "sections": list(one.sections)}
 
 
-def _look(policy: Policy, document: Document, archive: Archive) -> Watched:
+def _look(
+    policy: Policy, document: Document, archive: Archive, before: Archive | None
+) -> Watched:
     snapshot = document.snapshot
     if snapshot is None or snapshot.sha256 is None:
         note = "" if document.confidence == "primary" else "its own text was not read"
@@ -292,7 +306,10 @@ def _look(policy: Policy, document: Document, archive: Archive) -> Watched:
         content, reading = archive.read(versions[0])
     except SettingError as error:
         return _unwatched(policy, document, "unreadable", error.message)
-    return compare(policy, document, content, reading, _older(archive, versions[1:]))
+    older = _older(archive, versions[1:])
+    if before is not None:
+        older = itertools.chain(_older(before, before.versions(snapshot.file)), older)
+    return compare(policy, document, content, reading, older)
 
 
 def _older(archive: Archive, versions: Sequence[Version]) -> Iterator[Reading]:

@@ -74,6 +74,7 @@ _ITEM: Final = re.compile(
     r"|(?:[a-zA-Z]\.)?\d{1,3}(?:\.\d{1,3})+\s+(?=[A-Z][a-z])){1,3}(?=\S)"
 )
 """What numbers an item, and is followed by what the item says."""
+_ENDED: Final = re.compile(r"(?:[.;:,!?)]|\b(?:and|or))$", re.IGNORECASE)
 _MARKS: Final = re.compile(r"[*`|\[\]\\\"•◦▪‣●○■□]|~~")
 _ALONE: Final = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, kana and Han are written without spaces; each sign counts as a word."""
@@ -283,9 +284,10 @@ def difference(old: str, new: str) -> str:
     ]
     steps = inner if any(step[0] != "equal" for step in inner) else steps
     parts: list[str] = []
-    for kind, a, b, c, d in steps:
+    for step in steps:
+        kind, a, b, c, d = step
         if kind == "equal":
-            parts += _shortened(after[c:d], first=a == steps[0][1], last=b == steps[-1][2])
+            parts += _shortened(after[c:d], first=step is steps[0], last=step is steps[-1])
             continue
         if a < b:
             parts.append(f"[-{' '.join(before[a:b])}-]")
@@ -449,6 +451,7 @@ def _lost(
     section: str, quoted: str, clauses: tuple[str, ...], now: Reading, *, same: bool
 ) -> Cited:
     like = most_like(now, quoted)
+    middle = sum(like) // 2 if like else 0
     note = "the quoted words are no longer there"
     if same:
         note = "the quoted words are not in the text that was recorded"
@@ -458,8 +461,8 @@ def _lost(
         clauses=clauses,
         state="lost",
         note=note,
-        line=now.line(like[0]) if like else None,
-        heading=now.heading(like[0]) if like else "",
+        line=now.line(middle) if like else None,
+        heading=now.heading(middle) if like else "",
         shown=now.shown(*like) if like else "",
     )
 
@@ -546,7 +549,8 @@ def _lines(text: str) -> Iterator[_Line]:
         found = _Line(number=number, text=_without_marks(line), heading=False)
         if opens or lead:
             found = _labelled(found)
-        opens = found.label_end > 0  # an item may follow an item without a blank line
+        # An item may follow an item without a blank line, but not break its sentence.
+        opens = found.label_end > 0 and _ENDED.search(found.text) is not None
     if found is not None:
         yield found
 
