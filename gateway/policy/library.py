@@ -95,7 +95,7 @@ class Library:
             terms[policy_id] = tuple(documents.values())
             rules += [*names, f"{folder}/terms.yaml"]
         models: dict[str, tuple[str, ...]] = {}
-        for name in sorted(name for name in files if _split(name)[1] == MODELS_FILE):
+        for name in sorted(name for name in files if _is_models(name)):
             _add_models(models, files[name], name, policies)
             rules.append(name)
         digests = [[name, sha256_hex(files[name].encode())] for name in sorted(rules)]
@@ -364,7 +364,7 @@ def _folders(files: Iterable[str]) -> list[str]:
     folders = set()
     for path in sorted(files):
         folder, name = _split(path)
-        if any(part.startswith(("_", ".")) for part in path.split("/")) or name in _TOP_FILES:
+        if _is_left_alone(path) or name in _TOP_FILES:
             continue
         if name.endswith(".yml"):
             raise MalformedPolicyError(path, 1, "ends in `.yml`", hint="name it `.yaml`")
@@ -381,6 +381,15 @@ def _folders(files: Iterable[str]) -> list[str]:
     for folder in sorted(folders):
         _check_name(_split(folder)[1], f"{folder}/policy.yaml", 1, "policy")
     return sorted(folders)
+
+
+def _is_models(path: str) -> bool:
+    return _split(path)[1] == MODELS_FILE and not _is_left_alone(path)
+
+
+def _is_left_alone(path: str) -> bool:
+    """Tell whether *path* lies in a pattern to copy, or is hidden."""
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
 def _split(path: str) -> tuple[str, str]:

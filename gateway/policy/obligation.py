@@ -6,6 +6,7 @@ Some take a value; on the wire such a one is written `name=value`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,6 +14,8 @@ Discharger = Literal["header", "gate", "text", "ledger", "card"]
 """`header`: told to the caller in a response header. `gate`: kept by the gates before a dataset
 or a training. `text`: kept by whoever keeps the text of exchanges. `ledger`: the receipt itself
 is the duty done. `card`: written on the dataset's and the model's card."""
+
+_DAYS: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 Takes = Literal["nothing", "words", "days"]
 """What stands behind the name: nothing, some words, or a number of days."""
@@ -157,11 +160,13 @@ def _fits(obligation: Obligation, value: str | None) -> bool:
         case "nothing":
             return value is None
         case "days":
-            return (
-                value is not None and value.isascii() and value.isdecimal() and value[0] != "0"
-            )
+            return value is not None and _DAYS.fullmatch(value) is not None
         case "words":
-            # Told in a header, where a comma divides.
+            # Told in a header, where a comma divides and blanks at the ends are lost.
             return (
-                bool(value) and value is not None and value.isprintable() and "," not in value
+                value is not None
+                and value != ""
+                and value == value.strip()
+                and value.isprintable()
+                and "," not in value
             )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from gateway.errors import MalformedPolicyError
 from gateway.policy.cases import load_case, load_cases
+from gateway.policy.condition import Measured
 from gateway.policy.model import Effect
 from tests.support.policies import DAY, acme, acme_files
 
@@ -57,6 +60,33 @@ def test_a_case_complains_of_each_difference(old: str, new: str, complaint: str)
     assert complaint == case.complaint(case.run([acme()]))
 
 
+def test_a_case_can_be_asked_as_if_an_agreement_lifted_clauses() -> None:
+    """What `lifted` names counts as a permit, under the case's own policy."""
+    text = CASE.replace("competes: true", "competes: true, audience: internal")
+    text = text.replace("facts:", "lifted: [no-rivals]\nfacts:")
+    text = text.replace("forbid", "permit").replace(
+        "[no-rivals]\nnote", "[may-train, no-rivals]\nnote"
+    )
+    case = load_case(text, "acme/cases/permit-rival.yaml", "acme")
+
+    assert list(case.lifted) == [("acme", "no-rivals")]
+    assert case.complaint(case.run([acme()])) is None
+
+
+def test_a_case_gives_facts_of_every_kind() -> None:
+    """Numbers by month, days, sets and places come through as a condition asks for them."""
+    facts = "{monthly-users: {2024-06: 7}, generated-on: 2026-01-01, headquarters: DE}"
+    text = CASE.replace("{account-tier: paid}", facts).replace(
+        "[tools]", "[tools], modality: [image]"
+    )
+
+    known = load_case(text, "acme/cases/forbid-rival.yaml", "acme").facts
+
+    assert known["monthly-users"] == Measured((("2024-06", 7),))
+    assert (known["generated-on"], known["headquarters"]) == (dt.date(2026, 1, 1), "DE")
+    assert known["modality"] == frozenset({"image"})
+
+
 def test_a_case_before_the_first_day_finds_no_policy() -> None:
     """Only policies in force on the case's day are asked."""
     text = CASE.replace("2026-11-22", "2020-01-01").replace("no-rivals", "no-policy")
@@ -82,7 +112,16 @@ def test_only_case_files_are_cases() -> None:
         ("train.sft", "train.sfd", 1, "unknown purpose `train.sfd`"),
         ("competes: true", "compets: true", 1, "unknown key `compets`"),
         ("competes: true", "audience: nobody", 1, "`audience` can't be `nobody`"),
-        ("[tools]", "[tolls]", 2, "unknown feature `tolls`"),
+        ("[tools]", "[tolls]", 2, "unknown features `tolls`"),
+        ("[tools]", "[tools], modality: [smell]", 2, "unknown modality `smell`"),
+        ("{account-tier: paid}", "{monthly-users: many}", 3, "takes a whole number"),
+        ("{account-tier: paid}", "{agreement: a-7}", 3, "unknown fact `agreement`"),
+        ("{account-tier: paid}", "{headquarters: EU}", 3, "`EU` is no country"),
+        ("note:", "lifted: no-rivals\nnote:", 8, "`lifted` must be a list"),
+        ("effect: forbid", "effect: refuse", 6, "`effect` can't be `refuse`"),
+        ("  reasons: [no-rivals]\n", "", 6, "key `reasons` is missing"),
+        ("on: 2026-11-22", "on: *day", 4, "an anchor or alias"),
+        ("note:", "on: 2026-11-23\nnote:", 8, "key `on` twice"),
         ("account-tier", "account-tear", 3, "unknown fact `account-tear`"),
         ("account-tier: paid", "generative: true", 3, "unknown fact `generative`"),
         ("{account-tier: paid}", "[a]", 3, "`facts` must be a mapping"),
