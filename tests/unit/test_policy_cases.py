@@ -112,7 +112,7 @@ def test_only_case_files_are_cases() -> None:
         ("train.sft", "train.sfd", 1, "unknown purpose `train.sfd`"),
         ("competes: true", "compets: true", 1, "unknown key `compets`"),
         ("competes: true", "audience: nobody", 1, "`audience` can't be `nobody`"),
-        ("[tools]", "[tolls]", 2, "unknown features `tolls`"),
+        ("[tools]", "[tolls]", 2, "unknown feature `tolls`"),
         ("[tools]", "[tools], modality: [smell]", 2, "unknown modality `smell`"),
         ("{account-tier: paid}", "{monthly-users: many}", 3, "takes a whole number"),
         ("{account-tier: paid}", "{agreement: a-7}", 3, "unknown fact `agreement`"),
