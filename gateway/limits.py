@@ -109,6 +109,14 @@ OPENINGS_OPEN_MAX: Final = 100_000
 RULINGS_REMEMBERED_MAX: Final = 4096
 """Distinct (declaration, model, …) whose ruling is kept; then the memory starts anew."""
 
+OUTCOMES_REMEMBERED_MAX: Final = 128
+"""What followed, under one policy for one purpose, from the clauses that spoke or were
+undecided; callers who declare a little of everything come to some dozens."""
+
+VALUES_REMEMBERED_MAX: Final = 64
+"""Values of one fact whose bearing on a policy's clauses is remembered beyond the vocabulary's
+words: names of models and students, numbers. A few kilobytes a policy."""
+
 BODY_SILENCE_S_MAX: Final = 60.0
 """How long a caller may pause while it sends a request body."""
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Final, TypeAlias
 
+from gateway.limits import VALUES_REMEMBERED_MAX
 from gateway.policy.condition import (
     AnyOf,
     Between,
@@ -38,7 +39,7 @@ _Weight: TypeAlias = tuple[int, int]
 _Doubt: TypeAlias = tuple[str, int]
 """A fact that is unknown, and the conjunctions that it leaves so; in order of the facts."""
 
-Asked: TypeAlias = tuple[int, int, list[_Doubt]]
+Asked: TypeAlias = tuple[int, int, tuple[_Doubt, ...]]
 """The clauses that speak and those that are undecided, a bit for each, and the doubts."""
 
 _Test: TypeAlias = tuple[int, Test]
@@ -93,9 +94,10 @@ class Conditions:
                 elif exceptions & doubting:
                     undecided |= bit
             undecided &= left
-        if undecided:
-            doubts = [(fact, maybe & ~false) for fact, maybe in doubts]
-        return left ^ undecided, undecided, doubts
+        if not undecided:
+            return left, 0, ()
+        open_ones = tuple([(fact, maybe & ~false) for fact, maybe in doubts])
+        return left ^ undecided, undecided, open_ones
 
     def missing(self, place: int, doubts: Sequence[_Doubt]) -> tuple[str, ...]:
         """Return the facts among *doubts* that leave the clause at *place* undecided."""
@@ -103,22 +105,40 @@ class Conditions:
         return tuple([fact for fact, conjunctions in doubts if conjunctions & column])
 
 
-class _Weights(dict[Value | None, _Weight]):
-    """What each value of one fact does: looked up where it is likely, else worked out."""
+def places(bits: int) -> Iterator[int]:
+    """Yield the places of the bits that are set, the lowest first."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
 
-    __slots__ = ("_fact", "_tests")
+
+class _Weights(dict[Value | None, _Weight]):
+    """What each value of one fact does: looked up where it is likely, else worked out.
+
+    The first values that had to be worked out are remembered as well.
+    """
+
+    __slots__ = ("_fact", "_most", "_tests")
 
     def __init__(self, fact: str, tests: Sequence[_Test]) -> None:
         super().__init__()
         self._fact = fact
         self._tests = tests
         for value in _likely(fact, tests):
-            self[value] = self._work_out(value)
+            self[value] = self._ask_each(value)
+        self._most = len(self) + VALUES_REMEMBERED_MAX
 
     def __missing__(self, value: Value | None) -> _Weight:
-        return self._work_out(value)
+        weight = self._work_out(value)
+        if len(self) < self._most:
+            self[value] = weight
+        return weight
 
     def _work_out(self, value: Value | None) -> _Weight:
+        return self._ask_each(value)
+
+    def _ask_each(self, value: Value | None) -> _Weight:
         known = {} if value is None else {self._fact: value}
         false = unknown = 0
         for bit, test in self._tests:
@@ -147,9 +167,9 @@ class _Texts(_Weights):
         self._begin = tuple(starts)
         self._starts = tuple(starts.items())
 
-    def __missing__(self, value: Value | None) -> _Weight:
+    def _work_out(self, value: Value | None) -> _Weight:
         if not isinstance(value, str):
-            return self._work_out(value)
+            return self._ask_each(value)
         false = self._others
         if self._begin:
             folded = value.casefold()
@@ -171,7 +191,7 @@ class _Numbers(_Weights):
         scales = [(month, _ranges(tests, month)) for month in months or (None,)]
         self._scales = [(month, _cuts(ranges), _all(ranges)) for month, ranges in scales]
 
-    def __missing__(self, value: Value | None) -> _Weight:
+    def _work_out(self, value: Value | None) -> _Weight:
         false = unknown = 0
         for month, (cuts, outside), all_there_are in self._scales:
             number = value.at(month) if isinstance(value, Measured) else value

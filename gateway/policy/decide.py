@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -28,7 +28,8 @@ import msgspec
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
 from gateway.intent.purpose import PURPOSES
-from gateway.policy.compiled import Conditions
+from gateway.limits import OUTCOMES_REMEMBERED_MAX
+from gateway.policy.compiled import Asked, Conditions, places
 from gateway.policy.condition import Condition, OneOf, Value
 from gateway.policy.model import Clause, Effect, Policy
 from gateway.policy.vocabulary import FACTS, is_plain_use
@@ -58,6 +59,7 @@ _PRESUMED_IN_PLAIN_USE: Final[Mapping[str, Value]] = {
 }
 _NOT_ELICITED: Final = OneOf(frozenset({"none", "summary", "visible"}))
 _NO_REASONING: Final = "none"
+_NOTHING: Final[frozenset[str]] = frozenset()
 _PLACE: Final = operator.attrgetter("policy", "clause")
 _TEXT: Final = frozenset({"text"})
 _TEXT_AND_AUDIO: Final = frozenset({"text", "audio"})
@@ -145,149 +147,138 @@ def decide(
     known = facts._known if facts.__class__ is Facts else facts  # noqa: SLF001 # skips a Python-level `get` per fact
     purpose = known.get("purpose")
     effect = Effect.PERMIT
-    reasons: list[Reason] = []
-    obligations: set[str] = set()
+    reasons: tuple[Reason, ...] = ()
+    missing: frozenset[str] = _NOTHING
+    obligations: frozenset[str] = _NOTHING
     pins = []
+    grounded = False
     in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
     for name in sorted(in_force):
         docket = in_force[name].dockets.get(purpose) or _docket(in_force[name], purpose)
         pins.append(docket.pin)
-        one_effect, one_reasons = docket.rule(known, on, lifted, obligations)
-        if one_effect > effect:
-            effect, reasons = one_effect, one_reasons
-        elif one_effect is effect:
-            reasons += one_reasons
-    if absent or not in_force or len(in_force) < len(policies):
+        grounded = grounded or not docket.overlay
+        outcome = docket.rule(known, on, lifted)
+        if outcome.obligations:
+            obligations |= outcome.obligations
+        if outcome.effect > effect:
+            effect, reasons, missing = outcome.effect, outcome.reasons, outcome.missing
+        elif outcome.effect is effect:
+            reasons += outcome.reasons
+            missing |= outcome.missing
+    if absent or not grounded or len(in_force) < len(policies):
         bound = {policy.id for policy in policies if policy.kind != "overlay"}
         idle = bound.union(absent) - in_force.keys()
-        if idle or not in_force:
-            told = reasons if effect is Effect.FORBID else []
-            effect, reasons = Effect.FORBID, [*told, *map(_no_policy, idle or [""])]
-            reasons.sort(key=_PLACE)
+        if idle or not grounded:
+            barred = reasons if effect is Effect.FORBID else ()
+            unbound = [_no_policy(policy) for policy in idle or [""]]
+            effect, missing = Effect.FORBID, _NOTHING
+            reasons = tuple(sorted([*barred, *unbound], key=_PLACE))
     return Decision(
         effect=effect,
-        reasons=tuple(reasons),
+        reasons=reasons,
         obligations=tuple(sorted(obligations)) if obligations else (),
-        missing=_missing(reasons) if effect is Effect.HOLD else (),
+        missing=tuple(sorted(missing)) if missing else (),
         policies=tuple(pins),
         day=on,
     )
 
 
-class Docket:
-    """What one policy says of one purpose, ready to be asked.
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows under one policy."""
 
-    Each tuple has a place for each clause, and each whole number a bit.
-    """
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    """In order of their clauses."""
+    obligations: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+
+
+class Docket:
+    """What one policy says of one purpose, ready to be asked."""
 
     __slots__ = (
         "_clauses",
         "_conditions",
-        "_forbids",
-        "_holds",
-        "_liftable",
-        "_obligations",
-        "_obliging",
-        "_permits",
+        "_outcomes",
         "_plain_use",
         "_policy",
         "_reasons",
-        "_silent",
-        "_stale_reasons",
-        "_undischarged",
+        "overlay",
         "pin",
     )
 
     def __init__(self, policy: Policy, purpose: object) -> None:
         left = sorted(policy.about(purpose), key=_by_id)
-        clauses = tuple(clause for clause, _ in left)
         self._policy: Final = policy
-        self._clauses: Final = clauses
+        self._clauses: Final = tuple(clause for clause, _ in left)
         self._conditions: Final = Conditions([condition for _, condition in left])
-        self._forbids: Final = _bits(c.binding is Effect.FORBID for c in clauses)
-        self._holds: Final = _bits(c.binding is Effect.HOLD for c in clauses)
-        self._permits: Final = _bits(c.binding is Effect.PERMIT for c in clauses)
-        self._liftable: Final = _bits(c.effect is not Effect.PERMIT for c in clauses)
-        self._obligations: Final = tuple(c.obligations for c in clauses)
-        self._obliging: Final = _bits(bool(c.obligations) for c in clauses)
-        self._undischarged: Final = _bits(bool(c.undischarged) for c in clauses)
-        self._reasons: Final = tuple(_reason(policy, clause) for clause in clauses)
-        self._stale_reasons: tuple[Reason, ...] = ()
+        self._reasons: Final = tuple(_reason(policy, clause) for clause in self._clauses)
         self._plain_use: Final = purpose in _PLAIN_USE
-        self._silent: Final = Effect.PERMIT if policy.kind == "overlay" else Effect.FORBID
+        self._outcomes: Final[dict[tuple[Asked, bool], Outcome]] = {}
+        self.overlay: Final = policy.kind == "overlay"
         self.pin: Final = Pin(policy=policy.id, version=policy.version, sha256=policy.sha256)
 
-    def rule(
-        self,
-        known: Mapping[str, Value],
-        on: dt.date,
-        lifted: Lifted,
-        obligations: set[str],
-    ) -> tuple[Effect, list[Reason]]:
-        """Return the effect under this policy and its reasons; add what may have to be done."""
-        speaking, undecided, doubts = self._conditions.ask(known)
-        # An obligation that might be due is due.
-        due = (speaking | undecided) & self._obliging
-        if due:
-            if due & self._undischarged:
-                return Effect.FORBID, [self._unknown_obligation(due)]
-            for place in _places(due):
-                obligations |= self._obligations[place]
-        forbids, holds, permits = self._forbids, self._holds, self._permits
-        reasons: Sequence[Reason] = self._reasons
+    def rule(self, known: Mapping[str, Value], on: dt.date, lifted: Lifted) -> Outcome:
+        """Return what follows under this policy."""
         policy = self._policy
         stale = not self._plain_use and (policy.stale != "" or on > policy.review_by)
-        if stale:
-            holds, permits = holds | permits, 0
+        asked = self._conditions.ask(known)
         if lifted:
-            freed = _bits((policy.id, clause.id) in lifted for clause in self._clauses)
+            return self._follow(asked, lifted, stale=stale)
+        # Whatever else the facts may be, from the same answers the same follows.
+        outcome = self._outcomes.get((asked, stale))
+        if outcome is None:
+            outcome = self._follow(asked, lifted, stale=stale)
+            if len(self._outcomes) < OUTCOMES_REMEMBERED_MAX:
+                self._outcomes[asked, stale] = outcome
+        return outcome
+
+    def _follow(self, asked: Asked, lifted: Lifted, *, stale: bool) -> Outcome:
+        """Return what follows from the clauses that speak and those that are undecided."""
+        yes, maybe, doubts = asked
+        speaking: list[Reason] = []
+        undecided: list[Reason] = []
+        obligations: set[str] = set()
+        undischarged: list[str] = []
+        for place in places(yes | maybe):
+            clause, reason = self._clauses[place], self._reasons[place]
+            agreement = lifted.get((reason.policy, reason.clause))
             # Only a bar or a hold can be lifted; a permit that holds has its own reason to.
-            freed &= self._liftable
-            forbids, holds, permits = forbids & ~freed, holds & ~freed, permits | freed
-        if stale or lifted:
-            reasons = self._bent(lifted, stale=stale)
+            if agreement is not None and clause.effect is not Effect.PERMIT:
+                reason = _lifted(reason, agreement)
+            elif stale and reason.effect is Effect.PERMIT:
+                reason = _stale(reason, self._policy)
+            # An obligation that might be due is due.
+            obligations |= clause.obligations
+            undischarged += clause.undischarged
+            if yes >> place & 1:
+                speaking.append(reason)
+            else:
+                missing = self._conditions.missing(place, doubts)
+                undecided.append(msgspec.structs.replace(reason, missing=missing))
+        if undischarged:
+            barred = _unknown_obligation(self._policy, sorted(undischarged))
+            return Outcome(effect=Effect.FORBID, reasons=(barred,))
+        silent = Effect.PERMIT if self.overlay else Effect.FORBID
+        possible = [reason.effect for reason in undecided]
         if speaking:
-            low = high = _strictest(speaking, forbids, holds)
-            if undecided:
-                high = max(low, _strictest(undecided, forbids, holds))
+            low = max([reason.effect for reason in speaking])
+            high = max([low, *possible])
         else:
-            low = high = self._silent
-            if undecided:
-                low = min(low, _loosest(undecided, permits, holds))
-                high = max(high, _strictest(undecided, forbids, holds))
+            low, high = min([silent, *possible]), max([silent, *possible])
         if low is high:
-            told = speaking & (permits, holds, forbids)[low]
-            if told or low is not Effect.FORBID:
-                return low, [reasons[place] for place in _places(told)]
-            return low, [_silence(policy)]
-        if speaking or low is self._silent:
-            # Only what could tighten leaves it open.
-            undecided &= forbids if low is Effect.HOLD else forbids | holds
-        return Effect.HOLD, [
-            _for_want_of(reasons[place], self._conditions.missing(place, doubts))
-            if undecided >> place & 1
-            else reasons[place]
-            for place in _places(speaking & holds | undecided)
-        ]
-
-    def _bent(self, lifted: Lifted, *, stale: bool) -> Sequence[Reason]:
-        """Return the reasons where agreements and an overdue review bear on them."""
-        reasons: Sequence[Reason] = self._reasons
-        if stale:
-            if not self._stale_reasons:
-                self._stale_reasons = tuple(_stale(one, self._policy) for one in reasons)
-            reasons = self._stale_reasons
-        if lifted:
-            reasons = [*reasons]
-            for place in _places(self._liftable):
-                agreement = lifted.get((self._policy.id, self._clauses[place].id))
-                if agreement is not None:
-                    reasons[place] = _lifted(self._reasons[place], agreement)
-        return reasons
-
-    def _unknown_obligation(self, due: int) -> Reason:
-        names = {name for place in _places(due) for name in self._clauses[place].undischarged}
-        return _unknown_obligation(self._policy, sorted(names))
+            told = [reason for reason in speaking if reason.effect is low]
+            if not told and low is Effect.FORBID:
+                told = [_silence(self._policy)]
+        else:
+            told = [reason for reason in speaking if reason.effect is Effect.HOLD]
+            told += [r for r in undecided if r.effect > low or not (speaking or silent is low)]
+        return Outcome(
+            effect=low if low is high else Effect.HOLD,
+            reasons=tuple(sorted(told, key=_PLACE)),
+            obligations=frozenset(obligations),
+            missing=frozenset(fact for reason in told for fact in reason.missing),
+        )
 
 
 def _docket(policy: Policy, purpose: object) -> Docket:
@@ -300,33 +291,6 @@ def _docket(policy: Policy, purpose: object) -> Docket:
 
 def _by_id(entry: tuple[Clause, Condition]) -> str:
     return entry[0].id
-
-
-def _bits(truths: Iterable[bool]) -> int:
-    """Return a number with a bit for each of *truths*, the first lowest."""
-    return sum(1 << place for place, truth in enumerate(truths) if truth)
-
-
-def _places(bits: int) -> Iterator[int]:
-    """Yield the places of the bits that are set, the lowest first."""
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
-
-
-def _strictest(bits: int, forbids: int, holds: int) -> Effect:
-    """Return the largest effect of the clauses in *bits*."""
-    if bits & forbids:
-        return Effect.FORBID
-    return Effect.HOLD if bits & holds else Effect.PERMIT
-
-
-def _loosest(bits: int, permits: int, holds: int) -> Effect:
-    """Return the smallest effect of the clauses in *bits*."""
-    if bits & permits:
-        return Effect.PERMIT
-    return Effect.HOLD if bits & holds else Effect.FORBID
 
 
 def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Facts:
@@ -405,10 +369,6 @@ def _reason(policy: Policy, clause: Clause) -> Reason:
     )
 
 
-def _for_want_of(reason: Reason, missing: tuple[str, ...]) -> Reason:
-    return msgspec.structs.replace(reason, missing=missing)
-
-
 def _lifted(reason: Reason, agreement: str) -> Reason:
     return msgspec.structs.replace(
         reason,
@@ -420,8 +380,6 @@ def _lifted(reason: Reason, agreement: str) -> Reason:
 
 
 def _stale(reason: Reason, policy: Policy) -> Reason:
-    if reason.effect is not Effect.PERMIT:
-        return reason
     why = policy.stale or f"The policy was to be reviewed by {policy.review_by}."
     return msgspec.structs.replace(
         reason,
@@ -429,11 +387,6 @@ def _stale(reason: Reason, policy: Policy) -> Reason:
         because=f"{reason.because} {why} Until it is reviewed, this permit holds.",
         change="Legal reviews the policy.",
     )
-
-
-def _missing(reasons: Iterable[Reason]) -> tuple[str, ...]:
-    missing = {fact for reason in reasons if reason.missing for fact in reason.missing}
-    return tuple(sorted(missing)) if missing else ()
 
 
 def _silence(policy: Policy) -> Reason:
