@@ -377,13 +377,21 @@ def _record(
         if text != files[file]:
             changed[file] = text
     for file, text in changed.items():
-        path = args.folder / file
-        write_durably(path, text.encode(), mode=path.stat().st_mode & 0o777)
+        _write(args.folder / file, files[file], text)
     if args.json:
         print(json.dumps(msgspec.to_builtins(done), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_report_recorded(done)))
     return 1 if any(one.problems for one in done) and not args.allow_unwatched else 0
+
+
+def _write(path: Path, read: str, text: str) -> None:
+    try:
+        if path.read_bytes() != read.encode():
+            raise SettingError(f"`{path}` changed meanwhile", hint="record once more")
+        write_durably(path, text.encode(), mode=path.stat().st_mode & 0o777)
+    except OSError as error:
+        raise SettingError(f"`{path}` can't be written: {error.strerror}") from error
 
 
 def _record_one(
