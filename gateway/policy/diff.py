@@ -18,7 +18,7 @@ from gateway.policy.condition import Condition, Test
 from gateway.policy.decide import NOTHING_LIFTED, Decision, Facts, Lifted, decide
 from gateway.policy.library import Binding, Library
 from gateway.policy.model import Clause, Policy
-from gateway.policy.standard import StandardUses
+from gateway.policy.standard import Row, StandardUses
 
 _TRIES_MAX: Final = 4096
 """How many sets of clauses are tried for one change; beyond it all that differ are named."""
@@ -35,15 +35,14 @@ class Question:
     policy: str
     facts: Facts
     on: dt.date
-    model: str | None = None
+    row: Row | None = None
+    """The row of a standard use; a case is asked under its own policy alone."""
     lifted: Lifted
-    alone: bool
-    """Whether the policy is asked without the terms of the model, as cases ask."""
 
     def bound(self, library: Library) -> Binding:
         """Return what binds the question in *library*."""
-        if not self.alone:
-            return library.binding([self.policy], self.model, self.on)
+        if self.row is not None:
+            return self.row.binding(library, self.on)
         policy = library.in_force(self.policy, self.on)
         return Binding(policies=(policy,) if policy else (), absent=())
 
@@ -189,9 +188,8 @@ def _standard_questions(
                     policy=row.policy,
                     facts=facts,
                     on=day,
-                    model=row.model,
+                    row=row,
                     lifted=NOTHING_LIFTED,
-                    alone=False,
                 )
 
 
@@ -208,7 +206,6 @@ def _case_questions(cases: Iterable[Case], both: Sequence[str]) -> Iterator[Ques
                 facts=case.facts,
                 on=case.on,
                 lifted=case.lifted,
-                alone=True,
             )
 
 
@@ -261,7 +258,7 @@ def _differing(question: Question, was: Binding, now: Binding) -> dict[_Key, Cau
     for name in sorted({*old, *new, *was.absent, *now.absent}):
         before, after = old.get(name), new.get(name)
         if before is None or after is None or not _both_in_force(before, after, question.on):
-            what = _appearance(before, after, question.on)
+            what = _appearance(before, after, question.on) or _absence(name, was, now)
             if what:
                 found[name, ""] = Cause(policy=name, clause="", what=what)
             continue
@@ -313,6 +310,14 @@ def _appearance(before: Policy | None, after: Policy | None, on: dt.date) -> str
     if was is now:
         return ""
     return "comes to bind" if now else "no longer binds"
+
+
+def _absence(name: str, was: Binding, now: Binding) -> str:
+    """Return what differs in that nobody has written a policy which should bind."""
+    missed, missing = name in was.absent, name in now.absent
+    if missed is missing:
+        return ""
+    return "should bind and is not there" if missing else "is no longer missed"
 
 
 def _head(before: Policy, after: Policy) -> str:

@@ -172,6 +172,8 @@ def _cell(cell: Cell) -> Iterator[str]:
 
 def _decision(decision: Decision) -> Iterator[str]:
     yield "<dl>"
+    if not decision.reasons:
+        yield "<dt>No clause speaks</dt><dd>A law that only adds, adds nothing here.</dd>"
     for reason in decision.reasons:
         yield f"<dt>{escape(_name(reason))}</dt><dd>{escape(reason.because)}</dd>"
         if reason.source:

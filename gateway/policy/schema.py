@@ -259,7 +259,7 @@ def _questions(fact: Fact) -> Iterable[Schema]:
         case "country":
             regions = {"enum": sorted(REGIONS)}
             return _some_or_not({"anyOf": [{"$ref": "#/$defs/Country"}, regions]})
-        case "word":
+        case _:
             return _some_or_not(_words(fact.words))
 
 
@@ -286,7 +286,7 @@ def _stated(fact: Fact) -> Schema:
             return {"$ref": "#/$defs/Purpose"}
         case "country":
             return {"$ref": "#/$defs/Country"}
-        case "word":
+        case _:
             return _words(fact.words)
 
 

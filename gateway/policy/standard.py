@@ -6,6 +6,7 @@ may have variants; they share its column in a table.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,7 +19,7 @@ from gateway.intent.purpose import covers
 from gateway.policy.condition import Value
 from gateway.policy.decide import Facts, facts_of
 from gateway.policy.facts import check_purpose, check_use, facts_at
-from gateway.policy.library import Library
+from gateway.policy.library import Binding, Library
 from gateway.policy.model import Kind
 from gateway.policy.source import Keyed, Node, convert, line_at, nearest, node_at, read
 from gateway.provider.model import Operation, ProviderCall
@@ -106,6 +107,13 @@ class Row:
     """What is otherwise than the use says."""
     purposes: Mapping[str, str]
     """The purpose that takes the place of another and of those below it."""
+
+    def binding(self, library: Library, on: dt.date) -> Binding:
+        """Return what binds in this row; a law that only adds to others is asked by itself."""
+        found = library.binding([self.policy], self.model, on)
+        if any(policy.kind != "overlay" for policy in found.policies):
+            return found
+        return Binding(policies=found.policies, absent=())
 
     def asks(self, use: StandardUse) -> Facts:
         """Return the facts of *use* in this row."""

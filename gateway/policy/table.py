@@ -115,7 +115,7 @@ def table_of(library: Library, standard: StandardUses, on: dt.date) -> Table:
 
 def ruling(library: Library, row: Row, use: StandardUse, on: dt.date) -> Ruling:
     """Return the ruling on *use* in *row*, under its policy and the model's terms."""
-    binding = library.binding([row.policy], row.model, on)
+    binding = row.binding(library, on)
     decision = decide(row.asks(use), binding.policies, on, absent=binding.absent)
     return Ruling(use=use, decision=decision)
 

@@ -119,6 +119,13 @@ def test_what_is_not_known_is_said() -> None:
     assert "<dt>Not known</dt><dd>competes</dd>" in html
 
 
+def test_a_law_that_is_silent_says_so() -> None:
+    """A permit that no clause leads to is explained."""
+    law = ACME.replace("policy: acme", "policy: law").replace("inference, evaluate", "data")
+
+    assert "adds nothing here" in page(**{"overlays/law": law})
+
+
 def test_it_prints_and_it_dims() -> None:
     """There are rules for paper and for the dark, and each effect has colours in both."""
     html = page()

@@ -65,6 +65,18 @@ def test_the_terms_of_a_model_bind_in_its_row() -> None:
     assert other.cells[0].clauses == ("no-policy",)
 
 
+def test_a_law_is_asked_by_itself() -> None:
+    """A law only adds: where it is silent, its row permits and names no clause."""
+    law = ACME.replace("policy: acme", "policy: law").replace("inference, evaluate", "data")
+    table = small_table(**{"overlays/law": law})
+
+    row = next(row for row in table.rows if row.kind == "overlay")
+    assert [(cell.effect, cell.clauses) for cell in row.cells] == [
+        (Effect.PERMIT, ()),
+        (Effect.FORBID, ("no-rivals",)),
+    ]
+
+
 def test_the_counts_are_of_all_cells() -> None:
     """Each cell is counted once, under its effect."""
     counts = small_table().counts()
