@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import html
 import itertools
+import math
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
@@ -32,8 +33,8 @@ WORDS_NEAR: Final = 100
 
 _DIFFERENCE_WORDS_MAX: Final = 4_000
 _DIFFERENCE_CONTEXT: Final = 8
-_ALIKE_MIN: Final = 0.6
-"""A place that shares fewer of the quoted words is not worth showing."""
+_ALIKE_MIN: Final = 0.5
+"""A place that shares less of what is quoted is not worth showing."""
 
 _UNSEEN: Final = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
@@ -43,6 +44,8 @@ _DASHES: Final = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-"))
 _ADDRESS: Final = re.compile(
     r'\](?:\(\s*+<?([^\s<>()]*+(?:\([^\s()]*+\)[^\s<>()]*+)*+)>?(?:\s++"[^"\n]{0,500}")?\s*+\))'
 )
+_LINK_END: Final = "\ue000"
+_LINK: Final = re.compile(rf"\[([^\[\]{_LINK_END}]{{0,1000}}){_LINK_END}")
 _ADDRESS_LIKE: Final = re.compile(r"[/#:@]|www\.|\.[a-zA-Z]{2}")
 _DEFINITION: Final = re.compile(r"\[[^\[\]]{1,200}\]:\s*<?(\S+?)>?(?:\s+\"[^\"]*\")?")
 _IMAGE: Final = re.compile(r"!(?=\[[^\[\]]{0,1000}\]\()")
@@ -377,21 +380,24 @@ def citations(
 def most_like(reading: Reading, quoted: str) -> tuple[int, int] | None:
     """Return the words of the place that shares most with *quoted*, if any shares enough."""
     sought = Counter(_bare_words(quoted))
-    size = sum(sought.values()) + 2
+    size = sought.total() + 2
     bare = reading.bare
+    often = Counter(reading.words[at] for at in bare if reading.words[at] in sought)
+    # A rare word tells more about a place than one that stands everywhere.
+    weight = {word: 1 / math.log2(2 + often[word]) for word in sought}
     window: Counter[str] = Counter()
-    shared, best, best_at = 0, 0, 0
+    shared, best, best_at = 0.0, 0.0, 0
     for at, index in enumerate(bare):
         word = reading.words[index]
         window[word] += 1
-        shared += window[word] <= sought[word]
+        shared += weight[word] if window[word] <= sought[word] else 0
         if at >= size:
             left = reading.words[bare[at - size]]
-            shared -= window[left] <= sought[left]
+            shared -= weight[left] if window[left] <= sought[left] else 0
             window[left] -= 1
-        if shared > best:
+        if shared > best + 1e-9:
             best, best_at = shared, at
-    if best < max(2.0, _ALIKE_MIN * (size - 2)):
+    if best <= _ALIKE_MIN * sum(weight[word] * count for word, count in sought.items()):
         return None
     first, last = max(0, best_at - 2 * size), min(len(bare) - 1, best_at + size)
     return bare[first], bare[last] + 1
@@ -581,6 +587,7 @@ def _without_markup(text: str) -> str:
     """Return *text* without comments, tags and the addresses of links; lines stay lines."""
     text = _without_comments("\n".join(text.splitlines()))
     text = _ADDRESS.sub(_link_text, _IMAGE.sub("", text))
+    text = _LINK.sub(r"\1", text).replace(_LINK_END, "")
     text = _INLINE_TAG.sub(_breaks, _AUTOLINK.sub(r"\1", text))
     return _BLOCK_TAG.sub(lambda match: " " + _breaks(match), text)
 
@@ -588,8 +595,8 @@ def _without_markup(text: str) -> str:
 def _link_text(match: re.Match[str]) -> str:
     if match[1] and not _ADDRESS_LIKE.search(match[1]):
         return match[0]
-    follows = match.string[match.end() : match.end() + 1]
-    return ("] " if follows in "[!" else "]") + _breaks(match)
+    apart = " " if match.string[match.end() : match.end() + 1] in "[!" else ""
+    return _LINK_END + apart + _breaks(match)
 
 
 def _breaks(match: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ from gateway.policy.snapshot import (
     citations,
     compare,
     difference,
+    most_like,
     passage_of,
     read_terms,
     snapshot_of,
@@ -300,6 +301,28 @@ def test_lost_words_are_stale_and_the_nearest_place_is_shown() -> None:
     assert (seen.state, seen.sections, seen.note) == ("lost", ("2(b)",), "")
     assert 'make "rival widgets" with' in place.shown
     assert place.heading == "2. Limits"
+
+
+def test_rare_words_tell_where_lost_words_went() -> None:
+    """The place that shares the telling words is shown, not one that shares small ones."""
+    small = "all of the one or the other of the rest of it " * 3
+    text = f"{small}\n\n{FAR}\n\nNever train foundation models here."
+    reading = read_terms(text)
+
+    near = most_like(reading, "to train any of the foundation models")
+    assert near is not None
+    assert "Never train foundation models here" in reading.shown(*near)
+    assert most_like(reading, "or of the distillation") is None
+
+
+def test_a_heading_that_is_a_link_is_shown_as_people_see_it() -> None:
+    """No bracket and no address is left of a link; brackets that are text stay."""
+    reading = read_terms("[Terms [2]](#terms)\n=====\n\nPay [the price](x.html) [in crowns].")
+
+    found = passage_of(reading, "the price")
+    assert found is not None
+    assert found.heading.replace("[", "").replace("]", "") == "Terms 2"
+    assert reading.shown(*found.stretches[0]).endswith("Pay the price [in crowns].")
 
 
 def test_another_document_is_suspected() -> None:
