@@ -1,9 +1,9 @@
-"""Say a ruling in sentences: what spoke, what is missing, and what would change it.
+"""Say a ruling in sentences: what spoke or nearly did, what is missing, what would change it.
 
 The same sentences go to the refused caller, to the command line and to legal's pages. What
-would change a ruling is found by trying: each fact that the caller declares is set to each of
-its words, and the ruling is made again. They are conditions, not advice to declare
-what is not true.
+would change a ruling is found by trying: facts are set to the values that the clauses tell
+apart (`suppose.py`), clauses are lifted as an agreement would, and the ruling is made again.
+All of it is conditional; none of it is advice to declare what is not true.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.policy.condition import Value
+from gateway.policy.condition import Condition
 from gateway.policy.decide import NOTHING_LIFTED, Decision, Facts, Lifted, Reason, decide
-from gateway.policy.model import Effect, Policy
-from gateway.policy.obligation import sentence_of
-from gateway.policy.vocabulary import ANY, FACTS, NONE, Fact
+from gateway.policy.model import Clause, Effect, Policy
+from gateway.policy.obligation import sentence_of as duty_of
+from gateway.policy.suppose import Supposition, listed, sentence_of, suppositions
+from gateway.policy.vocabulary import FACTS, Origin
 
 _SENTENCES: Final[Mapping[Effect, str]] = {
     Effect.PERMIT: "The terms permit this use.",
@@ -30,20 +31,50 @@ _OUTCOMES: Final[Mapping[Effect, str]] = {
     Effect.HOLD: "it would be held for legal",
     Effect.FORBID: "it would be forbidden",
 }
-_SUPPOSED: Final = "(supposed)"
-"""What a text fact is set to while trying; only whether it is named can matter."""
+_ACTS: Final[Mapping[Effect, str]] = {
+    Effect.PERMIT: "would permit",
+    Effect.HOLD: "would hold it for legal",
+    Effect.FORBID: "would forbid",
+}
+_WHO_KNOWS: Final[Mapping[Origin, str]] = {
+    "declared": "the declaration would say it",
+    "request": "the request itself would show it",
+    "gateway": "the gateway's operator or its own signs would say it",
+    "registered": "the organisation would register it (`gateway organisation register`)",
+    "derived": "it follows from another fact",
+}
 
-_TRIES_MAX: Final = 512
-"""How many ways of filling in all missing facts are looked at; real policies need under 50."""
+_TRIES_MAX: Final = 640
+"""How many rulings are made to fill in missing facts, or to try two facts at once; each."""
+
+_CHANGES_TOLD_MAX: Final = 3
+"""How many ways of changing two facts are told; more of them are no help."""
+
+_NEAR_MAX: Final = 12
+"""How many clauses one fact away are told."""
+
+_SUPPOSED_AGREEMENT: Final = "supposed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Facts that, set otherwise together, would lead to another effect."""
+    """Facts that, set otherwise together, or clauses that, lifted together, lead elsewhere."""
 
-    facts: tuple[tuple[str, str], ...]
-    """Names and words; a text fact that only has to be named is `any`."""
+    facts: tuple[Supposition, ...] = ()
+    lifts: tuple[tuple[str, str], ...] = ()
+    """The clauses, each with its policy, that an agreement would lift."""
     effect: Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """A clause that would speak if one fact were another."""
+
+    policy: str
+    clause: Clause
+    effect: Effect
+    ways: tuple[tuple[Supposition, ...], ...]
+    """For each fact that could do it, the values that would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +82,7 @@ class Explanation:
     """A decision and everything a person needs to act on it."""
 
     decision: Decision
+    near: tuple[Near, ...]
     changes: tuple[Change, ...]
 
     def sentences(self) -> tuple[str, ...]:
@@ -64,10 +96,24 @@ class Explanation:
             "effect": decision.effect.word,
             "day": decision.day.isoformat(),
             "reasons": [reason_json(reason) for reason in decision.reasons],
+            "near": [_near_json(one) for one in self.near],
             "missing": list(decision.missing),
+            "unknown": [
+                {
+                    "fact": name,
+                    "meaning": FACTS[name].meaning,
+                    "known_from": FACTS[name].origin,
+                }
+                for name in decision.missing
+            ],
             "obligations": list(decision.obligations),
             "changes": [
-                {"facts": dict(one.facts), "effect": one.effect.word} for one in self.changes
+                {
+                    "facts": {fact.fact: fact.word for fact in one.facts},
+                    "lifts": [f"{policy}:{clause}" for policy, clause in one.lifts],
+                    "effect": one.effect.word,
+                }
+                for one in self.changes
             ],
             "policies": [
                 {"policy": pin.policy, "version": pin.version, "sha256": pin.sha256}
@@ -84,7 +130,13 @@ class Explanation:
             return ""
         unsaid = [name for name in decision.missing if FACTS[name].origin == "declared"]
         if unsaid:
-            return f"Declare {_names(unsaid)}, or ask legal to rule on the declaration."
+            return f"Declare {listed(unsaid, 'and')}, or ask legal to rule on the declaration."
+        registered = [name for name in decision.missing if FACTS[name].origin == "registered"]
+        if registered:
+            return (
+                f"Have {listed(registered, 'and')} registered for the organisation"
+                " (`gateway organisation register`), or ask legal to rule on the declaration."
+            )
         if decision.effect is Effect.HOLD:
             return "Register the use as a declaration and ask legal to rule on it."
         return next((reason.change for reason in decision.reasons if reason.change), "")
@@ -98,36 +150,11 @@ def explain(
     absent: Collection[str] = (),
     lifted: Lifted = NOTHING_LIFTED,
 ) -> Explanation:
-    """Return the ruling with what would change it."""
-    decision = decide(facts, policies, on, absent=absent, lifted=lifted)
+    """Return the ruling with the clauses that nearly spoke and what would change it."""
+    trial = _Trial(facts, policies, on, absent, lifted)
     return Explanation(
-        decision=decision, changes=tuple(changes_of(decision, facts, policies, on))
+        decision=trial.decision, near=tuple(trial.near()), changes=tuple(trial.changes())
     )
-
-
-def changes_of(
-    decision: Decision, facts: Facts, policies: Sequence[Policy], on: dt.date
-) -> Iterator[Change]:
-    """Yield what would loosen the ruling or, where facts are missing, tighten it.
-
-    First single facts, each set to each of its words; then, where several are missing and none
-    of them alone leads to a permit, the first way of filling in all of them that loosens most.
-    """
-    asked = _asked_facts(facts, policies)
-    settled = False
-    for fact in FACTS.values():
-        if fact.name not in asked or fact.origin != "declared" or _is_named(fact, facts):
-            continue
-        for value, shown in _values(fact):
-            if facts.get(fact.name) == value:
-                continue
-            effect = decide(facts.with_fact(fact.name, value), policies, on).effect
-            missing = fact.name in decision.missing
-            settled = settled or (missing and effect is Effect.PERMIT)
-            if effect < decision.effect or (missing and effect > decision.effect):
-                yield Change(facts=((fact.name, shown),), effect=effect)
-    if len(decision.missing) > 1 and not settled:
-        yield from _filled_in(decision, facts, policies, on)
 
 
 def reason_json(reason: Reason) -> dict[str, Any]:
@@ -143,22 +170,171 @@ def reason_json(reason: Reason) -> dict[str, Any]:
     }
 
 
-def _filled_in(
-    decision: Decision, facts: Facts, policies: Sequence[Policy], on: dt.date
-) -> Iterator[Change]:
-    """Yield the loosest ruling that filling in every missing fact could lead to."""
-    choices = [list(_values(FACTS[name])) for name in decision.missing]
-    best: Change | None = None
-    for chosen in itertools.islice(itertools.product(*choices), _TRIES_MAX):
-        filled = facts
-        for name, (value, _) in zip(decision.missing, chosen, strict=True):
-            filled = filled.with_fact(name, value)
-        effect = decide(filled, policies, on).effect
-        if effect < (best.effect if best else decision.effect):
-            shown = tuple(word for _, word in chosen)
-            best = Change(facts=tuple(zip(decision.missing, shown, strict=True)), effect=effect)
-    if best is not None:
-        yield best
+class _Trial:
+    """One ruling that is made again and again, each time with something supposed."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        policies: Sequence[Policy],
+        on: dt.date,
+        absent: Collection[str],
+        lifted: Lifted,
+    ) -> None:
+        self._facts = facts
+        self._policies = policies
+        self._on = on
+        self._absent = absent
+        self._lifted = lifted
+        self.decision: Final = decide(facts, policies, on, absent=absent, lifted=lifted)
+        purpose = facts.get("purpose")
+        self._clauses: list[tuple[Policy, Clause, Condition]] = [
+            (policy, clause, condition)
+            for policy in policies
+            if policy.in_force(on)
+            for clause, condition in policy.about(purpose)
+        ]
+        supposed = suppositions([condition for _, _, condition in self._clauses], facts)
+        # Another purpose is another use; it would be asked about by itself.
+        self._supposed = {name: found for name, found in supposed.items() if name != "purpose"}
+
+    def near(self) -> Iterator[Near]:
+        """Yield the clauses of another effect that are one fact away from speaking."""
+        told = {(reason.policy, reason.clause) for reason in self.decision.reasons}
+        found = 0
+        for policy, clause, condition in self._clauses:
+            place = policy.id, clause.id
+            effect = Effect.PERMIT if place in self._lifted else clause.binding
+            if place in told or effect is self.decision.effect or found >= _NEAR_MAX:
+                continue
+            if condition.truth(self._facts) is True:
+                continue
+            ways = []
+            for name in sorted(condition.facts() & self._supposed.keys()):
+                would = tuple(
+                    one
+                    for one in self._supposed[name]
+                    if condition.truth(self._facts.with_fact(name, one.value)) is True
+                )
+                if would:
+                    ways.append(would)
+            if ways:
+                found += 1
+                yield Near(policy=policy.id, clause=clause, effect=effect, ways=tuple(ways))
+
+    def changes(self) -> Iterator[Change]:
+        """Yield what would loosen the ruling or, where facts are missing, tighten it.
+
+        First single facts; then clauses lifted, one by one and all that bar together; then,
+        where none of that permits, all missing facts or two facts at once.
+        """
+        decision = self.decision
+        best = decision.effect
+        for name, supposed in self._supposed.items():
+            missing = name in decision.missing
+            for one in supposed:
+                effect = self._effect((one,))
+                if effect < decision.effect:
+                    best = min(best, effect)
+                if effect < decision.effect or (missing and effect > decision.effect):
+                    yield Change(facts=(one,), effect=effect)
+        for change in self._lifting():
+            best = min(best, change.effect)
+            yield change
+        if best is Effect.PERMIT or decision.effect is Effect.PERMIT:
+            return
+        if len(decision.missing) > 1:
+            yield from self._filled_in()
+        elif decision.effect is Effect.FORBID:
+            yield from self._pairs(best)
+
+    def _effect(
+        self, supposed: Sequence[Supposition] = (), lifts: Collection[tuple[str, str]] = ()
+    ) -> Effect:
+        facts = self._facts
+        for one in supposed:
+            facts = facts.with_fact(one.fact, one.value)
+        lifted: Lifted = self._lifted
+        if lifts:
+            lifted = {**lifted, **dict.fromkeys(lifts, _SUPPOSED_AGREEMENT)}
+        return decide(
+            facts, self._policies, self._on, absent=self._absent, lifted=lifted
+        ).effect
+
+    def _lifting(self) -> Iterator[Change]:
+        """Yield the permissions that would loosen the ruling."""
+        liftable = {
+            (policy.id, clause.id)
+            for policy, clause, _ in self._clauses
+            if clause.effect is not Effect.PERMIT
+        }
+        bars = [
+            (reason.policy, reason.clause)
+            for reason in self.decision.reasons
+            if (reason.policy, reason.clause) in liftable and not reason.agreement
+        ]
+        alone = [
+            Change(lifts=(bar,), effect=effect)
+            for bar in bars
+            if (effect := self._effect(lifts=[bar])) < self.decision.effect
+        ]
+        yield from alone
+        together = self._effect(lifts=bars) if len(bars) > 1 else self.decision.effect
+        if together < min([self.decision.effect, *(change.effect for change in alone)]):
+            yield Change(lifts=tuple(bars), effect=together)
+
+    def _filled_in(self) -> Iterator[Change]:
+        """Yield the loosest ruling that filling in every missing fact could lead to."""
+        choices = [
+            sorted(self._supposed.get(name, ()), key=self._against)
+            for name in self.decision.missing
+        ]
+        best: Change | None = None
+        for chosen in itertools.islice(itertools.product(*choices), _TRIES_MAX):
+            effect = self._effect(chosen)
+            if effect < (best.effect if best else self.decision.effect):
+                best = Change(facts=chosen, effect=effect)
+        if best is not None:
+            yield best
+
+    def _against(self, one: Supposition) -> int:
+        """Return how much speaks against *one*: what likely permits is tried first."""
+        known = {one.fact: one.value}
+        against = 0
+        for _, clause, condition in self._clauses:
+            for test in condition.when:
+                if test.fact == one.fact and test.truth(known) is True:
+                    against += -1 if clause.binding is Effect.PERMIT else 1
+        return against
+
+    def _pairs(self, best: Effect) -> Iterator[Change]:
+        """Yield the pairs of declared facts that would loosen more than one fact does."""
+        declared = [
+            found for name, found in self._supposed.items() if FACTS[name].origin == "declared"
+        ]
+        pairs = (
+            pair
+            for one, other in itertools.combinations(declared, 2)
+            for pair in itertools.product(one, other)
+        )
+        found: list[Change] = []
+        for pair in itertools.islice(pairs, _TRIES_MAX):
+            effect = self._effect(pair)
+            if effect < best:
+                found.append(Change(facts=pair, effect=effect))
+        loosest = min((change.effect for change in found), default=best)
+        yield from (change for change in found if change.effect is loosest)
+
+
+def _near_json(near: Near) -> dict[str, Any]:
+    return {
+        "policy": near.policy,
+        "clause": near.clause.id,
+        "effect": near.effect.word,
+        "because": near.clause.because,
+        "citation": near.clause.source,
+        "if": {way[0].fact: [one.word for one in way] for way in near.ways},
+    }
 
 
 def _sentences(explanation: Explanation) -> Iterator[str]:
@@ -166,75 +342,61 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     yield _SENTENCES[decision.effect]
     for reason in decision.reasons:
         yield _reason_sentence(reason)
-    if decision.missing:
-        yield f"What is not known: {_names(decision.missing)}."
+    for name in decision.missing:
+        fact = FACTS[name]
+        yield f"Not known: `{name}` ({fact.meaning}); {_WHO_KNOWS[fact.origin]}."
     stricter = [reason for reason in decision.reasons if reason.effect is not Effect.PERMIT]
     for change in dict.fromkeys(reason.change for reason in stricter if reason.change):
         yield f"What would change it: {change}"
-    yield from _change_sentences(explanation.changes)
+    yield from _change_sentences(explanation)
+    for near in explanation.near:
+        yield _near_sentence(near)
     for name in decision.obligations:
-        yield f"Obligation `{name}`: {sentence_of(name)}"
+        yield f"Obligation `{name}`: {duty_of(name)}"
 
 
-def _change_sentences(changes: Sequence[Change]) -> Iterator[str]:
+def _change_sentences(explanation: Explanation) -> Iterator[str]:
     """Yield one conditional sentence for each fact and outcome, its words together."""
-    grouped: dict[tuple[str, Effect], list[str]] = {}
-    for change in changes:
-        if len(change.facts) == 1:
-            fact, word = change.facts[0]
-            grouped.setdefault((fact, change.effect), []).append(word)
-    for (fact, effect), words in grouped.items():
-        yield f"{_supposed(fact, words)}, {_OUTCOMES[effect]}."
-    for change in changes:
-        if len(change.facts) > 1:
-            parts = [_supposed(fact, [word]) for fact, word in change.facts]
-            joined = ", ".join([parts[0], *(part[0].lower() + part[1:] for part in parts[1:])])
-            yield f"{joined}: {_OUTCOMES[change.effect]}."
+    single: dict[tuple[str, Effect], list[Supposition]] = {}
+    double: dict[tuple[str, Supposition, Effect], list[Supposition]] = {}
+    for change in explanation.changes:
+        match change.facts:
+            case (one,):
+                single.setdefault((one.fact, change.effect), []).append(one)
+            case (one, other):
+                double.setdefault((one.fact, other, change.effect), []).append(one)
+            case _:
+                pass
+    for (_, effect), words in single.items():
+        yield f"If {sentence_of(words)}, {_OUTCOMES[effect]}."
+    for change in explanation.changes:
+        if change.lifts:
+            yield _lift_sentence(change, explanation.decision)
+    for (_, other, effect), words in itertools.islice(double.items(), _CHANGES_TOLD_MAX):
+        yield f"If {sentence_of(words)} and {other.sentence()}, {_OUTCOMES[effect]}."
+    for change in explanation.changes:
+        if len(change.facts) > 2:
+            parts = [one.sentence() for one in change.facts]
+            joined = ", ".join(parts[:-1]) + " and " + parts[-1]
+            yield f"If {joined}, {_OUTCOMES[change.effect]}."
 
 
-def _supposed(fact: str, words: Sequence[str]) -> str:
-    if words == [ANY]:
-        return f"With `{fact}` declared"
-    quoted = [f"`{word}`" for word in words]
-    listed = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
-    return f"If `{fact}` were {listed}"
+def _lift_sentence(change: Change, decision: Decision) -> str:
+    several = len(decision.policies) > 1
+    names = [f"{policy} / {clause}" if several else clause for policy, clause in change.lifts]
+    return (
+        f"With a written permission registered that lifts {listed(names, 'and')},"
+        f" {_OUTCOMES[change.effect]}."
+    )
+
+
+def _near_sentence(near: Near) -> str:
+    ways = " or if ".join(sentence_of(way) for way in near.ways)
+    return f"One fact away: {near.policy} / {near.clause.id} {_ACTS[near.effect]} if {ways}."
 
 
 def _reason_sentence(reason: Reason) -> str:
     name = f"{reason.policy} / {reason.clause}" if reason.policy else reason.clause
     cited = f" ({reason.source})" if reason.source else ""
-    undecided = f" It depends on {_names(reason.missing)}." if reason.missing else ""
+    undecided = f" It depends on {listed(reason.missing, 'and')}." if reason.missing else ""
     return f"{name}: {reason.because}{undecided}{cited}"
-
-
-def _names(facts: Sequence[str]) -> str:
-    return ", ".join(f"`{fact}`" for fact in facts)
-
-
-def _asked_facts(facts: Facts, policies: Sequence[Policy]) -> frozenset[str]:
-    """Return the facts of every clause that speaks of this purpose at all."""
-    purpose = facts.get("purpose")
-    return frozenset(
-        fact
-        for policy in policies
-        for clause in policy.clauses
-        if purpose is None
-        or all(t.truth({"purpose": purpose}) is not False for t in clause.condition.when)
-        for fact in clause.condition.facts()
-    )
-
-
-def _values(fact: Fact) -> Iterator[tuple[Value, str]]:
-    match fact.kind:
-        case "word":
-            yield from ((word, word) for word in fact.words)
-        case "yes-no":
-            yield from ((True, "true"), (False, "false"))
-        case "text":
-            yield _SUPPOSED, ANY
-        case _:
-            return
-
-
-def _is_named(fact: Fact, facts: Facts) -> bool:
-    return fact.kind == "text" and facts.get(fact.name, NONE) != NONE
