@@ -113,6 +113,9 @@ OUTCOMES_REMEMBERED_MAX: Final = 128
 """What followed, under one policy for one purpose, from the clauses that spoke or were
 undecided; callers who declare a little of everything come to some dozens."""
 
+BINDINGS_REMEMBERED_MAX: Final = 4096
+"""Sets of policies that bind a model on a day, while rulings are made again."""
+
 VALUES_REMEMBERED_MAX: Final = 64
 """Values of one fact whose bearing on a policy's clauses is remembered beyond the vocabulary's
 words: names of models and students, numbers. A few kilobytes a policy."""

@@ -14,8 +14,9 @@ from typing import Protocol
 from gateway.intent.model import IntendedUse
 from gateway.policy.agreement import Agreement, lifted_by
 from gateway.policy.condition import Value
-from gateway.policy.decide import Decision, decide, facts_of
+from gateway.policy.decide import Decision, facts_of
 from gateway.policy.library import UNLISTED, Library
+from gateway.policy.replay import Question
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Receipt, Ruling
 
@@ -72,38 +73,45 @@ class PolicyLaw:
 
     def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling:
         """Return the ruling on *use* of what *call* gave, under the policies of that day."""
-        asked = ProviderCall(
-            provider=call.provider,
-            operation=_operation(call.operation),
-            model=call.model,
-            streaming=call.streaming,
-            features=frozenset(call.features),
-        )
-        registered = self._said.organisation.items()
-        facts = facts_of(
-            use,
-            asked,
-            **{name.replace("-", "_"): value for name, value in registered},
-            access_route=call.route,
-            account_tier=call.account_tier,
-            generated_for=call.generated_for or use.purpose,
-            generated_on=dt.date.fromisoformat(call.generated_on)
-            if call.generated_on
-            else None,
-        )
-        # A model that nobody knew then may be listed now: the binding finds out.
-        named = [policy for policy in call.policies if policy != UNLISTED]
-        binding = self._library.binding([*named, *self._overlays], call.model, on)
-        lifted = lifted_by(
-            self._said.lifting(call.agreements),
+        question = question_of(use, call, on, self._said, self._overlays)
+        return ruling_from(question.ruled(self._library))
+
+
+def question_of(
+    use: IntendedUse, call: Call, on: dt.date, said: Said, overlays: tuple[str, ...] = ()
+) -> Question:
+    """Return what there is to rule on: *use* of what *call* gave, on that day."""
+    asked = ProviderCall(
+        provider=call.provider,
+        operation=_operation(call.operation),
+        model=call.model,
+        streaming=call.streaming,
+        features=frozenset(call.features),
+    )
+    facts = facts_of(
+        use,
+        asked,
+        **{name.replace("-", "_"): value for name, value in said.organisation.items()},
+        access_route=call.route,
+        account_tier=call.account_tier,
+        generated_for=call.generated_for or use.purpose,
+        generated_on=dt.date.fromisoformat(call.generated_on) if call.generated_on else None,
+    )
+    # A model that nobody knew then may be listed now: the binding finds out.
+    named = tuple(policy for policy in call.policies if policy != UNLISTED)
+    return Question(
+        facts=facts,
+        policies=(*named, *overlays) if named else (),
+        model=call.model,
+        on=on,
+        lifted=lifted_by(
+            said.lifting(call.agreements),
             use,
             project=call.project,
             model=call.model,
             on=on,
-        )
-        policies = binding.policies if named else ()
-        ruling = decide(facts, policies, on, absent=binding.absent, lifted=lifted)
-        return ruling_from(ruling)
+        ),
+    )
 
 
 def ruling_from(decision: Decision) -> Ruling:
