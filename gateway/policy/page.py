@@ -59,11 +59,11 @@ ul.key { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .5re
 .forbid { background: var(--forbid); color: var(--forbid-ink); }
 .scroll { overflow-x: auto; border: 1px solid var(--line); }
 :focus-visible { outline: 3px solid #0969da; outline-offset: 1px; }
-table { border-collapse: collapse; width: 100%; min-width: 76rem; }
+table { border-collapse: collapse; width: 100%; min-width: 88rem; }
 caption { text-align: left; padding: .5rem .6rem; color: var(--faint); }
 th, td { border: 1px solid var(--line); padding: .35rem .5rem; vertical-align: top; }
 th { background: var(--head); text-align: left; font-weight: 600; }
-thead th { min-width: 7.5rem; }
+thead th { min-width: 8.2rem; }
 tbody th[scope=row] { position: sticky; left: 0; min-width: 14rem; }
 tbody th[scope=rowgroup] { font-size: 1.05rem; padding-top: .8rem; }
 th small { display: block; font-weight: 400; color: var(--faint); overflow-wrap: anywhere; }

@@ -141,7 +141,8 @@ MATRIX: Final[dict[str, Line]] = {
         "U",
         "R",
         "R",
-        "R",
+        # By hand it is held: only judging by a program is barred for certain.
+        ("R", when("U", automation="interactive")),
         # C: human use. Permitted where the European terms bind, which were read in the
         # original; elsewhere they were seen only in quotations.
         (

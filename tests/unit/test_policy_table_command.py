@@ -115,7 +115,7 @@ def test_a_row_for_a_policy_that_is_not_there_is_an_error(
 
     assert gateway("table", lay(tmp_path, files)) == 1
 
-    assert "standard-uses.yaml:16: no policy `hots`; hint: did you mean `host`?" in (
+    assert "standard-uses.yaml:17: no policy `hots`; hint: did you mean `host`?" in (
         capsys.readouterr().err
     )
 
