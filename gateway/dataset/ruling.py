@@ -49,7 +49,7 @@ class Said(Protocol):
     """What was registered, as far as a ruling needs it; the ledger's register keeps it."""
 
     @property
-    def organisation(self) -> Mapping[str, Value]:
+    def organisation(self) -> Mapping[str, Value | None]:
         """What is stated of the organisation, by the names of facts."""
         ...
 

@@ -9,14 +9,19 @@ time. Its version rises with every statement that can change a ruling.
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
+import operator
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.intent.country import COUNTRIES
 from gateway.intent.model import Declaration
 from gateway.policy.agreement import Agreement
 from gateway.policy.condition import Measured, Value
+from gateway.policy.vocabulary import FACTS, Fact
 from gateway.receipt.model import (
     Activation,
     AgreementFacts,
@@ -40,6 +45,9 @@ KINDS: Final[tuple[Kind, ...]] = (
 )
 """The kinds of statement (as the index names them) that the register is made of."""
 
+_MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_PLACE: Final = operator.itemgetter(0)
+
 
 class Register:
     """The present, folded from the past; one writer, the event loop or a command."""
@@ -47,13 +55,15 @@ class Register:
     def __init__(self) -> None:
         # OWNED BY: apply(). Readers on the same thread need no lock.
         self.version = 0
+        self._first: dict[tuple[str, object], int] = {}
+        """Where the word that stands on something was said: the earliest leaf is the first."""
         self._declarations: dict[DeclarationId, DeclarationFacts] = {}
         self._verdicts: dict[str, list[tuple[int, Verdict]]] = {}
         self._withdrawals: dict[str, Withdrawal] = {}
         self._agreements: dict[str, AgreementFacts] = {}
         self._lifting: dict[str, Agreement] = {}
         self._stated: dict[int, OrganisationFacts] = {}
-        self._organisation: dict[str, Value] = {}
+        self._organisation: dict[str, Value | None] = {}
         self._stale: dict[tuple[str, int], str] = {}
         self._activations: dict[int, Activation] = {}
 
@@ -69,24 +79,27 @@ class Register:
         """
         match statement:
             case DeclarationFacts():
-                if statement.declaration in self._declarations:
+                if not self._is_first("declaration", statement.declaration, index):
                     return False
                 self._declarations[statement.declaration] = statement
             case Verdict():
                 said = self._verdicts.setdefault(_subject_of(statement), [])
                 if any(index == known for known, _ in said):
                     return False
-                said.append((index, statement))
+                bisect.insort(said, (index, statement), key=_PLACE)
             case Withdrawal():
                 subject = _subject_of(statement)
-                if subject in self._withdrawals:
+                if not self._is_first("withdrawal", subject, index):
                     return False
                 self._withdrawals[subject] = statement
             case AgreementFacts():
-                if statement.agreement in self._agreements:
+                if not self._is_first("agreement", statement.agreement, index):
                     return False
+                self._lifting.pop(statement.agreement, None)
                 self._agreements[statement.agreement] = statement
-                self._lifting[statement.agreement] = _agreement_of(statement)
+                agreement = _agreement_of(statement)
+                if agreement is not None:
+                    self._lifting[statement.agreement] = agreement
             case OrganisationFacts():
                 if index in self._stated:
                     return False
@@ -94,7 +107,7 @@ class Register:
                 self._organisation = _facts_of(self._stated)
             case TermsChange():
                 changed = (statement.policy, statement.version)
-                if changed in self._stale:
+                if not self._is_first("terms-change", changed, index):
                     return False
                 self._stale[changed] = (
                     f"The document `{statement.document}` has changed at"
@@ -107,6 +120,17 @@ class Register:
             case _:
                 return False
         self.version += 1
+        return True
+
+    def _is_first(self, kind: str, subject: object, index: int) -> bool:
+        """Tell whether the leaf at *index* is the earliest so far to speak on *subject*.
+
+        Leaves arrive by several roads; which came first is for their places to say.
+        """
+        known = self._first.get((kind, subject))
+        if known is not None and known <= index:
+            return False
+        self._first[kind, subject] = index
         return True
 
     def declaration(self, declaration: DeclarationId) -> Declaration | None:
@@ -124,7 +148,10 @@ class Register:
 
     def declarations(self) -> list[DeclarationFacts]:
         """Return every registered declaration, oldest first."""
-        return list(self._declarations.values())
+        return sorted(
+            self._declarations.values(),
+            key=lambda facts: self._first["declaration", facts.declaration],
+        )
 
     def approval(
         self, declaration: DeclarationId, holding: Iterable[tuple[str, str]]
@@ -166,7 +193,10 @@ class Register:
         """Return every registered agreement, oldest first, and its withdrawal if any."""
         return [
             (facts, self._withdrawals.get(_AGREEMENT + facts.agreement))
-            for facts in self._agreements.values()
+            for facts in sorted(
+                self._agreements.values(),
+                key=lambda facts: self._first["agreement", facts.agreement],
+            )
         ]
 
     def bound(self, credential: Sha256 | None) -> tuple[str, ...]:
@@ -188,8 +218,12 @@ class Register:
         ]
 
     @property
-    def organisation(self) -> Mapping[str, Value]:
-        """What is stated of the organisation, by the names of facts; the newest word counts."""
+    def organisation(self) -> Mapping[str, Value | None]:
+        """What is stated of the organisation, by the names of facts; the newest word counts.
+
+        `None` is what was stated in a way that nothing here can read: unknown, and never what
+        it would be presumed to be.
+        """
         return self._organisation
 
     @property
@@ -217,30 +251,55 @@ _AGREEMENT: Final = "agreement/"
 """What stands before an agreement's id, which people chose, among ids that nobody chose."""
 
 
-def _facts_of(stated: Mapping[int, OrganisationFacts]) -> dict[str, Value]:
+def _facts_of(stated: Mapping[int, OrganisationFacts]) -> dict[str, Value | None]:
     """Return what all statements of the organisation say together, the newest last."""
-    facts: dict[str, Value] = {}
+    facts: dict[str, Value | None] = {}
     for index in sorted(stated):
+        month = stated[index].measured
         for name, value in stated[index].facts.items():
-            month = stated[index].measured
-            if isinstance(value, bool | str) or month is None:
+            fact = FACTS.get(name)
+            if fact is None or fact.origin != "registered":
+                continue  # Nothing that a condition could ask the organisation for.
+            if not _fits(fact, value, month):
+                facts[name] = None
+            elif isinstance(value, bool | str) or month is None:
                 facts[name] = value
-                continue
-            known = facts.get(name)
-            months = dict(known.months) if isinstance(known, Measured) else {}
-            facts[name] = Measured(tuple(sorted({**months, month: value}.items())))
+            else:
+                known = facts.get(name)
+                months = dict(known.months) if isinstance(known, Measured) else {}
+                facts[name] = Measured(tuple(sorted({**months, month: value}.items())))
     return facts
 
 
-def _agreement_of(facts: AgreementFacts) -> Agreement:
+def _fits(fact: Fact, value: object, month: str | None) -> bool:
+    """Tell whether *value*, as a statement has it, is one that conditions can compare."""
+    match fact.kind:
+        case "yes-no":
+            return isinstance(value, bool)
+        case "number":
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return whole and (month is None or _MONTH.fullmatch(month) is not None)
+        case "country":
+            return value in COUNTRIES
+        case _:
+            return value in fact.words
+
+
+def _agreement_of(facts: AgreementFacts) -> Agreement | None:
+    """Return the agreement, or `None` if its days are none: then it lifts nothing."""
     scope = facts.scope
+    try:
+        starts = dt.date.fromisoformat(facts.starts)
+        expires = dt.date.fromisoformat(facts.expires)
+    except ValueError:
+        return None
     return Agreement(
         id=facts.agreement,
         policy=facts.policy,
         lifts=frozenset(facts.lifts),
         purposes=scope.purposes,
-        starts=dt.date.fromisoformat(facts.starts),
-        expires=dt.date.fromisoformat(facts.expires),
+        starts=starts,
+        expires=expires,
         projects=frozenset(scope.projects),
         students=frozenset(scope.students),
         models=frozenset(scope.models),

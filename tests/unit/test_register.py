@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import pytest
+
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.ledger.register import Register
-from gateway.receipt.model import DeclarationFacts, Statement, Verdict, Withdrawal
+from gateway.policy.condition import Measured
+from gateway.receipt.model import (
+    AgreementFacts,
+    DeclarationFacts,
+    OrganisationFacts,
+    Scope,
+    Statement,
+    Verdict,
+    Withdrawal,
+)
 from tests.support.evidence import ABANDONMENT, DECLARATION, OPENING, RECEIPT
 from tests.support.house import TRAINING, WRITER, verdict
 
@@ -133,3 +145,85 @@ def test_subjects_of_different_kinds_are_kept_apart() -> None:
 def test_an_unknown_declaration_is_none() -> None:
     """What was never registered is not there."""
     assert Register().declaration(DECLARATION) is None
+
+
+AGREEMENT = AgreementFacts(
+    agreement="order-7",
+    policy="held",
+    lifts=("training",),
+    scope=Scope(purposes=("train",)),
+    evidence=Sha256("ab" * 32),
+    evidence_name="order.pdf",
+    signer="S. Vendor",
+    by="R. Osei",
+    credentials=(Sha256("fe" * 32),),
+    starts="2020-01-01",
+    expires="2099-12-31",
+    at=AT,
+    writer=WRITER,
+)
+
+
+def stated(
+    facts: dict[str, str | bool | int], *, measured: str | None = None
+) -> OrganisationFacts:
+    """Return a statement of the organisation."""
+    return OrganisationFacts(
+        facts=facts, measured=measured, basis="count", by="ada", at=AT, writer=WRITER
+    )
+
+
+@pytest.mark.parametrize(
+    "days",
+    [{"starts": "always"}, {"expires": "2026-02-30"}, {"starts": ""}, {"expires": "9" * 9}],
+)
+def test_an_agreement_whose_days_are_none_lifts_nothing(days: dict[str, str]) -> None:
+    """It stands on record, lifts no clause, and keeps nothing after it from being read."""
+    odd = msgspec.structs.replace(AGREEMENT, **days)
+    register = folded(odd, withdrawn(declaration=DECLARATION))
+
+    assert [odd] == [facts for facts, _ in register.agreements()]
+    assert [] == register.lifting(["order-7"])
+    assert register.withdrawn(DECLARATION) is not None
+
+
+def test_what_is_no_fact_of_the_organisation_is_not_one() -> None:
+    """A statement can't declare a purpose, nor anything that no condition asks for."""
+    register = folded(stated({"purpose": "inference", "competes": False, "no-such-fact": 1}))
+
+    assert {} == register.organisation
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"restricted-ownership": "all"},
+        {"restricted-ownership": True},
+        {"region-supported": "no"},
+        {"region-supported": 0},
+        {"gateway-role": "broker"},
+        {"headquarters": "UK"},
+    ],
+)
+def test_what_was_stated_unreadably_is_unknown(facts: dict[str, str | bool | int]) -> None:
+    """It is not presumed to be what it usually is: somebody said that it is something."""
+    assert [None] == list(folded(stated(facts)).organisation.values())
+
+
+def test_a_month_that_is_none_measures_nothing() -> None:
+    """A number of a month that is none leaves it unknown; the next good one counts."""
+    odd = stated({"monthly-users": 1}, measured="2026-13")
+    good = stated({"monthly-users": 2}, measured="2026-11")
+
+    assert {"monthly-users": None} == folded(odd).organisation
+    assert {"monthly-users": Measured((("2026-11", 2),))} == folded(odd, good).organisation
+
+
+def test_the_earliest_leaf_is_the_first_word() -> None:
+    """Which of two agreements of one name stands is for their places in the ledger to say."""
+    other = msgspec.structs.replace(AGREEMENT, lifts=("other",), expires="no day")
+    register = Register()
+    register.apply(5, other)
+    register.apply(2, AGREEMENT)
+
+    assert [frozenset({"training"})] == [one.lifts for one in register.lifting(["order-7"])]
