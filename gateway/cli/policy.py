@@ -1,29 +1,21 @@
-"""`gateway policy lint | test | explain | vocabulary`, and the actions of its neighbours.
+"""`gateway policy lint | test | vocabulary`, and the actions of its neighbours.
 
-Exit codes: 0 fine, 1 a finding, a failing case or a use that is not permitted; 2 wrong usage.
+Exit codes: 0 fine, 1 a finding or a failing case; 2 wrong usage.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import sys
 from pathlib import Path
 
-from gateway.cli import policy_table, watch
+from gateway.cli import explain, policy_table, watch
 from gateway.clock import SystemClock, day_of
-from gateway.errors import NotFoundError
-from gateway.intent.declare import parse_inline
 from gateway.policy.cases import load_cases
-from gateway.policy.decide import facts_of
-from gateway.policy.explain import explain
 from gateway.policy.library import Library
 from gateway.policy.lint import failing_cases, lint
-from gateway.policy.model import Effect
-from gateway.policy.source import nearest
 from gateway.policy.vocabulary import vocabulary_yaml
-from gateway.provider.model import Operation, ProviderCall
 from gateway.store.policies import builtin_policies, read_policy_files
 
 
@@ -37,25 +29,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     lint_parser.add_argument("--on", type=_day, help="the day to judge reviews by (today)")
     test_parser = actions.add_parser("test", help="run the cases beside the policies")
-    explain_parser = actions.add_parser(
-        "explain", help="rule on a use and say why, and what would change it"
-    )
-    explain_parser.add_argument("provider", help="the policy's id, such as `openai`")
-    explain_parser.add_argument(
-        "--use",
-        required=True,
-        help='as in x-intended-use: "purpose=train.sft, audience=internal"',
-    )
-    explain_parser.add_argument("--on", type=_day, help="the day to rule for (today)")
-    explain_parser.add_argument("--model", help="the exact model id")
-    explain_parser.add_argument("--json", action="store_true", help="print JSON")
     for parser in (lint_parser, test_parser):
         parser.add_argument("folder", nargs="?", type=Path, help="a folder of policies")
-    explain_parser.add_argument(
-        "--policies", dest="folder", type=Path, help="a folder of policies (the built-in ones)"
-    )
     actions.add_parser("vocabulary", help="print the vocabulary of conditions as YAML")
-    for neighbour in (policy_table, watch):
+    for neighbour in (explain, policy_table, watch):
         neighbour.add(actions)
 
 
@@ -65,13 +42,9 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(vocabulary_yaml())
         return 0
     files = read_policy_files(args.folder or builtin_policies())
-    match args.action:
-        case "lint":
-            return _lint(files, args.on or _today())
-        case "test":
-            return _test(files)
-        case _:
-            return _explain(files, args)
+    if args.action == "lint":
+        return _lint(files, args.on or _today())
+    return _test(files)
 
 
 def _lint(files: dict[str, str], on: dt.date) -> int:
@@ -95,24 +68,6 @@ def _test(files: dict[str, str]) -> int:
         print(failure)
     print(f"{_count(len(cases), 'case')}, {_count(len(failures), 'failure')}")
     return 1 if failures or not cases else 0
-
-
-def _explain(files: dict[str, str], args: argparse.Namespace) -> int:
-    library = Library.load(files)
-    if args.provider not in library.policies:
-        known = ", ".join(library.providers)
-        hint = nearest(args.provider, library.providers, f"known: {known}")
-        raise NotFoundError(f"there is no policy `{args.provider}`", hint=hint)
-    use = parse_inline(args.use)
-    on = args.on or _today()
-    policy = library.in_force(args.provider, on)
-    call = ProviderCall(provider=args.provider, operation=Operation.CHAT, model=args.model)
-    explanation = explain(facts_of(use, call), [policy] if policy else [], on)
-    if args.json:
-        print(json.dumps(explanation.as_json(), indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(explanation.sentences()))
-    return 0 if explanation.decision.effect is Effect.PERMIT else 1
 
 
 def _count(number: int, noun: str) -> str:

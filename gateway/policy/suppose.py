@@ -57,12 +57,14 @@ class Supposition:
 def sentence_of(same_fact: Sequence[Supposition]) -> str:
     """Return what stands behind `if` for several values of one fact."""
     words = [one.word for one in same_fact if not one.told]
+    first = same_fact[0]
     parts = list(dict.fromkeys(one.told for one in same_fact if one.told))
     if words:
-        first = same_fact[0]
         instead = f" instead of `{first.instead_of}`" if first.instead_of else ""
         parts.insert(0, f"`{first.fact}` were {listed(words, 'or')}{instead}")
-    return " or ".join(parts)
+    # The subject is said once.
+    rest = [part.removeprefix(f"`{first.fact}` were ") for part in parts[1:]]
+    return " or ".join([*parts[:1], *rest])
 
 
 def listed(words: Sequence[str], last: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.cli import policy
 from gateway.errors import MalformedPolicyError, NotFoundError, SettingError
 from gateway.policy.vocabulary import vocabulary_yaml
-from tests.support.policies import POLICY, acme_files
+from tests.support.policies import HEAD, POLICY, TERMS, acme_files, written
 
 CASE = (
     "use: {purpose: inference}\non: 2026-11-22\n"
@@ -89,39 +90,147 @@ def test_no_cases_at_all_is_not_fine(tmp_path: Path) -> None:
     assert gateway("test", lay(tmp_path, acme_files())) == 1
 
 
-def test_explain_speaks_in_sentences(capsys: pytest.CaptureFixture[str]) -> None:
-    """A permitted use is exit code 0, another is 1, and both say why."""
-    classifier = "purpose=train.sft, student-kind=classifier, audience=internal"
+LAYERS = {
+    "host/policy.yaml": POLICY.replace("policy: acme", "policy: host").replace(
+        "version: 1", "version: 1\nwith_model_terms: true"
+    ),
+    "host/terms.yaml": TERMS,
+    "overlays/law/policy.yaml": HEAD.replace("policy: acme", "policy: law")
+    + written("when: {jurisdiction: EU}", id="label", effect="hold"),
+    "overlays/law/terms.yaml": TERMS,
+    "models.yaml": "models:\n  - {id: elm-1, terms: [acme], source: s, confidence: primary}\n",
+}
+RIVAL = "purpose=train.sft, competes=?1, audience=internal"
 
-    assert gateway("explain", "openai", "--use", classifier, "--on", "2026-11-22") == 0
-    assert gateway("explain", "anthropic", "--use", classifier, "--on", "2026-11-22") == 1
+
+def explained(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """Return what `explain --json` says of a use under *folder*."""
+    gateway("explain", *words, "--json", "--on", "2026-11-22", "--policies", str(folder))
+    said: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return said
+
+
+def test_explain_speaks_in_sentences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A permitted use is exit code 0, another is 1, and both say why and under what."""
+    rest = ("--on", "2026-11-22", "--policies", lay(tmp_path, acme_files()))
+
+    assert gateway("explain", "acme", "--use", "purpose=inference", *rest) == 0
+    assert gateway("explain", "acme", "--use", RIVAL, *rest) == 1
 
     said = capsys.readouterr().out
-    assert "openai / may-train-classifier:" in said
-    assert "anthropic / narrow-tools:" in said
+    assert "Ruled for 2026-11-22 under acme (version 1)." in said
+    assert "acme / may-use:" in said
+    assert "With a written permission registered that lifts `no-rivals`" in said
 
 
-def test_explain_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """With `--json` machines read the same."""
-    gateway("explain", "deepseek", "--use", "purpose=train.sft", "--json", "--on", "2026-11-22")
+def test_explain_rules_under_every_layer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policies named, the terms of the model, and the overlays bind together."""
+    lay(tmp_path, acme_files() | LAYERS)
 
-    said = json.loads(capsys.readouterr().out)
-    assert (said["effect"], said["reasons"][0]["clause"]) == ("permit", "may-train")
+    said = explained(
+        tmp_path, capsys, "host", "--model", "elm-1", "--overlay", "law",
+        "--use", "purpose=inference, jurisdiction=DE",
+    )  # fmt: skip
+
+    assert [pin["policy"] for pin in said["policies"]] == ["acme", "host", "law"]
+    assert (said["effect"], said["reasons"][0]["policy"]) == ("hold", "law")
+
+
+def test_explain_takes_facts_that_nobody_declares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words, sets, numbers, months and days are given by name, and the route has its own."""
+    condition = (
+        "when: {account-tier: paid, notices: {all: [display, attribution]}, access-route: host,"
+        " monthly-users: {over: 5, at: 2024-06}, generated-on: 2026-01-01}"
+    )
+    lay(tmp_path, acme_files(HEAD + written(condition)))
+    facts = [
+        "account-tier=paid",
+        "notices=[display, attribution]",
+        "monthly-users={2024-06: 6, 2026-01: 1}",
+        "generated-on=2026-01-01",
+    ]
+    words = [word for fact in facts for word in ("--fact", fact)]
+
+    said = explained(
+        tmp_path, capsys, "acme", "--use", "purpose=inference", "--route", "host", *words
+    )
+
+    assert said["effect"] == "permit"
+
+
+def test_explain_supposes_an_agreement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clause that is lifted permits, and the sentence calls the agreement by its name."""
+    lay(tmp_path, acme_files())
+
+    said = explained(
+        tmp_path, capsys, "acme", "--use", RIVAL, "--lift", "acme:no-rivals",
+        "--agreement", "order-7",
+    )  # fmt: skip
+
+    assert said["effect"] == "permit"
+    assert any("The agreement `order-7` lifts" in sentence for sentence in said["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["acne"], "there is no policy `acne`", "did you mean `acme`?"),
+        (["acme", "--overlay", "laws"], "there is no policy `laws`", "mean `law`?"),
+        (["acme", "--overlay", "host"], "`host` is no overlay", "before `--use`"),
+        (["acme", "--fact", "mood=good"], "there is no fact `mood`", "mod"),
+        (["acme", "--fact", "generative=true"], "there is no fact `generative`", ""),
+        (["acme", "--fact", "purpose=verify"], "there is no fact `purpose` to give", ""),
+        (["acme", "--fact", "modality"], "`--fact modality` has no value", "`modality=…`"),
+        (["acme", "--fact", "monthly-users=x"], "takes a whole number", "unquoted"),
+        (["acme", "--fact", "monthly-users=[*x]"], "an anchor or alias", "write"),
+        (["acme", "--fact", "account-tier=gold"], "`account-tier` can't be `gold`", "paid"),
+        (["acme", "--lift", "acme:no-rival"], "no clause `no-rival`", "`no-rivals`?"),
+        (["acme", "--lift", "acme"], "`acme` has no clause ``", "no-rivals"),
+        (["acme", "--lift", "acme:may-use"], "permits already", "leave it out"),
+        (["acme", "--lift", "acne:no-rivals"], "there is no policy `acne`", "`acme`?"),
+        (["acme", "--lift", "host:no-rivals"], "does not bind this use", "bound by acme"),
+    ],
+)
+def test_what_explain_can_t_ask_is_wrong_usage(
+    tmp_path: Path, words: list[str], message: str, hint: str
+) -> None:
+    """Whatever is not there is named, with the nearest right word."""
+    folder = lay(tmp_path, acme_files() | LAYERS)
+
+    with pytest.raises(NotFoundError) as caught:
+        gateway("explain", *words, "--use", "purpose=inference", "--policies", folder)
+
+    assert message in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_explain_follows_the_day(capsys: pytest.CaptureFixture[str]) -> None:
     """Before a policy's first day there is none, and that is the reason."""
     assert gateway("explain", "openai", "--use", "purpose=inference", "--on", "2020-01-01") == 1
 
-    assert "no-policy" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "under no policy." in said
+    assert "no-policy" in said
 
 
-def test_an_unknown_provider_is_named_with_the_nearest() -> None:
-    """A typo in the provider's name gets the right one."""
-    with pytest.raises(NotFoundError, match="there is no policy `opena`") as caught:
-        gateway("explain", "opena", "--use", "purpose=inference")
+@pytest.mark.parametrize("day", ["tomorrow", "20261122", "2026-W01-1", "2026-02-30"])
+def test_a_day_of_explain_is_written_in_one_way(
+    day: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A day is a day of the calendar, as everywhere in the policies."""
+    with pytest.raises(SystemExit) as caught:
+        gateway("explain", "openai", "--use", "purpose=inference", "--on", day)
 
-    assert caught.value.hint == "did you mean `openai`?"
+    assert caught.value.code == 2
+    assert f"`{day}` is not a day (YYYY-MM-DD)" in capsys.readouterr().err
 
 
 def test_a_day_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,7 +163,7 @@ def test_a_hold_that_only_legal_ends_says_so() -> None:
             "unless: {generated-on: {from: 2026-06-01, until: 2026-06-30}}",
             {"generated-on": dt.date(2026, 6, 5)},
             (
-                "If `generated-on` were before 2026-06-01 or `generated-on` were after 2026-06-30,"
+                "If `generated-on` were before 2026-06-01 or after 2026-06-30,"
                 " it would be permitted."
             ),
         ),
