@@ -130,8 +130,7 @@ def diff_lines(difference: Difference) -> Iterator[str]:
         yield f"policy `{name}` disappears"
     for edit in difference.edits:
         yield str(edit)
-    count = len(difference.changes)
-    yield f"{count} of {difference.asked} rulings {'changes' if count == 1 else 'change'}"
+    yield _summary(difference)
     for change in difference.changes:
         question = change.question
         turn = f"{_told(change.before)} -> {_told(change.after)}"
@@ -140,6 +139,17 @@ def diff_lines(difference: Difference) -> Iterator[str]:
             yield f"  {line}"
         for cause in change.causes:
             yield f"  because {cause}"
+
+
+def _summary(difference: Difference) -> str:
+    count = len(difference.changes)
+    line = f"{count} of {difference.asked} rulings {'changes' if count == 1 else 'change'}"
+    if not count:
+        return line
+    stricter = sum(one.after.effect > one.before.effect for one in difference.changes)
+    looser = sum(one.after.effect < one.before.effect for one in difference.changes)
+    same = count - stricter - looser
+    return f"{line}: stricter {stricter}, looser {looser}, for other reasons {same}"
 
 
 def diff_json(difference: Difference) -> dict[str, Any]:

@@ -401,7 +401,7 @@ def test_a_change_is_told_in_lines() -> None:
     """People read the question, the day, both rulings and the cause."""
     assert list(diff_lines(edited(ACME + NO_TRAINING))) == [
         "clause `no-training` of `acme` was added",
-        "2 of 12 rulings change",
+        "2 of 12 rulings change: stricter 1, looser 0, for other reasons 1",
         "acme, train (2026-11-22): permit by `may-train` -> forbid by `no-training`",
         "  because clause `no-training` of `acme` was added",
         (
@@ -416,7 +416,8 @@ def test_one_change_is_told_in_the_singular() -> None:
     """A sentence about one ruling is a sentence."""
     found = edited(ACME.replace("[disclose-ai]", "[]"))
 
-    assert "1 of 12 rulings changes" in list(diff_lines(found))
+    line = "1 of 12 rulings changes: stricter 0, looser 0, for other reasons 1"
+    assert line in list(diff_lines(found))
 
 
 def test_a_change_is_told_to_machines() -> None:

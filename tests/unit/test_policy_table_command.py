@@ -142,7 +142,7 @@ def test_diff_says_which_rulings_change_and_why(
 
     assert capsys.readouterr().out.splitlines()[:4] == [
         "clause `no-training` of `acme` was added",
-        "2 of 12 rulings change",
+        "2 of 12 rulings change: stricter 1, looser 0, for other reasons 1",
         "acme, train (2026-11-22): permit by `may-train` -> forbid by `no-training`",
         "  because clause `no-training` of `acme` was added",
     ]
