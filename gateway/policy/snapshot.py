@@ -384,7 +384,7 @@ def most_like(reading: Reading, quoted: str) -> tuple[int, int] | None:
     bare = reading.bare
     often = Counter(reading.words[at] for at in bare if reading.words[at] in sought)
     # A rare word tells more about a place than one that stands everywhere.
-    weight = {word: 1 / math.log2(2 + often[word]) for word in sought}
+    weight = {word: 1 / math.log2(2 + max(1, often[word])) for word in sought}
     window: Counter[str] = Counter()
     shared, best, best_at = 0.0, 0.0, 0
     for at, index in enumerate(bare):

@@ -305,7 +305,7 @@ def test_lost_words_are_stale_and_the_nearest_place_is_shown() -> None:
 
 def test_rare_words_tell_where_lost_words_went() -> None:
     """The place that shares the telling words is shown, not one that shares small ones."""
-    small = "all of the one or the other of the rest of it " * 3
+    small = "all of the one or the other of the rest of it " * 60
     text = f"{small}\n\n{FAR}\n\nNever train foundation models here."
     reading = read_terms(text)
 
