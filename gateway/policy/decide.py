@@ -88,6 +88,10 @@ class Facts(Mapping[str, Value]):
     def __hash__(self) -> int:
         return hash(frozenset(self._known.items()))
 
+    def plain(self) -> Mapping[str, Value]:
+        """Return them as what is asked most quickly."""
+        return self._known
+
     def with_fact(self, name: str, value: Value) -> Facts:
         """Return these facts with one filled in or replaced."""
         return Facts({**self._known, name: value})
@@ -144,51 +148,78 @@ def decide(
 
     *absent* are the ids of policies that should bind and that nobody has written.
     """
-    known = facts._known if facts.__class__ is Facts else facts  # noqa: SLF001 # skips a Python-level `get` per fact
-    purpose = known.get("purpose")
-    effect = Effect.PERMIT
-    reasons: tuple[Reason, ...] = ()
-    missing: frozenset[str] = _NOTHING
-    obligations: frozenset[str] = _NOTHING
-    pins = []
-    grounded = False
-    in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
-    for name in sorted(in_force):
-        docket = in_force[name].dockets.get(purpose) or _docket(in_force[name], purpose)
-        pins.append(docket.pin)
-        grounded = grounded or not docket.overlay
-        outcome = docket.rule(known, on, lifted)
-        if outcome.obligations:
-            obligations |= outcome.obligations
-        if outcome.effect > effect:
-            effect, reasons, missing = outcome.effect, outcome.reasons, outcome.missing
-        elif outcome.effect is effect:
-            reasons += outcome.reasons
-            missing |= outcome.missing
-    if absent or not grounded or len(in_force) < len(policies):
-        bound = {policy.id for policy in policies if policy.kind != "overlay"}
-        idle = bound.union(absent) - in_force.keys()
-        if idle or not grounded:
-            barred = reasons if effect is Effect.FORBID else ()
-            unbound = [_no_policy(policy) for policy in idle or [""]]
-            effect, missing = Effect.FORBID, _NOTHING
-            reasons = tuple(sorted([*barred, *unbound], key=_PLACE))
+    known = facts.plain() if isinstance(facts, Facts) else facts
+    sitting = seat(policies, known.get("purpose"), on, absent)
+    outcome = sitting.rule(known, on, lifted)
     return Decision(
-        effect=effect,
-        reasons=reasons,
-        obligations=tuple(sorted(obligations)) if obligations else (),
-        missing=tuple(sorted(missing)) if missing else (),
-        policies=tuple(pins),
+        effect=outcome.effect,
+        reasons=outcome.reasons,
+        obligations=tuple(sorted(outcome.obligations)) if outcome.obligations else (),
+        missing=tuple(sorted(outcome.missing)) if outcome.missing else (),
+        policies=tuple([docket.pin for docket in sitting.dockets]),
         day=on,
     )
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows under one policy."""
+def seat(
+    policies: Sequence[Policy], purpose: object, on: dt.date, absent: Collection[str] = ()
+) -> Sitting:
+    """Return those of *policies* that bind that day, ready to be asked about *purpose*."""
+    in_force = {policy.id: policy for policy in policies if policy.in_force(on)}
+    names = sorted(in_force)
+    dockets = tuple(
+        [
+            in_force[name].dockets.get(purpose) or _docket(in_force[name], purpose)
+            for name in names
+        ]
+    )
+    unbound: tuple[Reason, ...] = ()
+    if absent or not in_force or len(in_force) < len(policies):
+        bound = {policy.id for policy in policies if policy.kind != "overlay"}
+        idle = bound.union(absent) - in_force.keys()
+        if idle or not in_force:
+            unbound = tuple(_no_policy(policy) for policy in sorted(idle or [""]))
+    return Sitting(dockets, unbound)
+
+
+class Sitting(msgspec.Struct, frozen=True):
+    """The policies that rule together: the effect is the largest of all."""
+
+    dockets: tuple[Docket, ...]
+    """In the order of the policies' ids."""
+    unbound: tuple[Reason, ...]
+    """Why nothing is allowed though no policy says so: one should bind, and none does."""
+
+    def rule(self, known: Mapping[str, Value], on: dt.date, lifted: Lifted) -> Outcome:
+        """Return what follows under all of them."""
+        return self.together([docket.rule(known, on, lifted) for docket in self.dockets])
+
+    def together(self, outcomes: Sequence[Outcome]) -> Outcome:
+        """Return what follows from the *outcomes* of all policies, in their order."""
+        effect = Effect.PERMIT
+        reasons: tuple[Reason, ...] = ()
+        obligations = missing = _NOTHING
+        for one in outcomes:
+            if one.obligations:
+                obligations |= one.obligations
+            if one.effect > effect:
+                effect, reasons, missing = one.effect, one.reasons, one.missing
+            elif one.effect is effect:
+                reasons += one.reasons
+                missing |= one.missing
+        if self.unbound:
+            barred = reasons if effect is Effect.FORBID else ()
+            effect, missing = Effect.FORBID, _NOTHING
+            reasons = tuple(sorted(barred + self.unbound, key=_PLACE))
+        return Outcome(effect, reasons, obligations, missing)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What follows under one policy, or under several."""
 
     effect: Effect
     reasons: tuple[Reason, ...]
-    """In order of their clauses."""
+    """In order of policies and clauses."""
     obligations: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
 
@@ -258,7 +289,7 @@ class Docket:
                 undecided.append(msgspec.structs.replace(reason, missing=missing))
         if undischarged:
             barred = _unknown_obligation(self._policy, sorted(undischarged))
-            return Outcome(effect=Effect.FORBID, reasons=(barred,))
+            return Outcome(Effect.FORBID, (barred,))
         silent = Effect.PERMIT if self.overlay else Effect.FORBID
         possible = [reason.effect for reason in undecided]
         if speaking:

@@ -11,16 +11,17 @@ standard uses (`diff.py`).
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from gateway.limits import BINDINGS_REMEMBERED_MAX
 from gateway.policy.condition import Value
-from gateway.policy.decide import Decision, Lifted, decide
-from gateway.policy.library import Binding, Library
-from gateway.policy.model import Effect
+from gateway.policy.decide import Decision, Facts, Lifted, Outcome, Sitting, decide, seat
+from gateway.policy.library import Library
+from gateway.policy.model import Effect, Policy
 
 Place = tuple[str, str]
 """A policy and a clause."""
@@ -49,10 +50,7 @@ class Question:
 
     def ruled(self, library: Library) -> Decision:
         """Return the ruling under *library*."""
-        return self.under(library.binding(self.policies, self.model, self.on))
-
-    def under(self, binding: Binding) -> Decision:
-        """Return the ruling under the policies of *binding*."""
+        binding = library.binding(self.policies, self.model, self.on)
         return decide(
             self.facts, binding.policies, self.on, absent=binding.absent, lifted=self.lifted
         )
@@ -124,30 +122,79 @@ class Replay:
 
     def __init__(self, before: Library, after: Library) -> None:
         self._before: Final = before
-        self._after: Final = after
-        self._bound: dict[
-            tuple[tuple[str, ...], str | None, dt.date], tuple[Binding, Binding, bool]
-        ] = {}
+        self._after: Final = _sharing(after, before)
+        self._turns: Final = sorted(_turns(before) | _turns(after))
+        self._bound: dict[tuple[object, ...], _Bound] = {}
 
     def ask(self, question: Question) -> Pair:
         """Return what both libraries come to."""
-        key = (question.policies, question.model, question.on)
+        facts, on, lifted = question.facts, question.on, question.lifted
+        known = facts.plain() if isinstance(facts, Facts) else facts
+        bound = self._bound_to(question, known.get("purpose"))
+        outcomes = [docket.rule(known, on, lifted) for docket in bound.before.dockets]
+        before = _counted(question, bound.before.together(outcomes))
+        if bound.after is bound.before:
+            return Pair(before=before, after=before)
+        others = [
+            docket.rule(known, on, lifted) if place is None else outcomes[place]
+            for docket, place in zip(bound.after.dockets, bound.places, strict=True)
+        ]
+        return Pair(before=before, after=_counted(question, bound.after.together(others)))
+
+    def _bound_to(self, question: Question, purpose: object) -> _Bound:
+        # Between two days on which something comes into force or ends, the same policies bind.
+        turn = bisect_right(self._turns, question.on)
+        key = (question.policies, question.model, purpose, turn)
         bound = self._bound.get(key)
         if bound is None:
             if len(self._bound) >= BINDINGS_REMEMBERED_MAX:
                 self._bound.clear()
-            bound = self._bound[key] = self._bind(question)
-        before, after, same = bound
-        one = _counted(question, before)
-        return Pair(before=one, after=one if same else _counted(question, after))
+            before, after = (
+                _seated(library, question, purpose) for library in (self._before, self._after)
+            )
+            bound = self._bound[key] = _Bound(before, before if before == after else after)
+        return bound
 
-    def _bind(self, question: Question) -> tuple[Binding, Binding, bool]:
-        """Return what binds in both libraries, and whether that is the same word for word."""
-        before, after = (
-            library.binding(question.policies, question.model, question.on)
-            for library in (self._before, self._after)
+
+class _Bound:
+    """Who sits in both libraries, and which of them sit in both."""
+
+    __slots__ = ("after", "before", "places")
+
+    def __init__(self, before: Sitting, after: Sitting) -> None:
+        self.before: Final = before
+        self.after: Final = after
+        self.places: Final = tuple(
+            before.dockets.index(docket) if docket in before.dockets else None
+            for docket in after.dockets
         )
-        return before, after, before == after
+
+
+def _seated(library: Library, question: Question, purpose: object) -> Sitting:
+    binding = library.binding(question.policies, question.model, question.on)
+    return seat(binding.policies, purpose, question.on, binding.absent)
+
+
+def _sharing(library: Library, other: Library) -> Library:
+    """Return *library* with the very policies of *other* where they say the same."""
+    policies = {
+        name: tuple(_same(policy, other.policies.get(name, ())) for policy in versions)
+        for name, versions in library.policies.items()
+    }
+    return replace(library, policies=policies)
+
+
+def _same(policy: Policy, others: Iterable[Policy]) -> Policy:
+    return next((other for other in others if other == policy), policy)
+
+
+def _turns(library: Library) -> set[dt.date]:
+    """Return every day on which a policy comes into force, or is so no longer."""
+    versions = [policy for many in library.policies.values() for policy in many]
+    ends = {policy.in_force_until for policy in versions if policy.in_force_until is not None}
+    return {policy.in_force_from for policy in versions} | {
+        last + dt.timedelta(days=1) for last in ends if last < dt.date.max
+    }
 
 
 def replay(
@@ -162,10 +209,9 @@ def replay(
             yield key, pair
 
 
-def _counted(question: Question, binding: Binding) -> Ruled:
-    decision = question.under(binding)
-    reasons = tuple([(reason.policy, reason.clause) for reason in decision.reasons])
-    effect = decision.effect
+def _counted(question: Question, outcome: Outcome) -> Ruled:
+    reasons = tuple([(reason.policy, reason.clause) for reason in outcome.reasons])
+    effect = outcome.effect
     if effect is Effect.HOLD and question.approves(reasons):
         effect = Effect.PERMIT
     return Ruled(effect=effect, reasons=reasons)
