@@ -202,12 +202,13 @@ def problem_sentence(problem: Problem) -> str:
 
 def problem_details(problem: Problem) -> dict[str, Any]:
     """Return what rides inside an error object beside its sentence."""
-    return {
+    details: dict[str, Any] = {
         "code": problem.code,
         "exchange": problem.exchange,
         "reasons": [dict(reason) for reason in problem.reasons],
         "next_step": problem.next_step,
     }
+    return details | ({"sentences": list(problem.sentences)} if problem.sentences else {})
 
 
 def raw_text(raw: msgspec.Raw) -> str:

@@ -108,6 +108,8 @@ class Problem:
     reasons: tuple[Mapping[str, Any], ...] = ()
     """JSON-ready: clause, policy, because, citation, change (what would change it)."""
     next_step: str | None = None
+    sentences: tuple[str, ...] = ()
+    """The ruling in sentences, as `gateway policy explain` says it."""
 
 
 class UnteachableError(ValueError):

@@ -117,6 +117,7 @@ def refusal(outcome: Held | Forbidden, told: Sequence[Explanation]) -> Problem:
         exchange=asked.exchange,
         reasons=tuple(own_json or told_json),
         next_step=" ".join(step for step in steps if step) or None,
+        sentences=() if own_json else tuple(s for one in told for s in one.sentences()),
     )
 
 

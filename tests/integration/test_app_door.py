@@ -289,6 +289,7 @@ async def test_a_forbidden_use_says_why_and_what_would_change_it(
         error["reasons"][0]["clause"],
     )
     assert error["next_step"]
+    assert error["sentences"][0].startswith(("This use is held", "The terms forbid"))
     assert refusal.exchange == error["exchange"] == answer.header("x-gateway-exchange")
     assert [] == provider.received
 
