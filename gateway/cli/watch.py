@@ -54,8 +54,10 @@ _VERSIONS_MAX: Final = 100_000
 _OLDER_MAX: Final = 200
 """So many earlier versions are looked through for the one that was read."""
 _READ_AT: Final = re.compile(
-    r"(?:\S+/)?(?P<collection>[^\s/@]+)\s*(?:@\s*\S+)?,\s*(?P<path>.+)"
+    r"(?:\S+/)?(?P<collection>[^\s/@,]+)\s*(?:@\s*[^\s,]+)?,\s*"
+    r"(?P<path>.+?\.(?:md|txt)|[^,;()]+)(?:[\s,;(].*)?"
 )
+"""`OpenTermsArchive/genai-eu-versions @ 4812532, ChatGPT/Commercial Terms.md`."""
 _WIDTH: Final = 96
 
 _SAID: Final[Mapping[State, str]] = {
@@ -92,7 +94,17 @@ class Archive:
         self._readings: dict[Path, tuple[bytes, Reading]] = {}
 
     def versions(self, file: str) -> list[Version]:
-        """Return the versions of *file* up to the day, newest first."""
+        """Return the versions of *file* up to the day, newest first.
+
+        Raises:
+            SettingError: the folder in which it would lie can't be listed.
+        """
+        try:
+            return self._found(file)
+        except OSError as error:
+            raise SettingError(f"`{error.filename}` can't be read: {error.strerror}") from error
+
+    def _found(self, file: str) -> list[Version]:
         for folder, name in self._places(file):
             found = [one for one in _versions(folder, name) if self._has(one)]
             if not found:  # a licence is often called `LICENSE`, and nothing else
@@ -299,10 +311,10 @@ def _look(
     if snapshot is None or snapshot.sha256 is None:
         note = "" if document.confidence == "primary" else "its own text was not read"
         return _unwatched(policy, document, "unrecorded", note)
-    versions = archive.versions(snapshot.file)
-    if not versions:
-        return _unwatched(policy, document, "missing", f"DIR has no `{snapshot.file}`")
     try:
+        versions = archive.versions(snapshot.file)
+        if not versions:
+            return _unwatched(policy, document, "missing", f"DIR has no `{snapshot.file}`")
         content, reading = archive.read(versions[0])
     except SettingError as error:
         return _unwatched(policy, document, "unreadable", error.message)
@@ -414,12 +426,13 @@ def _record_one(
         check_snapshot(text, file, document.id, document.snapshot)
     places = list(citations(clauses, document.id))
     quotes = [quoted for _, quoted in places if quoted]
-    found = _file_of(document, quotes, archive)
-    versions = archive.versions(found) if found else []
-    if not found or not versions:
-        hint = f"`{found}` is not in DIR" if found else "nothing says which file it is"
-        return refused(f"{hint}; write `snapshot: {{file: …}}` into terms.yaml")
+    found = ""
     try:
+        found = _file_of(document, quotes, archive)
+        versions = archive.versions(found) if found else []
+        if not versions:
+            hint = f"`{found}` is not in DIR" if found else "nothing says which file it is"
+            return refused(f"{hint}; write `snapshot: {{file: …}}` into terms.yaml", at=found)
         content, reading = archive.read(versions[0])
     except SettingError as error:
         return refused(error.message, at=found)
@@ -437,14 +450,14 @@ def _record_one(
     return done, text
 
 
-def _file_of(document: Document, quotes: Sequence[str], archive: Archive) -> str | None:
-    """Return where the document's text lies: as recorded, or as `read` tells."""
+def _file_of(document: Document, quotes: Sequence[str], archive: Archive) -> str:
+    """Return where the document's text lies, as recorded or as `read` tells, or nothing."""
     if document.snapshot is not None:
         return document.snapshot.file
     told = document.read and _READ_AT.fullmatch(" ".join(document.read.where.split()))
-    if not told:
-        return None
-    path = f"{told['collection']}/{told['path'].strip().strip('/')}"
+    path = f"{told['collection']}/{told['path'].strip().strip('/')}" if told else ""
+    if not told or {"", ".", ".."} & set(path.split("/")):
+        return ""
     if path.endswith(_SUFFIXES) or archive.versions(path):
         return path
     holding = []
@@ -455,7 +468,7 @@ def _file_of(document: Document, quotes: Sequence[str], archive: Archive) -> str
             continue
         if all(passage_of(reading, quoted) for quoted in quotes):
             holding.append(file)
-    return holding[0] if len(holding) == 1 else None
+    return holding[0] if len(holding) == 1 else ""
 
 
 def _report_recorded(done: Iterable[Recorded]) -> Iterator[str]:

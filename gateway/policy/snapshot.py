@@ -587,7 +587,7 @@ def _without_markup(text: str) -> str:
     """Return *text* without comments, tags and the addresses of links; lines stay lines."""
     text = _without_comments("\n".join(text.splitlines()))
     text = _ADDRESS.sub(_link_text, _IMAGE.sub("", text))
-    text = _LINK.sub(r"\1", text).replace(_LINK_END, "")
+    text = _LINK.sub(_apart, text).replace(_LINK_END, "")
     text = _INLINE_TAG.sub(_breaks, _AUTOLINK.sub(r"\1", text))
     return _BLOCK_TAG.sub(lambda match: " " + _breaks(match), text)
 
@@ -595,8 +595,15 @@ def _without_markup(text: str) -> str:
 def _link_text(match: re.Match[str]) -> str:
     if match[1] and not _ADDRESS_LIKE.search(match[1]):
         return match[0]
-    apart = " " if match.string[match.end() : match.end() + 1] in "[!" else ""
+    # Pages lose the space between a link and what follows it; words are kept apart.
+    follows = match.string[match.end() : match.end() + 1]
+    apart = " " if follows in {"[", "!"} or follows.isalnum() else ""
     return _LINK_END + apart + _breaks(match)
+
+
+def _apart(match: re.Match[str]) -> str:
+    before = match.string[match.start() - 1 : match.start()]
+    return f" {match[1]}" if before.isalnum() else match[1]
 
 
 def _breaks(match: re.Match[str]) -> str:

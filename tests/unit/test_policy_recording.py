@@ -123,6 +123,11 @@ def test_files_of_every_shape_are_written(text: str) -> None:
             "one",
             "terms.yaml:2: a document whose keys do not stand on lines of their own",
         ),
+        (
+            "documents:\n  - id: one\n    title: |+\n      t\n\n",
+            "one",
+            "terms.yaml:2: a document to which no snapshot can be added",
+        ),
         ("documents: none\n", "one", "terms.yaml:1: there is no document `one`"),
     ],
 )

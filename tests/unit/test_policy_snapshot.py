@@ -122,6 +122,7 @@ def watched(
         ("one\n\n* * *\n\ntwo\n\n----", "one two"),
         ("thirty (30) days", "thirty 30 days"),
         ("[one]: https://acme.example\nword", "word"),
+        ("of 2026[PDF](a.pdf)[Former](/b)text", "of 2026 PDF Former text"),
         ("2.4.Feedback is free", "2.4. Feedback is free"),
         ("~~gone~~ \\[sic\\]", "gone [sic]"),
     ],
@@ -420,3 +421,21 @@ def test_what_is_recorded_is_digests() -> None:
 def test_differences_are_short(old: str, new: str, told: str) -> None:
     """Unchanged words stand only beside a change; what slid over an edge is left out."""
     assert difference(old, new) == told
+
+
+def test_the_reader_reads_as_it_did() -> None:
+    """Recorded digests outlive this code: a reader that reads otherwise makes them all old."""
+    reading = read_terms(
+        "# 1. Use\n\n* (a) You may **use** [it](https://a.example), “as it comes”;\n"
+        "* (b) for thirty (30) days - no more.\n"
+    )
+    found = passage_of(reading, "as it comes")
+
+    assert " ".join(reading.words) == (
+        "1 use a you may use it , as it comes ; b for thirty 30 days no more ."
+    )
+    assert reading.sha256 == sha256_hex(" ".join(reading.words).encode())
+    assert found is not None
+    assert found.sha256 == sha256_hex(
+        b"use you may use it , as it comes ; for thirty 30 days no more ."
+    )

@@ -268,6 +268,81 @@ def test_a_licence_without_an_ending_is_read(
     assert gateway(archive, "--policies", folder, "--allow-unwatched") == 0
 
 
+def test_a_file_may_be_named_by_hand(
+    tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where `read` names no file of an archive, legal writes its path, and records."""
+    lay(archive, {"mine/Acme.txt": TEXT})
+    named = READ.replace("OpenTermsArchive/law-versions @ abc, Acme/Terms.md", "paper")
+    first = "    confidence: primary\n"
+    named = named.replace(first, "    snapshot: {file: mine/Acme.txt}\n" + first)
+    folder = lay(tmp_path / "named", acme_files(QUOTING, named))
+
+    assert gateway(archive, "--policies", folder) == 1
+    assert "acme-terms (Acme Terms): not watched: no text is rec" in capsys.readouterr().out
+    record(archive, folder, capsys)
+    assert gateway(archive, "--policies", folder, "--allow-unwatched") == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("OpenTermsArchive/law-versions, Acme/../Acme/Terms.md", "nothing says which file it"),
+        (
+            "OpenTermsArchive/law-versions, Acme/None.md",
+            "`law-versions/Acme/None.md` is not in",
+        ),
+        ("OpenTermsArchive/law-versions @ 1, Acme/Bent.md (part 2)", "is not UTF-8 in line 1"),
+        ("a friend's copy", "nothing says which file it is; write `snapshot: {file: …}`"),
+    ],
+)
+def test_what_can_not_be_recorded_is_said(
+    where: str, told: str, tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each document that stays unrecorded has its reason."""
+    (archive / ACME / "Bent.md").write_bytes(b"\xff")
+    read = READ.replace(
+        "'OpenTermsArchive/law-versions @ abc, Acme/Terms.md'", json.dumps(where)
+    )
+    folder = lay(tmp_path / "other", acme_files(QUOTING, read))
+
+    assert gateway(archive, "--policies", folder, "--record") == 1
+
+    assert told in capsys.readouterr().out.splitlines()[0]
+
+
+def test_terms_that_are_not_written_key_by_line_stay_as_they_are(
+    tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their author is told what to change, and nothing is written."""
+    dense = (
+        "documents:\n  - {id: acme-terms, title: T, url: u, version: v, confidence: primary,"
+        " read: {where: 'a/law-versions, Acme/Terms.md', when: 2026-01-01}}\n"
+    )
+    policy = QUOTING.replace("[acme-terms, acme-faq, acme-order]", "[acme-terms]")
+    folder = lay(tmp_path / "dense", acme_files(policy, dense))
+
+    assert gateway(archive, "--policies", folder, "--record") == 1
+
+    assert "keys do not stand on lines of their own" in capsys.readouterr().out
+    assert (folder / "acme/terms.yaml").read_text(encoding="utf-8") == dense
+
+
+def test_an_earlier_version_that_is_no_text_does_no_harm(
+    archive: Path, policies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It could only have shown what changed."""
+    record(archive, policies, capsys)
+    (archive / ACME / "Terms-2026-01-01.md").write_bytes(b"\xff")
+    lay(archive, {f"{ACME}/Terms.md": TEXT.replace("as they come", "as they go")})
+
+    assert gateway(archive, "--policies", policies) == 1
+
+    assert (
+        "  1 `as they come` (may-use): the quoted words are no long" in capsys.readouterr().out
+    )
+
+
 def test_nothing_is_recorded_that_lacks_a_quote(
     archive: Path, policies: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
