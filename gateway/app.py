@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,10 +21,13 @@ from typing import Final
 
 from gateway import settings as settings_module
 from gateway.clock import Clock, SystemClock, day_of, rfc3339
+from gateway.dataset.manifest import Teacher
+from gateway.dataset.ruling import asked_of, call_of_teacher
 from gateway.errors import (
     GatewayError,
     LedgerDamagedError,
     LedgerMissingError,
+    MalformedReceiptError,
     MissingPieceError,
     OperatorError,
     SettingError,
@@ -32,7 +35,7 @@ from gateway.errors import (
 from gateway.exchange.erase import erase_overdue
 from gateway.exchange.forward import Forwarder, origin_of
 from gateway.exchange.hall import Hall
-from gateway.exchange.providers import Layer, Provider, Providers
+from gateway.exchange.providers import Layer, Provider, Providers, Taught
 from gateway.exchange.recover import recover
 from gateway.exchange.rule import Law
 from gateway.exchange.seal import Notary
@@ -63,6 +66,7 @@ from gateway.store.keys import Keyring, load_keyring, make_keys
 from gateway.store.libraries import keep_library
 from gateway.store.policies import builtin_policies, read_policy_files
 from gateway.store.sqlite import SqliteLedger
+from gateway.student.manifest import parse_model_manifest
 
 SWEEP_S: Final = 5.0
 """How often exchanges whose receipt could not be written are tried again."""
@@ -327,18 +331,34 @@ def _student(folder: Path, installation: Installation) -> tuple[Sha256, list[Lay
             hint="name the folder that `gateway student train` wrote",
         ) from exc
     statement, digest = verify_manifest(encoded, installation.keyring.trust)
-    teachers = statement["predicate"]["buildDefinition"]["internalParameters"]["teachers"]
-    layers = {
-        Layer(
-            policy=pin["policy"],
-            model=teacher.get("model"),
-            agreements=tuple(teacher.get("agreements", ())),
+    found = parse_model_manifest(statement).found
+    return digest, layers_of((*found.teachers, *found.above))
+
+
+def layers_of(teachers: Sequence[Teacher]) -> list[Layer]:
+    """Return what binds a student of *teachers*, who stand above it at any distance.
+
+    A student has no terms of its own: its receipts name the policies of its teachers, and
+    those bind for what the teachers gave. What else they name binds the student's answers.
+    """
+    theirs = {pin.policy for one in teachers if one.manifest is None for pin in one.policies}
+    return list(
+        dict.fromkeys(
+            Layer(policy=pin.policy, taught=_taught(teacher))
+            for teacher in teachers
+            for pin in teacher.policies
+            if teacher.manifest is None or pin.policy not in theirs
         )
-        for teacher in teachers
-        for pin in teacher.get("policies", ())
-    }
-    return digest, sorted(
-        layers, key=lambda layer: (layer.policy, layer.model or "", layer.agreements)
+    )
+
+
+def _taught(teacher: Teacher) -> Taught:
+    call = call_of_teacher(teacher)
+    return Taught(
+        call=asked_of(call),
+        route=call.route,
+        account_tier=call.account_tier,
+        agreements=call.agreements,
     )
 
 
@@ -423,7 +443,15 @@ async def _start(
 
     def take_in(foreign: Foreign) -> None:
         for index, leaf in foreign:
-            register.apply(index, read_leaf(leaf))
+            try:
+                statement = read_leaf(leaf)
+            except MalformedReceiptError as error:
+                # A newer release may have written it; what comes after it still counts.
+                log.warning("leaf.unread", leaf=index, why=error.message)
+                continue
+            register.apply(index, statement)
+            if isinstance(statement, Activation) and statement.library != law.library.digest:
+                law.alarm = "another process put other policies in force; reload them here"
 
     def hand_over(foreign: Foreign) -> None:
         # Runs on the loop before any append of the same group returns, so that nobody acts on

@@ -114,11 +114,13 @@ OUTCOMES_REMEMBERED_MAX: Final = 128
 undecided; callers who declare a little of everything come to some dozens."""
 
 BINDINGS_REMEMBERED_MAX: Final = 4096
-"""Sets of policies that bind a model on a day, while rulings are made again."""
+ANSWERS_REMEMBERED_MAX: Final = 32_768
+"""While rulings are made again: which policies bind what, and what follows from which clauses
+speak; some tens of megabytes."""
 
-VALUES_REMEMBERED_MAX: Final = 64
-"""Values of one fact whose bearing on a policy's clauses is remembered beyond the vocabulary's
-words: names of models and students, numbers. A few kilobytes a policy."""
+VALUES_REMEMBERED_MAX: Final = 256
+"""Values of one fact whose bearing on some clauses is remembered: every word that it can be,
+every set of features, and the first names of models and students."""
 
 BODY_SILENCE_S_MAX: Final = 60.0
 """How long a caller may pause while it sends a request body."""
@@ -149,3 +151,7 @@ LIBRARY_BYTES_MAX: Final = 64 * MIB
 
 EVIDENCE_BYTES_MAX: Final = 64 * MIB
 """A signed document that shows an agreement; only its digest is kept."""
+
+AGREEMENTS_PER_CREDENTIAL_MAX: Final = 32
+"""Agreements that hold for one key of a provider at a time; each receipt names them all, and
+they take up to three kilobytes of a leaf."""

@@ -16,12 +16,20 @@ from rich.table import Table
 
 from gateway.app import Installation, build_providers, open_installation
 from gateway.cli.use import declaration_named, screen
-from gateway.clock import day_of, rfc3339
+from gateway.clock import rfc3339
 from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
 from gateway.errors import CallerError, NotFoundError
-from gateway.ident import DeclarationId, ExchangeId, Sha256, is_declaration_id, is_exchange_id
+from gateway.exchange.rule import Law
+from gateway.exchange.states import Asked, Principal
+from gateway.ident import (
+    DeclarationId,
+    ExchangeId,
+    Sha256,
+    is_declaration_id,
+    is_exchange_id,
+    new_exchange_id,
+)
 from gateway.intent.model import IntendedUse
-from gateway.policy.decide import decide, facts_of
 from gateway.policy.model import Effect
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import (
@@ -309,30 +317,30 @@ def _ahead(
     house: Installation, declaration: DeclarationId, provider: str, model: str | None
 ) -> Iterable[tuple[str, str]]:
     """Yield the clauses that would hold a chat with *provider* today."""
-    use = declaration_named(house.register, declaration).use
-    today = day_of(house.clock.now_ms())
-    named = build_providers(house).named(provider)
-    library = house.library.marked(house.register.stale)
-    by_model: dict[str | None, list[str]] = {model: [*house.overlays]}
-    for layer in named.layers:
-        by_model.setdefault(layer.model or model, []).append(layer.policy)
-    for asked, policies in by_model.items():
-        call = ProviderCall(provider=provider, operation=Operation.CHAT, model=asked)
-        facts = facts_of(
-            use,
-            call,
-            **{
-                name.replace("-", "_"): one for name, one in house.register.organisation.items()
-            },
-            access_route=named.route,
-            account_tier=named.account_tier,
-            generated_on=today,
-        )
-        binding = library.binding(policies, asked, today)
-        decision = decide(facts, binding.policies, today, absent=binding.absent)
-        if decision.effect is Effect.HOLD:
-            for reason in decision.reasons:
-                yield reason.policy, reason.clause
+    declared = declaration_named(house.register, declaration)
+    now_ms = house.clock.now_ms()
+    law = Law(
+        house.library,
+        house.register,
+        house.clock,
+        undeclared=False,
+        unreadable=False,
+        overlays=house.overlays,
+    )
+    asked = Asked(
+        exchange=new_exchange_id(now_ms),
+        received_ms=now_ms,
+        principal=Principal(name="review", project=declared.project),
+        declaration=declared,
+        declared=True,
+        call=ProviderCall(provider=provider, operation=Operation.CHAT, model=model),
+        endpoint="",
+        body=b"",
+    )
+    decision = law.rule(asked, build_providers(house).named(provider)).decision
+    if decision.effect is Effect.HOLD:
+        for reason in decision.reasons:
+            yield reason.policy, reason.clause
 
 
 def _check_answered(house: Installation, exchange: ExchangeId) -> None:

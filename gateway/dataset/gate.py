@@ -16,8 +16,7 @@ from typing import Final, Protocol
 
 from gateway.canonical import salted_sha256, sha256_hex
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.manifest import Teacher
-from gateway.dataset.ruling import Call, call_of
+from gateway.dataset.ruling import Call, call_of, call_of_teacher
 from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
@@ -380,22 +379,6 @@ def group_of(receipt: Receipt) -> Group:
     """Return the group of calls that *receipt* is ruled on with."""
     return Group(
         call=call_of(receipt), manifest=receipt.model.manifest, day=receipt.received[:10]
-    )
-
-
-def call_of_teacher(teacher: Teacher) -> Call:
-    """Return the kind of call that a manifest lists as a teacher."""
-    return Call(
-        provider=teacher.provider,
-        model=teacher.model,
-        operation=teacher.operation,
-        streaming=teacher.streaming,
-        features=teacher.features,
-        policies=tuple(sorted({pin.policy for pin in teacher.policies})),
-        route=teacher.route,
-        account_tier=teacher.account_tier,
-        agreements=teacher.agreements,
-        generated_for=teacher.generated_for,
     )
 
 

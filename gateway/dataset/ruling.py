@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.dataset.manifest import Teacher
 from gateway.intent.model import IntendedUse
 from gateway.policy.agreement import Agreement, lifted_by
 from gateway.policy.condition import Value
@@ -81,16 +82,9 @@ def question_of(
     use: IntendedUse, call: Call, on: dt.date, said: Said, overlays: tuple[str, ...] = ()
 ) -> Question:
     """Return what there is to rule on: *use* of what *call* gave, on that day."""
-    asked = ProviderCall(
-        provider=call.provider,
-        operation=_operation(call.operation),
-        model=call.model,
-        streaming=call.streaming,
-        features=frozenset(call.features),
-    )
     facts = facts_of(
         use,
-        asked,
+        asked_of(call),
         **{name.replace("-", "_"): value for name, value in said.organisation.items()},
         access_route=call.route,
         account_tier=call.account_tier,
@@ -111,6 +105,17 @@ def question_of(
             model=call.model,
             on=on,
         ),
+    )
+
+
+def asked_of(call: Call) -> ProviderCall:
+    """Return what was asked of the provider."""
+    return ProviderCall(
+        provider=call.provider,
+        operation=_operation(call.operation),
+        model=call.model,
+        streaming=call.streaming,
+        features=frozenset(call.features),
     )
 
 
@@ -152,6 +157,22 @@ def call_of(receipt: Receipt) -> Call:
         account_tier=receipt.provider.account_tier,
         agreements=receipt.ruling.agreements,
         generated_for=receipt.declared.use.purpose,
+    )
+
+
+def call_of_teacher(teacher: Teacher) -> Call:
+    """Return the kind of call that a manifest lists as a teacher."""
+    return Call(
+        provider=teacher.provider,
+        model=teacher.model,
+        operation=teacher.operation,
+        streaming=teacher.streaming,
+        features=teacher.features,
+        policies=tuple(sorted({pin.policy for pin in teacher.policies})),
+        route=teacher.route,
+        account_tier=teacher.account_tier,
+        agreements=teacher.agreements,
+        generated_for=teacher.generated_for,
     )
 
 

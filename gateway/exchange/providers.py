@@ -8,18 +8,27 @@ from dataclasses import dataclass, field
 from gateway.errors import UnknownRouteError
 from gateway.exchange.forward import Origin
 from gateway.ident import Sha256
-from gateway.provider.model import Dialect
+from gateway.provider.model import Dialect, ProviderCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """What a student was taught with: the kind of call that its teacher answered."""
+
+    call: ProviderCall
+    route: str | None = None
+    account_tier: str | None = None
+    agreements: tuple[str, ...] = ()
+    """Those that the teacher's credential was bound to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A policy that binds an exchange, and the model it binds it for."""
+    """A policy that binds an exchange, and for what."""
 
     policy: str
-    model: str | None = None
-    """A teacher's model, where the layer comes from a student's lineage; else as asked."""
-    agreements: tuple[str, ...] = ()
-    """Those that the teacher's credential was bound to; of the call's own, the door knows."""
+    taught: Taught | None = None
+    """Set where the layer comes from a student's lineage; else it binds the call itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ import msgspec
 from gateway.canonical import digest_of
 from gateway.clock import Clock, day_of
 from gateway.exchange.obligations import headers_of
-from gateway.exchange.providers import Provider
+from gateway.exchange.providers import Provider, Taught
 from gateway.exchange.states import Asked
 from gateway.ident import Sha256
 from gateway.ledger.register import Register
@@ -86,6 +86,7 @@ class Law:
         self._library = library
         self._stale: Mapping[tuple[str, int], str] = {}
         self._remembered: dict[tuple[object, ...], Ruled] = {}
+        self._explained: dict[tuple[object, ...], list[Explanation]] = {}
 
     @property
     def library(self) -> Library:
@@ -96,15 +97,34 @@ class Law:
         """Put *library* in force from the next ruling on."""
         self._library = library
         self._stale = {}
-        self._remembered.clear()
+        self._forget()
         self.alarm = ""
 
     def rule(self, asked: Asked, provider: Provider) -> Ruled:
         """Return the ruling on *asked*; never fails."""
         on = day_of(self._clock.now_ms())
+        agreements = self._register.bound(asked.principal.fingerprint, on)
+        key = self._question(asked, provider, agreements, on)
+        ruled = self._remembered.get(key)
+        if ruled is None:
+            if len(self._remembered) >= RULINGS_REMEMBERED_MAX:
+                self._forget()
+            ruled = self._remembered[key] = self._rule(asked, provider, agreements, on)
+        return ruled
+
+    def stands(self, ruled: Ruled) -> bool:
+        """Tell whether neither register nor library has moved since *ruled* was made."""
+        return (ruled.version, ruled.ruling.library) == (
+            self._register.version,
+            self._library.digest,
+        )
+
+    def _question(
+        self, asked: Asked, provider: Provider, agreements: tuple[str, ...], on: dt.date
+    ) -> tuple[object, ...]:
+        """Return everything that the ruling depends on, but for the library in force."""
         call = asked.call
-        agreements = self._register.bound(asked.principal.fingerprint)
-        key = (
+        return (
             on,
             self._register.version,
             provider.id,
@@ -116,12 +136,10 @@ class Law:
             call.streaming,
             call.features,
         )
-        ruled = self._remembered.get(key)
-        if ruled is None:
-            if len(self._remembered) >= RULINGS_REMEMBERED_MAX:
-                self._remembered.clear()
-            ruled = self._remembered[key] = self._rule(asked, provider, agreements, on)
-        return ruled
+
+    def _forget(self) -> None:
+        self._remembered.clear()
+        self._explained.clear()
 
     def _rule(
         self, asked: Asked, provider: Provider, agreements: tuple[str, ...], on: dt.date
@@ -175,35 +193,38 @@ class Law:
         """Return why, and what would change it, for each model that led to a refusal."""
         on = day_of(self._clock.now_ms())
         effect = self.rule(asked, provider).decision.effect
-        agreements = self._register.bound(asked.principal.fingerprint)
-        told = [
-            explain(
-                case.facts,
-                case.binding.policies,
-                on,
-                absent=case.binding.absent,
-                lifted=case.lifted,
-            )
-            for case in self._cases(asked, provider, agreements, on)
-        ]
-        return [one for one in told if one.decision.effect is effect]
+        agreements = self._register.bound(asked.principal.fingerprint, on)
+        key = self._question(asked, provider, agreements, on)
+        told = self._explained.get(key)
+        if told is None:
+            # Trying what would change a ruling takes milliseconds; a caller that asks the same
+            # again and again is told the same.
+            everything = [
+                explain(
+                    case.facts,
+                    case.binding.policies,
+                    on,
+                    absent=case.binding.absent,
+                    lifted=case.lifted,
+                )
+                for case in self._cases(asked, provider, agreements, on)
+            ]
+            told = [one for one in everything if one.decision.effect is effect]
+            self._explained[key] = told
+        return told
 
     def _cases(
         self, asked: Asked, provider: Provider, agreements: tuple[str, ...], on: dt.date
     ) -> list[_Case]:
-        """Return what is to be ruled on: the call itself, and each teacher's model."""
-        own = (None, agreements)
-        named: dict[tuple[str | None, tuple[str, ...]], list[str]] = {}
+        """Return what is to be ruled on: the call itself, and each that taught a student."""
+        named: dict[Taught | None, list[str]] = {}
         for layer in provider.layers:
-            key = own if layer.model is None else (layer.model, layer.agreements)
-            named.setdefault(key, [*self._overlays]).append(layer.policy)
+            named.setdefault(layer.taught, [*self._overlays]).append(layer.policy)
         library, cases = self._present_library(), []
-        for (teacher, bound), policies in named.items():
-            call = asked.call
-            if teacher is not None:
-                call = msgspec.structs.replace(call, model=teacher)
+        for taught, policies in named.items():
+            call = asked.call if taught is None else taught.call
             lifted = lifted_by(
-                self._register.lifting(bound),
+                self._register.lifting(agreements if taught is None else taught.agreements),
                 asked.declaration.use,
                 project=asked.declaration.project,
                 model=call.model,
@@ -211,7 +232,7 @@ class Law:
             )
             cases.append(
                 _Case(
-                    facts=self._facts(asked, call, None if teacher else provider, on),
+                    facts=self._facts(asked, call, taught or provider, on),
                     binding=library.binding(policies, call.model, on),
                     lifted=lifted,
                 )
@@ -219,9 +240,9 @@ class Law:
         return cases
 
     def _facts(
-        self, asked: Asked, call: ProviderCall, provider: Provider | None, on: dt.date
+        self, asked: Asked, call: ProviderCall, reached: Provider | Taught, on: dt.date
     ) -> Facts:
-        """Return what is known; without *provider*, of a teacher, who was reached elsewhere."""
+        """Return what is known of *call*, and of the way on which its model was *reached*."""
         return facts_of(
             asked.declaration.use,
             call,
@@ -229,8 +250,8 @@ class Law:
                 name.replace("-", "_"): fact
                 for name, fact in self._register.organisation.items()
             },
-            access_route=provider.route if provider else None,
-            account_tier=provider.account_tier if provider else None,
+            access_route=reached.route,
+            account_tier=reached.account_tier,
             generated_on=on,
         )
 

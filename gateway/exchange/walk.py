@@ -104,8 +104,9 @@ class Walk:
     async def open(self, asked: Asked, ruled: Ruled) -> Permitted | Held | Forbidden:
         """Write the opening of a permitted exchange; the other two need none.
 
-        A verdict or withdrawal that another process wrote before our opening counts: then the
-        law is asked again, so nothing is dialled under a yes that was already taken back.
+        A verdict or withdrawal that another process wrote before our opening counts, and so
+        does a library that was put in force before it: then the law is asked again, so nothing
+        is dialled under a yes that was already taken back.
         """
         if ruled.ruling.effect != "permit":
             return _refused(asked, ruled, None)
@@ -125,7 +126,7 @@ class Walk:
         )
         sequenced = await self.sequencer.append(leaf)
         # What others added before this leaf is in the register by now (`app.py`).
-        if self.register.version != ruled.version:
+        if not self.law.stands(ruled):
             ruled = self.law.rule(asked, ruled.provider)
             if ruled.ruling.effect != "permit":
                 return _refused(asked, ruled, sequenced.index)

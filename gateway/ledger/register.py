@@ -18,7 +18,8 @@ from typing import Final
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.country import COUNTRIES
-from gateway.intent.model import Declaration
+from gateway.intent.model import NAME, Declaration
+from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX
 from gateway.policy.agreement import Agreement
 from gateway.policy.condition import Measured, Value
 from gateway.policy.vocabulary import FACTS, Fact
@@ -199,15 +200,23 @@ class Register:
             )
         ]
 
-    def bound(self, credential: Sha256 | None) -> tuple[str, ...]:
-        """Return the agreements that hold for a credential, named by its fingerprint."""
-        return tuple(
-            sorted(
-                facts.agreement
-                for facts in self._agreements.values()
-                if credential is not None and credential in facts.credentials
-            )
+    def bound(self, credential: Sha256 | None, on: dt.date) -> tuple[str, ...]:
+        """Return the agreements that hold for a credential, named by its fingerprint.
+
+        Those that ended before that day are left out: nothing that the credential is used for
+        since is under them. Every receipt names them all, so their number has an end; what is
+        beyond it lifts nothing.
+        """
+        if credential is None:
+            return ()
+        standing = sorted(
+            name
+            for name, agreement in self._lifting.items()
+            if credential in self._agreements[name].credentials
+            and on <= agreement.expires
+            and _AGREEMENT + name not in self._withdrawals
         )
+        return tuple(standing[:AGREEMENTS_PER_CREDENTIAL_MAX])
 
     def lifting(self, agreements: Iterable[str]) -> list[Agreement]:
         """Return those of *agreements* that are registered and that nobody withdrew."""
@@ -286,8 +295,10 @@ def _fits(fact: Fact, value: object, month: str | None) -> bool:
 
 
 def _agreement_of(facts: AgreementFacts) -> Agreement | None:
-    """Return the agreement, or `None` if its days are none: then it lifts nothing."""
+    """Return the agreement; `None` if its days or its name are none: then it lifts nothing."""
     scope = facts.scope
+    if not NAME.fullmatch(facts.agreement):
+        return None
     try:
         starts = dt.date.fromisoformat(facts.starts)
         expires = dt.date.fromisoformat(facts.expires)

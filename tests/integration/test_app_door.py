@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import io
@@ -16,6 +17,7 @@ import pytest
 from gateway import app, settings
 from gateway.errors import MissingPieceError, OperatorError
 from gateway.ident import new_exchange_id
+from gateway.intent.model import declaration_id
 from gateway.log import build_logger
 from gateway.policy.library import Library
 from gateway.receipt.model import (
@@ -25,13 +27,16 @@ from gateway.receipt.model import (
     Receipt,
     Refusal,
     Statement,
+    Withdrawal,
 )
-from gateway.receipt.statement import read_leaf
+from gateway.receipt.statement import read_leaf, write_statement
 from gateway.store.libraries import kept_library
 from gateway.store.sqlite import SqliteLedger
+from gateway.tlog.merkle import leaf_hash
 from tests.support.caller import Answer, Caller, Headers
 from tests.support.house import (
     CHAT,
+    TRAINING,
     Act,
     RawProvider,
     completion,
@@ -482,3 +487,43 @@ async def test_a_gateway_that_starts_again_activates_nothing_anew(
     await again.stop()
 
     assert [0] == activations
+
+
+async def test_other_policies_in_force_elsewhere_raise_the_alarm(
+    gateway: app.Gateway, tmp_path: Path
+) -> None:
+    """Where a command activates another library the gateway says that it rules by the old."""
+    house, law = gateway.installation, gateway.walk.law
+    policy = tmp_path / "policies/open/policy.yaml"
+    policy.write_text(policy.read_text().replace("title: ", "title: Newer, "))
+    with contextlib.closing(
+        app.open_installation(argparse.Namespace(config=str(tmp_path / "gateway.yaml")))
+    ) as beside:
+        app.activate(beside, "a command")
+    await ask(gateway)
+    alarmed = law.alarm
+    assert await app.reload_policies(house.settings, gateway, by="a test")
+
+    assert "another process" in alarmed
+    assert "" == law.alarm
+
+
+async def test_a_leaf_that_cannot_be_read_hides_nothing_after_it(gateway: app.Gateway) -> None:
+    """A withdrawal counts, though another process wrote something odd just before it."""
+    house = gateway.installation
+    declaration = declaration_id("default", TRAINING)
+    with contextlib.closing(SqliteLedger(house.data / "ledger.db")) as beside:
+        for leaf in (
+            b'{"kind":"of-a-newer-release"}',
+            write_statement(
+                Withdrawal(
+                    by="ada", reason="r", declaration=declaration, at="", writer=house.writer
+                ),
+                (),
+                house.keyring.receipt,
+            ),
+        ):
+            beside.append([leaf], [leaf_hash(leaf)])
+    headers = (*JSON, ("x-intended-use", "purpose=train.sft, student=parser"))
+
+    assert 403 == (await ask(gateway, headers=headers)).status

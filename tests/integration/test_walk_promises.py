@@ -14,6 +14,7 @@ from gateway.exchange.states import Answered, Forbidden, Held
 from gateway.intent.model import IntendedUse
 from gateway.receipt.model import Opening, Receipt, Refusal
 from gateway.receipt.statement import read_leaf
+from tests.support.dataset import a_library, a_policy
 from tests.support.house import (
     STREAM_END,
     STREAM_HEAD,
@@ -274,3 +275,18 @@ async def test_every_leaf_reads_back(rooms: Rooms, provider: RawProvider) -> Non
         await rooms.through(rooms.asked(stream=True))
 
     assert 2 * len(ANSWERS) == len([read_leaf(leaf) for leaf in rooms.leaves()])
+
+
+async def test_a_library_that_came_before_an_opening_rules_on_it(
+    rooms: Rooms, provider: RawProvider
+) -> None:
+    """A permit of the old policies dials nobody once new ones are in force before it."""
+    asked = rooms.asked(use=TRAINING)
+    ruled = rooms.law.rule(asked, rooms.providers.named("open"))
+    rooms.law.adopt(a_library(open=a_policy("open", "forbid")))
+    outcome = await rooms.walk.open(asked, ruled)
+
+    assert "permit" == ruled.ruling.effect
+    assert isinstance(outcome, Forbidden)
+    assert outcome.opening is not None
+    assert 0 == provider.dialled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from random import Random
 from typing import Any
 
@@ -24,6 +25,7 @@ from gateway.receipt.model import (
 )
 from tests.support.house import TRAINING, WRITER
 
+TODAY = dt.date(2026, 11, 22)
 AT = "2026-11-22T00:00:00.000Z"
 DECLARATIONS = [DeclarationId(f"use-{number:020}") for number in range(2)]
 EXCHANGE = ExchangeId("x-" + "0" * 26)
@@ -129,7 +131,7 @@ def all_that_it_says(register: Register) -> dict[str, Any]:
         "withdrawn": [register.withdrawn(one) for one in DECLARATIONS],
         "output withdrawn": register.withdrawn(EXCHANGE),
         "agreements": register.agreements(),
-        "bound": [register.bound(key) for key in (*KEYS, None)],
+        "bound": [register.bound(key, TODAY) for key in (*KEYS, None)],
         "lifting": register.lifting(AGREEMENTS),
         "organisation": dict(register.organisation),
         "stale": dict(register.stale),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.clock import FrozenClock, day_of
 from gateway.exchange.forward import origin_of
-from gateway.exchange.providers import Layer, Provider
+from gateway.exchange.providers import Layer, Provider, Taught
 from gateway.exchange.rule import Law, strictest
 from gateway.exchange.states import Asked, Principal
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
 from gateway.ledger.register import Register
+from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX
 from gateway.policy.decide import Decision, Reason
 from gateway.policy.library import Library
 from gateway.policy.model import Effect
@@ -90,6 +92,12 @@ def asked(
     )
 
 
+def taught(model: str | None, **facts: Any) -> Taught:
+    """Return what a teacher was asked when it taught a student."""
+    call = ProviderCall(provider="teacher", operation=Operation.CHAT, model=model)
+    return Taught(call=call, **facts)
+
+
 def effect_and_clauses(law: Law, request: Asked, *layers: str | Layer) -> tuple[str, list[str]]:
     """Return the effect of the ruling and the clauses that led to it."""
     ruling = law.rule(request, provider(*layers)).ruling
@@ -157,8 +165,42 @@ def test_a_teachers_layer_is_asked_about_the_teachers_model() -> None:
     assert "forbid" == effect_and_clauses(law, request, "picky")[0]
     assert (
         "permit"
-        == effect_and_clauses(law, request, Layer(policy="picky", model="teacher-1"))[0]
+        == effect_and_clauses(law, request, Layer(policy="picky", taught=taught("teacher-1")))[
+            0
+        ]
     )
+
+
+def test_an_agreement_of_the_caller_lifts_no_teachers_clause() -> None:
+    """What the key at the door is bound to says nothing of what a teacher gave to a student.
+
+    Not even where nobody knows which of the teacher's models that was.
+    """
+    register = Register()
+    bound_by(register)
+    law = a_law(register)
+    request = asked(fingerprint=FINGERPRINT)
+    of_a_teacher = [Layer(policy="held", taught=taught(model)) for model in (None, "t-1")]
+    under_it = Layer(policy="held", taught=taught(None, agreements=("order-7",)))
+
+    assert "permit" == effect_and_clauses(law, request, "held")[0]
+    assert ["hold", "hold"] == [
+        effect_and_clauses(law, request, "own", layer)[0] for layer in of_a_teacher
+    ]
+    assert "permit" == effect_and_clauses(law, asked(), "own", under_it)[0]
+
+
+def test_a_teachers_layer_knows_how_the_teacher_was_reached() -> None:
+    """Its route, its tier and its provider are those of the teacher, not of the student."""
+    when = "purpose: train, access-route: cloud, account-tier: paid, provider: teacher"
+    files = {"picky/policy.yaml": a_policy("picky", "permit", when=when)}
+    law = a_law(library=Library.load(files | {"picky/terms.yaml": TERMS}))
+    known = Layer(policy="picky", taught=taught("t", route="cloud", account_tier="paid"))
+    unknown = Layer(policy="picky", taught=taught("t"))
+
+    assert ["permit", "hold"] == [
+        effect_and_clauses(law, asked(), layer)[0] for layer in (known, unknown)
+    ]
 
 
 def test_only_what_is_declared_is_forwarded_where_the_settings_say_so() -> None:
@@ -336,6 +378,18 @@ def test_a_registered_agreement_lifts_its_clause_for_its_credential() -> None:
     assert (("order-7",), ()) == (with_it.agreements, without.agreements)
 
 
+def test_only_so_many_agreements_hold_for_a_key() -> None:
+    """A receipt names them all, so that what is beyond the bound, or over, is not named."""
+    register = Register()
+    for number in range(AGREEMENTS_PER_CREDENTIAL_MAX + 9):
+        bound_by(register, agreement=f"order-{number:03}")
+    bound_by(register, agreement="a-past-one", expires="2020-12-31")
+    ruling = a_law(register).rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling
+
+    assert AGREEMENTS_PER_CREDENTIAL_MAX == len(ruling.agreements)
+    assert "order-000" == ruling.agreements[0]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -390,6 +444,21 @@ def test_a_caller_cannot_claim_an_agreement() -> None:
     claimed = IntendedUse(purpose="train.sft", agreement="order-7")
 
     assert "hold" == effect_and_clauses(a_law(), asked(claimed), "held")[0]
+
+
+def test_a_ruling_stands_until_the_law_moves() -> None:
+    """Neither a statement nor a library that came since may be passed over."""
+    register = Register()
+    law = a_law(register)
+    first = law.rule(asked(), provider("open"))
+    stood = law.stands(first)
+    register.apply(0, verdict(asked().declaration.id, approved=False))
+    moved = law.stands(first)
+    second = law.rule(asked(), provider("open"))
+    stands = law.stands(second)
+    law.adopt(a_library(open=a_policy("open", "forbid")))
+
+    assert (True, False, True, False) == (stood, moved, stands, law.stands(second))
 
 
 def test_terms_that_changed_hold_training_until_a_newer_policy() -> None:

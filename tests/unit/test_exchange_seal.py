@@ -20,7 +20,11 @@ from gateway.exchange.states import Abandoned, Answered, Asked, Forbidden, Permi
 from gateway.ident import Sha256
 from gateway.intent.declare import parse_inline
 from gateway.intent.model import IntendedUse
-from gateway.limits import FOREIGN_TEXT_CHARS_MAX, OUTPUTS_PER_EXCHANGE_MAX
+from gateway.limits import (
+    AGREEMENTS_PER_CREDENTIAL_MAX,
+    FOREIGN_TEXT_CHARS_MAX,
+    OUTPUTS_PER_EXCHANGE_MAX,
+)
 from gateway.provider.model import Answer, Choice, ToolCall, Usage
 from gateway.provider.tokens import TokenCounter
 from gateway.receipt.model import (
@@ -319,7 +323,12 @@ async def test_no_strangers_words_keep_a_receipt_from_being_written(
         }
     )
     outcome = answered(rooms, asked, *choices, model=word, request_id=word, error=word)
-    receipt, _ = await sealed(rooms, outcome)
+    agreements = tuple(
+        f"{number:02}".ljust(64, "a") for number in range(AGREEMENTS_PER_CREDENTIAL_MAX)
+    )
+    ruling = msgspec.structs.replace(outcome.permitted.ruling, agreements=agreements)
+    permitted = msgspec.structs.replace(outcome.permitted, ruling=ruling)
+    receipt, _ = await sealed(rooms, msgspec.structs.replace(outcome, permitted=permitted))
 
     assert receipt.model.requested is not None
     assert 0 < len(receipt.model.requested) <= FOREIGN_TEXT_CHARS_MAX
