@@ -69,9 +69,12 @@ CLAUSES = """\
 POLICY = HEAD + CLAUSES
 
 
+REVIEW = "# Acme\n\n## Open questions\n\nNone.\n"
+
+
 def acme_files(policy: str = POLICY, terms: str = TERMS, **others: str) -> dict[str, str]:
     """Return the files of a library with one policy; *others* by `cases/…` name."""
-    files = {"acme/policy.yaml": policy, "acme/terms.yaml": terms, "acme/review.md": "# Acme\n"}
+    files = {"acme/policy.yaml": policy, "acme/terms.yaml": terms, "acme/review.md": REVIEW}
     return files | {f"acme/cases/{name}.yaml": text for name, text in others.items()}
 
 
