@@ -13,7 +13,7 @@ from gateway.policy.cases import Case, load_case, load_cases
 from gateway.policy.library import Library, load_policy, load_terms
 from gateway.policy.lint import lint
 from gateway.policy.model import Clause, Policy
-from gateway.policy.obligation import OBLIGATIONS
+from gateway.policy.obligation import obligation_of
 from gateway.policy.vocabulary import vocabulary_yaml
 from gateway.store.policies import builtin_policies, read_policy_files
 
@@ -53,12 +53,18 @@ def test_every_case_is_ruled_as_signed(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "clause"), every_clause(), ids=lambda one: getattr(one, "id", "")
+    ("policy", "clause"),
+    [
+        pytest.param(policy, clause, id=f"{policy.id}-{policy.version}-{clause.id}")
+        for policy, clause in every_clause()
+    ],
 )
 def test_every_clause_is_alive(policy: Policy, clause: Clause) -> None:
-    """Without this clause, some case changes its effect or its reasons."""
+    """Without this clause, some case of its days changes its effect or its reasons."""
     without = policy.without(clause.id)
-    own = [case for case in every_case() if case.policy == policy.id]
+    own = [
+        case for case in every_case() if case.policy == policy.id and policy.in_force(case.on)
+    ]
 
     assert [case for case in own if case.complaint(case.run([without])) is not None]
 
@@ -101,7 +107,7 @@ def test_the_template_is_a_policy_that_passes_its_cases() -> None:
     assert {clause.id for clause in policy.clauses} == {
         reason for case in cases for reason in case.reasons
     }
-    assert [case.complaint(case.run([policy])) for case in cases] == [None, None]
+    assert {case.complaint(case.run([policy])) for case in cases} == {None}
 
 
 def test_nothing_is_quoted_at_length() -> None:
@@ -121,9 +127,9 @@ def test_each_folder_s_review_names_the_day_and_the_open_questions() -> None:
 
 def test_obligations_in_use_are_listed() -> None:
     """Whatever a clause asks for, somebody discharges."""
-    used = {name for _, clause in every_clause() for name in clause.obligations}
+    used = {text for _, clause in every_clause() for text in clause.obligations}
 
-    assert used <= OBLIGATIONS.keys()
+    assert [text for text in used if obligation_of(text) is None] == []
 
 
 def test_cases_and_clauses_are_json_ready() -> None:
