@@ -238,11 +238,12 @@ def activation_of(
     Raises:
         OperatorError: the library can't be kept.
     """
+    # Before the leaf that names it; and again where the text was lost since.
+    keep_library(house.data, library.digest, files)
     newest = house.register.activation()
     previous = None if newest is None else newest.library
     if newest is not None and (previous, newest.overlays) == (library.digest, house.overlays):
         return None
-    keep_library(house.data, library.digest, files)
     activation = Activation(
         library=library.digest,
         policies=len(library.policies),

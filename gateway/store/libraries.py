@@ -18,7 +18,7 @@ from gateway.canonical import canonical_json
 from gateway.errors import MalformedPolicyError, NotFoundError, OperatorError
 from gateway.ident import Sha256
 from gateway.limits import LIBRARY_BYTES_MAX
-from gateway.store.files import write_durably
+from gateway.store.files import sync_folder, write_durably
 
 FOLDER: Final = "libraries"
 
@@ -32,10 +32,16 @@ def keep_library(data: Path, digest: Sha256, files: Mapping[str, str]) -> None:
     path = _path(data, digest)
     if path.exists():
         return
-    packed = zstandard.compress(canonical_json(dict(files)))
+    content = canonical_json(dict(files))
+    if len(content) > LIBRARY_BYTES_MAX:
+        raise OperatorError(
+            f"the policy library is larger than {LIBRARY_BYTES_MAX} bytes",
+            hint="take out of its folder what is no policy",
+        )
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_durably(path, packed, mode=0o600)
+        sync_folder(data)
+        write_durably(path, zstandard.compress(content), mode=0o600)
     except OSError as error:
         raise OperatorError(
             f"can't keep the policy library in {path.parent}: {error.strerror}",
@@ -52,10 +58,8 @@ def kept_library(data: Path, digest: Sha256) -> dict[str, str]:
     """
     path = _path(data, digest)
     try:
-        packed = path.read_bytes()
-        unpacked = zstandard.ZstdDecompressor().decompress(
-            packed, max_output_size=LIBRARY_BYTES_MAX
-        )
+        with path.open("rb") as file:
+            unpacked = zstandard.ZstdDecompressor().stream_reader(file).read(LIBRARY_BYTES_MAX)
         return msgspec.json.decode(unpacked, type=dict[str, str])
     except FileNotFoundError as error:
         raise NotFoundError(

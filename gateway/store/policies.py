@@ -62,13 +62,19 @@ def _files(folder: Path) -> dict[str, str]:
             hint="set `policies` to one, or to `builtin`",
         )
     files: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix not in _SUFFIXES or not path.is_file():
-            continue
-        if len(files) >= _FILES_MAX:
-            raise SettingError(f"`{folder}` holds more than {_FILES_MAX} files")
-        name = path.relative_to(folder).as_posix()
-        files[name] = _text(path, name)
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix not in _SUFFIXES or not path.is_file():
+                continue
+            if len(files) >= _FILES_MAX:
+                raise SettingError(f"`{folder}` holds more than {_FILES_MAX} files")
+            name = path.relative_to(folder).as_posix()
+            if not name.isprintable():
+                # It could not be kept beside the receipts that name the library.
+                raise SettingError(f"`{folder}` holds a file with an odd name: {name!a}")
+            files[name] = _text(path, name)
+    except OSError as error:
+        raise SettingError(f"`{folder}` can't be read: {error.strerror}") from error
     return files
 
 

@@ -527,3 +527,18 @@ async def test_a_leaf_that_cannot_be_read_hides_nothing_after_it(gateway: app.Ga
     headers = (*JSON, ("x-intended-use", "purpose=train.sft, student=parser"))
 
     assert 403 == (await ask(gateway, headers=headers)).status
+
+
+async def test_the_text_of_the_library_in_force_is_kept_again(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """Where a backup came back without the libraries, the next start keeps its own."""
+    async with gateway_in(tmp_path, provider.url) as running:
+        sourced, data = running.installation.settings, running.installation.data
+        digest = running.walk.law.library.digest
+    for file in (data / "libraries").iterdir():
+        file.unlink()
+    again = await app.start(sourced, running.log)
+    await again.stop()
+
+    assert digest == Library.load(kept_library(data, digest)).digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,4 +65,13 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     lay(tmp_path, {"acme/policy.yaml": "#" * (YAML_BYTES_MAX + 1)})
 
     with pytest.raises(MalformedPolicyError, match="larger than"):
+        read_policy_files(tmp_path)
+
+
+def test_a_name_that_is_no_text_is_a_wrong_setting(tmp_path: Path) -> None:
+    """A file that an old system named in another encoding is named, and ends nothing."""
+    lay(tmp_path, acme_files())
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/acme/caf\xe9.md")).write_text("x")
+
+    with pytest.raises(SettingError, match=r"odd name: 'acme/caf\\udce9.md'"):
         read_policy_files(tmp_path)
