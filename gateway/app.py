@@ -624,9 +624,8 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
     erased_on: dt.date | None = None
     while not told.to_stop:
         today = day_of(gateway.installation.clock.now_ms())
-        if today != erased_on:
+        if today != erased_on and await _erase_overdue(gateway, today):
             erased_on = today
-            await _erase_overdue(gateway, today)
         await told.something(SWEEP_S)
         if told.takes_reload():
             await reload_policies(sourced, gateway, by="SIGHUP")
@@ -666,15 +665,17 @@ async def reload_policies(sourced: Sourced, gateway: Gateway, by: str) -> bool:
     return True
 
 
-async def _erase_overdue(gateway: Gateway, today: dt.date) -> None:
+async def _erase_overdue(gateway: Gateway, today: dt.date) -> bool:
+    """Erase what may not be kept any longer; tell whether that is done for today."""
     house, log = gateway.installation, gateway.log
     try:
-        erased = await asyncio.to_thread(erase_overdue, house.index, house.content, today)
+        erased = await asyncio.to_thread(erase_overdue, house.reader, house.content, today)
     except GatewayError as error:
         log.error("content.kept_too_long", error=str(error))  # noqa: TRY400  # as above
-        return
+        return False
     if erased:
         log.info("content.erased", count=erased, why="delete-by-days")
+    return True
 
 
 def _encoding(name: str | None, log: Logger) -> Encoding | None:

@@ -22,7 +22,7 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.intent.purpose import covers, teaches
 from gateway.policy.decide import NO_POLICY
-from gateway.policy.obligation import values_of
+from gateway.policy.obligation import days_to_keep, values_of
 from gateway.receipt.model import (
     EffectName,
     OutputFacts,
@@ -64,7 +64,6 @@ REFUSALS: Final[dict[str, str]] = {
 """Every reason for which something is left out, and what it means. A code never changes."""
 
 ON_PLATFORM: Final = "keep-on-platform"
-DELETE_BY: Final = "delete-by-days"
 NAME_PREFIX: Final = "name-prefix"
 """The obligations that this gate discharges, beside the review."""
 
@@ -354,10 +353,10 @@ class Gate:
 
 def last_day(receipt: Receipt, obligations: tuple[str, ...]) -> dt.date | None:
     """Return the last day on which the output may be kept, or `None` where none is set."""
-    days = [int(days) for days in values_of(DELETE_BY, obligations)]
-    if not days:
+    days = days_to_keep(obligations)
+    if days is None:
         return None
-    return dt.date.fromisoformat(receipt.received[:10]) + dt.timedelta(days=min(days))
+    return dt.date.fromisoformat(receipt.received[:10]) + dt.timedelta(days=days)
 
 
 def unmet_prefix(use: IntendedUse, student: str, obligations: tuple[str, ...]) -> str | None:

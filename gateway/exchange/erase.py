@@ -7,21 +7,38 @@ from __future__ import annotations
 
 import datetime as dt
 
-from gateway.policy.obligation import values_of
+from gateway.ledger.reader import Reader
+from gateway.policy.obligation import DELETE_BY, days_to_keep
+from gateway.receipt.model import Receipt
+from gateway.receipt.statement import read_leaf
 from gateway.store.content import ContentStore
-from gateway.store.index import Index
-
-DELETE_BY = "delete-by-days"
 
 
-def erase_overdue(index: Index, content: ContentStore, today: dt.date) -> int:
-    """Erase the text of every exchange whose days are over; return how many texts went."""
+def erase_overdue(reader: Reader, content: ContentStore, today: dt.date) -> int:
+    """Erase the text of every exchange whose days are over; return how many texts went.
+
+    Raises:
+        LedgerUnwellError: the index or the texts can't be written at present.
+    """
+    reader.catch_up()
     erased = 0
-    for row in index.select(kind="receipt", obligation=DELETE_BY):
-        days = [int(one) for one in values_of(DELETE_BY, row.obligations)]
-        if row.exchange is None or row.at is None or not days:
+    for row in reader.index.select(kind="receipt", obligation=DELETE_BY):
+        if row.exchange is None or content.was_erased(row.exchange):
             continue
-        last = dt.date.fromisoformat(row.at[:10]) + dt.timedelta(days=min(days))
-        if today > last and not content.was_erased(row.exchange):
-            erased += content.erase(row.exchange)
+        receipt = read_leaf(reader.leaf(row.index))
+        if isinstance(receipt, Receipt) and is_overdue(receipt, today):
+            erased += content.erase(receipt.exchange)
     return erased
+
+
+def is_overdue(receipt: Receipt, today: dt.date) -> bool:
+    """Tell whether the days are over for which the output may be kept."""
+    days = days_to_keep(receipt.ruling.obligations)
+    if days is None:
+        return False
+    try:
+        made = dt.date.fromisoformat(receipt.received[:10])
+    except ValueError:
+        # Nobody can tell how old it is, so nobody can say that it may still be kept.
+        return True
+    return today > made + dt.timedelta(days=days)

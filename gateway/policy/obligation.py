@@ -7,6 +7,7 @@ Some take a value; on the wire such a one is written `name=value`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,9 @@ Discharger = Literal["header", "gate", "text", "ledger", "card"]
 """`header`: told to the caller in a response header. `gate`: kept by the gates before a dataset
 or a training. `text`: kept by whoever keeps the text of exchanges. `ledger`: the receipt itself
 is the duty done. `card`: written on the dataset's and the model's card."""
+
+DELETE_BY: Final = "delete-by-days"
+"""The obligation under which a text is erased after some days, and not used after them."""
 
 _DAYS: Final = re.compile(r"[1-9][0-9]{0,4}")
 
@@ -153,6 +157,12 @@ def values_of(name: str, obligations: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
         value for one, _, value in (text.partition("=") for text in obligations) if one == name
     )
+
+
+def days_to_keep(obligations: Iterable[str]) -> int | None:
+    """Return for how many days an output may be kept, or `None` where no end is set."""
+    found = (obligation_of(text) for text in obligations)
+    return min((int(one[1]) for one in found if one and one[0].name == DELETE_BY), default=None)
 
 
 def _fits(obligation: Obligation, value: str | None) -> bool:
