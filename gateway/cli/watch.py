@@ -270,6 +270,8 @@ def report(found: Sequence[Watched]) -> Iterator[str]:
             f"{one.policy} {one.version}, {one.document} ({one.title}): {_SAID[one.state]}"
             + (f"; {one.note}" if one.note else "")
         )
+        if one.difference:
+            yield _quoted(one.difference)
         touched = [place for place in one.cited if place.state in STALE]
         for _, group in itertools.groupby(sorted(touched, key=_line_of), key=_line_of):
             yield from _report_places(list(group))
@@ -292,7 +294,11 @@ def _report_places(places: Sequence[Cited]) -> Iterator[str]:
     longest = max(places, key=lambda place: len(place.difference or place.shown))
     shown = longest.difference or longest.shown
     if shown:
-        yield textwrap.fill(shown, _WIDTH, initial_indent="    | ", subsequent_indent="    | ")
+        yield _quoted(shown)
+
+
+def _quoted(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="    | ", subsequent_indent="    | ")
 
 
 def _line_of(place: Cited) -> int:

@@ -33,6 +33,7 @@ WORDS_NEAR: Final = 100
 
 _DIFFERENCE_WORDS_MAX: Final = 4_000
 _DIFFERENCE_CONTEXT: Final = 8
+_CHANGES_WORDS_MAX: Final = 300
 _ALIKE_MIN: Final = 0.5
 """A place that shares less of what is quoted is not worth showing."""
 
@@ -209,6 +210,8 @@ class Watched:
     """Of the words that the document has now."""
     file_sha256: Sha256 | None = None
     cited: tuple[Cited, ...] = field(default=())
+    difference: str = ""
+    """What changed where nothing is cited, if the version that was read is at hand."""
 
     @property
     def stale(self) -> bool:
@@ -271,21 +274,49 @@ def passage_of(reading: Reading, quoted: str) -> Passage | None:
     )
 
 
-def difference(old: str, new: str) -> str:
-    """Return what changed between two texts, word by word, with a few words around it."""
+def changes(old: Reading, new: Reading) -> str:
+    """Return the first of what changed in a whole document, word by word."""
+    before, after = old.text.split("\n"), new.text.split("\n")
+    keys = [
+        [tuple(_without_style(line).casefold().split()) for line in side]
+        for side in (before, after)
+    ]
+    parts: list[str] = []
+    count = 0
+    matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
+    for kind, a, b, c, d in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        told = difference(" ".join(before[a:b]), " ".join(after[c:d]), whole=True).split()
+        if not any(word.startswith(("[-", "{+")) for word in told):
+            continue
+        if count + len(told) > _CHANGES_WORDS_MAX:
+            parts.append(" ".join([*told[: _CHANGES_WORDS_MAX - count], "…"]))
+            break
+        parts.append(" ".join(told))
+        count += len(told)
+    return " […] ".join(parts)
+
+
+def difference(old: str, new: str, *, whole: bool = False) -> str:
+    """Return what changed between two texts, word by word, with a few words around it.
+
+    Unless they are *whole* they were cut out, and what a change pushes over an edge of them
+    is not shown.
+    """
     before, after = old.split(), new.split()
     if max(len(before), len(after)) > _DIFFERENCE_WORDS_MAX:
         return ""
     keys = [[word.casefold() for word in side] for side in (before, after)]
     matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
     steps = matcher.get_opcodes()
-    # What a change pushes over the edge of a passage did not change itself.
     inner = [
         step
         for step in steps
         if step[0] == "equal" or (step is not steps[0] and step is not steps[-1])
     ]
-    steps = inner if any(step[0] != "equal" for step in inner) else steps
+    if not whole and any(step[0] != "equal" for step in inner):
+        steps = inner
     parts: list[str] = []
     for step in steps:
         kind, a, b, c, d = step
@@ -362,6 +393,7 @@ def compare(
         sha256=now.sha256,
         file_sha256=digest,
         cited=cited,
+        difference=changes(read, now) if read and state == "elsewhere" else "",
     )
 
 

@@ -11,6 +11,7 @@ from gateway.policy.model import Document, Policy, Snapshot
 from gateway.policy.snapshot import (
     WORDS_NEAR,
     Watched,
+    changes,
     citations,
     compare,
     difference,
@@ -257,6 +258,34 @@ def test_a_change_far_from_citations_is_not_stale() -> None:
 
     assert (seen.state, seen.stale, seen.sections) == ("elsewhere", False, ())
     assert {place.state for place in seen.cited} == {"unchanged"}
+
+
+def test_with_the_text_that_was_read_other_changes_are_shown_too() -> None:
+    """Legal may see at once whether what changed elsewhere matters; layout is left out."""
+    now = TERMS.replace("Acme Terms\n", "Acme Terms of 2027\n").replace("come.\n", "\ncome.\n")
+    now = now.replace("far120 far121", "far120 new far121", 1)
+
+    seen = watched(
+        now.replace("2027\n", "2027\n\n" + FAR),
+        TERMS.replace("Terms\n", "Terms\n\n" + FAR),
+        at_hand=True,
+    )
+
+    assert seen.state == "elsewhere"
+    assert "Acme Terms {+of 2027+}" in seen.difference
+    assert "far120 {+new+} far121" in seen.difference
+    assert "come" not in seen.difference
+
+
+def test_a_flood_of_changes_is_cut() -> None:
+    """What is shown of a rewritten document ends where nobody would read on."""
+    old = read_terms("\n\n".join(f"old{n} words" for n in range(500)))
+    new = read_terms("\n\n".join(f"new{n} words" for n in range(500)))
+
+    told = changes(old, new)
+
+    assert told.endswith("…")
+    assert len(told.split()) < 320
 
 
 def test_numbers_of_items_are_not_near() -> None:
