@@ -49,6 +49,7 @@ REFUSALS: Final[dict[str, str]] = {
     "terms-forbid-use": "a provider's terms forbid the declared use",
     "terms-hold-use": "a provider's terms leave it to a person, who has not said yes",
     "stays-on-platform": "the terms keep the output on the provider's platform",
+    "not-to-be-kept": "the terms let nobody keep the text, so nothing learns from it",
     "past-its-days": "the terms allowed to keep the output for some days, and they are over",
     "student-name": "the terms ask for a student's name that begins otherwise",
     "content-missing": "its text was not kept",
@@ -64,6 +65,7 @@ REFUSALS: Final[dict[str, str]] = {
 """Every reason for which something is left out, and what it means. A code never changes."""
 
 ON_PLATFORM: Final = "keep-on-platform"
+NO_CACHE: Final = "no-cache"
 NAME_PREFIX: Final = "name-prefix"
 """The obligations that this gate discharges, beside the review."""
 
@@ -265,8 +267,9 @@ class Gate:
 
     def _duty_undone(self, receipt: Receipt, obligations: tuple[str, ...]) -> LeftOut | None:
         """Tell which obligation that the gate discharges stands in the way."""
-        if ON_PLATFORM in obligations:
-            return LeftOut("stays-on-platform")
+        barred = barred_by(obligations)
+        if barred is not None:
+            return barred
         last = last_day(receipt, obligations)
         if last is not None and self.today > last:
             return LeftOut("past-its-days", f"kept until {last}")
@@ -349,6 +352,13 @@ class Gate:
             return LeftOut("duplicate")
         self._seen.add(digest)
         return Row(choice=choice, line=line, sha256=sha256, salt=kept.salt)
+
+
+def barred_by(obligations: tuple[str, ...]) -> LeftOut | None:
+    """Tell which obligation lets nobody learn from an output at all."""
+    if ON_PLATFORM in obligations:
+        return LeftOut("stays-on-platform")
+    return LeftOut("not-to-be-kept") if NO_CACHE in obligations else None
 
 
 def last_day(receipt: Receipt, obligations: tuple[str, ...]) -> dt.date | None:

@@ -15,7 +15,7 @@ from gateway.dataset.manifest import Teacher
 from gateway.intent.model import IntendedUse
 from gateway.policy.agreement import Agreement, lifted_by
 from gateway.policy.condition import Value
-from gateway.policy.decide import Decision, facts_of
+from gateway.policy.decide import Decision, decide, facts_of
 from gateway.policy.library import UNLISTED, Library
 from gateway.policy.replay import Question
 from gateway.provider.model import Operation, ProviderCall
@@ -30,6 +30,8 @@ class Call:
     model: str | None
     """As it was asked for."""
     operation: str
+    reported: tuple[str, ...] = ()
+    """Under which other names it says it answered."""
     streaming: bool = False
     features: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
@@ -75,7 +77,21 @@ class PolicyLaw:
     def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling:
         """Return the ruling on *use* of what *call* gave, under the policies of that day."""
         question = question_of(use, call, on, self._said, self._overlays)
-        return ruling_from(question.ruled(self._library))
+        # The terms of the model that says it answered bind as well as those of the one that
+        # was asked: a host may have passed the question on.
+        bindings = [
+            self._library.binding(question.policies, model, on)
+            for model in dict.fromkeys((call.model, *call.reported))
+        ]
+        return ruling_from(
+            decide(
+                question.facts,
+                list({one.id: one for b in bindings for one in b.policies}.values()),
+                on,
+                absent={name for binding in bindings for name in binding.absent},
+                lifted=question.lifted,
+            )
+        )
 
 
 def question_of(
@@ -88,7 +104,7 @@ def question_of(
         **{name.replace("-", "_"): value for name, value in said.organisation.items()},
         access_route=call.route,
         account_tier=call.account_tier,
-        generated_for=call.generated_for or use.purpose,
+        generated_for=call.generated_for,
         generated_on=dt.date.fromisoformat(call.generated_on) if call.generated_on else None,
     )
     # A model that nobody knew then may be listed now: the binding finds out.
@@ -146,9 +162,11 @@ def ruling_from(decision: Decision) -> Ruling:
 
 def call_of(receipt: Receipt) -> Call:
     """Return what a ruling needs to know of the call that *receipt* is about."""
+    model, reported = receipt.model.requested, receipt.model.reported
     return Call(
         provider=receipt.provider.name,
-        model=receipt.model.requested or receipt.model.reported,
+        model=model or reported,
+        reported=(reported,) if model and reported and reported != model else (),
         operation=receipt.operation,
         streaming=receipt.streaming,
         features=tuple(sorted(receipt.features)),
@@ -165,6 +183,7 @@ def call_of_teacher(teacher: Teacher) -> Call:
     return Call(
         provider=teacher.provider,
         model=teacher.model,
+        reported=tuple(name for name in teacher.reported if name != teacher.model),
         operation=teacher.operation,
         streaming=teacher.streaming,
         features=teacher.features,

@@ -19,7 +19,7 @@ import msgspec
 
 from gateway.canonical import sha256_hex
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, unmet_prefix
+from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, barred_by, unmet_prefix
 from gateway.dataset.manifest import MANIFEST, DatasetManifest, Teacher, parse_manifest
 from gateway.dataset.ruling import Call
 from gateway.dataset.verify import (
@@ -346,10 +346,11 @@ class StudentGate:
                     day=self._sources.today.isoformat(),
                 )
             )
-            if ruled.left_out is not None:
+            why = ruled.left_out or barred_by(ruled.obligations)
+            if why is not None:
                 raise _refused(
                     f"the teachers of base `{self._base.name}` do not allow declaration "
-                    f"{declared}: {ruled.left_out.reason} {ruled.left_out.detail}",
+                    f"{declared}: {why.reason} {why.detail}".rstrip(),
                     "begin with another base, or ask legal: `gateway policy explain`",
                 )
 

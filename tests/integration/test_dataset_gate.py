@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from gateway.dataset.export import EmptyDatasetError
 from gateway.dataset.gate import REFUSALS
+from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.dataset.verify import verify_dataset
 from gateway.errors import GateRefusedError, LedgerDamagedError
-from gateway.ident import Sha256
-from gateway.receipt.model import OutputFacts
-from tests.support.dataset import DAY_MS, House, Kept, a_library, a_policy, left_out
+from gateway.ident import DeclarationId, Sha256
+from gateway.intent.model import Declaration
+from gateway.policy.library import Library
+from gateway.receipt.model import AgreementFacts, ModelFacts, OutputFacts, Receipt, Scope
+from tests.support.dataset import (
+    DAY_MS,
+    POLICIES,
+    TERMS,
+    WRITER,
+    House,
+    Kept,
+    a_library,
+    a_policy,
+    left_out,
+)
 from tests.support.evidence import TRUST
+from tests.support.house import TRAINING
 
 MID_2026_MS = 1_780_000_000_000
 """A day in May 2026."""
@@ -411,3 +427,202 @@ def test_a_manifest_counts_what_was_left_out(house: House) -> None:
         ("duplicate", 1),
     ]
     assert msgspec.to_builtins(found)["rows"] == 2
+
+
+def with_duty(folder: Path, duty: str) -> tuple[House, Receipt]:
+    """Return a house whose provider's terms came to ask for *duty*, and an earlier answer."""
+    since = a_policy("later", "permit", version=2, since="2026-07-01", obligations=duty)
+    before = a_policy("later", "permit", until="2026-06-30")
+    house = House(folder, a_library(**{"later": since, "later@1": before}))
+    house.clock.move_ms(MID_2026_MS - house.clock.now_ms())
+    receipt = house.answer(house.declare(audience="public"), provider="later")
+    return house, receipt
+
+
+@pytest.mark.parametrize(
+    ("duty", "reason"),
+    [
+        ("keep-on-platform", "stays-on-platform"),
+        ("no-cache", "not-to-be-kept"),
+        ("{delete-by-days: 30}", "past-its-days"),
+        ("{name-prefix: Llama}", "student-name"),
+    ],
+)
+def test_a_duty_of_todays_terms_binds_earlier_outputs(
+    duty: str, reason: str, tmp_path: Path
+) -> None:
+    """What the gate discharges counts for what was kept before the terms asked for it.
+
+    It counts for the answers of a student that learned from it, too.
+    """
+    house, receipt = with_duty(tmp_path, duty)
+    declaration = house.register.declaration(DeclarationId(receipt.declared.declaration or ""))
+    assert declaration is not None
+    student = house.train("parser", house.build(declaration, "first").manifest_sha256)
+    house.clock.move_ms(60 * DAY_MS)
+    house.answer(declaration, provider="own", manifest=student, policies=("own", "later"))
+    if reason == "past-its-days":
+        house.clock.move_ms(60 * DAY_MS)
+    house.answer(declaration, provider="open")
+
+    assert {reason} == set(left_out(house.build(declaration, "second").folder))
+    house.close()
+
+
+AGREEMENT = AgreementFacts(
+    agreement="order-7",
+    policy="held",
+    lifts=("training",),
+    scope=Scope(purposes=("train",)),
+    evidence=Sha256("ab" * 32),
+    evidence_name="order.pdf",
+    signer="S. Vendor",
+    by="R. Osei",
+    credentials=(Sha256("fe" * 32),),
+    starts="2020-01-01",
+    expires="2099-12-31",
+    at="2026-11-22T00:00:00.000Z",
+    writer=WRITER,
+)
+
+
+def answer_under(house: House, declaration: Declaration, *agreements: str) -> None:
+    """Append an answer that was given to a key that *agreements* are bound to."""
+    receipt = house.receipt(declaration, f"answer {len(house.texts)}", provider="held")
+    ruling = msgspec.structs.replace(receipt.ruling, agreements=agreements)
+    house.state(msgspec.structs.replace(receipt, ruling=ruling))
+
+
+def test_what_was_given_under_an_agreement_is_taken_and_the_rest_is_not(house: House) -> None:
+    """Two keys, one under an order form: their answers are ruled on apart, and listed so."""
+    house.state(AGREEMENT)
+    declaration = house.declare()
+    answer_under(house, declaration, "order-7")
+    answer_under(house, declaration)
+    answer_under(house, declaration, "order-8")
+    built = house.build(declaration)
+    (teacher,) = built.manifest.found.teachers
+
+    assert ["terms-hold-use", "terms-hold-use"] == left_out(built.folder)
+    assert (1, ("order-7",), "permit") == (teacher.rows, teacher.agreements, teacher.effect)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires": "2020-01-02"},
+        {"starts": "2099-01-01"},
+        {"lifts": ("other",)},
+        {"policy": "open"},
+        {"scope": Scope(purposes=("train",), projects=("elsewhere",))},
+        {"scope": Scope(purposes=("train",), students=("somebody",))},
+        {"scope": Scope(purposes=("train",), models=("held-2",))},
+        {"scope": Scope(purposes=("train.reward",))},
+    ],
+)
+def test_an_agreement_lifts_nothing_outside_its_scope(
+    changes: dict[str, Any], house: House
+) -> None:
+    """Another day, clause, policy, project, student, model or purpose is held as ever."""
+    house.state(msgspec.structs.replace(AGREEMENT, **changes))
+    declaration = house.declare()
+    answer_under(house, declaration, "order-7")
+
+    with pytest.raises(EmptyDatasetError) as refused:
+        house.build(declaration)
+    assert {"terms-hold-use": 1} == refused.value.left_out
+
+
+@pytest.mark.parametrize("how", ["expired", "withdrawn"])
+def test_an_agreement_that_ended_lifts_nothing_any_more(how: str, house: House) -> None:
+    """Once it has ended, what was given under it may no longer be learned from.
+
+    Nor may what a student of it says, though a dataset was built of it while it stood.
+    """
+    today = dt.date.fromisoformat(house.now[:10])
+    house.state(msgspec.structs.replace(AGREEMENT, expires=today.isoformat()))
+    declaration = house.declare()
+    answer_under(house, declaration, "order-7")
+    student = house.train("parser", house.build(declaration, "first").manifest_sha256)
+    house.answer(declaration, provider="own", manifest=student, policies=("own", "held"))
+    during = left_out(house.build(declaration, "second").folder)
+    if how == "expired":
+        house.clock.move_ms(DAY_MS)
+    else:
+        house.withdraw(agreement="order-7")
+    house.answer(declaration, provider="open")
+
+    assert [] == during
+    assert ["terms-hold-use"] * 2 == left_out(house.build(declaration, "third").folder)
+
+
+def test_another_project_is_not_under_the_agreement_of_its_teachers_teacher(
+    house: House,
+) -> None:
+    """A student that learned under one project's agreement teaches no other project by it."""
+    scope = Scope(purposes=("train",), projects=("search",))
+    house.state(msgspec.structs.replace(AGREEMENT, scope=scope))
+    ours, theirs = house.declare(), house.declare(project="elsewhere")
+    answer_under(house, ours, "order-7")
+    student = house.train("parser", house.build(ours, "first").manifest_sha256)
+    house.answer(theirs, provider="own", manifest=student, policies=("own", "held"))
+    house.answer(theirs)
+
+    left = left_out(house.build(theirs, "second").folder)
+    assert ["other-project", "terms-hold-use"] == left
+
+
+def a_host() -> Library:
+    """Return a library with a host whose models bring terms of their own."""
+    files = dict(POLICIES)
+    for name, more in (("host", "with_model_terms: true\n"), ("free", ""), ("barred", "")):
+        effect: Literal["permit", "forbid"] = "forbid" if name == "barred" else "permit"
+        files[f"{name}/policy.yaml"] = a_policy(name, effect) + more
+    files["unlisted-model/policy.yaml"] = a_policy("unlisted-model", "hold")
+    folders = {path.split("/")[0] for path in files}
+    models = "models:\n" + "".join(
+        f"  - {{id: {name}-1, terms: [{name}], source: tests, confidence: primary}}\n"
+        for name in ("free", "barred")
+    )
+    terms = {f"{folder}/terms.yaml": TERMS for folder in folders}
+    return Library.load(files | terms | {"models.yaml": models})
+
+
+@pytest.mark.parametrize(
+    ("requested", "reported", "reason"),
+    [
+        ("free-1", "free-1", None),
+        ("free-1", None, None),
+        ("free-1", "barred-1", "terms-forbid-use"),
+        ("free-1", "free-2", "terms-hold-use"),
+        (None, "free-1", None),
+        (None, None, "terms-hold-use"),
+        ("Free-1", "free-1", "terms-hold-use"),
+        ("free-1 ", "free-1", "terms-hold-use"),
+        ("free-2", "free-1", "terms-hold-use"),
+    ],
+)
+def test_the_terms_of_the_model_that_answered_bind_too(
+    requested: str | None, reported: str | None, reason: str | None, tmp_path: Path
+) -> None:
+    """A host that passes a question on to another model doesn't change whose terms bind."""
+    house = House(tmp_path, a_host())
+    declaration = house.declare()
+    model = ModelFacts(requested=requested, reported=reported)
+    house.answer(declaration, provider="host", model=model)
+    house.answer(declaration)
+
+    expected = [] if reason is None else [reason]
+    assert expected == left_out(house.build(declaration).folder)
+    house.close()
+
+
+def test_what_an_output_was_made_for_is_not_presumed(house: House) -> None:
+    """Answers of which nobody wrote down what they were for were not for the use at hand."""
+    when = "purpose: train, generated-for: train"
+    law = PolicyLaw(a_library(made=a_policy("made", "permit", when=when)), house.register)
+    call = Call(provider="made", model="m", operation="chat", policies=("made",))
+    day = dt.date(2026, 11, 22)
+    known = dataclasses.replace(call, generated_for="train.sft")
+
+    assert ["hold", "permit"] == [law.rule(TRAINING, one, day).effect for one in (call, known)]
