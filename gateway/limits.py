@@ -113,10 +113,9 @@ OUTCOMES_REMEMBERED_MAX: Final = 128
 """What followed, under one policy for one purpose, from the clauses that spoke or were
 undecided; callers who declare a little of everything come to some dozens."""
 
-BINDINGS_REMEMBERED_MAX: Final = 4096
-ANSWERS_REMEMBERED_MAX: Final = 32_768
-"""While rulings are made again: which policies bind what, and what follows from which clauses
-speak; some tens of megabytes."""
+ANSWERS_REMEMBERED_MAX: Final = 65_536
+"""While rulings are made again: which policies bind what, and what followed from which of their
+clauses speak; some tens of megabytes."""
 
 VALUES_REMEMBERED_MAX: Final = 256
 """Values of one fact whose bearing on some clauses is remembered: every word that it can be,

@@ -12,7 +12,6 @@ Not here: what follows from a clause that speaks (`decide.py`).
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,6 @@ from gateway.policy.condition import (
     Condition,
     During,
     Measured,
-    OneOf,
     StartsWith,
     Test,
     Value,
@@ -114,24 +112,21 @@ def places(bits: int) -> Iterator[int]:
 
 
 class _Weights(dict[Value | None, _Weight]):
-    """What each value of one fact does: looked up where it is likely, else worked out.
+    """What each value of one fact does, worked out when it first comes.
 
-    The first values that had to be worked out are remembered as well.
+    Of words there are few, and all are remembered; of names and numbers, the first that come.
     """
 
-    __slots__ = ("_fact", "_most", "_tests")
+    __slots__ = ("_fact", "_tests")
 
     def __init__(self, fact: str, tests: Sequence[_Test]) -> None:
         super().__init__()
         self._fact = fact
         self._tests = tests
-        for value in _likely(fact, tests):
-            self[value] = self._ask_each(value)
-        self._most = len(self) + VALUES_REMEMBERED_MAX
 
     def __missing__(self, value: Value | None) -> _Weight:
         weight = self._work_out(value)
-        if len(self) < self._most:
+        if len(self) < VALUES_REMEMBERED_MAX:
             self[value] = weight
         return weight
 
@@ -153,22 +148,25 @@ class _Weights(dict[Value | None, _Weight]):
 class _Texts(_Weights):
     """What texts do that no test names: all the same, but for how they begin."""
 
-    __slots__ = ("_begin", "_others", "_starts")
+    __slots__ = ("_begin", "_named", "_others", "_starts")
 
     def __init__(self, fact: str, tests: Sequence[_Test]) -> None:
         super().__init__(fact, tests)
         starts: dict[str, int] = {}
+        named: set[str | bool] = {NONE}
         self._others = 0
         for bit, test in tests:
             if isinstance(test, StartsWith):
                 starts[test.start] = starts.get(test.start, 0) | bit
-            elif isinstance(test, AnyOf) and not test.negated:
-                self._others |= bit
+            elif isinstance(test, AnyOf):
+                named |= test.allowed
+                self._others |= 0 if test.negated else bit
+        self._named = frozenset(named)
         self._begin = tuple(starts)
         self._starts = tuple(starts.items())
 
     def _work_out(self, value: Value | None) -> _Weight:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or value in self._named:
             return self._ask_each(value)
         false = self._others
         if self._begin:
@@ -265,39 +263,3 @@ def _weights_of(fact: str, tests: Sequence[_Test]) -> _Weights:
 
 
 _SETS: Final = frozenset(name for name, fact in FACTS.items() if fact.kind == "words")
-_SUBSETS_OF_MAX: Final = 6
-"""The words of a set whose subsets are all looked up; there are two to the power of them."""
-
-
-def _likely(fact: str, tests: Iterable[_Test]) -> Iterator[Value | None]:
-    """Yield the values that are likely to be asked about; `None` is a fact nobody knows."""
-    yield None
-    for _, test in tests:
-        if isinstance(test, AnyOf):
-            yield from test.allowed
-    about = FACTS.get(fact)
-    if about is None:
-        return
-    if about.presumed is not None:
-        yield about.presumed
-    match about.kind:
-        case "yes-no":
-            yield from (True, False)
-        case "text":
-            yield NONE
-        case "word":
-            yield from about.words
-            words = frozenset(about.words)
-            yield from (OneOf(words - {word}) for word in words)
-        case "purpose":
-            yield from about.words
-        case "words":
-            yield from _subsets([*about.words])
-        case _:
-            pass
-
-
-def _subsets(words: Sequence[str]) -> Iterator[frozenset[str]]:
-    most = len(words) if len(words) <= _SUBSETS_OF_MAX else 1
-    for count in range(most + 1):
-        yield from map(frozenset, itertools.combinations(words, count))

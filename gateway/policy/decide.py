@@ -229,11 +229,13 @@ class Docket:
 
     __slots__ = (
         "_clauses",
-        "_conditions",
+        "_compiled",
         "_outcomes",
         "_plain_use",
         "_policy",
         "_reasons",
+        "ask",
+        "conditions",
         "overlay",
         "pin",
     )
@@ -242,7 +244,9 @@ class Docket:
         left = sorted(policy.about(purpose), key=_by_id)
         self._policy: Final = policy
         self._clauses: Final = tuple(clause for clause, _ in left)
-        self._conditions: Final = Conditions([condition for _, condition in left])
+        self.conditions: Final = tuple(condition for _, condition in left)
+        self._compiled: Final = Conditions(self.conditions)
+        self.ask: Final = self._compiled.ask
         self._reasons: Final = tuple(_reason(policy, clause) for clause in self._clauses)
         self._plain_use: Final = purpose in _PLAIN_USE
         self._outcomes: Final[dict[tuple[Asked, bool], Outcome]] = {}
@@ -251,9 +255,16 @@ class Docket:
 
     def rule(self, known: Mapping[str, Value], on: dt.date, lifted: Lifted) -> Outcome:
         """Return what follows under this policy."""
+        return self.follow(self.ask(known), on, lifted)
+
+    def is_stale(self, on: dt.date) -> bool:
+        """Tell whether permits hold that day: the review is overdue, or the terms changed."""
         policy = self._policy
-        stale = not self._plain_use and (policy.stale != "" or on > policy.review_by)
-        asked = self._conditions.ask(known)
+        return not self._plain_use and (policy.stale != "" or on > policy.review_by)
+
+    def follow(self, asked: Asked, on: dt.date, lifted: Lifted) -> Outcome:
+        """Return what follows from the answers of the clauses, on a day."""
+        stale = self.is_stale(on)
         if lifted:
             return self._follow(asked, lifted, stale=stale)
         # Whatever else the facts may be, from the same answers the same follows.
@@ -285,7 +296,7 @@ class Docket:
             if yes >> place & 1:
                 speaking.append(reason)
             else:
-                missing = self._conditions.missing(place, doubts)
+                missing = self._compiled.missing(place, doubts)
                 undecided.append(msgspec.structs.replace(reason, missing=missing))
         if undischarged:
             barred = _unknown_obligation(self._policy, sorted(undischarged))

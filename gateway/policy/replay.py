@@ -17,9 +17,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from gateway.limits import BINDINGS_REMEMBERED_MAX
-from gateway.policy.condition import Value
-from gateway.policy.decide import Decision, Facts, Lifted, Outcome, Sitting, decide, seat
+from gateway.limits import ANSWERS_REMEMBERED_MAX
+from gateway.policy.compiled import Asked
+from gateway.policy.condition import Condition, Value
+from gateway.policy.decide import (
+    Decision,
+    Docket,
+    Facts,
+    Lifted,
+    Sitting,
+    decide,
+    seat,
+)
 from gateway.policy.library import Library
 from gateway.policy.model import Effect, Policy
 
@@ -30,6 +39,8 @@ Approves = Callable[[Iterable[Place]], bool]
 """Tells whether a person said yes to all of these holding clauses."""
 
 Key = TypeVar("Key")
+
+_ONE_DAY: Final = dt.timedelta(days=1)
 
 
 def _nobody_approves(holding: Iterable[Place]) -> bool:
@@ -125,53 +136,100 @@ class Replay:
         self._after: Final = _sharing(after, before)
         self._turns: Final = sorted(_turns(before) | _turns(after))
         self._bound: dict[tuple[object, ...], _Bound] = {}
+        self._alike: dict[tuple[object, ...], _Bound] = {}
+        self._remembered = 0
 
     def ask(self, question: Question) -> Pair:
         """Return what both libraries come to."""
         facts, on, lifted = question.facts, question.on, question.lifted
         known = facts.plain() if isinstance(facts, Facts) else facts
-        bound = self._bound_to(question, known.get("purpose"))
-        outcomes = [docket.rule(known, on, lifted) for docket in bound.before.dockets]
-        before = _counted(question, bound.before.together(outcomes))
-        if bound.after is bound.before:
-            return Pair(before=before, after=before)
-        others = [
-            docket.rule(known, on, lifted) if place is None else outcomes[place]
-            for docket, place in zip(bound.after.dockets, bound.places, strict=True)
-        ]
-        return Pair(before=before, after=_counted(question, bound.after.together(others)))
+        # Between two turns the same policies bind, and the same are past their review.
+        turn = bisect_right(self._turns, on)
+        place = (question.policies, question.model, known.get("purpose"), turn)
+        bound = self._bound.get(place) or self._bind(place, question)
+        answers = tuple([docket.ask(known) for docket in bound.asked])
+        # From the same answers the same follows, whatever else the facts may be.
+        ruled = None if lifted else bound.ruled.get(answers)
+        if ruled is None:
+            ruled = bound.rule(answers, on, lifted)
+            if not lifted:
+                self._make_room()
+                bound.ruled[answers] = ruled
+        before, after = ruled
+        if before.effect is Effect.HOLD or after.effect is Effect.HOLD:
+            before, after = _counted(question, before), _counted(question, after)
+        return Pair(before=before, after=after)
 
-    def _bound_to(self, question: Question, purpose: object) -> _Bound:
-        # Between two days on which something comes into force or ends, the same policies bind.
-        turn = bisect_right(self._turns, question.on)
-        key = (question.policies, question.model, purpose, turn)
-        bound = self._bound.get(key)
+    def _bind(self, place: tuple[object, ...], question: Question) -> _Bound:
+        """Find which policies rule; many models and days come to the same."""
+        self._make_room()
+        before, after = _seated(self._before, question), _seated(self._after, question)
+        dockets = (*before.dockets, *after.dockets)
+        alike = (
+            *((id(docket), docket.is_stale(question.on)) for docket in dockets),
+            len(before.dockets),
+            *(reason.policy for sitting in (before, after) for reason in sitting.unbound),
+            len(before.unbound),
+        )
+        bound = self._alike.get(alike)
         if bound is None:
-            if len(self._bound) >= BINDINGS_REMEMBERED_MAX:
-                self._bound.clear()
-            before, after = (
-                _seated(library, question, purpose) for library in (self._before, self._after)
-            )
-            bound = self._bound[key] = _Bound(before, before if before == after else after)
+            bound = self._alike[alike] = _Bound(before, after)
+        self._bound[place] = bound
         return bound
+
+    def _make_room(self) -> None:
+        if self._remembered >= ANSWERS_REMEMBERED_MAX:
+            self._bound.clear()
+            self._alike.clear()
+            self._remembered = 0
+        self._remembered += 1
 
 
 class _Bound:
-    """Who sits in both libraries, and which of them sit in both."""
+    """Which policies rule in both libraries, and what followed from their clauses' answers."""
 
-    __slots__ = ("after", "before", "places")
+    __slots__ = ("_after", "_before", "_places", "asked", "ruled")
 
     def __init__(self, before: Sitting, after: Sitting) -> None:
-        self.before: Final = before
-        self.after: Final = after
-        self.places: Final = tuple(
-            before.dockets.index(docket) if docket in before.dockets else None
-            for docket in after.dockets
+        # Policies that ask the same, though they may conclude otherwise, are asked once.
+        asked: dict[tuple[Condition, ...], Docket] = {}
+        for docket in (*before.dockets, *after.dockets):
+            asked.setdefault(docket.conditions, docket)
+        conditions = list(asked)
+        self.asked: Final = tuple(asked.values())
+        self.ruled: dict[tuple[Asked, ...], tuple[Ruled, Ruled]] = {}
+        self._before: Final = before
+        self._after: Final = after
+        self._places: Final = tuple(
+            tuple(conditions.index(docket.conditions) for docket in sitting.dockets)
+            for sitting in (before, after)
+        )
+
+    def rule(
+        self, answers: tuple[Asked, ...], on: dt.date, lifted: Lifted
+    ) -> tuple[Ruled, Ruled]:
+        """Return what follows from the *answers* in both libraries."""
+        one, other = self._places
+        return (
+            _ruled(self._before, [answers[place] for place in one], on, lifted),
+            _ruled(self._after, [answers[place] for place in other], on, lifted),
         )
 
 
-def _seated(library: Library, question: Question, purpose: object) -> Sitting:
+def _ruled(sitting: Sitting, answers: list[Asked], on: dt.date, lifted: Lifted) -> Ruled:
+    outcome = sitting.together(
+        [
+            docket.follow(asked, on, lifted)
+            for docket, asked in zip(sitting.dockets, answers, strict=True)
+        ]
+    )
+    reasons = tuple([(reason.policy, reason.clause) for reason in outcome.reasons])
+    return Ruled(effect=outcome.effect, reasons=reasons)
+
+
+def _seated(library: Library, question: Question) -> Sitting:
     binding = library.binding(question.policies, question.model, question.on)
+    purpose = question.facts.get("purpose")
     return seat(binding.policies, purpose, question.on, binding.absent)
 
 
@@ -189,11 +247,12 @@ def _same(policy: Policy, others: Iterable[Policy]) -> Policy:
 
 
 def _turns(library: Library) -> set[dt.date]:
-    """Return every day on which a policy comes into force, or is so no longer."""
+    """Return every day from which on another policy binds, or one is past its review."""
     versions = [policy for many in library.policies.values() for policy in many]
-    ends = {policy.in_force_until for policy in versions if policy.in_force_until is not None}
+    last_days = {policy.review_by for policy in versions}
+    last_days |= {one.in_force_until for one in versions if one.in_force_until is not None}
     return {policy.in_force_from for policy in versions} | {
-        last + dt.timedelta(days=1) for last in ends if last < dt.date.max
+        last + _ONE_DAY for last in last_days if last < dt.date.max
     }
 
 
@@ -209,9 +268,7 @@ def replay(
             yield key, pair
 
 
-def _counted(question: Question, outcome: Outcome) -> Ruled:
-    reasons = tuple([(reason.policy, reason.clause) for reason in outcome.reasons])
-    effect = outcome.effect
-    if effect is Effect.HOLD and question.approves(reasons):
-        effect = Effect.PERMIT
-    return Ruled(effect=effect, reasons=reasons)
+def _counted(question: Question, ruled: Ruled) -> Ruled:
+    if ruled.effect is Effect.HOLD and question.approves(ruled.reasons):
+        return replace(ruled, effect=Effect.PERMIT)
+    return ruled
