@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.dataset.gate import REFUSALS
 from gateway.dataset.manifest import DatasetManifest, Teacher
+from gateway.policy.obligation import sentence_of
 
 
 def card_of(manifest: DatasetManifest) -> str:
@@ -41,7 +42,11 @@ def _lines(manifest: DatasetManifest) -> Iterator[str]:
     )
     yield ""
     if found.obligations:
-        yield "Obligations that come with them: " + _names(found.obligations) + "."
+        yield "Obligations that come with them:"
+        yield ""
+        yield from (
+            f"* {_code(duty)}: {_cell(sentence_of(duty))}" for duty in found.obligations
+        )
         yield ""
     yield "## Teachers"
     yield ""
@@ -135,10 +140,6 @@ def _teacher(teacher: Teacher) -> str:
         ", ".join(teacher.obligations) or "none",
     ]
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
-
-
-def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(map(_code, names))
 
 
 def _code(text: str) -> str:

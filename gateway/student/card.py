@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from gateway.dataset.manifest import DATASET_MANIFEST, Teacher
+from gateway.policy.obligation import sentence_of
 from gateway.student.manifest import ModelManifest
 
 TAGS: Final = ("tos-gateway", "distillation", "provenance")
@@ -102,7 +103,10 @@ def _use(manifest: ModelManifest) -> Iterator[str]:
     if manifest.found.obligations:
         yield "Obligations that come with the teachers' terms:"
         yield ""
-        yield from (f"* {duty}" for duty in manifest.found.obligations)
+        yield from (
+            f"* {_cell(duty)}: {_cell(sentence_of(duty))}"
+            for duty in manifest.found.obligations
+        )
     else:
         yield "The teachers' terms put no obligations on it."
 

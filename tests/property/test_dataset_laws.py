@@ -120,6 +120,9 @@ manifests = st.builds(
         use=st.builds(IntendedUse, purpose=words, competes=st.none() | st.booleans()),
         day=st.just("2026-11-22"),
         library=st.just(Sha256("a" * 64)),
+        obligations=st.lists(
+            words | words.map("attribute={}".format), max_size=2, unique=True
+        ).map(tuple),
     ),
     dependencies=st.just(()),
     subjects=st.just(()),

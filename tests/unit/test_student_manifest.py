@@ -152,7 +152,7 @@ def test_the_card_names_teachers_terms_and_duties() -> None:
     assert card.startswith('---\nmodel_name: "parser"\n')
     assert "\nlicense: other\n" in card
     assert "| open | open-1 | 3 | 100% | permit | open v1 |" in card
-    assert "* keep-ai-label" in card
+    assert "* keep-ai-label: Data and models made from the output stay labelled" in card
     assert "1 rows: too-long" in card
 
 
