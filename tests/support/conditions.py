@@ -90,8 +90,8 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
 ANY_TEST = st.sampled_from(sorted(TESTS)).flatmap(lambda fact: TESTS[fact])
 CONDITIONS = st.builds(
     Condition,
-    when=st.lists(ANY_TEST, max_size=3).map(tuple),
-    unless=st.lists(st.lists(ANY_TEST, min_size=1, max_size=2).map(tuple), max_size=2).map(
+    when=st.lists(ANY_TEST, max_size=2).map(tuple),
+    unless=st.lists(st.lists(ANY_TEST, min_size=1, max_size=2).map(tuple), max_size=1).map(
         tuple
     ),
 )

@@ -25,6 +25,7 @@ documents:
     title: Acme FAQ
     url: https://acme.example/faq
     version: "2"
+    note: Says nothing of outputs.
     confidence: secondary
     read: {where: a magazine, when: 2026-11-01}
   - id: acme-order

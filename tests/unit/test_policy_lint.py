@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from gateway.policy.lint import lint
-from tests.support.policies import DAY, HEAD, POLICY, TERMS, acme_files, written
+from tests.support.policies import DAY, HEAD, POLICY, acme_files, written
 
 CASES = {
     "permit-use": "use: {purpose: inference}\non: 2026-11-22\n"
@@ -24,11 +24,7 @@ def messages(files: dict[str, str], on: dt.date = DAY) -> list[str]:
     return [str(finding) for finding in lint(files, on)]
 
 
-FILES = acme_files(
-    terms=TERMS.replace('version: "2"', 'version: "2"\n    note: Says nothing of outputs.'),
-    **CASES,
-)
-
+FILES = acme_files(**CASES)
 
 KINDS = ("shadowed", "never", "twice", "asks for")
 """What is said of conditions, and of nothing else."""
