@@ -234,9 +234,11 @@ class Recall:
                 known = pair, (None if self._has_ended(declared) else pair)
             else:
                 call = dataclasses.replace(group.call, generated_on=group.day, project=project)
+                # At the door nobody knew yet which model would say that it answered.
+                asked = dataclasses.replace(call, reported=())
                 day = dt.date.fromisoformat(group.day)
                 at_call = self._past_replay(library).ask(
-                    self._question(use, call, day, self._past, declared)
+                    self._question(use, asked, day, self._past, declared)
                 )
                 today = None
                 if not self._has_ended(declared):
@@ -339,6 +341,7 @@ class Recall:
             return self._of_group(whose, dataclasses.replace(group, day=today.isoformat()))
         call = dataclasses.replace(
             group.call,
+            reported=(),
             generated_on=today.isoformat(),
             generated_for=whose.use.purpose,
             project=whose.project,

@@ -15,7 +15,7 @@ from gateway.dataset.manifest import Teacher
 from gateway.intent.model import IntendedUse
 from gateway.policy.agreement import Agreement, lifted_by
 from gateway.policy.condition import Value
-from gateway.policy.decide import Decision, decide, facts_of
+from gateway.policy.decide import Decision, facts_of
 from gateway.policy.library import UNLISTED, Library
 from gateway.policy.replay import Question
 from gateway.provider.model import Operation, ProviderCall
@@ -77,21 +77,7 @@ class PolicyLaw:
     def rule(self, use: IntendedUse, call: Call, on: dt.date) -> Ruling:
         """Return the ruling on *use* of what *call* gave, under the policies of that day."""
         question = question_of(use, call, on, self._said, self._overlays)
-        # The terms of the model that says it answered bind as well as those of the one that
-        # was asked: a host may have passed the question on.
-        bindings = [
-            self._library.binding(question.policies, model, on)
-            for model in dict.fromkeys((call.model, *call.reported))
-        ]
-        return ruling_from(
-            decide(
-                question.facts,
-                list({one.id: one for b in bindings for one in b.policies}.values()),
-                on,
-                absent={name for binding in bindings for name in binding.absent},
-                lifted=question.lifted,
-            )
-        )
+        return ruling_from(question.ruled(self._library))
 
 
 def question_of(
@@ -113,6 +99,9 @@ def question_of(
         facts=facts,
         policies=(*named, *overlays) if named else (),
         model=call.model,
+        # The terms of the model that says it answered bind as well as those of the one that
+        # was asked: a host may have passed the question on.
+        reported=call.reported,
         on=on,
         lifted=lifted_by(
             said.lifting(call.agreements),

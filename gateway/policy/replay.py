@@ -29,7 +29,7 @@ from gateway.policy.decide import (
     decide,
     seat,
 )
-from gateway.policy.library import Library
+from gateway.policy.library import Binding, Library
 from gateway.policy.model import Effect, Policy
 
 Place = tuple[str, str]
@@ -55,16 +55,30 @@ class Question:
     policies: tuple[str, ...]
     """Ids of the policies that bind by name; the model's own are found by each library."""
     model: str | None
+    """As it was asked for."""
+    reported: tuple[str, ...] = ()
+    """Under which other names it says it answered; their terms bind as well."""
     on: dt.date
     lifted: Lifted = field(default_factory=dict)
     approves: Approves = _nobody_approves
 
     def ruled(self, library: Library) -> Decision:
         """Return the ruling under *library*."""
-        binding = library.binding(self.policies, self.model, self.on)
+        binding = self.bound(library)
         return decide(
             self.facts, binding.policies, self.on, absent=binding.absent, lifted=self.lifted
         )
+
+    def bound(self, library: Library) -> Binding:
+        """Return what binds in *library* on that day."""
+        binding = library.binding(self.policies, self.model, self.on)
+        if not self.reported:
+            return binding
+        bindings = [binding]
+        bindings += [library.binding(self.policies, one, self.on) for one in self.reported]
+        policies = {policy.id: policy for one in bindings for policy in one.policies}
+        absent = dict.fromkeys(name for one in bindings for name in one.absent)
+        return Binding(policies=tuple(policies.values()), absent=tuple(absent))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +159,8 @@ class Replay:
         known = facts.plain() if isinstance(facts, Facts) else facts
         # Between two turns the same policies bind, and the same are past their review.
         turn = bisect_right(self._turns, on)
-        place = (question.policies, question.model, known.get("purpose"), turn)
+        models = (question.model, *question.reported)
+        place = (question.policies, models, known.get("purpose"), turn)
         bound = self._bound.get(place) or self._bind(place, question)
         answers = tuple([docket.ask(known) for docket in bound.asked])
         # From the same answers the same follows, whatever else the facts may be.
@@ -228,7 +243,7 @@ def _ruled(sitting: Sitting, answers: list[Asked], on: dt.date, lifted: Lifted) 
 
 
 def _seated(library: Library, question: Question) -> Sitting:
-    binding = library.binding(question.policies, question.model, question.on)
+    binding = question.bound(library)
     purpose = question.facts.get("purpose")
     return seat(binding.policies, purpose, question.on, binding.absent)
 
