@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import EvidenceError, GateRefusedError
 from gateway.student.recipe import recipe_for
 from gateway.student.train import Trained
 from gateway.student.verify import verify_model
+from tests.support.dataset import a_library, a_policy
 from tests.support.evidence import TRUST
 from tests.support.student import School
 
@@ -91,6 +93,22 @@ def test_what_was_withdrawn_above_a_base_ends_it(school: School) -> None:
     built = school.house.build(school.declaration, "again")
 
     with pytest.raises(GateRefusedError, match="comes from was withdrawn"):
+        school.train(built, SHORT, base=str(first.folder), out="second")
+
+
+@pytest.mark.parametrize("duty", ["keep-on-platform", "no-cache"])
+def test_a_base_whose_teachers_let_nobody_learn_any_more_is_none(
+    duty: str, school: School
+) -> None:
+    """A duty that came since bars the base as it bars what the teacher answered."""
+    house, first = school.house, first_stage(school)
+    since = a_library(open=a_policy("open", "permit", obligations=duty))
+    house.law = PolicyLaw(since, house.register)
+    for number in range(8):
+        house.answer(school.declaration, f"word {number}", provider="own")
+    built = house.build(school.declaration, "again")
+
+    with pytest.raises(GateRefusedError, match="teachers of base"):
         school.train(built, SHORT, base=str(first.folder), out="second")
 
 
