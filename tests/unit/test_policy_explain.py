@@ -168,6 +168,41 @@ def test_a_hold_that_only_legal_ends_says_so() -> None:
             ),
         ),
         (
+            "unless: {notices: {all: [display, flow-down]}}",
+            {"notices": frozenset({"display", "flow-down"})},
+            "If `notices` did not hold `display`, it would be permitted.",
+        ),
+        (
+            "when: {generated-on: 2026-06-05}",
+            {"generated-on": dt.date(2026, 6, 6)},
+            "If `generated-on` were 2026-06-05, it would be permitted.",
+        ),
+        (
+            "when: {generated-on: {until: 2026-06-05}}",
+            {"generated-on": dt.date(2026, 6, 6)},
+            "If `generated-on` were 2026-06-05 or earlier, it would be permitted.",
+        ),
+        (
+            "when: {monthly-users: 7}",
+            {"monthly-users": 8},
+            "If `monthly-users` were 7, it would be permitted.",
+        ),
+        (
+            "when: {base-model: none}",
+            {},
+            "If `base-model` were `none`, it would be permitted.",
+        ),
+        (
+            "when: {student: {not: [a, b]}}",
+            {},
+            "If `student` were another than `a` or `b`, it would be permitted.",
+        ),
+        (
+            "unless: {jurisdiction: CN}",
+            {"jurisdiction": "CN"},
+            "If `jurisdiction` were not `CN`, it would be permitted.",
+        ),
+        (
             "when: {jurisdiction: [EU, US]}",
             {"jurisdiction": "CN"},
             "If `jurisdiction` were one of `EU` and `US`, it would be permitted.",

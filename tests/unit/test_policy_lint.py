@@ -185,6 +185,29 @@ def test_clauses_that_may_matter_are_left_alone(effect: str, condition: str) -> 
     assert [line for line in found if "`extra`" in line and any(k in line for k in KINDS)] == []
 
 
+@pytest.mark.parametrize(
+    ("exception", "shadowed"),
+    [
+        ("{audience: [internal, affiliates]}", True),
+        ("{audience: internal}", True),
+        ("{audience: affiliates}", False),
+        ("{audience: internal, model: m}", False),
+    ],
+)
+def test_a_clause_that_speaks_beside_an_exception_is_not_shadowed(
+    exception: str, *, shadowed: bool
+) -> None:
+    """Where the stricter clause makes an exception, the other may be alone."""
+    bar = written(
+        "when: {purpose: verify}\nunless: {audience: internal}", id="bar", effect="forbid"
+    )
+    held = written(f"when: {{purpose: verify}}\nunless: {exception}", id="held", effect="hold")
+
+    found = messages(FILES | {"acme/policy.yaml": POLICY + bar + held})
+
+    assert any("clause `held` is shadowed by `bar`" in line for line in found) is shadowed
+
+
 def test_a_missing_review_is_found() -> None:
     """A policy says who read what, and what nobody knows yet."""
     gone = {name: text for name, text in FILES.items() if not name.endswith("review.md")}
