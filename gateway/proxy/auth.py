@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.canonical import keyed_sha256
@@ -64,9 +65,18 @@ class Porter:
             return self.keyholder(
                 headers.get(GATEWAY_KEY) or shown, provider.credential, provider.credential
             )
+        principal = self._fingerprinted(shown)
         if GATEWAY_KEY in headers:
-            return self.keyholder(headers[GATEWAY_KEY], None, shown)
-        return self._fingerprinted(shown)
+            principal = self.keyholder(headers[GATEWAY_KEY], None, shown)
+        if (
+            len(
+                {headers[name] for name in provider.dialect.CREDENTIAL_HEADERS & headers.keys()}
+            )
+            > 1
+        ):
+            # All of them go upstream, and only the provider knows whose account it takes.
+            principal = replace(principal, fingerprint=None)
+        return principal
 
     def keyholder(
         self, secret: str | None, credential: str | None = None, upstream: str | None = None

@@ -13,7 +13,7 @@ from gateway.exchange.forward import origin_of
 from gateway.exchange.providers import Provider
 from gateway.ident import Sha256
 from gateway.provider.catalogue import dialect_named
-from gateway.proxy.auth import Porter
+from gateway.proxy.auth import Porter, fingerprint_of
 from gateway.store.access import AccessKeys
 
 
@@ -173,3 +173,20 @@ def test_fingerprints_are_not_remembered_without_end(keys: AccessKeys) -> None:
         porter.principal_of({"authorization": f"Bearer {number}"}, "", provider())
 
     assert len(porter._fingerprints) <= 4096
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_two_keys_at_once_are_under_no_agreement(
+    dialect: str, *, named: bool, keys: AccessKeys
+) -> None:
+    """Whichever of them the provider takes, it may be the one that no agreement is about."""
+    porter = Porter(keys, b"k", managed=False)
+    who = {"x-gateway-key": keys.new("ada", "search")} if named else {}
+    one = who | {"authorization": "Bearer sk-1"}
+    alone = porter.principal_of(one, "", provider(dialect))
+    both = porter.principal_of(one | {"x-api-key": "sk-2"}, "", provider(dialect))
+
+    assert alone.fingerprint == fingerprint_of(b"k", "sk-1")
+    assert both.fingerprint is None
+    assert alone.name == both.name
