@@ -23,9 +23,10 @@ from gateway.canonical import sha256_hex
 from gateway.cli.use import screen
 from gateway.clock import day_of, rfc3339
 from gateway.errors import CallerError, MalformedPolicyError, NotFoundError
+from gateway.ident import Sha256
 from gateway.intent.model import NAME
 from gateway.intent.purpose import PURPOSES
-from gateway.limits import EVIDENCE_BYTES_MAX
+from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX, EVIDENCE_BYTES_MAX
 from gateway.policy.agreement import check_lifts
 from gateway.policy.condition import Measured, Value, value_of
 from gateway.policy.source import Scalar, nearest
@@ -155,6 +156,7 @@ def _register(args: argparse.Namespace) -> int:
             fingerprint_of(house.keyring.commitment, house.settings.secret(one, "--credential"))
             for one in args.credential
         }
+        _check_room(house, credentials, today)
         index = _append(
             house,
             AgreementFacts(
@@ -180,6 +182,17 @@ def _register(args: argparse.Namespace) -> int:
         )
     print(f"{args.id} lifts {', '.join(_sorted(args.lifts))} of {args.policy} (leaf {index})")
     return 0
+
+
+def _check_room(house: Installation, credentials: Iterable[Sha256], today: dt.date) -> None:
+    if any(
+        len(house.register.bound(one, today)) >= AGREEMENTS_PER_CREDENTIAL_MAX
+        for one in credentials
+    ):
+        raise CallerError(
+            f"{AGREEMENTS_PER_CREDENTIAL_MAX} agreements hold for this key already",
+            hint="withdraw those that another one replaces: `gateway agreement list`",
+        )
 
 
 def _list(args: argparse.Namespace) -> int:

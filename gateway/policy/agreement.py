@@ -77,6 +77,13 @@ def check_lifts(library: Library, policy_id: str, lifts: Iterable[str], on: dt.d
             "policies", 1, f"there is no policy `{policy_id}`", hint=hint
         )
     policy = library.in_force(policy_id, on) or versions[-1]
+    if policy.kind == "overlay":
+        raise MalformedPolicyError(
+            policy.file,
+            1,
+            f"`{policy_id}` is an overlay, and no agreement lifts what a law asks",
+            hint="switch it off in the settings, or name a provider or a licence",
+        )
     for name in lifts:
         clause = policy.clause(name)
         if clause is None:

@@ -7,13 +7,16 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway import app
 from gateway.cli.main import main
-from gateway.receipt.model import Receipt, Refusal
-from gateway.receipt.statement import read_leaf
+from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX
+from gateway.receipt.model import AgreementFacts, Receipt, Refusal
+from gateway.receipt.statement import read_leaf, write_statement
 from tests.support.caller import Answer, Caller
+from tests.support.dataset import TERMS, a_policy
 from tests.support.house import (
     CHAT,
     PROVIDER_SECRET,
@@ -49,11 +52,17 @@ def run(folder: Path, *words: str) -> int:
     return main(["--config", str(folder / "gateway.yaml"), *words])
 
 
-def register(folder: Path, *more: str, lifts: str = "training") -> int:
-    """Register an agreement that lifts a clause of `held` for training."""
-    words = ("held", "--lifts", lifts, "--purpose", "train", *DAYS, *WHO)
+def register(
+    folder: Path,
+    *more: str,
+    lifts: str = "training",
+    policy: str = "held",
+    named: str = "order-7",
+) -> int:
+    """Register an agreement that lifts a clause of *policy* for training."""
+    words = (policy, "--lifts", lifts, "--purpose", "train", *DAYS, *WHO)
     where = ("--evidence", str(folder / "order.pdf"), "--credential", "file:provider.key")
-    return run(folder, "agreement", "register", "order-7", *words, *where, *more)
+    return run(folder, "agreement", "register", named, *words, *where, *more)
 
 
 async def ask(gateway: app.Gateway, target: str) -> Answer:
@@ -139,6 +148,43 @@ async def test_an_agreement_that_cannot_stand_is_not_written(
     assert 0 != await asyncio.to_thread(register, tmp_path, *words)
     assert told in capsys.readouterr().err
     assert size == gateway.installation.reader.size()
+
+
+async def test_so_many_agreements_hold_for_a_key_and_no_more(
+    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A receipt must have room for all of them; one more is refused until another ends."""
+    house = gateway.installation
+    assert 0 == await asyncio.to_thread(register, tmp_path)
+    facts = last(gateway)
+    assert isinstance(facts, AgreementFacts)
+    for number in range(AGREEMENTS_PER_CREDENTIAL_MAX):
+        more = msgspec.structs.replace(facts, agreement=f"more-{number}")
+        leaf = write_statement(more, (), house.keyring.receipt)
+        await house.sequencer.append(leaf)
+
+    def withdraw(named: str) -> int:
+        words = ("agreement", "withdraw", named, "--by", "ada", "--reason", "replaced")
+        return run(tmp_path, *words)
+
+    assert 2 == await asyncio.to_thread(register, tmp_path, named="one-more")
+    assert "hold for this key already" in capsys.readouterr().err
+    assert 0 == await asyncio.to_thread(withdraw, "order-7")
+    assert 0 == await asyncio.to_thread(withdraw, "more-0")
+    assert 0 == await asyncio.to_thread(register, tmp_path, named="one-more")
+
+
+async def test_no_agreement_lifts_an_overlay(
+    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a law asks is not a provider's to sign away."""
+    overlay = tmp_path / "policies/overlays/law"
+    overlay.mkdir(parents=True)
+    (overlay / "policy.yaml").write_text(a_policy("law", "hold"))
+    (overlay / "terms.yaml").write_text(TERMS)
+
+    assert 0 != await asyncio.to_thread(register, tmp_path, policy="law")
+    assert "is an overlay" in capsys.readouterr().err
 
 
 async def test_an_agreement_is_registered_once(gateway: app.Gateway, tmp_path: Path) -> None:
