@@ -610,16 +610,17 @@ class _Told:
 
 
 async def _serve(sourced: Sourced, log: Logger) -> int:
+    told = _Told()
+    loop = asyncio.get_running_loop()
+    # Before the door opens: who asks for a reload then must not end the process.
+    loop.add_signal_handler(signal.SIGHUP, told.reload)
     gateway = await start(sourced, log)
     # What is built now lives as long as the process; the collector need not look at it again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    told = _Told()
-    loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, told.stop)
-    loop.add_signal_handler(signal.SIGHUP, told.reload)
     failed = False
     erased_on: dt.date | None = None
     while not told.to_stop:
