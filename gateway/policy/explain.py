@@ -9,6 +9,7 @@ All of it is conditional; none of it is advice to declare what is not true.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,13 +78,25 @@ class Near:
     """For each fact that could do it, the values that would."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A decision and everything a person needs to act on it."""
+    """A decision and everything a person needs to act on it.
 
-    decision: Decision
-    near: tuple[Near, ...]
-    changes: tuple[Change, ...]
+    What takes many rulings to find is found when it is asked for.
+    """
+
+    def __init__(self, trial: _Trial) -> None:
+        self._trial = trial
+        self.decision: Final = trial.decision
+
+    @functools.cached_property
+    def near(self) -> tuple[Near, ...]:
+        """The clauses of another effect that are one fact away from speaking."""
+        return tuple(self._trial.near())
+
+    @functools.cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """What would loosen the ruling or, where facts are missing, tighten it."""
+        return tuple(self._trial.changes())
 
     def sentences(self) -> tuple[str, ...]:
         """Return the explanation as sentences, the most important first."""
@@ -151,10 +164,7 @@ def explain(
     lifted: Lifted = NOTHING_LIFTED,
 ) -> Explanation:
     """Return the ruling with the clauses that nearly spoke and what would change it."""
-    trial = _Trial(facts, policies, on, absent, lifted)
-    return Explanation(
-        decision=trial.decision, near=tuple(trial.near()), changes=tuple(trial.changes())
-    )
+    return Explanation(_Trial(facts, policies, on, absent, lifted))
 
 
 def reason_json(reason: Reason) -> dict[str, Any]:
@@ -187,16 +197,22 @@ class _Trial:
         self._absent = absent
         self._lifted = lifted
         self.decision: Final = decide(facts, policies, on, absent=absent, lifted=lifted)
-        purpose = facts.get("purpose")
-        self._clauses: list[tuple[Policy, Clause, Condition]] = [
+
+    @functools.cached_property
+    def _clauses(self) -> list[tuple[Policy, Clause, Condition]]:
+        purpose = self._facts.get("purpose")
+        return [
             (policy, clause, condition)
-            for policy in policies
-            if policy.in_force(on)
+            for policy in self._policies
+            if policy.in_force(self._on)
             for clause, condition in policy.about(purpose)
         ]
-        supposed = suppositions([condition for _, _, condition in self._clauses], facts)
+
+    @functools.cached_property
+    def _supposed(self) -> dict[str, tuple[Supposition, ...]]:
+        found = suppositions([condition for _, _, condition in self._clauses], self._facts)
         # Another purpose is another use; it would be asked about by itself.
-        self._supposed = {name: found for name, found in supposed.items() if name != "purpose"}
+        return {name: values for name, values in found.items() if name != "purpose"}
 
     def near(self) -> Iterator[Near]:
         """Yield the clauses of another effect that are one fact away from speaking."""
