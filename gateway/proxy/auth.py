@@ -68,12 +68,8 @@ class Porter:
         principal = self._fingerprinted(shown)
         if GATEWAY_KEY in headers:
             principal = self.keyholder(headers[GATEWAY_KEY], None, shown)
-        if (
-            len(
-                {headers[name] for name in provider.dialect.CREDENTIAL_HEADERS & headers.keys()}
-            )
-            > 1
-        ):
+        known = provider.dialect.CREDENTIAL_HEADERS
+        if len({value for name, value in headers.items() if name.lower() in known}) > 1:
             # All of them go upstream, and only the provider knows whose account it takes.
             principal = replace(principal, fingerprint=None)
         return principal

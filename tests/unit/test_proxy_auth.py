@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from gateway.clock import FrozenClock
 from gateway.errors import CredentialError, SettingError
@@ -186,7 +187,9 @@ def test_two_keys_at_once_are_under_no_agreement(
     one = who | {"authorization": "Bearer sk-1"}
     alone = porter.principal_of(one, "", provider(dialect))
     both = porter.principal_of(one | {"x-api-key": "sk-2"}, "", provider(dialect))
+    twice = CIMultiDict([*one.items(), ("Authorization", "Bearer sk-2")])
 
     assert alone.fingerprint == fingerprint_of(b"k", "sk-1")
     assert both.fingerprint is None
+    assert porter.principal_of(twice, "", provider(dialect)).fingerprint is None
     assert alone.name == both.name
