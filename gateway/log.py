@@ -29,9 +29,9 @@ EVENTS: Final[dict[str, str]] = {
     "ledger.unwell": "a statement could not be written; callers are refused until it can be",
     "ledger.failed": "the ledger's durable state is unknown; the process must end",
     "policies.loaded": "a policy library is in force",
-    "policies.kept_old": "a policy library did not load; the old one stays in force: legal must act",
+    "policies.kept_old": "newer policies don't load, the old ones stay; legal must act",
     "content.erased": "texts were erased that the terms let nobody keep any longer",
-    "content.kept_too_long": "texts whose days are over could not be erased; tried again tomorrow",
+    "content.kept_too_long": "texts whose days are over could not be erased; tried tomorrow",
     "tokens.uncounted": "no tiktoken vocabulary is at hand; cut answers go uncounted",
 }
 """Every event and what it tells; kept equal to `docs/reference/events.md` by a test."""

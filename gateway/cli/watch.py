@@ -1,9 +1,7 @@
 """`gateway policy watch`: tell legal what changed in the terms since they were read.
 
-DIR holds texts as Open Terms Archive lays them out: `<service>/<document>.md`, or one file a
-version, `<service>/<document>/2026-08-22.md` or `<document>-2026-08-22.md`; plain text may end
-in `.txt`. Where several collections lie side by side, each in a folder of its name, the path
-in `terms.yaml` begins with that name. A file without a day is the newest.
+DIR holds texts as Open Terms Archive lays them out (`store/terms.py`). With `--mark`, what is
+stale is stated in the ledger: permits for training hold until a newer policy is in force.
 
 Exit codes: 0 nothing stale; 1 something stale, or a document that could not be watched;
 2 wrong usage.
@@ -12,10 +10,12 @@ Exit codes: 0 nothing stale; 1 something stale, or a document that could not be 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import itertools
 import json
 import re
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,9 +25,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.clock import SystemClock, day_of
+from gateway.clock import SystemClock, day_of, rfc3339
 from gateway.errors import CallerError, MalformedPolicyError, NotFoundError, SettingError
-from gateway.limits import SNAPSHOT_BYTES_MAX
 from gateway.policy.library import Library
 from gateway.policy.model import Clause, Document, Policy
 from gateway.policy.recording import check_snapshot, with_snapshot
@@ -41,16 +40,15 @@ from gateway.policy.snapshot import (
     citations,
     compare,
     passage_of,
-    read_terms,
     snapshot_of,
 )
 from gateway.policy.source import nearest
+from gateway.receipt.model import TermsChange
+from gateway.receipt.statement import write_statement
 from gateway.store.files import write_durably
 from gateway.store.policies import builtin_policies, read_policy_files
+from gateway.store.terms import SUFFIXES, Archive, Version, iso_day
 
-_SUFFIXES: Final = (".md", ".txt")
-_DATED: Final = re.compile(r"(?:^|[-_. ])(\d{4}-\d{2}-\d{2})(?:[T_ -][0-9TZ.:_-]*)?$")
-_VERSIONS_MAX: Final = 100_000
 _OLDER_MAX: Final = 200
 """So many earlier versions are looked through for the one that was read."""
 _READ_AT: Final = re.compile(
@@ -70,104 +68,6 @@ _SAID: Final[Mapping[State, str]] = {
     "unreadable": "not watched: the file can't be read",
     "unrecorded": "not watched: no text is recorded",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
-    """One file of terms; *day* is its version's, or `None` where the file is the newest."""
-
-    path: Path
-    day: dt.date | None
-
-
-class Archive:
-    """A folder of terms, read as it is asked for."""
-
-    def __init__(self, folder: Path, on: dt.date) -> None:
-        if not folder.is_dir():
-            raise NotFoundError(
-                f"there is no folder `{folder}`", hint="name a folder of terms, as DIR"
-            )
-        self._folder = folder
-        self._real = folder.resolve()
-        self._on = on
-        self._readings: dict[Path, tuple[bytes, Reading]] = {}
-
-    def versions(self, file: str) -> list[Version]:
-        """Return the versions of *file* up to the day, newest first.
-
-        Raises:
-            SettingError: the folder in which it would lie can't be listed.
-        """
-        try:
-            return self._found(file)
-        except OSError as error:
-            raise SettingError(f"`{error.filename}` can't be read: {error.strerror}") from error
-
-    def _found(self, file: str) -> list[Version]:
-        for folder, name in self._places(file):
-            found = [one for one in _versions(folder, name) if self._has(one)]
-            if not found:  # a licence is often called `LICENSE`, and nothing else
-                exact = Version(path=folder / file.rpartition("/")[2], day=None)
-                found = [exact] if self._has(exact) else []
-            if found:
-                newest = dt.date.max
-                return sorted(
-                    found, key=lambda one: (one.day or newest, one.path), reverse=True
-                )
-        return []
-
-    def files(self, folder: str) -> list[str]:
-        """Return the paths of the documents that lie in *folder*, such as a service's."""
-        found = set()
-        for place, _ in self._places(f"{folder}/any"):
-            if place.is_dir():
-                for path in place.iterdir():
-                    name = _DATED.sub("", path.stem) if path.suffix in _SUFFIXES else ""
-                    name = path.name if path.is_dir() else name
-                    if name:
-                        found.add(f"{folder}/{name}.md")
-        return sorted(found)
-
-    def read(self, version: Version) -> tuple[bytes, Reading]:
-        """Return the bytes and the words of that version.
-
-        Raises:
-            SettingError: it is not a text, is too large, or lies outside of the folder.
-        """
-        path = version.path
-        if path not in self._readings:
-            content = self._content(path)
-            try:
-                text = content.decode("utf-8")
-            except UnicodeDecodeError as error:
-                line = content[: error.start].count(b"\n") + 1
-                raise SettingError(f"`{path}` is not UTF-8 in line {line}") from error
-            self._readings[path] = (content, read_terms(text))
-        return self._readings[path]
-
-    def _content(self, path: Path) -> bytes:
-        try:
-            if not path.resolve().is_relative_to(self._real):
-                raise SettingError(f"`{path}` leads out of the folder of terms")
-            with path.open("rb") as file:
-                content = file.read(SNAPSHOT_BYTES_MAX + 1)
-        except OSError as error:
-            raise SettingError(f"`{path}` can't be read: {error.strerror}") from error
-        if len(content) > SNAPSHOT_BYTES_MAX:
-            raise SettingError(f"`{path}` is larger than {SNAPSHOT_BYTES_MAX} bytes")
-        return content
-
-    def _has(self, version: Version) -> bool:
-        return version.path.is_file() and (version.day is None or version.day <= self._on)
-
-    def _places(self, file: str) -> Iterator[tuple[Path, str]]:
-        """Yield the folders in which *file* may lie, and its name without the ending."""
-        *folders, name = file.split("/")
-        stem = re.sub(r"\.(md|txt)$", "", name)
-        yield self._folder.joinpath(*folders), stem
-        if folders and folders[0] == self._real.name:
-            yield self._folder.joinpath(*folders[1:]), stem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +111,12 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="write the digests of these texts into terms.yaml: I have just read them",
     )
     parser.add_argument(
+        "--mark",
+        action="store_true",
+        help="state in the ledger what is stale: its permits for training hold from then on",
+    )
+    parser.add_argument("--by", metavar="NAME", help="with --mark: who states it")
+    parser.add_argument(
         "--allow-unwatched",
         action="store_true",
         help="tell of documents that can't be watched, but do not fail for them",
@@ -225,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         raise CallerError(
             "`--record` writes into a folder of policies", hint="add --policies FOLDER"
         )
+    if args.mark and not (args.by or "").strip():
+        raise CallerError("`--mark` is somebody's word", hint="add --by NAME")
     files = read_policy_files(args.folder or builtin_policies())
     if args.record:
         return _record(files, args, archive, on)
@@ -234,6 +142,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([_as_json(one) for one in found], indent=2, ensure_ascii=False))
     else:
         print("\n".join(report(found)))
+    if args.mark:
+        for line in _mark(found, args):
+            print(line, file=sys.stderr if args.json else sys.stdout)
     bad = STALE if args.allow_unwatched else STALE | UNWATCHED
     return 1 if any(one.state in bad for one in found) else 0
 
@@ -261,6 +172,33 @@ def watch(
             check_snapshot(files[terms], terms, document.id, document.snapshot)
         found.append(_look(policy, document, archive, before))
     return found
+
+
+def _mark(found: Sequence[Watched], args: argparse.Namespace) -> Iterator[str]:
+    """State each stale document in the ledger, once; yield what was done."""
+    from gateway.app import open_installation  # noqa: PLC0415  # only to mark: it loads the server
+
+    with contextlib.closing(open_installation(args)) as house:
+        for one in found:
+            if not one.stale or one.sha256 is None:
+                continue
+            if (one.policy, one.version) in house.register.stale:
+                yield f"{one.policy} {one.version} is marked stale already"
+                continue
+            change = TermsChange(
+                policy=one.policy,
+                version=one.version,
+                document=one.document,
+                sections=one.sections,
+                snapshot=one.sha256,
+                by=args.by.strip(),
+                at=rfc3339(house.clock.now_ms()),
+                writer=house.writer,
+            )
+            leaf = write_statement(change, (), house.keyring.receipt)
+            index = house.sequencer.append_and_wait(leaf).index
+            house.register.apply(index, change)
+            yield f"marked {one.policy} {one.version} as stale (leaf {index})"
 
 
 def report(found: Sequence[Watched]) -> Iterator[str]:
@@ -464,7 +402,7 @@ def _file_of(document: Document, quotes: Sequence[str], archive: Archive) -> str
     path = f"{told['collection']}/{told['path'].strip().strip('/')}" if told else ""
     if not told or {"", ".", ".."} & set(path.split("/")):
         return ""
-    if path.endswith(_SUFFIXES) or archive.versions(path):
+    if path.endswith(SUFFIXES) or archive.versions(path):
         return path
     holding = []
     for file in archive.files(path) if quotes else ():
@@ -486,36 +424,12 @@ def _report_recorded(done: Iterable[Recorded]) -> Iterator[str]:
             yield f"{one.policy}, {one.document}: recorded `{one.file}`, {passages}"
 
 
-def _versions(folder: Path, stem: str) -> Iterator[Version]:
-    """Yield the files in *folder* that are versions of the document called *stem*."""
-    for suffix in _SUFFIXES:
-        yield Version(path=folder / (stem + suffix), day=None)
-    for place, lead in ((folder / stem, ""), (folder, stem)):
-        if not place.is_dir():
-            continue
-        for count, path in enumerate(place.iterdir()):
-            if count >= _VERSIONS_MAX:
-                raise SettingError(f"`{place}` holds more than {_VERSIONS_MAX} files")
-            if path.suffix not in _SUFFIXES or not path.stem.startswith(lead):
-                continue
-            dated = _DATED.fullmatch(path.stem[len(lead) :])
-            if dated and (day := _iso_day(dated[1])):
-                yield Version(path=path, day=day)
-
-
 def _terms_file(policy: Policy) -> str:
     return f"{policy.file.rpartition('/')[0]}/terms.yaml"
 
 
-def _iso_day(text: str) -> dt.date | None:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        return None
-
-
 def _day(text: str) -> dt.date:
-    day = _iso_day(text)
+    day = iso_day(text)
     if day is None:
         raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)")
     return day

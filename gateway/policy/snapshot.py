@@ -6,7 +6,7 @@ are the document's words. A clause is watched by the words it quotes: its passag
 words and the hundred before and after them, wherever they stand, and is told by a digest, so
 that no sentence of the terms is kept.
 
-Not here: finding and reading files (`cli/watch.py`).
+Not here: finding and reading files (`store/terms.py`).
 """
 
 from __future__ import annotations

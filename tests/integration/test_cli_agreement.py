@@ -226,3 +226,30 @@ async def test_the_organisation_is_stated_by_somebody(
         shown["headquarters"],
         shown["gateway-role"],
     )
+
+
+async def test_terms_that_a_watch_found_changed_hold_training(
+    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A running gateway hears of it: training holds, plain use does not; it is said once."""
+    policies, terms = tmp_path / "policies", tmp_path / "archive"
+    (terms / "Open").mkdir(parents=True)
+    document = terms / "Open/Terms.md"
+    document.write_text("# Terms\n\nYou may train whatever you like on it.\n")
+    listed = policies / "open/terms.yaml"
+    listed.write_text(f"{listed.read_text().rstrip()}\n    snapshot: {{file: Open/Terms.md}}\n")
+    watch = ("policy", "watch", str(terms), "--policies", str(policies), "--only", "open")
+    assert 0 == await asyncio.to_thread(run, tmp_path, *watch, "--record")
+    assert 0 == await asyncio.to_thread(run, tmp_path, *watch, "--mark", "--by", "ada")
+    before = await ask(gateway, "/open/v1/chat/completions")
+    document.write_text("# Terms\n\nYou may train nothing on it.\n")
+    assert 2 == await asyncio.to_thread(run, tmp_path, *watch, "--mark")
+    assert 1 == await asyncio.to_thread(run, tmp_path, *watch, "--mark", "--by", "ada")
+    after = await ask(gateway, "/open/v1/chat/completions")
+    assert 1 == await asyncio.to_thread(run, tmp_path, *watch, "--mark", "--by", "ada")
+    told = capsys.readouterr().out
+
+    assert (200, 403) == (before.status, after.status)
+    assert "use.held" == json.loads(after.body)["error"]["code"]
+    assert 1 == told.count("marked open 1 as stale")
+    assert 1 == told.count("is marked stale already")
