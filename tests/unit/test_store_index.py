@@ -16,8 +16,9 @@ from gateway.intent.model import IntendedUse
 from gateway.receipt.envelope import seal_unnamed
 from gateway.receipt.model import DeclarationFacts, Declared, Predicate, Verdict, Withdrawal
 from gateway.receipt.statement import payload_sha256
-from gateway.store.index import Index, row_of
+from gateway.store.index import Index, row_of, statements_and_watermark
 from gateway.store.sqlite import SqliteLedger
+from gateway.store.tables import Migrations, open_database
 from tests.support.evidence import (
     DECLARATION,
     MANIFEST_SIGNER,
@@ -257,3 +258,23 @@ def test_a_row_says_what_the_leaf_says() -> None:
 
     assert row.obligations == ("label", "retain-30d")
     assert row.readable is False
+
+
+def test_an_index_of_the_first_release_is_made_again(
+    ledger: LedgerUnderTest, tmp_path: Path
+) -> None:
+    """What it said of obligations is read anew from the leaves; nothing stands twice."""
+    ledger.store.append(exchanges(600))
+    path = tmp_path / "old.db"
+    first = Migrations("index")
+    first()(statements_and_watermark)
+    with contextlib.closing(open_database(path, first)) as old:
+        row = {"leaf": 0, "kind": "receipt", "obligations": "label retain-30d"}
+        old.table("statement").insert(row)
+        old.table("unclosed").insert({"opening": 1, "exchange": "x-gone"})
+        old.table("watermark").update(1, {"size": 1, "last_sha256": "ab" * 32})
+    with contextlib.closing(Index(path)) as index:
+        assert index.size == 0
+        index.catch_up(ledger.store)
+        assert index.kinds() == {"opening": 600, "receipt": 600}
+        assert index.unclosed() == []
