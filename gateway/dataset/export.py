@@ -482,9 +482,12 @@ def _rulings(gate: Gate, library: Sha256) -> bytes:
             "library": library,
             "rulings": [
                 {
+                    "accountTier": group.call.account_tier,
+                    "agreements": list(group.call.agreements),
                     "day": group.day,
                     "effect": ruled.effect,
                     "features": list(group.call.features),
+                    "generatedFor": group.call.generated_for,
                     "streaming": group.call.streaming,
                     "leftOut": None if ruled.left_out is None else ruled.left_out.reason,
                     "manifest": group.manifest,
@@ -494,6 +497,8 @@ def _rulings(gate: Gate, library: Sha256) -> bytes:
                     "policies": msgspec.to_builtins(ruled.policies),
                     "provider": group.call.provider,
                     "reasons": msgspec.to_builtins(ruled.reasons),
+                    "reported": list(group.call.reported),
+                    "route": group.call.route,
                     "verdicts": list(ruled.verdicts),
                 }
                 for group, ruled in gate.ruled.items()

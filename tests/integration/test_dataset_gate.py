@@ -503,6 +503,9 @@ def test_what_was_given_under_an_agreement_is_taken_and_the_rest_is_not(house: H
     built = house.build(declaration)
     (teacher,) = built.manifest.found.teachers
 
+    rulings = msgspec.json.decode((built.folder / "policies.json").read_bytes())["rulings"]
+
+    assert [[], ["order-7"], ["order-8"]] == sorted(one["agreements"] for one in rulings)
     assert ["terms-hold-use", "terms-hold-use"] == left_out(built.folder)
     assert (1, ("order-7",), "permit") == (teacher.rows, teacher.agreements, teacher.effect)
 
