@@ -35,6 +35,7 @@ from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_bundle, verify_manifest
 
 MANIFEST: Final = "manifest.json"
+REPLAY_STATEMENT: Final = "report.dsse.json"
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
 
 FINE: Final = 0
@@ -96,6 +97,16 @@ def _verify_file(encoded: bytes, trust: Trust) -> int:
 
 
 def _verify_folder(path: Path, trust: Trust) -> int:
+    if (path / REPLAY_STATEMENT).is_file():
+        # The verifier of a bundle must not load what only a report needs.
+        from gateway.dataset.recall_report import verify_report  # noqa: PLC0415
+
+        told = verify_report(path, trust)
+        _tell("ok", "signature", "report of a replay")
+        _tell("ok", "files", "each as the report was signed")
+        changed = ", ".join(f"{count} {kind}" for kind, count in told["changed"].items())
+        _tell("says", "", f"replayed on {told['on']}: changed {changed or 'nothing'}")
+        return FINE
     build_type = _build_type(path / MANIFEST)
     if build_type == DATASET_BUILD:
         # The verifier of a bundle must not load what only a dataset needs.

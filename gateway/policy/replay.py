@@ -108,8 +108,9 @@ class Pair:
 
     @property
     def causes(self) -> tuple[Place, ...]:
-        """Return the clauses that led to one ruling and not to the other."""
-        return tuple(sorted({*self.before.reasons} ^ {*self.after.reasons}))
+        """Return the clauses that led to one ruling only, or those that say otherwise now."""
+        one_only = {*self.before.reasons} ^ {*self.after.reasons}
+        return tuple(sorted(one_only or {*self.after.reasons}))
 
 
 class Totals:
@@ -145,7 +146,10 @@ class Totals:
 class Replay:
     """Two libraries that are asked the same questions."""
 
-    def __init__(self, before: Library, after: Library) -> None:
+    def __init__(
+        self, before: Library, after: Library, remembered_max: int = ANSWERS_REMEMBERED_MAX
+    ) -> None:
+        self._remembered_max: Final = remembered_max
         self._before: Final = before
         self._after: Final = _sharing(after, before)
         self._turns: Final = sorted(_turns(before) | _turns(after))
@@ -193,7 +197,7 @@ class Replay:
         return bound
 
     def _make_room(self) -> None:
-        if self._remembered >= ANSWERS_REMEMBERED_MAX:
+        if self._remembered >= self._remembered_max:
             self._bound.clear()
             self._alike.clear()
             self._remembered = 0
