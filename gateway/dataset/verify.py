@@ -11,9 +11,9 @@ and row.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -38,6 +38,7 @@ from gateway.dataset.manifest import (
     parse_manifest,
     statement_of,
 )
+from gateway.dataset.ruling import Call, call_of, call_of_teacher
 from gateway.errors import (
     BadDigestError,
     BadProofError,
@@ -47,6 +48,7 @@ from gateway.errors import (
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.purpose import covers, teaches
 from gateway.limits import BODY_BYTES_HELD_MAX, BUNDLE_BYTES_MAX, LEAF_BYTES_MAX, NOTE_BYTES_MAX
+from gateway.policy.library import UNLISTED
 from gateway.receipt.keys import Trust, trusted_keys
 from gateway.receipt.model import Receipt
 from gateway.receipt.verify import verify_leaf, verify_manifest
@@ -213,11 +215,30 @@ _LEAF_LINE: Final = msgspec.json.Decoder(_LeafLine)
 _PROOF_LINE: Final = msgspec.json.Decoder(_ProofLine)
 
 
+_Kind = tuple[Call, Sha256 | None]
+
+
+@dataclass(slots=True)
+class _Given:
+    """What calls of one kind gave: rows, on which days, under which policies."""
+
+    rows: int = 0
+    days: set[str] = field(default_factory=set)
+    policies: set[str] = field(default_factory=set)
+
+    def add(self, rows: int, days: Iterable[str], policies: Iterable[str]) -> None:
+        """Count some more."""
+        self.rows += rows
+        self.days.update(days)
+        # A model that nobody knew when it was asked may have been listed since.
+        self.policies.update(policy for policy in policies if policy != UNLISTED)
+
+
 @dataclass(slots=True)
 class _Counted:
     rows: int = 0
     receipts: int = 0
-    by_teacher: Counter[tuple[str, str | None, str | None]] = field(default_factory=Counter)
+    by_teacher: dict[_Kind, _Given] = field(default_factory=dict)
 
 
 def _signed(path: Path, trust: Trust) -> tuple[dict[str, Any], Sha256]:
@@ -315,10 +336,9 @@ def _check_rows(
         last_choices.add(said.choice)
         _check_row(number, line, said, receipt, leaf_sha256)
         _check_use(number, receipt, manifest)
-        model = receipt.model
-        counted.by_teacher[
-            receipt.provider.name, model.requested or model.reported, model.manifest
-        ] += 1
+        counted.by_teacher.setdefault(
+            _kind_of(call_of(receipt), receipt.model.manifest), _Given()
+        ).add(1, (receipt.received[:10],), (pin.policy for pin in receipt.ruling.policies))
         counted.rows += 1
         yield _row(said, line, receipt)
     for name in (RECEIPTS, LEAVES, PROOFS):
@@ -417,11 +437,22 @@ def _check_counts(manifest: DatasetManifest, counted: _Counted) -> None:
     found = manifest.found
     if found.rows != counted.rows:
         raise BadDigestError(f"{MANIFEST}: it counts {found.rows} rows, {counted.rows} stand")
-    named: Counter[tuple[str, str | None, str | None]] = Counter()
+    named: dict[_Kind, _Given] = {}
     for teacher in found.teachers:
-        named[teacher.provider, teacher.model, teacher.manifest] += teacher.rows
-    if named != counted.by_teacher:
+        named.setdefault(_kind_of(call_of_teacher(teacher), teacher.manifest), _Given()).add(
+            teacher.rows, teacher.days, (pin.policy for pin in teacher.policies)
+        )
+    if named.keys() != counted.by_teacher.keys() or any(
+        (said.rows, said.days) != (given.rows, given.days) or given.policies - said.policies
+        for kind, given in counted.by_teacher.items()
+        for said in (named[kind],)
+    ):
         raise BadDigestError(f"{MANIFEST}: its teachers are not those of the receipts")
+
+
+def _kind_of(call: Call, manifest: Sha256 | None) -> _Kind:
+    """Return what calls of one kind share: how they were made, under what, and what for."""
+    return dataclasses.replace(call, policies=(), reported=()), manifest
 
 
 def _receipt_line(receipts: _Lines, number: int) -> _ReceiptLine:
