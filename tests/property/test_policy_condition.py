@@ -18,6 +18,7 @@ from gateway.policy.vocabulary import REGIONS
 from tests.support.conditions import (
     ANY_TEST,
     CONDITIONS,
+    EVERY_VALUE,
     EVERYTHING,
     KNOWN,
     MEASURED,
@@ -37,8 +38,10 @@ pairs = st.sampled_from(sorted(TESTS)).flatmap(
 def test_covering_is_sound(pair: tuple[Asks, Asks, Value]) -> None:
     """If one test covers another, whatever fits the other fits the one."""
     wide, narrow, value = pair
-    if wide.covers(narrow) and narrow.truth({narrow.fact: value}) is True:
-        assert wide.truth({wide.fact: value}) is True
+    if wide.covers(narrow):
+        for one in (value, *EVERY_VALUE[wide.fact]):
+            if narrow.truth({narrow.fact: one}) is True:
+                assert wide.truth({wide.fact: one}) is True
 
 
 @given(ANY_TEST)

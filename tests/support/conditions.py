@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable
 
 from hypothesis import strategies as st
@@ -86,6 +87,27 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
     "generated-on": st.sampled_from(DAYS),
 }
 """Values of every kind, by the fact that has them."""
+
+EVERY_VALUE: dict[str, tuple[Value, ...]] = {
+    "audience": AUDIENCES,
+    "base-model": TEXTS,
+    "competes": (True, False),
+    "notices": tuple(
+        frozenset(held)
+        for count in range(len(NOTICES) + 1)
+        for held in itertools.combinations(NOTICES, count)
+    ),
+    "monthly-users": (
+        *range(8),
+        *(
+            Measured(tuple((month, 5 * at) for at, month in enumerate(months)))
+            for count in range(len(MONTHS) + 1)
+            for months in itertools.combinations(MONTHS, count)
+        ),
+    ),
+    "generated-on": DAYS,
+}
+"""All that a fact of the small world can be, or enough of it to lie on every side."""
 
 ANY_TEST = st.sampled_from(sorted(TESTS)).flatmap(lambda fact: TESTS[fact])
 CONDITIONS = st.builds(

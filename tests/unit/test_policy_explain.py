@@ -308,6 +308,7 @@ def test_clauses_one_fact_away_are_told_with_what_they_would_do() -> None:
     explanation = told(purpose="train.sft", competes=False, audience="internal")
 
     assert explanation.decision.effect is Effect.PERMIT
+    assert explanation.changes == ()
     assert explanation.sentences()[-1] == (
         "One fact away: acme / no-rivals would forbid if `competes` were `true` instead of"
         " `false`."
@@ -378,6 +379,17 @@ def test_two_facts_are_tried_where_one_is_not_enough() -> None:
         "If `competes` were `false` instead of `true` and `audience` were `internal` instead"
         " of `customers`, it would be permitted."
     ) in sentences.sentences()
+
+
+def test_two_facts_that_do_no_more_than_one_are_not_told() -> None:
+    """A way out that takes two facts is told only where it leads further than one does."""
+    some = written("when: {competes: true}", id="bar", effect="forbid")
+    some += written("when: {competes: false}", id="ask", effect="hold")
+    some += written("when: {audience: internal}", id="far", effect="forbid")
+
+    changes = of(some, competes=True, audience="public").changes
+
+    assert [len(change.facts) for change in changes if change.facts] == [1]
 
 
 def test_several_bars_are_lifted_together() -> None:
