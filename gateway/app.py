@@ -650,6 +650,8 @@ async def reload_policies(sourced: Sourced, gateway: Gateway, by: str) -> bool:
     law, log, house = gateway.walk.law, gateway.log, gateway.installation
     try:
         files, library = await asyncio.to_thread(load_library, sourced)
+        # A disk may be slow, and others are being answered: the loop must not wait for it.
+        await asyncio.to_thread(keep_library, house.data, library.digest, files)
         leaf = activation_of(house, library, files, by)
         if leaf is not None:
             sequenced = await house.sequencer.append(leaf)
