@@ -97,7 +97,7 @@ class Ruling(Wire, frozen=True, kw_only=True):
     library: Sha256 | None = None
     """Digest of the policy library in force; its activation is a leaf."""
     agreements: tuple[str, ...] = ()
-    """The registered agreements that the credential in use is bound to, lifting or not."""
+    """The agreements that hold for the credential in use, that day or later, lifting or not."""
 
 
 class Caller(Wire, frozen=True, kw_only=True):
