@@ -6,11 +6,12 @@ Exit codes: 0 fine, 1 a finding or a failing case; 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import sys
 from pathlib import Path
 
-from gateway.cli import explain, policy_table, watch
+from gateway.cli import explain, policy_table, replay, watch
 from gateway.clock import SystemClock, day_of
 from gateway.policy.cases import load_cases
 from gateway.policy.library import Library
@@ -32,7 +33,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for parser in (lint_parser, test_parser):
         parser.add_argument("folder", nargs="?", type=Path, help="a folder of policies")
     actions.add_parser("vocabulary", help="print the vocabulary of conditions as YAML")
-    for neighbour in (explain, policy_table, watch):
+    activations = actions.add_parser(
+        "activations", help="list the libraries that were in force, and since which leaf"
+    )
+    activations.set_defaults(run=_activations)
+    for neighbour in (explain, policy_table, watch, replay):
         neighbour.add(actions)
 
 
@@ -45,6 +50,23 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "lint":
         return _lint(files, args.on or _today())
     return _test(files)
+
+
+def _activations(args: argparse.Namespace) -> int:
+    from gateway.app import open_installation  # noqa: PLC0415  # it loads the server
+
+    with contextlib.closing(open_installation(args)) as house:
+        said = house.register.activations()
+        present = house.library.digest
+    for index, activation in said:
+        overlays = f", overlays {', '.join(activation.overlays)}" if activation.overlays else ""
+        print(
+            f"leaf {index}  {activation.at[:19]}  {activation.library}"
+            f"  {_count(activation.policies, 'policy')}{overlays}, by {activation.by}"
+        )
+    if not said or said[-1][1].library != present:
+        print(f"on disk, not yet in force: {present}")
+    return 0
 
 
 def _lint(files: dict[str, str], on: dt.date) -> int:

@@ -14,9 +14,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gateway.app import Installation, build_providers, open_installation
-from gateway.cli.ledger import progress_bar
 from gateway.clock import day_of
 from gateway.dataset.recall import Recall, Sources
 from gateway.dataset.recall_report import CHANGES, About, Report, text_of, write_signed
@@ -30,6 +29,9 @@ from gateway.provider.model import Operation
 from gateway.receipt.model import Statement
 from gateway.store.libraries import kept_library
 from gateway.store.policies import read_policy_files
+
+if TYPE_CHECKING:
+    from gateway.app import Installation
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,6 +61,8 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from gateway.app import open_installation  # noqa: PLC0415  # it loads the server
+
     with contextlib.closing(open_installation(args)) as house:
         changed = _changed_library(house, args.changed)
         if args.out is not None and args.out.exists():
@@ -83,6 +87,8 @@ def replay(
     Raises:
         SettingError: it can't be written.
     """
+    from gateway.cli.ledger import progress_bar  # noqa: PLC0415  # it loads the server
+
     sources = sources_of(house, changed, today)
     about = About(
         on=today.isoformat(),
@@ -173,6 +179,8 @@ def _changed_library(house: Installation, folder: Path) -> Library:
 
 def _configured(house: Installation) -> tuple[Call, ...]:
     """Return a plain call to each provider that the settings or the catalogue name."""
+    from gateway.app import build_providers  # noqa: PLC0415  # as above
+
     providers = build_providers(house)
     known = [providers.named(name) for name in providers.ids()]
     return tuple(

@@ -240,6 +240,10 @@ class Register:
         """Why a (policy, version) is stale: its terms are known to have changed."""
         return self._stale
 
+    def activations(self) -> list[tuple[int, Activation]]:
+        """Return every (leaf index, activation) of a policy library, oldest first."""
+        return sorted(self._activations.items())
+
     def activation(self) -> Activation | None:
         """Return the newest statement that put a policy library in force."""
         return self._activations[max(self._activations)] if self._activations else None
