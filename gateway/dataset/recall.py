@@ -147,6 +147,7 @@ class Recall:
         self._ancestry = Ancestry(self._manifest)
         self._replays: dict[tuple[str, int], Replay] = {}
         self._remembered: dict[tuple[object, ...], tuple[Pair, Pair | None]] = {}
+        self._called: dict[tuple[Group, str], tuple[Call, Call]] = {}
         self._used: dict[DeclarationId, dict[tuple[object, ...], Group]] = {}
         self._gates: dict[tuple[object, ...], Gate] = {}
         self._laws: dict[Sha256, PolicyLaw] = {}
@@ -249,6 +250,18 @@ class Recall:
             self._remembered[place] = known
         return known
 
+    def _calls(self, group: Group, project: str) -> tuple[Call, Call]:
+        """Return a call as it is used today, and as it was asked at the door."""
+        known = self._called.get((group, project))
+        if known is None:
+            if len(self._called) >= RULINGS_REMEMBERED_MAX:
+                self._called.clear()
+            call = dataclasses.replace(group.call, generated_on=group.day, project=project)
+            # At the door nobody knew yet which model would say that it answered.
+            known = call, dataclasses.replace(call, reported=())
+            self._called[group, project] = known
+        return known
+
     def _question(
         self,
         use: IntendedUse,
@@ -257,14 +270,14 @@ class Recall:
         register: Register,
         declared: DeclarationId | None,
     ) -> Question:
-        question = question_of(use, call, on, register, self._sources.overlays)
+        overlays = self._sources.overlays
         if declared is None:
-            return question
+            return question_of(use, call, on, register, overlays)
 
         def approves(holding: Iterable[Place]) -> bool:
             return register.approval(declared, holding) is not None
 
-        return dataclasses.replace(question, approves=approves)
+        return question_of(use, call, on, register, overlays, approves)
 
     def _past_replay(self, digest: Sha256 | None) -> Replay:
         """Return the library that a call was ruled under, beside the changed one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.dataset.manifest import Teacher
 from gateway.intent.model import IntendedUse
@@ -17,7 +17,7 @@ from gateway.policy.agreement import Agreement, lifted_by
 from gateway.policy.condition import Value
 from gateway.policy.decide import Decision, facts_of
 from gateway.policy.library import UNLISTED, Library
-from gateway.policy.replay import Question
+from gateway.policy.replay import Approves, Question, nobody_approves
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Receipt, Ruling
 
@@ -81,7 +81,12 @@ class PolicyLaw:
 
 
 def question_of(
-    use: IntendedUse, call: Call, on: dt.date, said: Said, overlays: tuple[str, ...] = ()
+    use: IntendedUse,
+    call: Call,
+    on: dt.date,
+    said: Said,
+    overlays: tuple[str, ...] = (),
+    approves: Approves = nobody_approves,
 ) -> Question:
     """Return what there is to rule on: *use* of what *call* gave, on that day."""
     facts = facts_of(
@@ -110,6 +115,7 @@ def question_of(
             model=call.model,
             on=on,
         ),
+        approves=approves,
     )
 
 
@@ -186,4 +192,7 @@ def call_of_teacher(teacher: Teacher) -> Call:
 
 def _operation(name: str) -> Operation:
     # What an older gateway could name and this one can't is ruled on as what nobody can read.
-    return Operation(name) if name in set(Operation) else Operation.OPAQUE
+    return Operation(name) if name in _OPERATIONS else Operation.OPAQUE
+
+
+_OPERATIONS: Final = frozenset(operation.value for operation in Operation)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from gateway.limits import ANSWERS_REMEMBERED_MAX
+from gateway.limits import ANSWERS_REMEMBERED_MAX, OUTCOMES_REMEMBERED_MAX
 from gateway.policy.compiled import Asked
 from gateway.policy.condition import Condition, Value
 from gateway.policy.decide import (
@@ -25,6 +25,7 @@ from gateway.policy.decide import (
     Docket,
     Facts,
     Lifted,
+    Outcome,
     Sitting,
     decide,
     seat,
@@ -43,7 +44,8 @@ Key = TypeVar("Key")
 _ONE_DAY: Final = dt.timedelta(days=1)
 
 
-def _nobody_approves(holding: Iterable[Place]) -> bool:
+def nobody_approves(holding: Iterable[Place]) -> bool:
+    """Say that no person said yes to anything."""
     return False
 
 
@@ -60,7 +62,7 @@ class Question:
     """Under which other names it says it answered; their terms bind as well."""
     on: dt.date
     lifted: Lifted = field(default_factory=dict)
-    approves: Approves = _nobody_approves
+    approves: Approves = nobody_approves
 
     def ruled(self, library: Library) -> Decision:
         """Return the ruling under *library*."""
@@ -207,43 +209,50 @@ class Replay:
 class _Bound:
     """Which policies rule in both libraries, and what followed from their clauses' answers."""
 
-    __slots__ = ("_after", "_before", "_places", "asked", "ruled")
+    __slots__ = ("_after", "_before", "asked", "ruled")
 
     def __init__(self, before: Sitting, after: Sitting) -> None:
         # Policies that ask the same, though they may conclude otherwise, are asked once.
         asked: dict[tuple[Condition, ...], Docket] = {}
         for docket in (*before.dockets, *after.dockets):
             asked.setdefault(docket.conditions, docket)
-        conditions = list(asked)
         self.asked: Final = tuple(asked.values())
         self.ruled: dict[tuple[Asked, ...], tuple[Ruled, Ruled]] = {}
-        self._before: Final = before
-        self._after: Final = after
-        self._places: Final = tuple(
-            tuple(conditions.index(docket.conditions) for docket in sitting.dockets)
-            for sitting in (before, after)
-        )
+        places = {conditions: place for place, conditions in enumerate(asked)}
+        self._before: Final = _Bench(before, places)
+        self._after: Final = _Bench(after, places)
 
     def rule(
         self, answers: tuple[Asked, ...], on: dt.date, lifted: Lifted
     ) -> tuple[Ruled, Ruled]:
         """Return what follows from the *answers* in both libraries."""
-        one, other = self._places
-        return (
-            _ruled(self._before, [answers[place] for place in one], on, lifted),
-            _ruled(self._after, [answers[place] for place in other], on, lifted),
-        )
+        return self._before.rule(answers, on, lifted), self._after.rule(answers, on, lifted)
 
 
-def _ruled(sitting: Sitting, answers: list[Asked], on: dt.date, lifted: Lifted) -> Ruled:
-    outcome = sitting.together(
-        [
-            docket.follow(asked, on, lifted)
-            for docket, asked in zip(sitting.dockets, answers, strict=True)
-        ]
-    )
-    reasons = tuple([(reason.policy, reason.clause) for reason in outcome.reasons])
-    return Ruled(effect=outcome.effect, reasons=reasons)
+class _Bench:
+    """One library's policies, and where their clauses' answers stand."""
+
+    __slots__ = ("_seats", "_sitting", "_together")
+
+    def __init__(self, sitting: Sitting, places: Mapping[tuple[Condition, ...], int]) -> None:
+        self._sitting: Final = sitting
+        self._seats: Final = [(one, places[one.conditions]) for one in sitting.dockets]
+        self._together: dict[tuple[int, ...], tuple[Ruled, list[Outcome]]] = {}
+
+    def rule(self, answers: tuple[Asked, ...], on: dt.date, lifted: Lifted) -> Ruled:
+        """Return what follows from the *answers*."""
+        outcomes = [docket.follow(answers[place], on, lifted) for docket, place in self._seats]
+        # A docket remembers its outcomes; kept here, no other can come by the same name.
+        names = tuple([id(outcome) for outcome in outcomes])
+        known = self._together.get(names)
+        if known is not None:
+            return known[0]
+        outcome = self._sitting.together(outcomes)
+        reasons = tuple([(reason.policy, reason.clause) for reason in outcome.reasons])
+        ruled = Ruled(effect=outcome.effect, reasons=reasons)
+        if len(self._together) < OUTCOMES_REMEMBERED_MAX:
+            self._together[names] = ruled, outcomes
+        return ruled
 
 
 def _seated(library: Library, question: Question) -> Sitting:
