@@ -19,19 +19,18 @@ from gateway.errors import GateRefusedError, LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration
 from gateway.policy.library import Library
-from gateway.receipt.model import AgreementFacts, ModelFacts, OutputFacts, Receipt, Scope
+from gateway.receipt.model import ModelFacts, OutputFacts, Receipt, Scope
 from tests.support.dataset import (
     DAY_MS,
     POLICIES,
     TERMS,
-    WRITER,
     House,
     Kept,
     a_library,
     a_policy,
     left_out,
 )
-from tests.support.evidence import TRUST
+from tests.support.evidence import AGREEMENT, TRUST
 from tests.support.house import TRAINING
 
 MID_2026_MS = 1_780_000_000_000
@@ -467,23 +466,6 @@ def test_a_duty_of_todays_terms_binds_earlier_outputs(
 
     assert {reason} == set(left_out(house.build(declaration, "second").folder))
     house.close()
-
-
-AGREEMENT = AgreementFacts(
-    agreement="order-7",
-    policy="held",
-    lifts=("training",),
-    scope=Scope(purposes=("train",)),
-    evidence=Sha256("ab" * 32),
-    evidence_name="order.pdf",
-    signer="S. Vendor",
-    by="R. Osei",
-    credentials=(Sha256("fe" * 32),),
-    starts="2020-01-01",
-    expires="2099-12-31",
-    at="2026-11-22T00:00:00.000Z",
-    writer=WRITER,
-)
 
 
 def answer_under(house: House, declaration: Declaration, *agreements: str) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import EvidenceError, GateRefusedError
+from gateway.ident import Sha256
+from gateway.student.gate import StudentGate
+from gateway.student.manifest import Base
 from gateway.student.recipe import recipe_for
 from gateway.student.train import Trained
 from gateway.student.verify import verify_model
-from tests.support.dataset import a_library, a_policy
-from tests.support.evidence import TRUST
+from tests.support.dataset import DAY_MS, a_library, a_policy
+from tests.support.evidence import AGREEMENT, TRUST
 from tests.support.student import School
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
@@ -94,6 +99,28 @@ def test_what_was_withdrawn_above_a_base_ends_it(school: School) -> None:
 
     with pytest.raises(GateRefusedError, match="comes from was withdrawn"):
         school.train(built, SHORT, base=str(first.folder), out="second")
+
+
+@pytest.mark.parametrize("how", ["expired", "withdrawn"])
+def test_a_dataset_of_an_agreement_that_ended_teaches_nobody(how: str, school: School) -> None:
+    """It was built while the agreement stood; whoever trains on it is asked on the day."""
+    house = school.house
+    today = dt.date.fromisoformat(house.now[:10])
+    house.state(msgspec.structs.replace(AGREEMENT, expires=today.isoformat()))
+    receipt = house.receipt(school.declaration, "a word", provider="held")
+    ruling = msgspec.structs.replace(receipt.ruling, agreements=("order-7",))
+    house.state(msgspec.structs.replace(receipt, ruling=ruling))
+    built = house.build(school.declaration)
+    base = Base(kind="tiny", name="tiny", sha256=Sha256("ab" * 32))
+    admitted = StudentGate(None, base, school.sources()).admit([built.folder])
+    if how == "expired":
+        house.clock.move_ms(DAY_MS)
+    else:
+        house.withdraw(agreement="order-7")
+
+    assert ("order-7",) == admitted.teachers[0].agreements
+    with pytest.raises(GateRefusedError, match="terms-hold-use"):
+        StudentGate(None, base, school.sources()).admit([built.folder])
 
 
 @pytest.mark.parametrize("duty", ["keep-on-platform", "no-cache"])

@@ -15,6 +15,7 @@ from gateway.receipt.model import (
     PROVENANCE_TYPE,
     STATEMENT_TYPE,
     Abandonment,
+    AgreementFacts,
     Caller,
     Commitment,
     Declared,
@@ -27,6 +28,7 @@ from gateway.receipt.model import (
     Receipt,
     RequestFacts,
     Ruling,
+    Scope,
     Subject,
     UsageFacts,
     Writer,
@@ -51,6 +53,23 @@ EXCHANGE: Final = ExchangeId("x-01JD0000000000000000000597")
 DECLARATION: Final = DeclarationId("use-0123456789abcdef0123")
 WRITER: Final = Writer(instance="gw-a", version="0.1.0")
 OUTPUT: Final = b"answer number 597"
+
+AGREEMENT: Final = AgreementFacts(
+    agreement="order-7",
+    policy="held",
+    lifts=("training",),
+    scope=Scope(purposes=("train",)),
+    evidence=Sha256("ab" * 32),
+    evidence_name="order.pdf",
+    signer="S. Vendor",
+    by="R. Osei",
+    credentials=(Sha256("fe" * 32),),
+    starts="2020-01-01",
+    expires="2099-12-31",
+    at="2026-11-22T00:00:00.000Z",
+    writer=WRITER,
+)
+"""An order form that lifts one clause for training, with one key and for a long time."""
 
 RECEIPT: Final = Receipt(
     exchange=EXCHANGE,

@@ -11,15 +11,13 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.ledger.register import Register
 from gateway.policy.condition import Measured
 from gateway.receipt.model import (
-    AgreementFacts,
     DeclarationFacts,
     OrganisationFacts,
-    Scope,
     Statement,
     Verdict,
     Withdrawal,
 )
-from tests.support.evidence import ABANDONMENT, DECLARATION, OPENING, RECEIPT
+from tests.support.evidence import ABANDONMENT, AGREEMENT, DECLARATION, OPENING, RECEIPT
 from tests.support.house import TRAINING, WRITER, verdict
 
 HELD = ("held", "training")
@@ -145,23 +143,6 @@ def test_subjects_of_different_kinds_are_kept_apart() -> None:
 def test_an_unknown_declaration_is_none() -> None:
     """What was never registered is not there."""
     assert Register().declaration(DECLARATION) is None
-
-
-AGREEMENT = AgreementFacts(
-    agreement="order-7",
-    policy="held",
-    lifts=("training",),
-    scope=Scope(purposes=("train",)),
-    evidence=Sha256("ab" * 32),
-    evidence_name="order.pdf",
-    signer="S. Vendor",
-    by="R. Osei",
-    credentials=(Sha256("fe" * 32),),
-    starts="2020-01-01",
-    expires="2099-12-31",
-    at=AT,
-    writer=WRITER,
-)
 
 
 def stated(
