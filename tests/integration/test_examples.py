@@ -30,6 +30,18 @@ def test_the_quickstart_runs() -> None:
     assert "is forbidden" in done.stdout
 
 
+def test_a_change_of_terms_is_told_to_its_end() -> None:
+    """What changed, which rulings follow, whom it touches, and since when it is in force."""
+    done = run(str(EXAMPLES / "terms_change" / "terms_change.py"))
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "stale: changed near a cited place" in done.stdout
+    assert "train-internal (2040-01-01): permit by `may-train` -> forbid" in done.stdout
+    assert "12 permit to forbid" in done.stdout
+    assert "Ada: learn no more from dataset invoices" in done.stdout
+    assert "by SIGHUP" in done.stdout
+
+
 @pytest.mark.parametrize("use", ["", "purpose=train.sft, student-kind=chat, competes=?1"])
 def test_a_stranger_can_verify(use: str, gateway: Gateway, tmp_path: Path) -> None:
     """A verifier that shares no code with the gateway accepts its bundles, bent ones never."""
