@@ -104,7 +104,10 @@ def _verify_folder(path: Path, trust: Trust) -> int:
         told = verify_report(path, trust)
         _tell("ok", "signature", "report of a replay")
         _tell("ok", "files", "each as the report was signed")
-        changed = ", ".join(f"{count} {kind}" for kind, count in told["changed"].items())
+        changed = ", ".join(
+            f"{count} {kind}{'' if count == 1 else 's'}"
+            for kind, count in told["changed"].items()
+        )
         _tell("says", "", f"replayed on {told['on']}: changed {changed or 'nothing'}")
         return FINE
     build_type = _build_type(path / MANIFEST)
