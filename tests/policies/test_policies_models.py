@@ -89,3 +89,20 @@ def test_the_text_only_models_of_llama_3_2_are_the_same_in_both_files() -> None:
 
     assert text_only == small | {"llama3.2"}
     assert text_only < served
+
+
+def test_the_ids_of_kimi_k2_5_are_the_same_in_both_files() -> None:
+    """The name to show is that of K2.5 under every id that `models.yaml` lists for it."""
+    policy = library().in_force("kimi-k2", DAY)
+    assert policy is not None
+    clause = policy.clause("show-kimi-k2.5")
+    assert clause is not None
+    shown = {value for test in clause.condition.when for value in getattr(test, "allowed", ())}
+    served = {
+        model
+        for model, terms in library().models.items()
+        if "kimi-k2" in terms and re.search(r"k2[.p-]5", model.casefold())
+    }
+
+    assert served
+    assert served <= shown
