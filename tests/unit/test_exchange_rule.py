@@ -481,9 +481,14 @@ def test_terms_that_changed_hold_training_until_a_newer_policy() -> None:
     )
     after = law.rule(asked(), provider("open")).ruling.effect
     plain = law.rule(asked(INFERENCE), provider("open")).ruling.effect
+    law.adopt(a_library(other=a_policy("other", "permit")))
+    reloaded = law.rule(asked(), provider("open")).ruling.effect
+    law.adopt(a_library(open=a_policy("open", "permit", version=2)))
+    newer = law.rule(asked(), provider("open")).ruling.effect
 
     assert ("permit", "hold") == (before, after)
     assert "hold" != plain
+    assert ("hold", "permit") == (reloaded, newer)
 
 
 def test_what_the_organisation_states_is_ruled_on() -> None:
