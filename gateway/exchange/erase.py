@@ -17,6 +17,9 @@ from gateway.store.content import ContentStore
 def erase_overdue(reader: Reader, content: ContentStore, today: dt.date) -> int:
     """Erase the text of every exchange whose days are over; return how many texts went.
 
+    So does what was kept of an exchange that was abandoned: a crash came between its text and
+    its receipt, so nothing will ever say for how long it may be kept.
+
     Raises:
         LedgerUnwellError: the index or the texts can't be written at present.
     """
@@ -28,6 +31,9 @@ def erase_overdue(reader: Reader, content: ContentStore, today: dt.date) -> int:
         receipt = read_leaf(reader.leaf(row.index))
         if isinstance(receipt, Receipt) and is_overdue(receipt, today):
             erased += content.erase(receipt.exchange)
+    for row in reader.index.select(kind="abandonment"):
+        if row.exchange is not None and not content.was_erased(row.exchange):
+            erased += content.erase(row.exchange)
     return erased
 
 

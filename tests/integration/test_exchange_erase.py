@@ -13,13 +13,13 @@ import pytest
 
 from gateway.clock import day_of
 from gateway.exchange.erase import erase_overdue
-from gateway.ident import ExchangeId
+from gateway.ident import ExchangeId, new_exchange_id
 from gateway.ledger.reader import Reader
-from gateway.receipt.model import Receipt
+from gateway.receipt.model import Abandonment, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store.content import Content, ContentStore
 from gateway.store.index import Index
-from tests.support.dataset import House
+from tests.support.dataset import WRITER, House
 
 DAY = dt.timedelta(days=1)
 
@@ -108,6 +108,19 @@ def test_an_odd_receipt_stops_nobody(
     shelf.keep("delete-by-days=1")
 
     assert 1 + erased == shelf.erase(shelf.today + 2 * DAY)
+
+
+def test_what_a_crash_left_without_a_receipt_goes(shelf: Shelf) -> None:
+    """Text that was kept just before its exchange was abandoned is under no receipt."""
+    exchange = new_exchange_id(0)
+    shelf.content.put_many([(exchange, Content(request=b"r", salt=b"s", rows={}))])
+    before = shelf.erase(shelf.today)
+    shelf.house.state(
+        Abandonment(exchange=exchange, opening=0, why="killed", found="", writer=WRITER)
+    )
+
+    assert (0, 1, 0) == (before, shelf.erase(shelf.today), shelf.erase(shelf.today))
+    assert shelf.content.get(exchange) is None
 
 
 def test_receipts_stay(shelf: Shelf) -> None:
