@@ -451,7 +451,10 @@ async def _start(
                 log.warning("leaf.unread", leaf=index, why=error.message)
                 continue
             register.apply(index, statement)
-            if isinstance(statement, Activation) and statement.library != law.library.digest:
+            if isinstance(statement, Activation) and (
+                statement.library,
+                statement.overlays,
+            ) != (law.library.digest, settings.overlays):
                 law.alarm = "another process put other policies in force; reload them here"
 
     def hand_over(foreign: Foreign) -> None:
