@@ -106,3 +106,18 @@ def test_the_ids_of_kimi_k2_5_are_the_same_in_both_files() -> None:
 
     assert served
     assert served <= shown
+
+
+@pytest.mark.parametrize(
+    ("model", "terms"),
+    [
+        ("gemini-2.5-pro", {"google-cloud"}),
+        ("gemini-3.1-pro-preview", {"google-cloud", UNLISTED}),
+        ("google/gemini-2.5-pro", {"google-cloud", "gemini"}),
+    ],
+)
+def test_gemini_in_the_cloud_is_under_the_cloud_s_terms(model: str, terms: set[str]) -> None:
+    """Google Cloud's own id brings no other terms; a preview is not listed."""
+    bound = library().binding(["google-cloud"], model, DAY)
+
+    assert {policy.id for policy in bound.policies} == terms
