@@ -23,11 +23,11 @@ from gateway.policy.condition import Condition, Value
 from gateway.policy.decide import (
     Decision,
     Docket,
-    Facts,
     Lifted,
     Outcome,
     Sitting,
     decide,
+    plainly,
     seat,
 )
 from gateway.policy.library import Binding, Library
@@ -162,7 +162,7 @@ class Replay:
     def ask(self, question: Question) -> Pair:
         """Return what both libraries come to."""
         facts, on, lifted = question.facts, question.on, question.lifted
-        known = facts.plain() if isinstance(facts, Facts) else facts
+        known = plainly(facts)
         # Between two turns the same policies bind, and the same are past their review.
         turn = bisect_right(self._turns, on)
         models = (question.model, *question.reported)
@@ -177,7 +177,7 @@ class Replay:
                 self._make_room()
                 bound.ruled[answers] = ruled
         before, after = ruled
-        if before.effect is Effect.HOLD or after.effect is Effect.HOLD:
+        if question.approves is not nobody_approves:
             before, after = _counted(question, before), _counted(question, after)
         return Pair(before=before, after=after)
 
