@@ -448,7 +448,7 @@ async def _start(
                 statement = read_leaf(leaf)
             except MalformedReceiptError as error:
                 # A newer release may have written it; what comes after it still counts.
-                log.warning("leaf.unread", leaf=index, why=error.message)
+                log.warning("ledger.unread", leaf=index, why=error.message)
                 continue
             register.apply(index, statement)
             if isinstance(statement, Activation) and (
@@ -456,6 +456,7 @@ async def _start(
                 statement.overlays,
             ) != (law.library.digest, settings.overlays):
                 law.alarm = "another process put other policies in force; reload them here"
+                log.error("policies.kept_old", in_force=law.library.digest, error=law.alarm)
 
     def hand_over(foreign: Foreign) -> None:
         # Runs on the loop before any append of the same group returns, so that nobody acts on

@@ -28,10 +28,11 @@ EVENTS: Final[dict[str, str]] = {
     "exchange.recovered": "openings that a crash had left were closed as abandoned",
     "ledger.unwell": "a statement could not be written; callers are refused until it can be",
     "ledger.failed": "the ledger's durable state is unknown; the process must end",
+    "ledger.unread": "another process wrote a leaf that can't be read here; the rest counts",
     "policies.loaded": "a policy library is in force",
     "policies.kept_old": "newer policies don't load, the old ones stay; legal must act",
     "content.erased": "texts were erased that the terms let nobody keep any longer",
-    "content.kept_too_long": "texts whose days are over could not be erased; tried tomorrow",
+    "content.kept_too_long": "texts whose days are over could not be erased; tried again",
     "tokens.uncounted": "no tiktoken vocabulary is at hand; cut answers go uncounted",
 }
 """Every event and what it tells; kept equal to `docs/reference/events.md` by a test."""
