@@ -64,7 +64,7 @@ def kept_library(data: Path, digest: Sha256) -> dict[str, str]:
     except FileNotFoundError as error:
         raise NotFoundError(
             f"no policy library {digest[:12]}… was ever in force here",
-            hint="all that were are kept in `libraries`; restore it from a backup",
+            hint="`gateway policy activations` lists those that were",
         ) from error
     except (OSError, zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise MalformedPolicyError(
