@@ -145,6 +145,9 @@ FINISH_REASON_CHARS_MAX: Final = 32
 SNAPSHOT_BYTES_MAX: Final = 4 * MIB
 """A document of terms that is larger is some other file; long ones take 300 KiB."""
 
+FALLBACKS_MAX: Final = 16
+"""Models that one request may name to fall back to; of a longer list, any model may answer."""
+
 LIBRARY_BYTES_MAX: Final = 64 * MIB
 """All files of a policy library together; the one that ships has two."""
 

@@ -30,7 +30,7 @@ from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX, EVIDENCE_BYTES_MAX
 from gateway.policy.agreement import check_lifts
 from gateway.policy.condition import Measured, Value, value_of
 from gateway.policy.source import Scalar, nearest
-from gateway.policy.vocabulary import FACTS
+from gateway.policy.vocabulary import FACTS, REGISTRABLE
 from gateway.proxy.auth import fingerprint_of
 from gateway.receipt.model import (
     AgreementFacts,
@@ -43,8 +43,6 @@ from gateway.receipt.statement import write_statement
 
 _MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _YES_NO: Final = {"yes": "true", "no": "false", "?1": "true", "?0": "false"}
-REGISTERED: Final = tuple(name for name, fact in FACTS.items() if fact.origin == "registered")
-"""What can be stated of the organisation."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -115,7 +113,7 @@ def _add_organisation(commands: argparse._SubParsersAction[argparse.ArgumentPars
         "organisation",
         help="state what the organisation is, where terms ask for it",
         description="State facts of the organisation and its affiliates together: "
-        + ", ".join(REGISTERED),
+        + ", ".join(REGISTRABLE),
     ).add_subparsers(metavar="VERB", required=True)
 
     register = verbs.add_parser("register", help="state facts of the organisation")
@@ -265,8 +263,8 @@ def _state_organisation(args: argparse.Namespace) -> int:
     for word in args.words:
         name, equals, text = word.partition("=")
         fact = FACTS.get(name)
-        if not equals or fact is None or fact.origin != "registered":
-            hint = nearest(name, REGISTERED, f"one of {', '.join(REGISTERED)}")
+        if not equals or fact is None or name not in REGISTRABLE:
+            hint = nearest(name, REGISTRABLE, f"one of {', '.join(REGISTRABLE)}")
             raise CallerError(f"`{name[:40]}` is nothing to state here", hint=hint)
         value = _value(name, _YES_NO.get(text.lower(), text))
         if fact.presumed_in == "plain use" and args.measured is None:
@@ -294,12 +292,12 @@ def _show_organisation(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
         stated = dict(house.register.organisation)
     if args.json:
-        print(json.dumps({name: _plain(stated.get(name)) for name in REGISTERED}, indent=2))
+        print(json.dumps({name: _plain(stated.get(name)) for name in REGISTRABLE}, indent=2))
         return 0
     table = Table(box=None, pad_edge=False)
     for heading in ("fact", "stated", "means"):
         table.add_column(heading, overflow="fold")
-    for name in REGISTERED:
+    for name in REGISTRABLE:
         table.add_row(name, _told(stated.get(name), name), FACTS[name].meaning)
     screen().print(table)
     return 0

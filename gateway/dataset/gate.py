@@ -29,6 +29,7 @@ from gateway.receipt.model import (
     PolicyPin,
     Reason,
     Receipt,
+    Refusal,
     Ruling,
     Verdict,
     Withdrawal,
@@ -384,7 +385,7 @@ def unmet_prefix(use: IntendedUse, student: str, obligations: tuple[str, ...]) -
     return None
 
 
-def group_of(receipt: Receipt) -> Group:
+def group_of(receipt: Receipt | Refusal) -> Group:
     """Return the group of calls that *receipt* is ruled on with."""
     return Group(
         call=call_of(receipt), manifest=receipt.model.manifest, day=receipt.received[:10]

@@ -147,7 +147,6 @@ class Recall:
         self._ancestry = Ancestry(self._manifest)
         self._replays: dict[tuple[str, int], Replay] = {}
         self._remembered: dict[tuple[object, ...], tuple[Pair, Pair | None]] = {}
-        self._called: dict[tuple[Group, str], tuple[Call, Call]] = {}
         self._used: dict[DeclarationId, dict[tuple[object, ...], Group]] = {}
         self._gates: dict[tuple[object, ...], Gate] = {}
         self._laws: dict[Sha256, PolicyLaw] = {}
@@ -191,7 +190,7 @@ class Recall:
             self.own_refusals += 1
             return None
         self.ruled_under[statement.ruling.library or ""] += 1
-        group = _group_of(statement)
+        group = group_of(statement)
         declared = statement.declared.declaration
         if declared is not None:
             used = self._used.setdefault(declared, {})
@@ -248,18 +247,6 @@ class Recall:
                     )
                 known = at_call, today
             self._remembered[place] = known
-        return known
-
-    def _calls(self, group: Group, project: str) -> tuple[Call, Call]:
-        """Return a call as it is used today, and as it was asked at the door."""
-        known = self._called.get((group, project))
-        if known is None:
-            if len(self._called) >= RULINGS_REMEMBERED_MAX:
-                self._called.clear()
-            call = dataclasses.replace(group.call, generated_on=group.day, project=project)
-            # At the door nobody knew yet which model would say that it answered.
-            known = call, dataclasses.replace(call, reported=())
-            self._called[group, project] = known
         return known
 
     def _question(
@@ -476,25 +463,6 @@ class Recall:
 _UNDECLARED: Final = DeclarationId("")
 _REPLAYS_MAX: Final = 8
 """Pairs of libraries held at once; a ledger is ruled under one after the other."""
-
-
-def _group_of(statement: Receipt | Refusal) -> Group:
-    if isinstance(statement, Receipt):
-        return group_of(statement)
-    return Group(
-        call=Call(
-            provider=statement.provider.name,
-            model=statement.model.requested,
-            operation=statement.operation,
-            policies=tuple(sorted({pin.policy for pin in statement.ruling.policies})),
-            route=statement.provider.route,
-            account_tier=statement.provider.account_tier,
-            agreements=statement.ruling.agreements,
-            generated_for=statement.declared.use.purpose,
-        ),
-        manifest=statement.model.manifest,
-        day=statement.received[:10],
-    )
 
 
 def _whose(dataset: DatasetManifest) -> Declaration:

@@ -19,7 +19,7 @@ from gateway.policy.decide import Decision, facts_of
 from gateway.policy.library import UNLISTED, Library
 from gateway.policy.replay import Approves, Question, nobody_approves
 from gateway.provider.model import Operation, ProviderCall
-from gateway.receipt.model import PolicyPin, Reason, Receipt, Ruling
+from gateway.receipt.model import PolicyPin, Reason, Receipt, Refusal, Ruling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def question_of(
     facts = facts_of(
         use,
         asked_of(call),
-        **{name.replace("-", "_"): value for name, value in said.organisation.items()},
+        said.organisation,
         access_route=call.route,
         account_tier=call.account_tier,
         generated_for=call.generated_for,
@@ -155,7 +155,7 @@ def ruling_from(decision: Decision) -> Ruling:
     )
 
 
-def call_of(receipt: Receipt) -> Call:
+def call_of(receipt: Receipt | Refusal) -> Call:
     """Return what a ruling needs to know of the call that *receipt* is about."""
     model, reported = receipt.model.requested, receipt.model.reported
     return Call(

@@ -133,6 +133,7 @@ class Law:
             asked.declared,
             call.operation,
             call.model,
+            call.fallbacks,
             call.streaming,
             call.features,
         )
@@ -221,8 +222,12 @@ class Law:
         for layer in provider.layers:
             named.setdefault(layer.taught, [*self._overlays]).append(layer.policy)
         library, cases = self._present_library(), []
-        for taught, policies in named.items():
-            call = asked.call if taught is None else taught.call
+        calls = [
+            (taught, policies, call)
+            for taught, policies in named.items()
+            for call in (_calls(asked.call) if taught is None else (taught.call,))
+        ]
+        for taught, policies, call in calls:
             lifted = lifted_by(
                 self._register.lifting(agreements if taught is None else taught.agreements),
                 asked.declaration.use,
@@ -246,10 +251,7 @@ class Law:
         return facts_of(
             asked.declaration.use,
             call,
-            **{
-                name.replace("-", "_"): fact
-                for name, fact in self._register.organisation.items()
-            },
+            self._register.organisation,
             access_route=reached.route,
             account_tier=reached.account_tier,
             generated_on=on,
@@ -281,6 +283,12 @@ class Law:
         if declined is not None:
             return _own(DECLINED, f"{declined.by} declined the declaration: {declined.reason}")
         return None
+
+
+def _calls(call: ProviderCall) -> list[ProviderCall]:
+    """Return *call* for each model that may answer it."""
+    others = [model for model in call.fallbacks if model != call.model]
+    return [call, *(msgspec.structs.replace(call, model=model) for model in others)]
 
 
 def strictest(decisions: list[Decision]) -> Decision:

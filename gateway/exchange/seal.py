@@ -237,6 +237,8 @@ class Notary:
                 requested=_bounded(asked.call.model), manifest=self._manifest(asked)
             ),
             operation=str(asked.call.operation),
+            streaming=asked.call.streaming,
+            features=tuple(sorted(asked.call.features)),
             request=self._request(asked, None),
             opening=outcome.opening,
             received=rfc3339(asked.received_ms),

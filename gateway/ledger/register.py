@@ -22,7 +22,7 @@ from gateway.intent.model import NAME, Declaration
 from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX
 from gateway.policy.agreement import Agreement
 from gateway.policy.condition import Measured, Value
-from gateway.policy.vocabulary import FACTS, Fact
+from gateway.policy.vocabulary import FACTS, REGISTRABLE, Fact
 from gateway.receipt.model import (
     Activation,
     AgreementFacts,
@@ -271,7 +271,7 @@ def _facts_of(stated: Mapping[int, OrganisationFacts]) -> dict[str, Value | None
         month = stated[index].measured
         for name, value in stated[index].facts.items():
             fact = FACTS.get(name)
-            if fact is None or fact.origin != "registered":
+            if fact is None or name not in REGISTRABLE:
                 continue  # Nothing that a condition could ask the organisation for.
             if not _fits(fact, value, month):
                 facts[name] = None

@@ -45,6 +45,7 @@ Lifted = Mapping[tuple[str, str], str]
 """The clauses that agreements lift for one use, by (policy, clause), and the agreement's id."""
 
 NOTHING_LIFTED: Final[Lifted] = {}
+NOTHING_REGISTERED: Final[Mapping[str, Value | None]] = {}
 
 _PLAIN_USE: Final = frozenset(purpose for purpose in PURPOSES if is_plain_use(purpose))
 """Purposes whose permits outlive a policy's review day."""
@@ -289,7 +290,8 @@ class Docket:
             # Only a bar or a hold can be lifted; a permit that holds has its own reason to.
             if agreement is not None and clause.effect is not Effect.PERMIT:
                 reason = _lifted(reason, agreement)
-            elif stale and reason.effect is Effect.PERMIT:
+            # Terms that changed may bar more than the agreement knew of.
+            if stale and reason.effect is Effect.PERMIT:
                 reason = _stale(reason, self._policy)
             # An obligation that might be due is due.
             obligations |= clause.obligations
@@ -336,12 +338,18 @@ def _by_id(entry: tuple[Clause, Condition]) -> str:
     return entry[0].id
 
 
-def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Facts:
-    """Return what *use* declares and *call* shows; *extra* adds or overrides, by fact name.
+def facts_of(
+    use: IntendedUse,
+    call: ProviderCall,
+    registered: Mapping[str, Value | None] = NOTHING_REGISTERED,
+    **extra: Value | None,
+) -> Facts:
+    """Return what *use* declares and *call* shows, and what the organisation *registered*.
 
-    Names in *extra* are written with underscores. What nobody says stays unknown, but for the
-    facts that the vocabulary presumes. `reasoning-kind` is known not to be `elicited` unless
-    *extra* says that signs of it were seen.
+    *extra* adds or overrides, by fact name with underscores. What nobody says stays unknown,
+    but for the facts that the vocabulary presumes. `reasoning-kind` is known not to be
+    `elicited` unless *extra* says that signs of it were seen. A country that the use declares
+    goes before the registered one.
     """
     presumed = _PRESUMED_IN_PLAIN_USE if use.purpose in _PLAIN_USE else _PRESUMED
     known: dict[str, Value | None] = {
@@ -363,7 +371,6 @@ def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Fac
         "promotes-competitor": use.promotes_competitor,
         "replication-info": use.replication_info,
         "base-model": use.base_model,
-        "jurisdiction": use.jurisdiction,
         "provider": call.provider,
         "operation": call.operation.value,
         "model": call.model,
@@ -379,6 +386,9 @@ def facts_of(use: IntendedUse, call: ProviderCall, **extra: Value | None) -> Fac
         known["modality"] = _TEXT_AND_AUDIO if "voice" in call.features else _TEXT
         if "reasoning" not in call.features:
             known["reasoning-kind"] = _NO_REASONING
+    known.update(registered)
+    if use.jurisdiction is not None:
+        known["jurisdiction"] = use.jurisdiction
     for name, value in extra.items():
         known[name.replace("_", "-")] = value
     return Facts({name: value for name, value in known.items() if value is not None})

@@ -251,7 +251,8 @@ FACTS: Final[dict[str, Fact]] = {
             name="jurisdiction",
             kind="country",
             origin="declared",
-            meaning="country of the organisation, ISO 3166 two letters",
+            meaning="country of the organisation, ISO 3166 two letters; one that is declared"
+            " goes before one that the organisation registered",
         ),
         Fact(
             name="automation",
@@ -386,6 +387,12 @@ FACTS: Final[dict[str, Fact]] = {
     )
 }
 """Every fact by name."""
+
+REGISTRABLE: Final = (
+    *(name for name, fact in FACTS.items() if fact.origin == "registered"),
+    "jurisdiction",
+)
+"""What can be stated of the organisation once, instead of in each declaration."""
 
 _EU: Final = frozenset(
     "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # noqa: SIM905 # a list of 27 lines says no more

@@ -31,6 +31,8 @@ class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
     streaming: bool = False
     features: frozenset[str] = frozenset()
     """What else the request asks for: `tools`, `reasoning`, `images`, `logprobs`, `n`."""
+    fallbacks: tuple[str | None, ...] = ()
+    """Other models that may answer instead, by the request's own leave; `None`: any."""
     body: dict[str, Any] | None = None
 
     def __repr__(self) -> str:

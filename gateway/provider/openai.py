@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from gateway.limits import FALLBACKS_MAX
 from gateway.provider import dialect
 from gateway.provider.model import (
     Answer,
@@ -66,6 +67,7 @@ class OpenAIDialect:
             model=dialect.text_of(asked, "model"),
             streaming=asked.get("stream") is True,
             features=_features_of(asked),
+            fallbacks=_fallbacks_of(asked),
             body=asked,
         )
 
@@ -421,6 +423,16 @@ def _features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     if any(part.get("type") == "image_url" for part in _parts_of(asked.get("messages"))):
         features.add("images")
     return frozenset(features)
+
+
+def _fallbacks_of(asked: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return the models that an aggregator may turn to, from its list `models`."""
+    listed = asked.get("models")
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or len(listed) > FALLBACKS_MAX:
+        return (None,)
+    return tuple(dict.fromkeys(one if isinstance(one, str) else None for one in listed))
 
 
 def _parts_of(messages: object) -> Iterable[dict[str, Any]]:

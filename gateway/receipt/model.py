@@ -227,6 +227,8 @@ class Refusal(Wire, frozen=True, kw_only=True):
     provider: ProviderFacts
     model: ModelFacts
     operation: str
+    streaming: bool = False
+    features: tuple[str, ...] = ()
     request: RequestFacts
     opening: int | None = None
     """Set where the law changed between the ruling and its opening."""

@@ -572,3 +572,72 @@ def test_a_rulings_digest_is_of_what_it_says() -> None:
     other = law.rule(asked(), provider("held"))
 
     assert first.sha256 == same.sha256 != other.sha256
+
+
+def test_every_model_that_may_answer_binds() -> None:
+    """Where the request lets other models step in, the terms of each of them bind."""
+    hosted = a_policy("host", "permit").replace(
+        "terms: [words]", "with_model_terms: true\nterms: [words]"
+    )
+    files = {
+        "host/policy.yaml": hosted,
+        "host/terms.yaml": TERMS,
+        "licences/free/policy.yaml": a_policy("free", "permit"),
+        "licences/free/terms.yaml": TERMS,
+        "licences/strict/policy.yaml": a_policy("strict", "forbid"),
+        "licences/strict/terms.yaml": TERMS,
+        "unlisted-model/policy.yaml": a_policy("unlisted-model", "hold"),
+        "unlisted-model/terms.yaml": TERMS,
+        "models.yaml": "models:\n"
+        "  - {id: a, terms: [free], source: its card, confidence: primary}\n"
+        "  - {id: b, terms: [strict], source: its card, confidence: primary}\n",
+    }
+    law = a_law(library=Library.load(files))
+
+    def effect(*fallbacks: str | None) -> str:
+        request = asked(model="a")
+        call = msgspec.structs.replace(request.call, fallbacks=fallbacks)
+        return effect_and_clauses(law, msgspec.structs.replace(request, call=call), "host")[0]
+
+    assert ("permit", "permit", "forbid") == (effect(), effect("a"), effect("a", "b"))
+    assert ("hold", "hold") == (effect("unheard-of"), effect(None))
+
+
+def test_terms_that_changed_hold_what_an_agreement_lifts() -> None:
+    """Changed terms may bar more than the agreement knew of: legal reads them first."""
+    register = Register()
+    bound_by(register)
+    law = a_law(register)
+    before = law.rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling.effect
+    change = TermsChange(
+        policy="held",
+        version=1,
+        document="words",
+        sections=("2",),
+        snapshot=Sha256("cd" * 32),
+        by="ada",
+        at="",
+        writer=WRITER,
+    )
+    register.apply(9, change)
+    after = law.rule(asked(fingerprint=FINGERPRINT), provider("held")).ruling.effect
+
+    assert ("permit", "hold") == (before, after)
+
+
+def test_a_registered_country_counts_until_a_declaration_names_another() -> None:
+    """What the organisation registered fills in for what a declaration leaves out."""
+    only = a_policy("local", "permit", when="purpose: train, jurisdiction: [DE]")
+    library = Library.load({"local/policy.yaml": only, "local/terms.yaml": TERMS})
+    register = Register()
+    law = a_law(register, library=library)
+    unknown = law.rule(asked(), provider("local")).ruling.effect
+    facts = OrganisationFacts(
+        facts={"jurisdiction": "DE"}, basis="the register", by="ada", at="", writer=WRITER
+    )
+    register.apply(1, facts)
+    filled = law.rule(asked(), provider("local")).ruling.effect
+    elsewhere = asked(msgspec.structs.replace(TRAINING, jurisdiction="US"))
+    declared = law.rule(elsewhere, provider("local")).ruling.effect
+
+    assert ("hold", "permit", "forbid") == (unknown, filled, declared)
