@@ -6,6 +6,7 @@ Exit codes: 0 the use is permitted, 1 it is not, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import re
@@ -16,11 +17,12 @@ from typing import Final
 from gateway.clock import SystemClock, day_of
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.intent.declare import parse_inline
-from gateway.policy.agreement import check_lifts
+from gateway.ledger.register import Register
+from gateway.policy.agreement import check_lifts, lifted_by
 from gateway.policy.condition import Value, value_of
-from gateway.policy.decide import Facts, Lifted, facts_of
+from gateway.policy.decide import NOTHING_REGISTERED, Facts, Lifted, facts_of
 from gateway.policy.explain import Explanation, explain
-from gateway.policy.library import Library
+from gateway.policy.library import UNLISTED, Library
 from gateway.policy.model import Effect
 from gateway.policy.source import nearest, read
 from gateway.policy.vocabulary import FACTS
@@ -29,6 +31,8 @@ from gateway.store.policies import builtin_policies, read_policy_files
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _AGREEMENT: Final = "the-agreement-in-question"
+OPEN_WEIGHTS: Final = "open-weights"
+"""The policy of weights that the organisation runs itself; a model's licence joins it."""
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,7 +44,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "policies",
         metavar="POLICY",
         nargs="+",
-        help="the provider, or whatever else binds: `openai`, `together llama-3.3`",
+        help="the provider, or whatever else binds, or a model: `openai`, `together llama-3.3`",
     )
     parser.add_argument(
         "--use",
@@ -69,8 +73,11 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--agreement",
         metavar="ID",
-        default=_AGREEMENT,
-        help="what the sentences call the agreement of `--lift`",
+        help="an agreement registered in this installation's ledger; with `--lift`, what the "
+        "sentences call it",
+    )
+    parser.add_argument(
+        "--project", default="default", help="with --agreement: whose use it is"
     )
     parser.add_argument(
         "--overlay", action="append", default=[], metavar="NAME", help="a law to be ruled by"
@@ -89,8 +96,11 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     library = Library.load(read_policy_files(args.folder or builtin_policies()))
+    register = _register(args) if args.agreement and not args.lift else None
+    if register is not None:
+        library = library.marked(register.stale)
     on = args.on or day_of(SystemClock().now_ms())
-    explanation = _explained(library, args, on)
+    explanation = _explained(library, args, on, register)
     if args.json:
         print(json.dumps(explanation.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -101,8 +111,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if explanation.decision.effect is Effect.PERMIT else 1
 
 
-def _explained(library: Library, args: argparse.Namespace, on: dt.date) -> Explanation:
-    named = [*args.policies, *args.overlay]
+def _explained(
+    library: Library, args: argparse.Namespace, on: dt.date, register: Register | None
+) -> Explanation:
+    asked, model = _asked(library, args.policies, args.model)
+    named = [*asked, *args.overlay]
     for policy_id in named:
         if policy_id not in library.policies:
             known = ", ".join(library.providers)
@@ -112,14 +125,49 @@ def _explained(library: Library, args: argparse.Namespace, on: dt.date) -> Expla
         if library.policies[policy_id][0].kind != "overlay":
             hint = f"name it before `--use`: `gateway policy explain … {policy_id}`"
             raise NotFoundError(f"`{policy_id}` is no overlay", hint=hint)
-    binding = library.binding(named, args.model, on)
-    call = ProviderCall(provider=args.policies[0], operation=Operation.CHAT, model=args.model)
-    facts = facts_of(parse_inline(args.use), call, access_route=args.route)
+    binding = library.binding(named, model, on)
+    call = ProviderCall(provider=asked[0], operation=Operation.CHAT, model=model)
+    use = parse_inline(args.use)
+    registered = register.organisation if register is not None else NOTHING_REGISTERED
+    facts = facts_of(use, call, registered, access_route=args.route, generated_on=on)
     for said in args.fact:
         facts = _with_fact(facts, said)
     bound = [policy.id for policy in binding.policies]
-    lifted = _lifted(library, args.lift, args.agreement, bound, on)
+    if register is None:
+        lifted = _lifted(library, args.lift, args.agreement or _AGREEMENT, bound, on)
+    else:
+        agreements = register.lifting([args.agreement])
+        lifted = lifted_by(agreements, use, project=args.project, model=model, on=on)
     return explain(facts, binding.policies, on, absent=binding.absent, lifted=lifted)
+
+
+def _register(args: argparse.Namespace) -> Register:
+    """Return what is registered in the installation, which must know the agreement."""
+    from gateway.app import open_installation  # noqa: PLC0415  # it loads the server
+
+    with contextlib.closing(open_installation(args)) as house:
+        known = {facts.agreement for facts, _ in house.register.agreements()}
+        if args.agreement not in known:
+            hint = nearest(args.agreement, known, "`gateway agreement list` shows them")
+            message = f"no agreement `{args.agreement[:40]}` is registered"
+            raise NotFoundError(message, hint=hint)
+        return house.register
+
+
+def _asked(
+    library: Library, named: Sequence[str], model: str | None
+) -> tuple[Sequence[str], str | None]:
+    """Return which policies are asked, and about which model.
+
+    A model in their place is asked about under the provider whose terms come with it, or as
+    weights that the organisation runs itself.
+    """
+    name = named[0]
+    if len(named) > 1 or name in library.policies or name not in library.models:
+        return named, model
+    terms = [policy for policy in library.models[name] if policy != UNLISTED]
+    providers = [one for one in terms if library.policies[one][0].kind == "provider"]
+    return providers or [OPEN_WEIGHTS], name
 
 
 def _with_fact(facts: Facts, said: str) -> Facts:

@@ -253,3 +253,21 @@ async def test_terms_that_a_watch_found_changed_hold_training(
     assert "use.held" == json.loads(after.body)["error"]["code"]
     assert 1 == told.count("marked open 1 as stale")
     assert 1 == told.count("is marked stale already")
+
+
+async def test_a_ruling_is_explained_under_a_registered_agreement(
+    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is registered here is ruled with: for its project, and for no other."""
+    assert 0 == await asyncio.to_thread(register, tmp_path, "--project", "search")
+    words = ("policy", "explain", "held", "--policies", str(tmp_path / "policies"))
+    use = ("--use", "purpose=train.sft, student=parser", "--agreement")
+
+    def explain(*more: str) -> int:
+        return run(tmp_path, *words, *use, *more)
+
+    assert 0 == await asyncio.to_thread(explain, "order-7", "--project", "search")
+    assert "The agreement `order-7` lifts this clause" in capsys.readouterr().out
+    assert 1 == await asyncio.to_thread(explain, "order-7", "--project", "elsewhere")
+    assert 2 == await asyncio.to_thread(explain, "order-8")
+    assert "no agreement `order-8` is registered" in capsys.readouterr().err

@@ -253,3 +253,21 @@ def test_the_vocabulary_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert gateway("vocabulary") == 0
 
     assert capsys.readouterr().out == vocabulary_yaml()
+
+
+@pytest.mark.parametrize(
+    ("model", "policies"),
+    [
+        (
+            "meta-llama/Llama-3.3-70B-Instruct",
+            "llama-3.3 (version 1), open-weights (version 1)",
+        ),
+        ("openai/gpt-4o", "openai (version 1)"),
+    ],
+)
+def test_a_model_may_be_asked_about(
+    model: str, policies: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model's exact id stands for its provider, or for weights that one runs oneself."""
+    assert 0 == main(["policy", "explain", model, "--use", "purpose=inference"])
+    assert f"under {policies}." in capsys.readouterr().out
