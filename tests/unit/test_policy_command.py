@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli import main as cli
 from gateway.cli import policy
 from gateway.errors import MalformedPolicyError, NotFoundError, SettingError
 from gateway.policy.vocabulary import vocabulary_yaml
@@ -269,5 +270,5 @@ def test_a_model_may_be_asked_about(
     model: str, policies: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model's exact id stands for its provider, or for weights that one runs oneself."""
-    assert 0 == main(["policy", "explain", model, "--use", "purpose=inference"])
+    assert 0 == cli.main(["policy", "explain", model, "--use", "purpose=inference"])
     assert f"under {policies}." in capsys.readouterr().out
