@@ -20,6 +20,7 @@ from rich.table import Table
 
 from gateway.app import Installation, open_installation
 from gateway.canonical import sha256_hex
+from gateway.cli.arguments import day
 from gateway.cli.use import screen
 from gateway.clock import day_of, rfc3339
 from gateway.errors import CallerError, MalformedPolicyError, NotFoundError
@@ -72,8 +73,8 @@ def _add_agreement(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     register.add_argument("--evidence", type=Path, required=True, metavar="FILE")
     register.add_argument("--signer", required=True, help="who signed for the provider")
     register.add_argument("--by", required=True, help="who registers it")
-    register.add_argument("--from", dest="starts", type=_day, required=True, metavar="DAY")
-    register.add_argument("--until", dest="expires", type=_day, required=True, metavar="DAY")
+    register.add_argument("--from", dest="starts", type=day, required=True, metavar="DAY")
+    register.add_argument("--until", dest="expires", type=day, required=True, metavar="DAY")
     _several(
         register,
         "--credential",
@@ -382,10 +383,3 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 def _append(house: Installation, predicate: Predicate) -> int:
     leaf = write_statement(predicate, (), house.keyring.receipt)
     return house.sequencer.append_and_wait(leaf).index
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)") from exc

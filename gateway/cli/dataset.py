@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from gateway import settings as settings_module
 from gateway.app import Installation, activate, open_installation
+from gateway.cli.arguments import day
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.card import card_of
 from gateway.dataset.export import Built, EmptyDatasetError, Order, Sources, build_dataset
@@ -57,8 +57,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     build.add_argument("--provider", metavar="NAME", help="only answers of this provider")
     build.add_argument("--model", metavar="NAME", help="only answers of this model")
     build.add_argument("--purpose", metavar="WORD", help="only calls made for this purpose")
-    build.add_argument("--since", metavar="DAY", type=_day, help="from this day on")
-    build.add_argument("--until", metavar="DAY", type=_day, help="up to this day")
+    build.add_argument("--since", metavar="DAY", type=day, help="from this day on")
+    build.add_argument("--until", metavar="DAY", type=day, help="up to this day")
     build.add_argument(
         "--out", metavar="FOLDER", type=Path, help="where to (default: DATA/datasets/NAME)"
     )
@@ -91,7 +91,9 @@ def _build(args: argparse.Namespace) -> int:
             declaration=declaration,
             folder=args.out or house.data / "datasets" / args.name,
             filters={
-                name: value for name in _FILTERS if (value := getattr(args, name)) is not None
+                name: str(value)
+                for name in _FILTERS
+                if (value := getattr(args, name)) is not None
             },
         )
         try:
@@ -247,10 +249,3 @@ def trust_of(args: argparse.Namespace) -> Trust:
             hint="give --trust FILE, the `trust.json` that the log's operator publishes",
             code="trust.malformed",
         ) from exc
-
-
-def _day(text: str) -> str:
-    try:
-        return dt.date.fromisoformat(text).isoformat()
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)") from exc

@@ -9,11 +9,11 @@ import argparse
 import contextlib
 import datetime as dt
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.cli.arguments import day
 from gateway.clock import SystemClock, day_of
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.intent.declare import parse_inline
@@ -29,7 +29,6 @@ from gateway.policy.vocabulary import FACTS
 from gateway.provider.model import Operation, ProviderCall
 from gateway.store.policies import builtin_policies, read_policy_files
 
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _AGREEMENT: Final = "the-agreement-in-question"
 OPEN_WEIGHTS: Final = "open-weights"
 """The policy of weights that the organisation runs itself; a model's licence joins it."""
@@ -52,7 +51,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help='as in x-intended-use: "purpose=train.sft, audience=internal"',
     )
     parser.add_argument("--model", help="the exact model id; its own terms may bind as well")
-    parser.add_argument("--on", type=_day, metavar="DAY", help="the day to rule for (today)")
+    parser.add_argument("--on", type=day, metavar="DAY", help="the day to rule for (today)")
     parser.add_argument(
         "--fact",
         action="append",
@@ -209,12 +208,3 @@ def _lifted(
 def _said(error: MalformedPolicyError) -> str:
     """Return what is wrong without the place: it stands on the command line."""
     return error.message.removeprefix(f"{error.file}:{error.line}: ")
-
-
-def _day(text: str) -> dt.date:
-    try:
-        if _DAY.fullmatch(text):
-            return dt.date.fromisoformat(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from gateway.cli import explain, policy_table, replay, watch
+from gateway.cli.arguments import day
 from gateway.clock import SystemClock, day_of
 from gateway.policy.cases import load_cases
 from gateway.policy.library import Library
@@ -28,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     lint_parser = actions.add_parser(
         "lint", help="load every policy and find dead clauses, failing cases, stale reviews"
     )
-    lint_parser.add_argument("--on", type=_day, help="the day to judge reviews by (today)")
+    lint_parser.add_argument("--on", type=day, help="the day to judge reviews by (today)")
     test_parser = actions.add_parser("test", help="run the cases beside the policies")
     for parser in (lint_parser, test_parser):
         parser.add_argument("folder", nargs="?", type=Path, help="a folder of policies")
@@ -100,10 +101,3 @@ def _count(number: int, noun: str) -> str:
 
 def _today() -> dt.date:
     return day_of(SystemClock().now_ms())
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)") from error

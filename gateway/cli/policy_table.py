@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from gateway.cli.arguments import day
 from gateway.clock import SystemClock, day_of
 from gateway.errors import SettingError
 from gateway.policy.cases import load_cases
@@ -38,7 +39,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "table", help="rule on every standard use under every policy, as a table"
     )
     table.add_argument("folder", nargs="?", type=Path, help="a folder of policies")
-    table.add_argument("--on", type=_day, help="the day to rule for (today)")
+    table.add_argument("--on", type=day, help="the day to rule for (today)")
     table.add_argument(
         "--format",
         choices=("text", "csv", "html", "json"),
@@ -52,7 +53,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     compare.add_argument("old", metavar="OLD", type=Path, help="the folder as it was")
     compare.add_argument("new", metavar="NEW", type=Path, help="the folder as it is to be")
-    compare.add_argument("--on", type=_day, help="the day to begin with (today)")
+    compare.add_argument("--on", type=day, help="the day to begin with (today)")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_diff)
     schema = actions.add_parser("schema", help="print the JSON Schema that editors check with")
@@ -141,10 +142,3 @@ def _drawn(table: Table, *, coloured: bool) -> str:
 
 def _today() -> dt.date:
     return day_of(SystemClock().now_ms())
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)") from error

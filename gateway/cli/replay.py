@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli.arguments import day
 from gateway.clock import day_of
 from gateway.dataset.recall import Recall, Sources
 from gateway.dataset.recall_report import CHANGES, About, Report, text_of, write_signed
@@ -51,7 +52,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         required=True,
         help="the folder of policies as it is to be",
     )
-    parser.add_argument("--on", type=_day, help="the day that counts as today (today)")
+    parser.add_argument("--on", type=day, help="the day that counts as today (today)")
     parser.add_argument(
         "--out", metavar="FOLDER", type=Path, help="write the signed report to this new folder"
     )
@@ -200,10 +201,3 @@ def _configured(house: Installation) -> tuple[Call, ...]:
 def _plain(text: str) -> str:
     # Names are words of others: no control may reach the terminal.
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import json
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.app import Installation, open_installation
+from gateway.cli.arguments import day
 from gateway.clock import rfc3339
 from gateway.errors import MalformedDeclarationError, UnknownDeclarationError
 from gateway.ident import DeclarationId
@@ -47,7 +47,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     declare.add_argument("--project", required=True, help="whose use it is")
     declare.add_argument("--owner", required=True, help="the person who answers for it")
-    declare.add_argument("--expires", metavar="DAY", type=_day, help="its last day, YYYY-MM-DD")
+    declare.add_argument("--expires", metavar="DAY", type=day, help="its last day, YYYY-MM-DD")
     declare.add_argument("words", metavar="KEY=VALUE", nargs="+", help="like purpose=train.sft")
     declare.set_defaults(run=_declare)
 
@@ -101,7 +101,7 @@ def _declare(args: argparse.Namespace) -> int:
             project=args.project,
             use=use,
             owner=args.owner.strip(),
-            expires=args.expires,
+            expires=args.expires and args.expires.isoformat(),
             at=rfc3339(house.clock.now_ms()),
             writer=house.writer,
         )
@@ -233,10 +233,3 @@ def _said(value: object) -> str:
             return ", ".join(str(one) for one in value) or "none"
         case _:
             return str(value)
-
-
-def _day(text: str) -> str:
-    try:
-        return dt.date.fromisoformat(text).isoformat()
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)") from exc

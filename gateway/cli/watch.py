@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.cli.arguments import day
 from gateway.clock import SystemClock, day_of, rfc3339
 from gateway.errors import CallerError, MalformedPolicyError, NotFoundError, SettingError
 from gateway.policy.library import Library
@@ -47,7 +48,7 @@ from gateway.receipt.model import TermsChange
 from gateway.receipt.statement import write_statement
 from gateway.store.files import write_durably
 from gateway.store.policies import builtin_policies, read_policy_files
-from gateway.store.terms import SUFFIXES, Archive, Version, iso_day
+from gateway.store.terms import SUFFIXES, Archive, Version
 
 _OLDER_MAX: Final = 200
 """So many earlier versions are looked through for the one that was read."""
@@ -103,7 +104,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         help="texts as they were read, laid out alike, to show what changed word by word",
     )
-    parser.add_argument("--on", type=_day, help="the day to look at (today)")
+    parser.add_argument("--on", type=day, help="the day to look at (today)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--record",
@@ -426,10 +427,3 @@ def _report_recorded(done: Iterable[Recorded]) -> Iterator[str]:
 
 def _terms_file(policy: Policy) -> str:
     return f"{policy.file.rpartition('/')[0]}/terms.yaml"
-
-
-def _day(text: str) -> dt.date:
-    day = iso_day(text)
-    if day is None:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)")
-    return day

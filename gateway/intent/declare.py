@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final, get_args
 
@@ -16,6 +14,7 @@ import http_sf
 import msgspec
 
 from gateway import limits
+from gateway.day import parse_day
 from gateway.errors import MalformedDeclarationError
 from gateway.ident import DeclarationId, is_declaration_id
 from gateway.intent.country import COUNTRIES, country_hint
@@ -47,7 +46,6 @@ YES_NO: Final = frozenset(
 LISTS: Final[Mapping[str, tuple[str, ...]]] = {"notices": get_args(Notice)}
 """The keys that are lists, and the words that may stand in them."""
 
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "purpose": tuple(PURPOSES),
     "student-kind": get_args(StudentKind),
@@ -169,7 +167,7 @@ def _check(key: str, value: object) -> None:
         raise MalformedDeclarationError(
             f"`{_told(value)}` is no country", hint=country_hint(value)
         )
-    if key == "competes-assessed-on" and not _is_day(value):
+    if key == "competes-assessed-on" and parse_day(value) is None:
         raise MalformedDeclarationError(
             f"`{_told(value)}` is no day", hint='write "YYYY-MM-DD" in quotes'
         )
@@ -188,13 +186,6 @@ def _check_list(key: str, value: object) -> None:
                 f"unknown word `{_told(str(word))}` in `{key}`",
                 hint=f"write `{key}=({LISTS[key][0]} …)`, each {_one_of(LISTS[key])}",
             )
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return _DAY.fullmatch(text) is not None and bool(dt.date.fromisoformat(text))
-    except ValueError:
-        return False
 
 
 def _bare(key: str, member: object) -> object:

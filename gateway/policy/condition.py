@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from gateway.day import parse_day
 from gateway.errors import MalformedPolicyError
 from gateway.intent.country import COUNTRIES, country_hint
 from gateway.intent.model import GENERATIVE
@@ -53,7 +54,6 @@ Truth = bool | None
 
 _YES_NO: Final = {"true": True, "false": False}
 _MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER_KEYS: Final = ("over", "at-least", "under", "at-most", "at")
 _DATE_KEYS: Final = ("from", "until")
 
@@ -516,15 +516,12 @@ def _month(name: str, node: Keyed, file: str) -> str:
 
 
 def _day(fact: Fact, node: Node, file: str) -> dt.date:
-    text = _text_of(node)
-    try:
-        if _DAY.fullmatch(text):
-            return dt.date.fromisoformat(text)
-    except ValueError:
-        pass
-    raise MalformedPolicyError(
-        file, node.line, f"`{fact.name}` takes a day", hint="write YYYY-MM-DD"
-    )
+    day = parse_day(_text_of(node))
+    if day is None:
+        raise MalformedPolicyError(
+            file, node.line, f"`{fact.name}` takes a day", hint="write YYYY-MM-DD"
+        )
+    return day
 
 
 def _text_of(node: Node) -> str:

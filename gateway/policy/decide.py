@@ -25,6 +25,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.day import parse_day
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
 from gateway.intent.purpose import PURPOSES
@@ -377,7 +378,8 @@ def facts_of(
         "reasoning-kind": _NOT_ELICITED,
     }
     if use.competes_assessed_on is not None:
-        known["competes-assessed-on"] = _day(use.competes_assessed_on)
+        # What a stranger's statement says in another way is unknown.
+        known["competes-assessed-on"] = parse_day(use.competes_assessed_on)
     if use.notices is not None:
         known["notices"] = frozenset(use.notices)
     if call.operation is not Operation.OPAQUE:
@@ -392,14 +394,6 @@ def facts_of(
     for name, value in extra.items():
         known[name.replace("_", "-")] = value
     return Facts({name: value for name, value in known.items() if value is not None})
-
-
-def _day(text: str) -> dt.date | None:
-    """Return *text* as a day; what a stranger's statement says in another way is unknown."""
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _reason(policy: Policy, clause: Clause) -> Reason:

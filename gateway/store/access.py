@@ -7,7 +7,6 @@ the file open. Whoever can write the file can let callers in.
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
 import os
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.clock import Clock, SystemClock, day_of, rfc3339
+from gateway.day import parse_day
 from gateway.errors import NotFoundError, SettingError
 from gateway.ident import random_bytes
 from gateway.intent.model import NAME
@@ -201,11 +201,5 @@ def _check(principal: str, project: str, roles: frozenset[str], expires: str | N
         )
     if not roles:
         raise SettingError("a key needs a role", hint="give it `caller`")
-    if expires is None:
-        return
-    try:
-        dt.date.fromisoformat(expires)
-    except ValueError as bad:
-        raise SettingError(
-            f"not a day: `{expires[:80]}`", hint="write it as 2027-01-31"
-        ) from bad
+    if expires is not None and parse_day(expires) is None:
+        raise SettingError(f"not a day: `{expires[:80]}`", hint="write it as 2027-01-31")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.day import parse_day
 from gateway.errors import NotFoundError, SettingError
 from gateway.limits import SNAPSHOT_BYTES_MAX
 from gateway.policy.snapshot import Reading, read_terms
@@ -135,13 +136,5 @@ def _versions(folder: Path, stem: str) -> Iterator[Version]:
             if path.suffix not in SUFFIXES or not path.stem.startswith(lead):
                 continue
             dated = _DATED.fullmatch(path.stem[len(lead) :])
-            if dated and (day := iso_day(dated[1])):
+            if dated and (day := parse_day(dated[1])):
                 yield Version(path=path, day=day)
-
-
-def iso_day(text: str) -> dt.date | None:
-    """Return *text* as a day, or `None` if it is none."""
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        return None
