@@ -170,16 +170,16 @@ class Replay:
         bound = self._bound.get(place) or self._bind(place, question)
         answers = tuple([docket.ask(known) for docket in bound.asked])
         # From the same answers the same follows, whatever else the facts may be.
-        ruled = None if lifted else bound.ruled.get(answers)
-        if ruled is None:
-            ruled = bound.rule(answers, on, lifted)
+        pair = None if lifted else bound.ruled.get(answers)
+        if pair is None:
+            pair = bound.rule(answers, on, lifted)
             if not lifted:
                 self._make_room()
-                bound.ruled[answers] = ruled
-        before, after = ruled
+                bound.ruled[answers] = pair
         if question.approves is not nobody_approves:
-            before, after = _counted(question, before), _counted(question, after)
-        return Pair(before=before, after=after)
+            before, after = _counted(question, pair.before), _counted(question, pair.after)
+            pair = Pair(before=before, after=after)
+        return pair
 
     def _bind(self, place: tuple[object, ...], question: Question) -> _Bound:
         """Find which policies rule; many models and days come to the same."""
@@ -217,16 +217,17 @@ class _Bound:
         for docket in (*before.dockets, *after.dockets):
             asked.setdefault(docket.conditions, docket)
         self.asked: Final = tuple(asked.values())
-        self.ruled: dict[tuple[Asked, ...], tuple[Ruled, Ruled]] = {}
+        self.ruled: dict[tuple[Asked, ...], Pair] = {}
         places = {conditions: place for place, conditions in enumerate(asked)}
         self._before: Final = _Bench(before, places)
         self._after: Final = _Bench(after, places)
 
-    def rule(
-        self, answers: tuple[Asked, ...], on: dt.date, lifted: Lifted
-    ) -> tuple[Ruled, Ruled]:
+    def rule(self, answers: tuple[Asked, ...], on: dt.date, lifted: Lifted) -> Pair:
         """Return what follows from the *answers* in both libraries."""
-        return self._before.rule(answers, on, lifted), self._after.rule(answers, on, lifted)
+        return Pair(
+            before=self._before.rule(answers, on, lifted),
+            after=self._after.rule(answers, on, lifted),
+        )
 
 
 class _Bench:
