@@ -22,6 +22,9 @@ from gateway.policy.obligation import sentence_of as duty_of
 from gateway.policy.suppose import Supposition, listed, sentence_of, suppositions
 from gateway.policy.vocabulary import FACTS, Origin
 
+ASK_LEGAL: Final = "Register the use as a declaration and ask legal to rule on it."
+"""The next step where nothing that anybody could say would settle a hold."""
+
 _SENTENCES: Final[Mapping[Effect, str]] = {
     Effect.PERMIT: "The terms permit this use.",
     Effect.HOLD: "This use is held: legal must rule on the declaration first.",
@@ -151,7 +154,7 @@ class Explanation:
                 " (`gateway organisation register`), or ask legal to rule on the declaration."
             )
         if decision.effect is Effect.HOLD:
-            return "Register the use as a declaration and ask legal to rule on it."
+            return ASK_LEGAL
         return next((reason.change for reason in decision.reasons if reason.change), "")
 
 

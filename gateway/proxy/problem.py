@@ -31,7 +31,7 @@ from gateway.errors import (
 )
 from gateway.exchange.states import Answered, Forbidden, Held
 from gateway.ident import ExchangeId
-from gateway.policy.explain import Explanation, reason_json
+from gateway.policy.explain import ASK_LEGAL, Explanation, reason_json
 from gateway.provider.model import Problem
 
 STATUSES: Final[tuple[tuple[type[GatewayError], int], ...]] = (
@@ -104,11 +104,19 @@ def refusal(outcome: Held | Forbidden, told: Sequence[Explanation]) -> Problem:
     ]
     told_json = [reason_json(reason) for one in told for reason in one.decision.reasons]
     steps = [] if own_json else [one.next_step() for one in told]
-    if held:
+    if held and asked.declared:
         steps.append(
             f"Legal rules once on declaration {asked.declaration.id}"
             f" (`gateway review approve {asked.declaration.id}`); then requests that"
             " cite it pass."
+        )
+    elif held:
+        # Legal rules on declarations, and this request made none.
+        steps = [step for step in steps if step != ASK_LEGAL]
+        steps.append(
+            f"Declare the use: `gateway use declare --project {asked.declaration.project}"
+            f" --owner NAME purpose={use}`; legal rules on it once, and requests that send its"
+            " id as `x-intended-use` pass."
         )
     return Problem(
         status=403,

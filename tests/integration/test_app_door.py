@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ import apsw
 import pytest
 
 from gateway import app, settings
+from gateway.cli.main import main
 from gateway.errors import MissingPieceError, OperatorError
 from gateway.ident import new_exchange_id
-from gateway.intent.model import declaration_id
+from gateway.intent.model import INFERENCE, declaration_id
 from gateway.log import build_logger
 from gateway.policy.library import Library
 from gateway.receipt.model import (
@@ -542,3 +544,31 @@ async def test_the_text_of_the_library_in_force_is_kept_again(
     await again.stop()
 
     assert digest == Library.load(kept_library(data, digest)).digest
+
+
+async def test_what_an_undeclared_caller_is_told_to_do_works(
+    gateway: app.Gateway, provider: RawProvider, tmp_path: Path
+) -> None:
+    """Plain use that is held says how to declare it; declared and approved, it passes."""
+    policy = tmp_path / "policies/open/policy.yaml"
+    held = policy.read_text().replace("effect: permit", "effect: hold")
+    policy.write_text(held)
+    assert await app.reload_policies(gateway.installation.settings, gateway, by="a test")
+    refused = json.loads((await ask(gateway)).body)["error"]
+    said = re.search(r"`gateway (use declare .*?)`", refused["next_step"])
+    assert said is not None
+
+    def follow() -> str:
+        config = ["--config", str(tmp_path / "gateway.yaml")]
+        assert 0 == main([*config, *said[1].split()])
+        declared = declaration_id("default", INFERENCE)
+        why = ["--by", "ada", "--reason", "plain use", "--provider", "open"]
+        assert 0 == main([*config, "review", "approve", declared, *why])
+        return declared
+
+    declared = await asyncio.to_thread(follow)
+    answer = await ask(gateway, headers=(*JSON, ("x-intended-use", declared)))
+
+    assert ("use.held", 200) == (refused["code"], answer.status)
+    assert "review approve" not in refused["next_step"]
+    assert 1 == len(provider.received)
