@@ -268,7 +268,7 @@ def _state_organisation(args: argparse.Namespace) -> int:
             hint = nearest(name, REGISTRABLE, f"one of {', '.join(REGISTRABLE)}")
             raise CallerError(f"`{name[:40]}` is nothing to state here", hint=hint)
         value = _value(name, _YES_NO.get(text.lower(), text))
-        if fact.presumed_in == "plain use" and args.measured is None:
+        if fact.kind == "number" and fact.presumed_in != "always" and args.measured is None:
             raise CallerError(
                 f"`{name}` is measured in a month", hint="add `--measured YYYY-MM`"
             )

@@ -22,7 +22,7 @@ from gateway.receipt.keys import Trust
 from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_checkpoint, verify_leaf
-from gateway.store.index import Index
+from gateway.store.index import KINDS, Index
 from gateway.store.ports import LedgerStore, TileStore
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
 from gateway.tlog.tile import TILE_WIDTH
@@ -167,7 +167,7 @@ class _Check:
         except EvidenceError as bad:
             self._report.add(bad.problem, bad.message, at)
             return
-        kind = _kind(statement)
+        kind = KINDS[type(statement)]
         self._report.kinds[kind] = self._report.kinds.get(kind, 0) + 1
         self._walk(at, statement)
 
@@ -281,10 +281,3 @@ def _compare_index(index: Index, report: Report) -> None:
             "the index lists other open exchanges than the ledger; remove index.db,"
             " it is made again",
         )
-
-
-def _kind(statement: Statement) -> str:
-    return _KINDS.get(type(statement).__name__, type(statement).__name__.lower())
-
-
-_KINDS = {"DeclarationFacts": "declaration"}

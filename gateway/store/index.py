@@ -469,7 +469,7 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
         case AgreementFacts() | OrganisationFacts() | Activation() | TermsChange():
             return Row(
                 index=index,
-                kind=_KIND_OF[type(statement)],
+                kind=KINDS[type(statement)],
                 at=statement.at,
                 principal=statement.by,
                 payload_sha256=payload,
@@ -485,12 +485,21 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
             assert_never(statement)
 
 
-_KIND_OF: Final[dict[type[Statement], Kind]] = {
+KINDS: Final[dict[type[Statement], Kind]] = {
+    Opening: "opening",
+    Receipt: "receipt",
+    Refusal: "refusal",
+    Abandonment: "abandonment",
+    DeclarationFacts: "declaration",
+    Verdict: "verdict",
+    Withdrawal: "withdrawal",
     AgreementFacts: "agreement",
     OrganisationFacts: "organisation",
     Activation: "activation",
     TermsChange: "terms-change",
+    Manifest: "manifest",
 }
+"""What each statement is called, in the index and wherever leaves are counted."""
 
 
 def _subject(

@@ -206,7 +206,8 @@ async def test_the_organisation_is_stated_by_somebody(
         return [
             state("monthly-users=40000", "--measured", "2026-10"),
             state("monthly-users=50000", "--measured", "2026-11"),
-            state("region-supported=no", "headquarters=DE"),
+            state("region-supported=no", "headquarters=DE", "jurisdiction=DE"),
+            state("gateway-role=internal", "restricted-ownership=0"),
             state("monthly-users=40000"),
             state("monthly-users=many", "--measured", "2026-10"),
             state("monthly-users=1", "--measured", "October"),
@@ -215,16 +216,17 @@ async def test_the_organisation_is_stated_by_somebody(
             state("purpose=train"),
         ]
 
-    assert [0, 0, 0, 2, 2, 2, 2, 2, 2] == await asyncio.to_thread(work)
+    assert [0, 0, 0, 0, 2, 2, 2, 2, 2, 2] == await asyncio.to_thread(work)
     errors = capsys.readouterr().err
     assert 6 == len(errors.splitlines())
     assert 0 == await asyncio.to_thread(run, tmp_path, "organisation", "show", "--json")
     shown = json.loads(capsys.readouterr().out)
     assert {"2026-10": 40000, "2026-11": 50000} == shown["monthly-users"]
-    assert (False, "DE", None) == (
+    assert (False, "DE", "internal", None) == (
         shown["region-supported"],
         shown["headquarters"],
         shown["gateway-role"],
+        shown["revenue-annual"],
     )
 
 

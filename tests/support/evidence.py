@@ -15,22 +15,30 @@ from gateway.receipt.model import (
     PROVENANCE_TYPE,
     STATEMENT_TYPE,
     Abandonment,
+    Activation,
     AgreementFacts,
     Caller,
     Commitment,
+    DeclarationFacts,
     Declared,
     ModelFacts,
     Opening,
+    OrganisationFacts,
     OutputFacts,
     PolicyPin,
+    Predicate,
     ProviderFacts,
     Reason,
     Receipt,
+    Refusal,
     RequestFacts,
     Ruling,
     Scope,
     Subject,
+    TermsChange,
     UsageFacts,
+    Verdict,
+    Withdrawal,
     Writer,
 )
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
@@ -162,3 +170,66 @@ def a_bundle(leaf: bytes, size: int = 11, index: int = 5) -> Bundle:
     leaves = [b"leaf %d" % other for other in range(size)]
     leaves[index] = leaf
     return Bundle(leaf, a_proof(leaves, index))
+
+
+REFUSAL = Refusal(
+    exchange=EXCHANGE,
+    caller=RECEIPT.caller,
+    declared=RECEIPT.declared,
+    ruling=RECEIPT.ruling,
+    provider=RECEIPT.provider,
+    model=RECEIPT.model,
+    operation="chat",
+    request=RECEIPT.request,
+    received="2026-11-22T04:30:00.123Z",
+    writer=WRITER,
+)
+DECLARED = DeclarationFacts(
+    declaration=DECLARATION,
+    project="search",
+    use=IntendedUse(purpose="train.sft", student="übersetzer"),
+    owner="Zoë",
+    at="2026-11-22T04:30:00.123Z",
+    writer=WRITER,
+)
+VERDICT = Verdict(
+    approved=True, by="Ada", reason="fine\n\u2028", exchange=EXCHANGE, at="t", writer=WRITER
+)
+WITHDRAWAL = Withdrawal(
+    by="Ada", reason="terms", manifest=Sha256("a" * 64), at="t", writer=WRITER
+)
+AT = "2026-11-22T04:30:00.123Z"
+ORGANISATION = OrganisationFacts(
+    facts={"monthly-users": 40_000, "region-supported": True, "headquarters": "DE"},
+    measured="2026-10",
+    basis="the product's own count",
+    by="R. Osei",
+    at=AT,
+    writer=WRITER,
+)
+ACTIVATION = Activation(
+    library=Sha256("ef" * 32), policies=60, by="gateway serve", at=AT, writer=WRITER
+)
+TERMS_CHANGE = TermsChange(
+    policy="openai",
+    version=1,
+    document="openai-sa",
+    sections=("3.3(e)",),
+    snapshot=Sha256("12" * 32),
+    by="R. Osei",
+    at=AT,
+    writer=WRITER,
+)
+EVERY: list[Predicate] = [
+    RECEIPT,
+    REFUSAL,
+    ABANDONMENT,
+    DECLARED,
+    VERDICT,
+    WITHDRAWAL,
+    AGREEMENT,
+    ORGANISATION,
+    ACTIVATION,
+    TERMS_CHANGE,
+]
+"""One statement of each kind that is signed."""

@@ -11,11 +11,12 @@ import pytest
 from gateway.ledger.fsck import fsck
 from gateway.receipt.envelope import seal_statement
 from gateway.receipt.keys import Ed25519Signer, generate_pem
+from gateway.receipt.model import Abandonment, Receipt, Refusal
 from gateway.receipt.statement import write_statement
 from gateway.store import sqlite
 from gateway.store.index import Index
 from gateway.tlog.merkle import leaf_hash, root_of
-from tests.support.evidence import RECEIPT, SUBJECTS, TRUST
+from tests.support.evidence import EVERY, RECEIPT, RECEIPT_SIGNER, REFUSAL, SUBJECTS, TRUST
 from tests.support.store import (
     LedgerUnderTest,
     a_receipt,
@@ -163,6 +164,21 @@ def test_a_receipt_of_another_opening_is_found(ledger: LedgerUnderTest, opening:
     ledger.store.append([a_receipt(an_exchange_id(901), opening)])
 
     assert codes(ledger) == {"opening.missing"}
+
+
+def test_every_kind_is_called_alike(ledger: LedgerUnderTest) -> None:
+    """The index and the check of the ledger name each kind of statement in the same way."""
+    about_no_exchange = [
+        one for one in EVERY if not isinstance(one, Receipt | Refusal | Abandonment)
+    ]
+    leaves = [write_statement(one, (), RECEIPT_SIGNER) for one in about_no_exchange]
+    ledger.store.append([*leaves, write_statement(REFUSAL, (), RECEIPT_SIGNER)])
+    with contextlib.closing(Index(ledger.folder / "index.db")) as index:
+        index.catch_up(ledger.store)
+        report = fsck(ledger.store, TRUST, index=index)
+
+    assert [] == [str(finding) for finding in report.findings]
+    assert {"agreement", "organisation", "activation", "terms-change"} <= report.kinds.keys()
 
 
 def test_an_index_that_agrees_is_clean(ledger: LedgerUnderTest) -> None:

@@ -18,16 +18,19 @@ from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import write_opening, write_statement
 from tests.support.evidence import (
     ABANDONMENT,
+    DECLARED,
     MANIFEST_SIGNER,
     OPENING,
     RECEIPT,
     RECEIPT_SIGNER,
+    REFUSAL,
     SUBJECTS,
     TRUST,
+    VERDICT,
+    WITHDRAWAL,
     a_bundle,
     a_manifest,
 )
-from tests.unit.test_receipt_statement import DECLARED, REFUSAL, VERDICT, WITHDRAWAL
 
 BUNDLE = format_bundle(a_bundle(write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER)))
 

@@ -8,25 +8,15 @@ import pytest
 from gateway.canonical import canonical_json, sha256_hex
 from gateway.errors import MalformedReceiptError
 from gateway.ident import Sha256
-from gateway.intent.model import IntendedUse
 from gateway.limits import LEAF_BYTES_MAX, OUTPUTS_PER_EXCHANGE_MAX
 from gateway.receipt.envelope import open_envelope, seal_statement, seal_unnamed
 from gateway.receipt.model import (
     DATASET_BUILD,
-    Activation,
-    AgreementFacts,
     Commitment,
-    DeclarationFacts,
     Manifest,
-    OrganisationFacts,
     OutputFacts,
     Predicate,
-    Refusal,
-    Scope,
     Subject,
-    TermsChange,
-    Verdict,
-    Withdrawal,
 )
 from gateway.receipt.statement import (
     PREDICATE_TYPES,
@@ -42,91 +32,19 @@ from gateway.receipt.statement import (
 from tests.support.evidence import (
     ABANDONMENT,
     DECLARATION,
+    DECLARED,
+    EVERY,
     EXCHANGE,
     MANIFEST_SIGNER,
     OPENING,
     RECEIPT,
     RECEIPT_SIGNER,
     SUBJECTS,
-    WRITER,
+    VERDICT,
+    WITHDRAWAL,
     a_manifest,
 )
 
-REFUSAL = Refusal(
-    exchange=EXCHANGE,
-    caller=RECEIPT.caller,
-    declared=RECEIPT.declared,
-    ruling=RECEIPT.ruling,
-    provider=RECEIPT.provider,
-    model=RECEIPT.model,
-    operation="chat",
-    request=RECEIPT.request,
-    received="2026-11-22T04:30:00.123Z",
-    writer=WRITER,
-)
-DECLARED = DeclarationFacts(
-    declaration=DECLARATION,
-    project="search",
-    use=IntendedUse(purpose="train.sft", student="übersetzer"),
-    owner="Zoë",
-    at="2026-11-22T04:30:00.123Z",
-    writer=WRITER,
-)
-VERDICT = Verdict(
-    approved=True, by="Ada", reason="fine\n\u2028", exchange=EXCHANGE, at="t", writer=WRITER
-)
-WITHDRAWAL = Withdrawal(
-    by="Ada", reason="terms", manifest=Sha256("a" * 64), at="t", writer=WRITER
-)
-AT = "2026-11-22T04:30:00.123Z"
-AGREEMENT = AgreementFacts(
-    agreement="order-7",
-    policy="openai",
-    lifts=("no-competing-models",),
-    scope=Scope(purposes=("train",), students=("invoice-parser",)),
-    evidence=Sha256("ab" * 32),
-    evidence_name="order.pdf",
-    signer="S. Vendor",
-    by="R. Osei",
-    credentials=(Sha256("cd" * 32),),
-    starts="2026-01-01",
-    expires="2026-12-31",
-    at=AT,
-    writer=WRITER,
-)
-ORGANISATION = OrganisationFacts(
-    facts={"monthly-users": 40_000, "region-supported": True, "headquarters": "DE"},
-    measured="2026-10",
-    basis="the product's own count",
-    by="R. Osei",
-    at=AT,
-    writer=WRITER,
-)
-ACTIVATION = Activation(
-    library=Sha256("ef" * 32), policies=60, by="gateway serve", at=AT, writer=WRITER
-)
-TERMS_CHANGE = TermsChange(
-    policy="openai",
-    version=1,
-    document="openai-sa",
-    sections=("3.3(e)",),
-    snapshot=Sha256("12" * 32),
-    by="R. Osei",
-    at=AT,
-    writer=WRITER,
-)
-EVERY: list[Predicate] = [
-    RECEIPT,
-    REFUSAL,
-    ABANDONMENT,
-    DECLARED,
-    VERDICT,
-    WITHDRAWAL,
-    AGREEMENT,
-    ORGANISATION,
-    ACTIVATION,
-    TERMS_CHANGE,
-]
 PAYLOAD = open_envelope(write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER)).payload
 
 
