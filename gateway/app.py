@@ -92,11 +92,31 @@ class Installation:
     content: ContentStore
     access: AccessKeys
     register: Register
-    library: Library
-    policy_files: Mapping[str, str]
-    """The text of the library, as it was read."""
     clock: Clock
     writer: Writer
+    policies: tuple[Mapping[str, str], Library] | None = None
+    """The policies as text and as rules, once somebody asked for them."""
+
+    @property
+    def library(self) -> Library:
+        """The policies that the settings name; read when they are first asked for.
+
+        Raises:
+            MalformedPolicyError: a file can't be read as what it should be; nothing is loaded.
+            SettingError: there is no such folder, or no such overlay.
+        """
+        return self._loaded()[1]
+
+    @property
+    def policy_files(self) -> Mapping[str, str]:
+        """The text of the library, as it was read."""
+        return self._loaded()[0]
+
+    def _loaded(self) -> tuple[Mapping[str, str], Library]:
+        # Most commands rule on nothing, and sixty policies take half a second to read.
+        if self.policies is None:
+            self.policies = load_library(self.settings)
+        return self.policies
 
     @property
     def overlays(self) -> tuple[str, ...]:
@@ -129,7 +149,6 @@ def _open(sourced: Sourced) -> Installation:
     if not ledger_file.exists():
         raise _no_ledger(data)
     keyring = load_keyring(data)
-    policy_files, library = load_library(sourced)
     clock = SystemClock()
     store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
     index = Index(data / "index.db")
@@ -155,8 +174,6 @@ def _open(sourced: Sourced) -> Installation:
         content=ContentStore(data / "content.db", keyring.content),
         access=AccessKeys(data / "access.db"),
         register=register,
-        library=library,
-        policy_files=policy_files,
         clock=clock,
         writer=Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version()),
     )
@@ -439,6 +456,8 @@ async def _start(
 ) -> Gateway:
     installation = _open(sourced)
     undo.callback(installation.close)
+    # Without policies that load no door opens, and nothing is written.
+    library = installation.library
     loop = asyncio.get_running_loop()
     register, keyring, clock = installation.register, installation.keyring, installation.clock
 
@@ -477,7 +496,7 @@ async def _start(
     settings = sourced.settings
     providers = build_providers(installation)
     law = Law(
-        installation.library,
+        library,
         register,
         clock,
         undeclared=settings.undeclared == "forbid",
@@ -515,7 +534,7 @@ async def _start(
         drain=settings.on_hang_up == "drain",
     )
     activation = activation_of(
-        installation, installation.library, installation.policy_files, "gateway serve"
+        installation, library, installation.policy_files, "gateway serve"
     )
     if activation is not None:
         sequenced = await sequencer.append(activation)
@@ -560,7 +579,7 @@ async def _start(
         data=str(installation.data),
         origin=keyring.trust.origin,
         leaves=installation.index.size,
-        policies=installation.library.digest,
+        policies=library.digest,
         keys=settings.keys,
     )
     return Gateway(
@@ -667,7 +686,7 @@ async def reload_policies(sourced: Sourced, gateway: Gateway, by: str) -> bool:
         )
         return False
     law.adopt(library)
-    house.library, house.policy_files = library, files
+    house.policies = files, library
     log.info("policies.loaded", digest=library.digest, by=by)
     return True
 
