@@ -35,7 +35,8 @@ from gateway.intent.model import IntendedUse, declaration_id
 from gateway.policy.condition import Measured, OneOf, Value
 from gateway.policy.library import Library
 from gateway.policy.model import Clause, Effect
-from gateway.policy.replay import Question, Totals, replay
+from gateway.policy.question import Question
+from gateway.policy.replay import Totals, replay
 from gateway.policy.vocabulary import FACTS, NONE
 from gateway.receipt.model import (
     Caller,

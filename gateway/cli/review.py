@@ -17,7 +17,7 @@ from rich.table import Table
 from gateway.app import Installation, build_providers, open_installation
 from gateway.cli.use import declaration_named, screen
 from gateway.clock import rfc3339
-from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
+from gateway.dataset.standing import Standing, standing_of
 from gateway.errors import CallerError, NotFoundError
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Asked, Principal
@@ -31,6 +31,7 @@ from gateway.ident import (
 )
 from gateway.intent.model import IntendedUse
 from gateway.policy.model import Effect
+from gateway.policy.obligation import REVIEW_FIRST
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import (
     Covered,

@@ -17,12 +17,19 @@ from typing import Final, Protocol
 from gateway.canonical import salted_sha256, sha256_hex
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.ruling import Call, call_of, call_of_teacher
-from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
+from gateway.dataset.standing import Standing, standing_of
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.intent.purpose import covers, teaches
 from gateway.policy.decide import NO_POLICY
-from gateway.policy.obligation import days_to_keep, values_of
+from gateway.policy.obligation import (
+    NAME_PREFIX,
+    NO_CACHE,
+    ON_PLATFORM,
+    REVIEW_FIRST,
+    days_to_keep,
+    values_of,
+)
 from gateway.receipt.model import (
     EffectName,
     OutputFacts,
@@ -64,11 +71,6 @@ REFUSALS: Final[dict[str, str]] = {
     "row.empty": "the answer is empty",
 }
 """Every reason for which something is left out, and what it means. A code never changes."""
-
-ON_PLATFORM: Final = "keep-on-platform"
-NO_CACHE: Final = "no-cache"
-NAME_PREFIX: Final = "name-prefix"
-"""The obligations that this gate discharges, beside the review."""
 
 _WHOLE: Final = frozenset(
     {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"}

@@ -35,7 +35,8 @@ from gateway.ledger.register import Register
 from gateway.limits import RULINGS_REMEMBERED_MAX
 from gateway.policy.library import Library
 from gateway.policy.model import EFFECTS, Effect
-from gateway.policy.replay import Pair, Place, Question, Replay, Ruled, Totals
+from gateway.policy.question import Place, Question
+from gateway.policy.replay import Pair, Replay, Ruled, Totals
 from gateway.provider.model import Operation
 from gateway.receipt.model import DATASET_BUILD, Manifest, Receipt, Refusal, Statement
 from gateway.receipt.statement import is_opening, read_leaf

@@ -22,7 +22,8 @@ from gateway.errors import BadDigestError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.policy.model import Effect
-from gateway.policy.replay import Pair, Place
+from gateway.policy.question import Place
+from gateway.policy.replay import Pair
 from gateway.receipt.envelope import Signer, seal_statement, verify_envelope
 from gateway.receipt.keys import Trust, trusted_keys
 from gateway.receipt.model import PREDICATES, STATEMENT_TYPE

@@ -17,7 +17,7 @@ from gateway.policy.agreement import Agreement, lifted_by
 from gateway.policy.condition import Value
 from gateway.policy.decide import Decision, facts_of
 from gateway.policy.library import UNLISTED, Library
-from gateway.policy.replay import Approves, Question, nobody_approves
+from gateway.policy.question import Approves, Question, nobody_approves
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Receipt, Refusal, Ruling
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Final
 
 from gateway.intent.purpose import teaches
+from gateway.policy.obligation import REVIEW_FIRST
 from gateway.receipt.model import Receipt, Verdict, Withdrawal
-
-REVIEW_FIRST: Final = "review-before-training"
-"""The obligation that leaves an output waiting until a person has ruled on its exchange."""
 
 
 class Standing(enum.StrEnum):

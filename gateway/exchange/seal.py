@@ -6,7 +6,7 @@ Every exchange ends here, by the same function: answered, held, forbidden or aba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol, assert_never, overload
+from typing import Protocol, assert_never, overload
 
 from gateway.canonical import canonical_json, keyed_sha256, salted_sha256, sha256_hex
 from gateway.clock import Clock, rfc3339
@@ -20,6 +20,7 @@ from gateway.limits import (
     FOREIGN_TEXT_CHARS_MAX,
     OUTPUTS_PER_EXCHANGE_MAX,
 )
+from gateway.policy.obligation import NO_CACHE
 from gateway.provider.model import Choice, Dialect, UnteachableError
 from gateway.provider.tokens import TokenCounter
 from gateway.receipt.envelope import Signer
@@ -43,8 +44,6 @@ from gateway.receipt.statement import write_statement
 from gateway.store.content import Content, ContentStore
 
 ROW_SALT_BYTES = 16
-NO_CACHE: Final = "no-cache"
-"""The obligation under which no text is kept."""
 
 
 class Manifests(Protocol):

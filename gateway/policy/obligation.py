@@ -16,8 +16,12 @@ Discharger = Literal["header", "gate", "text", "ledger", "card"]
 or a training. `text`: kept by whoever keeps the text of exchanges. `ledger`: the receipt itself
 is the duty done. `card`: written on the dataset's and the model's card."""
 
+REVIEW_FIRST: Final = "review-before-training"
+ON_PLATFORM: Final = "keep-on-platform"
+NAME_PREFIX: Final = "name-prefix"
+NO_CACHE: Final = "no-cache"
 DELETE_BY: Final = "delete-by-days"
-"""The obligation under which a text is erased after some days, and not used after them."""
+"""The obligations that code elsewhere acts on by name."""
 
 _DAYS: Final = re.compile(r"[1-9][0-9]{0,4}")
 

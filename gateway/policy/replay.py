@@ -13,74 +13,28 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from gateway.limits import ANSWERS_REMEMBERED_MAX, OUTCOMES_REMEMBERED_MAX
 from gateway.policy.compiled import Asked
-from gateway.policy.condition import Condition, Value
+from gateway.policy.condition import Condition
 from gateway.policy.decide import (
-    Decision,
     Docket,
     Lifted,
     Outcome,
     Sitting,
-    decide,
     plainly,
     seat,
 )
-from gateway.policy.library import Binding, Library
+from gateway.policy.library import Library
 from gateway.policy.model import Effect, Policy
-
-Place = tuple[str, str]
-"""A policy and a clause."""
-
-Approves = Callable[[Iterable[Place]], bool]
-"""Tells whether a person said yes to all of these holding clauses."""
+from gateway.policy.question import Place, Question, nobody_approves
 
 Key = TypeVar("Key")
 
 _ONE_DAY: Final = dt.timedelta(days=1)
-
-
-def nobody_approves(holding: Iterable[Place]) -> bool:
-    """Say that no person said yes to anything."""
-    return False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is known of a use and its call, and on which day it is to be ruled on."""
-
-    facts: Mapping[str, Value]
-    policies: tuple[str, ...]
-    """Ids of the policies that bind by name; the model's own are found by each library."""
-    model: str | None
-    """As it was asked for."""
-    reported: tuple[str, ...] = ()
-    """Under which other names it says it answered; their terms bind as well."""
-    on: dt.date
-    lifted: Lifted = field(default_factory=dict)
-    approves: Approves = nobody_approves
-
-    def ruled(self, library: Library) -> Decision:
-        """Return the ruling under *library*."""
-        binding = self.bound(library)
-        return decide(
-            self.facts, binding.policies, self.on, absent=binding.absent, lifted=self.lifted
-        )
-
-    def bound(self, library: Library) -> Binding:
-        """Return what binds in *library* on that day."""
-        binding = library.binding(self.policies, self.model, self.on)
-        if not self.reported:
-            return binding
-        bindings = [binding]
-        bindings += [library.binding(self.policies, one, self.on) for one in self.reported]
-        policies = {policy.id: policy for one in bindings for policy in one.policies}
-        absent = dict.fromkeys(name for one in bindings for name in one.absent)
-        return Binding(policies=tuple(policies.values()), absent=tuple(absent))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

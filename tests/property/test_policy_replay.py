@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.library import Library
-from gateway.policy.replay import Pair, Question, Replay, Ruled, Totals, replay
+from gateway.policy.question import Question
+from gateway.policy.replay import Pair, Replay, Ruled, Totals, replay
 from tests.support.dataset import a_library, a_policy
 
 DAYS = (*(dt.date(2026, month, 15) for month in (1, 5, 9)), dt.date(2028, 1, 1))

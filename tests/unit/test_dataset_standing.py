@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dataset.standing import REVIEW_FIRST, Standing, standing_of
+from gateway.dataset.standing import Standing, standing_of
 from gateway.intent.model import IntendedUse
+from gateway.policy.obligation import REVIEW_FIRST
 from gateway.receipt.model import Declared, Receipt, Verdict, Withdrawal, Writer
 from tests.support.evidence import DECLARATION, RECEIPT
 

@@ -6,7 +6,8 @@ import datetime as dt
 
 from gateway.policy.decide import Facts
 from gateway.policy.model import Effect
-from gateway.policy.replay import Pair, Question, Replay, Ruled, Totals, replay
+from gateway.policy.question import Question
+from gateway.policy.replay import Pair, Replay, Ruled, Totals, replay
 from tests.support.dataset import a_library, a_policy
 
 DAY = dt.date(2026, 5, 1)
