@@ -97,7 +97,7 @@ _KEYS: Final[Mapping[str, Mapping[str, str | Schema]]] = {
         "names": "other exact ids under which hosts serve it",
         "terms": "the policies that bind whoever uses it",
         "source": "where its licence was read",
-        "confidence": "secondary: known from others only, so that training holds",
+        "confidence": "secondary: known from others only, so that every use holds",
     },
     "StandardUses": {
         "common": "what every use says unless it says otherwise",
