@@ -20,12 +20,17 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Erasure,
+    KeyAuthorization,
+    KeyRevocation,
+    LogSuccession,
     Manifest,
     Opening,
     OrganisationFacts,
     Receipt,
     Refusal,
     Statement,
+    Takeover,
     TermsChange,
     Verdict,
     Withdrawal,
@@ -216,6 +221,29 @@ def _sentence(statement: Statement) -> str:
                 f" {', '.join(statement.sections)}: policy {statement.policy}"
                 f" {statement.version} is stale"
             )
+        case KeyAuthorization():
+            return (
+                f"{statement.role} key {statement.keyid} may sign from here on, at most until"
+                f" {statement.expires}, says {statement.by}"
+            )
+        case KeyRevocation():
+            return (
+                f"{statement.role} key {statement.keyid} counts no longer from leaf"
+                f" {statement.since} on: {statement.reason}, says {statement.by}"
+            )
+        case LogSuccession():
+            frozen = statement.predecessor
+            return (
+                f"{statement.origin} goes on where {frozen.origin} was frozen, at leaf"
+                f" {frozen.size}: {statement.reason}"
+            )
+        case Erasure():
+            named = (statement.exchange, statement.principal, statement.project)
+            scope = next((one for one in named if one), "everyone")
+            before = f" from before {statement.before}" if statement.before else ""
+            return f"{statement.by} erased the texts of {scope}{before}: {statement.reason}"
+        case Takeover():
+            return f"a sequencer took over, epoch {statement.epoch}"
         case Manifest():
             return f"manifest {statement.payload_sha256} ({statement.build_type})"
 

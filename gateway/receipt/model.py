@@ -29,6 +29,11 @@ AGREEMENT_TYPE: Final = PREDICATES + "agreement/v1"
 ORGANISATION_TYPE: Final = PREDICATES + "organisation/v1"
 ACTIVATION_TYPE: Final = PREDICATES + "library-activation/v1"
 TERMS_CHANGE_TYPE: Final = PREDICATES + "terms-change/v1"
+KEY_AUTHORIZATION_TYPE: Final = PREDICATES + "key-authorization/v1"
+KEY_REVOCATION_TYPE: Final = PREDICATES + "key-revocation/v1"
+LOG_SUCCESSION_TYPE: Final = PREDICATES + "log-succession/v1"
+ERASURE_TYPE: Final = PREDICATES + "erasure/v1"
+TAKEOVER_TYPE: Final = PREDICATES + "takeover/v1"
 PROVENANCE_TYPE: Final = "https://slsa.dev/provenance/v1"
 """Dataset and training manifests; `buildDefinition.buildType` tells which of the two."""
 
@@ -38,6 +43,7 @@ TRAINING_BUILD: Final = PREDICATES + "buildtypes/training/v1"
 OPENING_KIND: Final = "opening/v1"
 
 EffectName = Literal["permit", "hold", "forbid"]
+KeyRole = Literal["receipt", "manifest"]
 OutputKind = Literal["text", "reasoning", "tool-call", "refusal"]
 Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
 
@@ -374,6 +380,83 @@ class TermsChange(Wire, frozen=True, kw_only=True):
     writer: Writer
 
 
+class KeyAuthorization(Wire, frozen=True, kw_only=True):
+    """The predicate that lets a key sign from the next leaf on; a manifest key signs it."""
+
+    keyid: Sha256
+    key: str
+    """The public key, SubjectPublicKeyInfo in PEM."""
+    role: KeyRole
+    expires: str
+    """When its holder will have let go of it; leaf indices decide, this is for people."""
+    by: str
+    at: str
+    writer: Writer
+
+
+class KeyRevocation(Wire, frozen=True, kw_only=True):
+    """The predicate that ends a key: nothing at or after leaf *since* counts as signed by it."""
+
+    keyid: Sha256
+    role: KeyRole
+    since: int
+    reason: Literal["superseded", "process-ended", "stolen", "lost"]
+    by: str
+    at: str
+    writer: Writer
+
+
+class FrozenLog(Wire, frozen=True, kw_only=True):
+    """The last checkpoint of a log that grows no more under its name."""
+
+    origin: str
+    log: str
+    """Its verifier key (vkey)."""
+    size: int
+    root: Sha256
+    note: Sha256
+    """SHA-256 of its last checkpoint, the whole signed note."""
+
+
+class LogSuccession(Wire, frozen=True, kw_only=True):
+    """The predicate of a successor's first leaf of its own: whose leaves it begins with."""
+
+    origin: str
+    log: str
+    """The successor's verifier key (vkey)."""
+    predecessor: FrozenLog
+    reason: str
+    by: str
+    at: str
+    writer: Writer
+
+
+class Erasure(Wire, frozen=True, kw_only=True):
+    """The predicate of an erasure: the texts of what it names are destroyed, the leaves stay.
+
+    Exactly one of *principal*, *project* and *exchange* is named, or *before* alone.
+    """
+
+    principal: str | None = None
+    project: str | None = None
+    exchange: ExchangeId | None = None
+    before: str | None = None
+    """Only exchanges received before this day."""
+    reason: str
+    by: str
+    at: str
+    writer: Writer
+
+
+class Takeover(Wire, frozen=True, kw_only=True):
+    """The predicate of a sequencer's first leaf after it took over from another."""
+
+    epoch: int
+    """Rises by one with every takeover; leaves of an older epoch are no longer taken."""
+    at: str
+    writer: Writer
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset or training manifest found as a leaf, named by the digest of its payload."""
 
@@ -416,6 +499,11 @@ Predicate = (
     | OrganisationFacts
     | Activation
     | TermsChange
+    | KeyAuthorization
+    | KeyRevocation
+    | LogSuccession
+    | Erasure
+    | Takeover
 )
 Statement = Opening | Predicate | Manifest
 """What a leaf can be."""

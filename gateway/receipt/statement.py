@@ -23,11 +23,16 @@ from gateway.receipt.model import (
     AGREEMENT_TYPE,
     DATASET_BUILD,
     DECLARATION_TYPE,
+    ERASURE_TYPE,
+    KEY_AUTHORIZATION_TYPE,
+    KEY_REVOCATION_TYPE,
+    LOG_SUCCESSION_TYPE,
     ORGANISATION_TYPE,
     PROVENANCE_TYPE,
     RECEIPT_TYPE,
     REFUSAL_TYPE,
     STATEMENT_TYPE,
+    TAKEOVER_TYPE,
     TERMS_CHANGE_TYPE,
     TRAINING_BUILD,
     VERDICT_TYPE,
@@ -36,6 +41,10 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Erasure,
+    KeyAuthorization,
+    KeyRevocation,
+    LogSuccession,
     Manifest,
     Opening,
     OrganisationFacts,
@@ -44,6 +53,7 @@ from gateway.receipt.model import (
     Refusal,
     Statement,
     Subject,
+    Takeover,
     TermsChange,
     Verdict,
     Withdrawal,
@@ -61,6 +71,11 @@ PREDICATE_TYPES: Final[dict[type[Predicate], str]] = {
     OrganisationFacts: ORGANISATION_TYPE,
     Activation: ACTIVATION_TYPE,
     TermsChange: TERMS_CHANGE_TYPE,
+    KeyAuthorization: KEY_AUTHORIZATION_TYPE,
+    KeyRevocation: KEY_REVOCATION_TYPE,
+    LogSuccession: LOG_SUCCESSION_TYPE,
+    Erasure: ERASURE_TYPE,
+    Takeover: TAKEOVER_TYPE,
 }
 """Which predicate type each kind of statement carries on the wire."""
 
@@ -111,6 +126,16 @@ def subject_of(predicate: Predicate) -> Subject:
             return Subject(name="library", digest={"sha256": predicate.library})
         case TermsChange():
             return Subject(name=predicate.document, digest={"sha256": predicate.snapshot})
+        case KeyAuthorization() | KeyRevocation():
+            return Subject(name=f"{predicate.role} key", digest={"sha256": predicate.keyid})
+        case LogSuccession():
+            frozen = predicate.predecessor
+            return Subject(name=frozen.origin, digest={"sha256": frozen.note})
+        case Erasure():
+            named = (predicate.exchange, predicate.principal, predicate.project)
+            name = next((one for one in named if one), predicate.before or "nothing")
+        case Takeover():
+            name = "sequencer"
         case _:
             assert_never(predicate)
     return Subject(name=name, digest={"sha256": sha256_hex(name.encode())})

@@ -25,12 +25,17 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Erasure,
+    KeyAuthorization,
+    KeyRevocation,
+    LogSuccession,
     Manifest,
     Opening,
     OrganisationFacts,
     Receipt,
     Refusal,
     Statement,
+    Takeover,
     TermsChange,
     Verdict,
     Withdrawal,
@@ -51,6 +56,11 @@ Kind = Literal[
     "organisation",
     "activation",
     "terms-change",
+    "key-authorization",
+    "key-revocation",
+    "log-succession",
+    "erasure",
+    "takeover",
     "manifest",
     "unreadable",
 ]
@@ -466,7 +476,16 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 manifest=statement.manifest,
                 payload_sha256=payload,
             )
-        case AgreementFacts() | OrganisationFacts() | Activation() | TermsChange():
+        case (
+            AgreementFacts()
+            | OrganisationFacts()
+            | Activation()
+            | TermsChange()
+            | KeyAuthorization()
+            | KeyRevocation()
+            | LogSuccession()
+            | Erasure()
+        ):
             return Row(
                 index=index,
                 kind=KINDS[type(statement)],
@@ -474,6 +493,8 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 principal=statement.by,
                 payload_sha256=payload,
             )
+        case Takeover():
+            return Row(index=index, kind="takeover", at=statement.at, payload_sha256=payload)
         case Manifest():
             return Row(
                 index=index,
@@ -497,6 +518,11 @@ KINDS: Final[dict[type[Statement], Kind]] = {
     OrganisationFacts: "organisation",
     Activation: "activation",
     TermsChange: "terms-change",
+    KeyAuthorization: "key-authorization",
+    KeyRevocation: "key-revocation",
+    LogSuccession: "log-succession",
+    Erasure: "erasure",
+    Takeover: "takeover",
     Manifest: "manifest",
 }
 """What each statement is called, in the index and wherever leaves are counted."""

@@ -21,6 +21,11 @@ from gateway.receipt.model import (
     Commitment,
     DeclarationFacts,
     Declared,
+    Erasure,
+    FrozenLog,
+    KeyAuthorization,
+    KeyRevocation,
+    LogSuccession,
     ModelFacts,
     Opening,
     OrganisationFacts,
@@ -35,6 +40,7 @@ from gateway.receipt.model import (
     Ruling,
     Scope,
     Subject,
+    Takeover,
     TermsChange,
     UsageFacts,
     Verdict,
@@ -220,6 +226,41 @@ TERMS_CHANGE = TermsChange(
     at=AT,
     writer=WRITER,
 )
+KEY_AUTHORIZATION = KeyAuthorization(
+    keyid=Sha256(RECEIPT_SIGNER.keyid),
+    key=RECEIPT_SIGNER.public.pem,
+    role="receipt",
+    expires=AT,
+    by="gateway serve",
+    at=AT,
+    writer=WRITER,
+)
+KEY_REVOCATION = KeyRevocation(
+    keyid=Sha256(RECEIPT_SIGNER.keyid),
+    role="receipt",
+    since=7,
+    reason="process-ended",
+    by="gateway serve",
+    at=AT,
+    writer=WRITER,
+)
+LOG_SUCCESSION = LogSuccession(
+    origin="log.example/two",
+    log="log.example/two+00000000+AAAA",
+    predecessor=FrozenLog(
+        origin="log.example/one",
+        log="log.example/one+00000000+AAAA",
+        size=7,
+        root=Sha256("ab" * 32),
+        note=Sha256("cd" * 32),
+    ),
+    reason="half a year is over",
+    by="R. Osei",
+    at=AT,
+    writer=WRITER,
+)
+ERASURE = Erasure(principal="team-a", reason="asked for", by="R. Osei", at=AT, writer=WRITER)
+TAKEOVER = Takeover(epoch=2, at=AT, writer=WRITER)
 EVERY: list[Predicate] = [
     RECEIPT,
     REFUSAL,
@@ -231,5 +272,10 @@ EVERY: list[Predicate] = [
     ORGANISATION,
     ACTIVATION,
     TERMS_CHANGE,
+    KEY_AUTHORIZATION,
+    KEY_REVOCATION,
+    LOG_SUCCESSION,
+    ERASURE,
+    TAKEOVER,
 ]
 """One statement of each kind that is signed."""
