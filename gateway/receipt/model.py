@@ -395,7 +395,7 @@ class KeyAuthorization(Wire, frozen=True, kw_only=True):
 
 
 class KeyRevocation(Wire, frozen=True, kw_only=True):
-    """The predicate that ends a key: nothing at or after leaf *since* counts as signed by it."""
+    """The predicate that ends a key: nothing counts as signed by it from leaf *since* on."""
 
     keyid: Sha256
     role: KeyRole
