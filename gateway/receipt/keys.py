@@ -42,6 +42,7 @@ from gateway.errors import (
     MalformedReceiptError,
 )
 from gateway.limits import TRUST_BYTES_MAX
+from gateway.tlog.cosignature import cosignature_key_id, format_cosignature_vkey
 from gateway.tlog.note import NoteVerifier, check_name, format_vkey, key_id_of, parse_vkey
 from gateway.tlog.text import shown
 
@@ -132,6 +133,27 @@ class LogSigner:
 
     def sign(self, text: bytes) -> bytes:
         """Return the Ed25519 signature over a note's text."""
+        return self._key.sign(text)
+
+
+class WitnessSigner:
+    """Cosigns checkpoints of others' logs under a witness's name (`tlog/cosignature.py`)."""
+
+    __slots__ = ("_key", "key_id", "name", "vkey")
+
+    def __init__(self, pem: bytes, name: str) -> None:
+        key = _load_private(pem)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyUnreadableError("a witness's key must be Ed25519")
+        check_name(name)
+        public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self._key = key
+        self.name = name
+        self.key_id = cosignature_key_id(name, public)
+        self.vkey = format_cosignature_vkey(name, public)
+
+    def sign(self, text: bytes) -> bytes:
+        """Return the Ed25519 signature over what a witness signs of a checkpoint."""
         return self._key.sign(text)
 
 

@@ -72,17 +72,17 @@ class NoteVerifier:
             raise BadSignatureError(f"the note was not signed by `{self.name}`") from bad
 
 
-def key_id_of(name: str, public_key_raw: bytes) -> bytes:
-    """Return the four bytes that stand for an Ed25519 key under *name*."""
-    named = name.encode() + b"\n" + ED25519_KEY + public_key_raw
+def key_id_of(name: str, public_key_raw: bytes, kind: bytes = ED25519_KEY) -> bytes:
+    """Return the four bytes that stand for an Ed25519 key of *kind* under *name*."""
+    named = name.encode() + b"\n" + kind + public_key_raw
     return sha256(named).digest()[:_KEY_ID_BYTES]
 
 
-def format_vkey(name: str, public_key_raw: bytes) -> str:
+def format_vkey(name: str, public_key_raw: bytes, kind: bytes = ED25519_KEY) -> str:
     """Return `<name>+<key id>+<base64 key>`, the one line that others verify with."""
     check_name(name)
-    key_id = key_id_of(name, public_key_raw).hex()
-    return f"{name}+{key_id}+{format_base64(ED25519_KEY + public_key_raw)}"
+    key_id = key_id_of(name, public_key_raw, kind).hex()
+    return f"{name}+{key_id}+{format_base64(kind + public_key_raw)}"
 
 
 def parse_vkey(vkey: str) -> NoteVerifier:
@@ -91,19 +91,30 @@ def parse_vkey(vkey: str) -> NoteVerifier:
     Raises:
         BadProofError: it is not a vkey of an Ed25519 log key.
     """
+    return NoteVerifier(*parse_typed_vkey(vkey, ED25519_KEY, "a log's verifier key"))
+
+
+def parse_typed_vkey(vkey: str, kind: bytes, what: str) -> tuple[str, bytes]:
+    """Return the name and the raw Ed25519 key of a vkey of *kind*; *what* names it in errors.
+
+    Raises:
+        BadProofError: it is none, or of another kind.
+    """
     parts = vkey.split("+", 2)
     if len(parts) != 3 or not _KEY_ID.fullmatch(parts[1]):
         raise BadProofError(
             f"not a verifier key: `{shown(vkey)}`", hint="write `name+key id+base64 key`"
         )
     name, key_id, encoded = parts
+    check_name(name)
     key = parse_base64(encoded, "the key of a verifier key")
-    if key[:1] != ED25519_KEY:
-        raise BadProofError("a log's verifier key must be Ed25519, type 0x01")
-    verifier = NoteVerifier(name, key[1:])
-    if verifier.key_id.hex() != key_id:
+    if key[:1] != kind:
+        raise BadProofError(f"{what} must be Ed25519, type 0x{kind.hex()}")
+    if len(key) != 1 + _ED25519_KEY_BYTES:
+        raise BadProofError(f"an Ed25519 key has 32 bytes, not {len(key) - 1}")
+    if key_id_of(name, key[1:], kind).hex() != key_id:
         raise BadProofError(f"the key id of verifier key `{name}` does not match its key")
-    return verifier
+    return name, key[1:]
 
 
 def check_name(name: str) -> None:
@@ -124,12 +135,14 @@ def sign_note(text: str, signers: Iterable[NoteSigner]) -> str:
     Raises:
         BadProofError: the text can't stand in a note.
     """
-    signed = _bytes_of(text)
-    lines = [
-        f"{_SIGNATURE_START}{one.name} {format_base64(one.key_id + one.sign(signed))}\n"
-        for one in signers
-    ]
+    signed = text_bytes(text)
+    lines = [format_signature(one.name, one.key_id + one.sign(signed)) for one in signers]
     return f"{text}\n{''.join(lines)}"
+
+
+def format_signature(name: str, signature: bytes) -> str:
+    """Return the signature line, with its newline, of key id ‖ *signature* by *name*."""
+    return f"{_SIGNATURE_START}{name} {format_base64(signature)}\n"
 
 
 def open_note(note: str, verifiers: Sequence[NoteVerifier]) -> str:
@@ -142,7 +155,7 @@ def open_note(note: str, verifiers: Sequence[NoteVerifier]) -> str:
     if not verifiers:
         raise BadSignatureError("a note can't be trusted without a key to verify it")
     text, signatures = parse_note(note)
-    signed = _bytes_of(text)
+    signed = text_bytes(text)
     for verifier in verifiers:
         made = [s for name, s in signatures if name == verifier.name and _by(s, verifier)]
         if not made:
@@ -164,7 +177,7 @@ def parse_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     text = head + "\n"
     if not found or not tail.endswith("\n"):
         raise BadProofError("not a signed note: text, an empty line, signature lines")
-    _bytes_of(text)
+    text_bytes(text)
     lines = tail[:-1].split("\n")
     if len(lines) > NOTE_SIGNATURES_MAX:
         raise BadProofError(f"a note carries at most {NOTE_SIGNATURES_MAX} signatures")
@@ -186,7 +199,12 @@ def _by(signature: bytes, verifier: NoteVerifier) -> bool:
     return signature.startswith(verifier.key_id)
 
 
-def _bytes_of(text: str) -> bytes:
+def text_bytes(text: str) -> bytes:
+    """Return the bytes of a note's *text*, which are what is signed.
+
+    Raises:
+        BadProofError: the text can't stand in a note.
+    """
     if not text.endswith("\n") or _CONTROL.search(text):
         raise BadProofError("a note's text ends in a newline and holds no other controls")
     try:
