@@ -41,9 +41,11 @@ from gateway.exchange.rule import Law
 from gateway.exchange.seal import Notary
 from gateway.exchange.walk import Walk
 from gateway.ident import Sha256, random_bytes
+from gateway.ledger.ports import Foreign, Sequencing
+from gateway.ledger.publisher import Publisher
 from gateway.ledger.reader import Reader
 from gateway.ledger.register import KINDS, Register
-from gateway.ledger.sequencer import Foreign, Sequencer
+from gateway.ledger.sequencer import Sequencer
 from gateway.log import Logger, build_logger
 from gateway.policy.library import Library
 from gateway.provider.catalogue import BUILT_IN, dialect_named
@@ -88,7 +90,8 @@ class Installation:
     store: SqliteLedger
     index: Index
     reader: Reader
-    sequencer: Sequencer
+    sequencer: Sequencing
+    publisher: Publisher
     content: ContentStore
     access: AccessKeys
     register: Register
@@ -156,12 +159,8 @@ def _open(sourced: Sourced) -> Installation:
     reader.catch_up()
     register = Register()
     register.fold(reader.statements(kinds=KINDS))
-    sequencer = Sequencer(
-        store,
-        keyring.log,
-        keyring.trust.origin,
-        clock,
-        publish_file=data / "checkpoint",
+    publisher = Publisher(
+        store, keyring.log, keyring.trust.origin, clock, publish_file=data / "checkpoint"
     )
     return Installation(
         settings=sourced,
@@ -170,7 +169,8 @@ def _open(sourced: Sourced) -> Installation:
         store=store,
         index=index,
         reader=reader,
-        sequencer=sequencer,
+        sequencer=Sequencer(store, publisher),
+        publisher=publisher,
         content=ContentStore(data / "content.db", keyring.content),
         access=AccessKeys(data / "access.db"),
         register=register,
@@ -482,14 +482,7 @@ async def _start(
         # a register that is older than its own opening.
         loop.call_soon_threadsafe(take_in, foreign)
 
-    sequencer = Sequencer(
-        installation.store,
-        keyring.log,
-        keyring.trust.origin,
-        clock,
-        publish_file=installation.data / "checkpoint",
-        on_foreign=hand_over,
-    )
+    sequencer = Sequencer(installation.store, installation.publisher, on_foreign=hand_over)
     installation.sequencer = sequencer
     undo.callback(sequencer.stop)
     sequencer.start(seen=installation.index.size)

@@ -19,8 +19,8 @@ from gateway.app import open_installation
 from gateway.errors import KeyUnreadableError, MalformedReceiptError, SettingError
 from gateway.ident import ExchangeId
 from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.ports import Sequencing
 from gateway.ledger.reader import Reader
-from gateway.ledger.sequencer import Sequencer
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.store.files import write_durably
 from gateway.store.index import Index
@@ -86,7 +86,7 @@ def lines_of(report: Report) -> Iterator[str]:
     yield "clean" if report.clean else f"not clean: {report.findings_count} findings"
 
 
-def prove(reader: Reader, sequencer: Sequencer, what: str, out: Path | None) -> int:
+def prove(reader: Reader, sequencer: Sequencing, what: str, out: Path | None) -> int:
     """Write the bundle of an exchange or a leaf to *out* or stdout; return the exit code."""
     note = sequencer.checkpoint_now()
     named = int(what) if what.isascii() and what.isdecimal() else ExchangeId(what)

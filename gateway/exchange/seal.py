@@ -14,7 +14,7 @@ from gateway.exchange.body import StreamedBody
 from gateway.exchange.states import Abandoned, Answered, Asked, Forbidden, Held, Outcome, Sealed
 from gateway.ident import ExchangeId, Sha256, random_bytes
 from gateway.intent.purpose import teaches
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.ports import Sequencing
 from gateway.limits import (
     FINISH_REASON_CHARS_MAX,
     FOREIGN_TEXT_CHARS_MAX,
@@ -66,7 +66,7 @@ class Manifests(Protocol):
 class Notary:
     """Writes closing statements; built once, in `app.py`."""
 
-    sequencer: Sequencer
+    sequencer: Sequencing
     content: ContentStore
     signer: Signer
     commitment_key: bytes

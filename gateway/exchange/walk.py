@@ -35,8 +35,8 @@ from gateway.exchange.states import (
     Sealed,
 )
 from gateway.ident import ExchangeId
+from gateway.ledger.ports import Sequencing
 from gateway.ledger.register import Register
-from gateway.ledger.sequencer import Sequencer
 from gateway.provider.encoding import decoder_for
 from gateway.receipt.model import Opening
 from gateway.receipt.statement import write_opening
@@ -56,7 +56,7 @@ class Walk:
 
     law: Law
     register: Register
-    sequencer: Sequencer
+    sequencer: Sequencing
     forwarder: Forwarder
     notary: Notary
     clock: Clock

@@ -7,53 +7,27 @@ may append too; what they added is handed to whoever keeps a fold over the ledge
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Final
 
-import msgspec
-
-from gateway.clock import Clock
-from gateway.errors import (
-    BadProofError,
-    GatewayError,
-    LedgerDamagedError,
-    LedgerUnwellError,
-)
-from gateway.ledger.subtrees import Subtrees
+from gateway.errors import GatewayError, LedgerDamagedError, LedgerUnwellError
+from gateway.ledger.ports import NONE, Foreign, Sequenced
+from gateway.ledger.publisher import Publisher
 from gateway.limits import (
-    CHECKPOINT_INTERVAL_MS,
     LEAF_BYTES_MAX,
-    LEAVES_RECHECKED_AT_START_MAX,
     STATEMENTS_PER_COMMIT_MAX,
     STATEMENTS_WAITING_MAX,
 )
-from gateway.store.files import write_durably
 from gateway.store.group import GroupCommit
-from gateway.store.ports import Head, LedgerStore
-from gateway.tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
-from gateway.tlog.merkle import Frontier, leaf_hash
-from gateway.tlog.note import NoteSigner, parse_note, sign_note
-
-Foreign = tuple[tuple[int, bytes], ...]
-"""Leaves that other processes added, with their indices, in order."""
+from gateway.store.ports import LedgerStore
+from gateway.tlog.merkle import leaf_hash
 
 _Hashed = tuple[bytes, bytes]
-_NONE: Final[Foreign] = ()
-
-
-class Sequenced(msgspec.Struct, frozen=True):
-    """Where a leaf went, and what others added since this sequencer last looked."""
-
-    index: int
-    foreign: Foreign = _NONE
 
 
 class Sequencer:
-    """Appends leaves in groups, and signs a checkpoint after the ledger has grown.
+    """Appends leaves in groups, and has checkpoints published after the ledger has grown.
 
     Not started, it appends in the calling thread: that is what commands do.
     """
@@ -61,21 +35,13 @@ class Sequencer:
     def __init__(
         self,
         store: LedgerStore,
-        signer: NoteSigner,
-        origin: str,
-        clock: Clock,
+        publisher: Publisher,
         *,
-        publish_file: Path | None = None,
         on_foreign: Callable[[Foreign], None] | None = None,
-        recheck_max: int = LEAVES_RECHECKED_AT_START_MAX,
     ) -> None:
         self._store = store
-        self._signer = signer
-        self._origin = origin
-        self._clock = clock
-        self._publish_file = publish_file
+        self._publisher = publisher
         self._on_foreign = on_foreign
-        self._recheck_max = recheck_max
         self._group = GroupCommit[_Hashed, Sequenced](
             "ledger-sequencer",
             self._commit,
@@ -86,39 +52,24 @@ class Sequencer:
         # OWNED BY: _commit().
         self._size: int | None = None
         self._damage: LedgerDamagedError | None = None
-        self._checked = False
         # OWNED BY: _keep_unclaimed() at the tail, _commit() at the head.
         self._unclaimed: deque[Foreign] = deque()
         self._appending = threading.Lock()
-        # Held while signing and writing; never taken on an event loop.
-        self._integrating = threading.Lock()
-        # Held for moments only, over the six fields below.
-        self._noting = threading.Lock()
-        self._note: str | None = None
-        self._note_size = -1
-        self._note_at_ms = 0
-        self._trouble: GatewayError | None = None
-        self._unproven = False
-        """An append has failed since something was last written."""
-        self._waiters: list[tuple[int, asyncio.Future[str]]] = []
-        self._grown = threading.Event()
-        self._stopping = threading.Event()
-        self._integrator: threading.Thread | None = None
 
     @property
     def healthy(self) -> bool:
         """Whether appends are taken, and the newest checkpoint could be signed and kept."""
-        return self._damage is None and self._trouble is None and self._group.running
+        return self.trouble is None and self._group.running
 
     @property
     def trouble(self) -> GatewayError | None:
         """What went wrong last, as long as it has not gone right again."""
-        return self._damage or self._trouble
+        return self._damage or self._publisher.trouble
 
     @property
     def checkpointed_at_ms(self) -> int:
         """When the newest checkpoint of this process was signed; 0 before the first."""
-        return self._note_at_ms
+        return self._publisher.checkpointed_at_ms
 
     def start(self, *, seen: int | None = None) -> None:
         """Check the ledger against its last checkpoint, and start the threads.
@@ -129,32 +80,10 @@ class Sequencer:
         Raises:
             LedgerDamagedError: the ledger is older than, or other than, its last checkpoint.
         """
-        head = self.check()
+        head = self._publisher.check()
         self._size = head.size if seen is None else seen
         self._group.start()
-        self._grown.set()
-        self._integrator = threading.Thread(
-            target=self._integrate_often, name="ledger-integrator", daemon=True
-        )
-        self._integrator.start()
-
-    def check(self) -> Head:
-        """Compare the ledger with the last published checkpoint; return its head.
-
-        Raises:
-            LedgerDamagedError: the ledger is older than, or other than, that checkpoint.
-        """
-        head = self._store.head()
-        for where, note in self._published():
-            known = _read_note(where, note)
-            if known.origin != self._origin:
-                raise LedgerDamagedError(
-                    f"{where} belongs to the ledger `{known.origin}`, not `{self._origin}`",
-                    hint="keep ledger, checkpoint and keys of one data folder together",
-                )
-            self._compare(head, known, where)
-        self._checked = True
-        return head
+        self._publisher.start()
 
     async def append(self, leaf: bytes) -> Sequenced:
         """Add *leaf*; it is durable on return, even where the caller was cancelled meanwhile.
@@ -179,8 +108,8 @@ class Sequencer:
         if self._group.running:
             return self._group.submit_and_wait((leaf, leaf_hash(leaf)))
         with self._appending:
-            if not self._checked:
-                self._size = self.check().size
+            if not self._publisher.checked:
+                self._size = self._publisher.check().size
             return self._commit([(leaf, leaf_hash(leaf))])[0]
 
     async def integrated(self, index: int) -> str:
@@ -189,30 +118,21 @@ class Sequencer:
         Raises:
             LedgerUnwellError: it can't be signed or kept at present.
         """
-        with self._noting:
-            if self._note is not None and self._note_size > index:
-                return self._note
-            future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self._waiters.append((index, future))
-        self._grown.set()
-        return await future
+        return await self._publisher.integrated(index)
 
     def checkpoint_now(self) -> str:
-        """Sign, keep and return a checkpoint of the ledger as it is now.
+        """Sign, publish and return a checkpoint of the ledger as it is now.
 
         Raises:
             LedgerUnwellError: it can't be kept.
             LedgerDamagedError: the ledger is older than, or other than, its last checkpoint.
         """
-        return self._integrate()
+        return self._publisher.checkpoint_now()
 
     def stop(self) -> None:
         """Write what is waiting, sign a last checkpoint, and end the threads."""
         self._group.stop()
-        self._stopping.set()
-        self._grown.set()
-        if self._integrator is not None:
-            self._integrator.join()
+        self._publisher.stop()
 
     def _commit(self, hashed: list[_Hashed]) -> Sequence[Sequenced]:
         try:
@@ -225,16 +145,12 @@ class Sequencer:
             self._damage = damage
             raise
         except LedgerUnwellError as trouble:
-            # Health must not wait for a caller to find out that there is room again.
-            with self._noting:
-                self._trouble, self._unproven = trouble, True
-            self._grown.set()
+            self._publisher.append_failed(trouble)
             raise
         first = appended.first
         known, self._size = self._size, first + len(hashed)
         foreign = self._foreign(first if known is None else known, first)
-        if not self._grown.is_set():
-            self._grown.set()
+        self._publisher.grown()
         results = [Sequenced(index) for index in range(first, self._size)]
         if foreign:
             results[0] = Sequenced(first, foreign)
@@ -243,8 +159,8 @@ class Sequencer:
     def _foreign(self, known: int, first: int) -> Foreign:
         """Return what others added before *first*, and what nobody took the last time."""
         if known >= first and not self._unclaimed:
-            return _NONE
-        fresh: Foreign = _NONE
+            return NONE
+        fresh: Foreign = NONE
         if known < first:
             fresh = tuple(enumerate(self._store.leaves(known, first), known))
             if self._on_foreign is not None:
@@ -256,149 +172,6 @@ class Sequencer:
     def _keep_unclaimed(self, result: Sequenced) -> None:
         if result.foreign:
             self._unclaimed.append(result.foreign)
-
-    def _integrate_often(self) -> None:
-        while not self._stopping.is_set():
-            self._grown.wait()
-            self._stopping.wait(CHECKPOINT_INTERVAL_MS / 1000)
-            self._grown.clear()
-            self._try_to_integrate()
-        self._try_to_integrate()
-        self._turn_away(LedgerUnwellError("the gateway is stopping and signs nothing more"))
-
-    def _try_to_integrate(self) -> None:
-        try:
-            self._integrate()
-        except GatewayError as trouble:
-            self._turn_away(trouble)
-            # Nothing else might be a reason to try again.
-            self._grown.set()
-
-    def _integrate(self) -> str:
-        """Sign and keep a checkpoint if the ledger has grown; return the newest."""
-        with self._integrating:
-            try:
-                note, size = self._sign_newest()
-            except GatewayError as trouble:
-                self._trouble = trouble
-                raise
-            with self._noting:
-                if size != self._note_size:
-                    self._note_at_ms = self._clock.now_ms()
-                self._note, self._note_size, self._trouble = note, size, None
-                done = [future for index, future in self._waiters if index < size]
-                self._waiters = [one for one in self._waiters if one[0] >= size]
-        _settle(done, note)
-        return note
-
-    def _sign_newest(self) -> tuple[str, int]:
-        # An older copy must not be signed for: others may hold the newer checkpoint.
-        head = self._store.head() if self._checked else self.check()
-        unproven = self._unproven
-        if self._note is not None and head.size <= self._note_size and not unproven:
-            return self._note, self._note_size
-        root = Frontier(head.size, head.frontier).root()
-        text = format_checkpoint(Checkpoint(self._origin, head.size, root))
-        note = sign_note(text, [self._signer])
-        self._unproven = False
-        try:
-            self._store.publish(head.size, note)
-            if self._publish_file is not None:
-                _write_note(self._publish_file, note)
-        except GatewayError:
-            self._unproven = self._unproven or unproven
-            raise
-        return note, head.size
-
-    def _turn_away(self, trouble: GatewayError) -> None:
-        with self._noting:
-            waiting = [future for _, future in self._waiters]
-            self._waiters = []
-        _settle(waiting, trouble)
-
-    def _compare(self, head: Head, known: Checkpoint, where: str) -> None:
-        """Check that *head* is what *known* was, or has grown out of it."""
-        if head.size < known.size:
-            raise LedgerDamagedError(
-                f"the ledger is older than its last published checkpoint: it has {head.size}"
-                f" leaves, {where} says {known.size}",
-                hint="restore the newest copy, never an older one",
-            )
-        root = Frontier(head.size, head.frontier).root()
-        if head.size <= self._recheck_max:
-            before, now = _roots(self._store, known.size, head.size)
-        else:
-            # Too long to read whole before the first request; `ledger fsck` does.
-            subtrees = Subtrees(self._store)
-            before, now = subtrees.root(0, known.size), subtrees.root(0, head.size)
-        if before != known.root or now != root:
-            raise LedgerDamagedError(
-                f"the ledger is not the one that was published: its first {known.size} leaves"
-                f" have another root than {where} says",
-                hint="restore the newest copy; `gateway ledger fsck` shows what differs",
-            )
-
-    def _published(self) -> list[tuple[str, str]]:
-        found = []
-        if self._publish_file is not None and self._publish_file.exists():
-            try:
-                note = self._publish_file.read_text("utf-8")
-            except (OSError, ValueError) as wrong:
-                raise LedgerDamagedError(
-                    f"the checkpoint `{self._publish_file}` can't be read: {wrong}",
-                    hint="give the gateway's account permission to read it",
-                ) from wrong
-            found.append((f"the checkpoint `{self._publish_file}`", note))
-        kept = self._store.checkpoint()
-        if kept is not None:
-            found.append(("the checkpoint in the ledger", kept))
-        return found
-
-
-def _read_note(where: str, note: str) -> Checkpoint:
-    try:
-        return parse_checkpoint(parse_note(note)[0])
-    except BadProofError as broken:
-        raise LedgerDamagedError(
-            f"{where} is not one: {broken.message}",
-            hint="run `gateway ledger fsck`; if all is well, remove the file: it is made again",
-        ) from broken
-
-
-def _roots(store: LedgerStore, size: int, head_size: int) -> tuple[bytes, bytes]:
-    """Return the roots of the first *size* and of all *head_size* leaves, recomputed."""
-    frontier = Frontier()
-    for leaf in store.leaves(0, size):
-        frontier.push(leaf_hash(leaf))
-    before = frontier.root()
-    for leaf in store.leaves(size, head_size):
-        frontier.push(leaf_hash(leaf))
-    return before, frontier.root()
-
-
-def _write_note(path: Path, note: str) -> None:
-    try:
-        write_durably(path, note.encode())
-    except OSError as wrong:
-        raise LedgerUnwellError(
-            f"the checkpoint can't be written to `{path}`: {wrong.strerror}",
-            hint="free space, and let the gateway's account write to the data folder",
-        ) from wrong
-
-
-def _settle(futures: list[asyncio.Future[str]], outcome: str | GatewayError) -> None:
-    def settle(future: asyncio.Future[str]) -> None:
-        if future.done():
-            return
-        if isinstance(outcome, str):
-            future.set_result(outcome)
-        else:
-            future.set_exception(outcome)
-
-    for future in futures:
-        loop = future.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, future)
 
 
 def _too_long(leaf: bytes) -> LedgerUnwellError:

@@ -15,9 +15,9 @@ from gateway.exchange.hall import Hall
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Principal
 from gateway.ident import ExchangeId, is_exchange_id
+from gateway.ledger.ports import Sequencing
 from gateway.ledger.reader import Reader
 from gateway.ledger.register import Register
-from gateway.ledger.sequencer import Sequencer
 from gateway.proxy.auth import GATEWAY_KEY, Porter
 from gateway.proxy.metrics import CONTENT_TYPE, Metrics
 from gateway.proxy.problem import problem_json, problem_of
@@ -35,7 +35,7 @@ class Own:
     """What answers under `/-/`; reads only what was written."""
 
     reader: Reader
-    sequencer: Sequencer
+    sequencer: Sequencing
     register: Register
     porter: Porter
     metrics: Metrics

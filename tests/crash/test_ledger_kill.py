@@ -15,7 +15,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.ledger.fsck import fsck
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publisher import Publisher
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from tests.support.evidence import ORIGIN, TRUST
@@ -60,8 +60,9 @@ def test_no_kill_loses_what_was_promised(tmp_path: Path, seed: int) -> None:
             report = fsck(store, trust, published=notes)
             # The leaves of this test are no statements; everything else must be in order.
             assert {one.code for one in report.findings} <= {"receipt.malformed"}
-            sequencer = Sequencer(store, signer, ORIGIN, SystemClock(), publish_file=checkpoint)
-            sequencer.checkpoint_now()
+            clock = SystemClock()
+            publisher = Publisher(store, signer, ORIGIN, clock, publish_file=checkpoint)
+            publisher.checkpoint_now()
     assert len(promised) > 100
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.clock import SystemClock
 from gateway.ident import new_exchange_id
+from gateway.ledger.publisher import Publisher
 from gateway.ledger.sequencer import Sequencer
 from gateway.receipt.keys import LogSigner
 from gateway.store.sqlite import SqliteLedger
@@ -23,7 +24,8 @@ async def load(folder: Path, callers: int, first: int, count: int) -> None:
     store = SqliteLedger(folder / "ledger.db")
     signer = LogSigner((folder / "log.key").read_bytes(), ORIGIN)
     clock = SystemClock()
-    sequencer = Sequencer(store, signer, ORIGIN, clock, publish_file=folder / "checkpoint")
+    publisher = Publisher(store, signer, ORIGIN, clock, publish_file=folder / "checkpoint")
+    sequencer = Sequencer(store, publisher)
     sequencer.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -21,6 +21,7 @@ from gateway.dataset.manifest import (
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.ident import ExchangeId, Sha256, new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
+from gateway.ledger.publisher import Publisher
 from gateway.ledger.register import Register
 from gateway.ledger.sequencer import Sequencer
 from gateway.ledger.subtrees import Subtrees
@@ -176,7 +177,8 @@ class House:
         folder.mkdir(exist_ok=True)
         self.clock = FrozenClock()
         self.ledger = SqliteLedger.create(folder / "ledger.db", ORIGIN)
-        self.sequencer = Sequencer(self.ledger, LOG_SIGNER, ORIGIN, self.clock)
+        publisher = Publisher(self.ledger, LOG_SIGNER, ORIGIN, self.clock)
+        self.sequencer = Sequencer(self.ledger, publisher)
         self.register = Register()
         self.texts = Texts()
         self.library = library or a_library()

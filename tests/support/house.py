@@ -33,9 +33,11 @@ from gateway.exchange.states import (
 from gateway.exchange.walk import Walk
 from gateway.ident import DeclarationId, Sha256, new_exchange_id
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
+from gateway.ledger.ports import Foreign
+from gateway.ledger.publisher import Publisher
 from gateway.ledger.reader import Reader
 from gateway.ledger.register import KINDS, Register
-from gateway.ledger.sequencer import Foreign, Sequencer
+from gateway.ledger.sequencer import Sequencer
 from gateway.log import build_logger
 from gateway.policy.library import Library
 from gateway.provider.catalogue import dialect_named
@@ -335,10 +337,13 @@ class Rooms:
 
         self.sequencer = Sequencer(
             self.store,
-            LOG_SIGNER,
-            ORIGIN,
-            self.clock,
-            publish_file=self.folder / "checkpoint",
+            Publisher(
+                self.store,
+                LOG_SIGNER,
+                ORIGIN,
+                self.clock,
+                publish_file=self.folder / "checkpoint",
+            ),
             on_foreign=hand_over,
         )
         self.sequencer.start(seen=self.index.size)
@@ -499,7 +504,8 @@ class Elsewhere:
     def state(self, predicate: Predicate) -> int:
         """Append a signed statement."""
         with contextlib.closing(SqliteLedger(self._file, origin=ORIGIN)) as ledger:
-            sequencer = Sequencer(ledger, LOG_SIGNER, ORIGIN, self._clock)
+            publisher = Publisher(ledger, LOG_SIGNER, ORIGIN, self._clock)
+            sequencer = Sequencer(ledger, publisher)
             leaf = write_statement(predicate, (), RECEIPT_SIGNER)
             return sequencer.append_and_wait(leaf).index
 

@@ -15,6 +15,7 @@ from gateway.clock import Clock, FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
 from gateway.ident import ExchangeId, new_exchange_id
 from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.publisher import Publisher
 from gateway.ledger.sequencer import Sequencer
 from gateway.receipt.model import Abandonment, Predicate, Receipt
 from gateway.receipt.statement import write_opening, write_statement
@@ -54,7 +55,14 @@ class LedgerUnderTest:
         self, store: LedgerStore | None = None, clock: Clock | None = None, **more: Any
     ) -> Sequencer:
         """Return a sequencer over the ledger, not started."""
-        return Sequencer(
+        kept = store or self.store
+        return Sequencer(kept, self.publisher(kept, clock), **more)
+
+    def publisher(
+        self, store: LedgerStore | None = None, clock: Clock | None = None, **more: Any
+    ) -> Publisher:
+        """Return a publisher of the ledger's checkpoints, not started."""
+        return Publisher(
             store or self.store,
             LOG_SIGNER,
             ORIGIN,

@@ -12,7 +12,9 @@ import pytest
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.sequencer import Foreign, Sequencer
+from gateway.ledger.ports import Foreign
+from gateway.ledger.publisher import Publisher
+from gateway.ledger.sequencer import Sequencer
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.verify import verify_checkpoint
 from gateway.store.sqlite import SqliteLedger
@@ -219,7 +221,7 @@ def test_another_history_is_refused(ledger: LedgerUnderTest, bound: int) -> None
     other.checkpoint_file.write_text(note)
 
     with pytest.raises(LedgerDamagedError, match="another root"):
-        other.sequencer(recheck_max=bound).start()
+        other.publisher(recheck_max=bound).check()
     other.store.close()
 
 
@@ -232,7 +234,7 @@ def test_a_grown_ledger_is_accepted(ledger: LedgerUnderTest, bound: int) -> None
     first.checkpoint_now()
     ledger.store.append(leaves[300:])
 
-    head = ledger.sequencer(recheck_max=bound).check()
+    head = ledger.publisher(recheck_max=bound).check()
 
     assert head.size == 800
 
@@ -248,19 +250,20 @@ def test_a_checkpoint_that_is_none_is_refused(ledger: LedgerUnderTest) -> None:
 def test_another_ledgers_checkpoint_is_refused(ledger: LedgerUnderTest) -> None:
     """A checkpoint of another origin does not vouch for this ledger."""
     ledger.sequencer().checkpoint_now()
-    stranger = Sequencer(ledger.store, LOG_SIGNER, "o.example/else", FrozenClock())
+    stranger = Publisher(ledger.store, LOG_SIGNER, "o.example/else", FrozenClock())
 
     with pytest.raises(LedgerDamagedError, match="belongs to the ledger"):
-        stranger.start()
+        stranger.check()
 
 
 async def test_a_checkpoint_that_cant_be_kept_makes_unwell(ledger: LedgerUnderTest) -> None:
     """Where the checkpoint can't be written health is not green, until it can be again."""
     (ledger.checkpoint_file / "in the way").mkdir(parents=True)
     store = FaultStore(ledger.store)
-    sequencer = Sequencer(
+    publisher = Publisher(
         store, LOG_SIGNER, LOG_SIGNER.name, FrozenClock(), publish_file=ledger.folder / "none"
     )
+    sequencer = Sequencer(store, publisher)
     with running(sequencer):
         store.fail_once("publish", "before")
         await sequencer.append(b"leaf")

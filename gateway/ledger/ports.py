@@ -1,0 +1,89 @@
+"""What the floors above need of whatever gives statements their place in the ledger."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.errors import GatewayError
+
+Foreign = tuple[tuple[int, bytes], ...]
+"""Leaves that other processes added, with their indices, in order."""
+
+NONE: Final[Foreign] = ()
+
+
+class Sequenced(msgspec.Struct, frozen=True):
+    """Where a leaf went, and what others added since this sequencer last looked."""
+
+    index: int
+    foreign: Foreign = NONE
+
+
+class Sequencing(Protocol):
+    """Appends statements, and hands out checkpoints that cover them.
+
+    Whoever keeps a fold over the ledger is told of what others added before any append that
+    comes after it returns.
+    """
+
+    @property
+    def healthy(self) -> bool:
+        """Whether appends are taken, and the newest checkpoint could be signed and kept."""
+        ...
+
+    @property
+    def trouble(self) -> GatewayError | None:
+        """What went wrong last, as long as it has not gone right again."""
+        ...
+
+    @property
+    def checkpointed_at_ms(self) -> int:
+        """When the newest checkpoint of this process was signed; 0 before the first."""
+        ...
+
+    def start(self, *, seen: int | None = None) -> None:
+        """Check the ledger against its last checkpoint, and begin to take statements.
+
+        *seen* is how many leaves the owner has folded already; those after it count as
+        foreign. Without it everything there now has been seen.
+
+        Raises:
+            LedgerDamagedError: the ledger is older than, or other than, its last checkpoint.
+        """
+        ...
+
+    async def append(self, leaf: bytes) -> Sequenced:
+        """Add *leaf*; it is durable on return, even where the caller was cancelled meanwhile.
+
+        Raises:
+            LedgerUnwellError: it was not added.
+            LedgerDamagedError: it may or may not have been; nothing more is taken.
+        """
+        ...
+
+    def append_and_wait(self, leaf: bytes) -> Sequenced:
+        """Add *leaf*, blocking this thread; see `append`."""
+        ...
+
+    async def integrated(self, index: int) -> str:
+        """Return a checkpoint, a signed note, that covers *index*, once there is one.
+
+        Raises:
+            LedgerUnwellError: it can't be signed or kept at present.
+        """
+        ...
+
+    def checkpoint_now(self) -> str:
+        """Sign, publish and return a checkpoint of the ledger as it is now.
+
+        Raises:
+            LedgerUnwellError: it can't be kept.
+            LedgerDamagedError: the ledger is older than, or other than, its last checkpoint.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Write what is waiting, have a last checkpoint published, and end the threads."""
+        ...
