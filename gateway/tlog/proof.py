@@ -1,6 +1,8 @@
-"""Inclusion proofs as text (c2sp.org/tlog-proof@v1): an index, hashes, and a checkpoint.
+"""Proofs as text: of a leaf's inclusion (c2sp.org/tlog-proof@v1), and of a log's growth.
 
-The format's optional `extra` line is covered by no signature; it is never written and refused.
+A consistency proof is written as witnesses take it (c2sp.org/tlog-witness): the old size,
+hashes, and the newer checkpoint. The `extra` line that an inclusion proof may have is covered
+by no signature; it is never written and refused.
 """
 
 from __future__ import annotations
@@ -28,6 +30,16 @@ class InclusionProof:
     """The whole signed note."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConsistencyProof:
+    """What shows that a log only grew: its old size, the hashes, and the signed checkpoint."""
+
+    old_size: int
+    hashes: tuple[bytes, ...]
+    checkpoint: str
+    """The whole signed note that it has grown into."""
+
+
 def format_proof(proof: InclusionProof) -> str:
     """Return *proof* as text."""
     lines = [HEADER, f"index {proof.index}", *map(format_base64, proof.hashes)]
@@ -53,5 +65,32 @@ def parse_proof(text: str) -> InclusionProof:
     return InclusionProof(
         index=parse_decimal(lines[1].removeprefix("index "), "the index of the proof"),
         hashes=tuple(parse_hash(line, "a hash of the proof") for line in lines[2:]),
+        checkpoint=checkpoint,
+    )
+
+
+def format_consistency(proof: ConsistencyProof) -> str:
+    """Return *proof* as text: the body of a witness's `add-checkpoint`."""
+    lines = [f"old {proof.old_size}", *map(format_base64, proof.hashes)]
+    return "\n".join(lines) + "\n\n" + proof.checkpoint
+
+
+def parse_consistency(text: str) -> ConsistencyProof:
+    """Return the consistency proof that *text* spells; its checkpoint stays unread.
+
+    Raises:
+        BadProofError: it spells none.
+    """
+    if len(text) > 2 * NOTE_BYTES_MAX:
+        raise BadProofError("a consistency proof is larger than any can be")
+    head, found, checkpoint = text.partition("\n\n")
+    lines = head.split("\n")
+    if not found or not lines[0].startswith("old "):
+        raise BadProofError("not a consistency proof: it must begin with `old` and a size")
+    if len(lines) - 1 > HASHES_MAX:
+        raise BadProofError(f"a consistency proof has at most {HASHES_MAX} hashes")
+    return ConsistencyProof(
+        old_size=parse_decimal(lines[0].removeprefix("old "), "the old size of the proof"),
+        hashes=tuple(parse_hash(line, "a hash of the proof") for line in lines[1:]),
         checkpoint=checkpoint,
     )

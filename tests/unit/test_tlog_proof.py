@@ -1,4 +1,4 @@
-"""Laws of inclusion proofs as text."""
+"""Laws of proofs as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import pytest
 
 from gateway.errors import BadProofError
 from gateway.limits import NOTE_BYTES_MAX
-from gateway.tlog.proof import HEADER, InclusionProof, format_proof, parse_proof
+from gateway.tlog.proof import (
+    HEADER,
+    ConsistencyProof,
+    InclusionProof,
+    format_consistency,
+    format_proof,
+    parse_consistency,
+    parse_proof,
+)
 from gateway.tlog.text import format_base64
 
 PROOF = InclusionProof(4, (bytes(32), bytes([1] * 32)), "o\n5\nroot\n\n— o sig\n")
@@ -46,3 +54,45 @@ def test_what_is_no_proof_is_refused(text: str) -> None:
     """A proof that departs from its one form is malformed."""
     with pytest.raises(BadProofError):
         parse_proof(text)
+
+
+GROWTH = ConsistencyProof(4, (bytes(32), bytes([1] * 32)), "o\n9\nroot\n\n— o sig\n")
+GROWN = format_consistency(GROWTH)
+
+
+def test_a_consistency_proof_is_what_a_witness_takes() -> None:
+    """A consistency proof is read back from its text, its checkpoint verbatim."""
+    second = format_base64(bytes([1] * 32))
+
+    assert parse_consistency(GROWN) == GROWTH
+    assert f"old 4\n{LINE}{second}\n\no\n9\nroot\n\n— o sig\n" == GROWN
+
+
+@pytest.mark.parametrize("size", [0, 9])
+def test_growth_out_of_nothing_needs_no_hash(size: int) -> None:
+    """A consistency proof without hashes is a proof."""
+    alone = ConsistencyProof(size, (), "note\n")
+
+    assert alone == parse_consistency(format_consistency(alone))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "old 4",
+        "old 4\n",
+        GROWN.replace("old 4", "old 04"),
+        GROWN.replace("old 4", "old +4"),
+        GROWN.replace("old 4", "new 4"),
+        GROWN.replace("old 4", f"old {2**63}"),
+        GROWN.replace("AAA=", "AAB="),
+        GROWN.replace("\n\n", "\n", 1),
+        f"old 0\n{LINE * 64}\nnote\n",
+        GROWN + "a" * 2 * NOTE_BYTES_MAX,
+    ],
+)
+def test_what_is_no_consistency_proof_is_refused(text: str) -> None:
+    """A consistency proof that departs from its one form is malformed."""
+    with pytest.raises(BadProofError):
+        parse_consistency(text)
