@@ -26,7 +26,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from gateway import app, settings
+from gateway import settings
+from gateway.app.installation import Installation, init, open_installation
 from gateway.canonical import digest_of
 from gateway.cli.replay import replay as run_replay
 from gateway.dataset.ruling import Call, PolicyLaw
@@ -107,12 +108,12 @@ def measure_ledger(folder: Path, count: int) -> dict[str, Any]:
     """Return what a replay of a ledger on disk takes, from opening it to a signed report."""
     config = folder / "gateway.yaml"
     config.write_text("data: ./gateway-data\n")
-    app.init(settings.load(config, environment={}), "receipts.example/bench")
+    init(settings.load(config, environment={}), "receipts.example/bench")
     args = argparse.Namespace(config=str(config))
-    with contextlib.closing(app.open_installation(args)) as house:
+    with contextlib.closing(open_installation(args)) as house:
         for batch in _batches(_history(house, count)):
             house.store.append(batch)
-    with contextlib.closing(app.open_installation(args)) as house:
+    with contextlib.closing(open_installation(args)) as house:
         begun, wall = time.process_time(), time.perf_counter()
         document = run_replay(house, reworded(house.library), DAY, folder / "report")
         spent, wall = time.process_time() - begun, time.perf_counter() - wall
@@ -125,7 +126,7 @@ def measure_ledger(folder: Path, count: int) -> dict[str, Any]:
     }
 
 
-def _history(house: app.Installation, count: int) -> Iterator[bytes]:
+def _history(house: Installation, count: int) -> Iterator[bytes]:
     """Yield the leaves of *count* answered calls, as a gateway writes them."""
     random = Random(3)
     library, signer, writer = house.library, house.keyring.receipt, house.writer

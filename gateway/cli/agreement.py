@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from rich.table import Table
 
-from gateway.app import Installation, open_installation
+from gateway.app.installation import Installation, open_installation
 from gateway.canonical import sha256_hex
 from gateway.cli.arguments import day
 from gateway.cli.use import screen

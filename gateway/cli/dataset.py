@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gateway import settings as settings_module
-from gateway.app import Installation, activate, open_installation
+from gateway.app.activation import activate
+from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.card import card_of

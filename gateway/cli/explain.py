@@ -142,7 +142,7 @@ def _explained(
 
 def _register(args: argparse.Namespace) -> Register:
     """Return what is registered in the installation, which must know the agreement."""
-    from gateway.app import open_installation  # noqa: PLC0415  # it loads the server
+    from gateway.app.installation import open_installation  # noqa: PLC0415  # it loads the server
 
     with contextlib.closing(open_installation(args)) as house:
         known = {facts.agreement for facts, _ in house.register.agreements()}

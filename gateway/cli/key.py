@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app import open_installation
+from gateway.app.installation import open_installation
 from gateway.store.access import ROLES, AccessKey, AccessKeys
 
 

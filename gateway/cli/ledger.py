@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gateway import settings as settings_module
-from gateway.app import open_installation
+from gateway.app.installation import open_installation
 from gateway.errors import KeyUnreadableError, MalformedReceiptError, SettingError
 from gateway.ident import ExchangeId
 from gateway.ledger.fsck import Report, fsck

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.text import Text
 from rich.tree import Tree
 
-from gateway.app import Installation, open_installation
+from gateway.app.installation import Installation, open_installation
 from gateway.cli.receipt import positive
 from gateway.cli.use import screen
 from gateway.dataset.lineage import (

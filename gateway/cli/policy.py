@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _activations(args: argparse.Namespace) -> int:
-    from gateway.app import open_installation  # noqa: PLC0415  # it loads the server
+    from gateway.app.installation import open_installation  # noqa: PLC0415  # it loads the server
 
     with contextlib.closing(open_installation(args)) as house:
         said = house.register.activations()

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from gateway.app import Installation, open_installation
+from gateway.app.installation import Installation, open_installation
 from gateway.cli import verify
 from gateway.cli.use import screen
 from gateway.errors import NotFoundError, OperatorError

@@ -32,7 +32,7 @@ from gateway.store.libraries import kept_library
 from gateway.store.policies import read_policy_files
 
 if TYPE_CHECKING:
-    from gateway.app import Installation
+    from gateway.app.installation import Installation
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,7 +62,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from gateway.app import open_installation  # noqa: PLC0415  # it loads the server
+    from gateway.app.installation import open_installation  # noqa: PLC0415  # it loads the server
 
     with contextlib.closing(open_installation(args)) as house:
         changed = _changed_library(house, args.changed)
@@ -180,7 +180,7 @@ def _changed_library(house: Installation, folder: Path) -> Library:
 
 def _configured(house: Installation) -> tuple[Call, ...]:
     """Return a plain call to each provider that the settings or the catalogue name."""
-    from gateway.app import build_providers  # noqa: PLC0415  # as above
+    from gateway.app.providers import build_providers  # noqa: PLC0415  # as above
 
     providers = build_providers(house)
     known = [providers.named(name) for name in providers.ids()]

@@ -14,7 +14,8 @@ from typing import Any
 
 from rich.table import Table
 
-from gateway.app import Installation, build_providers, open_installation
+from gateway.app.installation import Installation, open_installation
+from gateway.app.providers import build_providers
 from gateway.cli.use import declaration_named, screen
 from gateway.clock import rfc3339
 from gateway.dataset.standing import Standing, standing_of

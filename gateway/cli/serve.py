@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import settings as settings_module
-from gateway.app import init, serve
+from gateway.app.installation import init
+from gateway.app.serve import serve
 
 
 def add(commands: Any) -> None:

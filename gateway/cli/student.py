@@ -23,7 +23,7 @@ from gateway.student.recipe import TINY, Recipe, recipe_for
 from gateway.student.verify import VerifiedModel, verify_model
 
 if TYPE_CHECKING:
-    from gateway.app import Installation
+    from gateway.app.installation import Installation
     from gateway.student.train import Interrupted, Rooms, Trained
 
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
@@ -109,7 +109,7 @@ def run_train(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     _check_extra()
     # What follows needs the extra, and seconds to load; the other commands do without.
-    from gateway.app import open_installation  # noqa: PLC0415
+    from gateway.app.installation import open_installation  # noqa: PLC0415
     from gateway.student.progress import Screen  # noqa: PLC0415
     from gateway.student.train import Order, Trained, train_student  # noqa: PLC0415
 
@@ -197,7 +197,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _rooms(installation: Installation) -> Rooms:
     """Return what a training needs of the house."""
-    from gateway.app import activate  # noqa: PLC0415  # only to train
+    from gateway.app.activation import activate  # noqa: PLC0415  # only to train
     from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
     from gateway.ident import Sha256  # noqa: PLC0415  # as above
     from gateway.ledger.register import KINDS  # noqa: PLC0415  # as above

@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app import Installation, open_installation
+from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
 from gateway.clock import rfc3339
 from gateway.errors import MalformedDeclarationError, UnknownDeclarationError

@@ -177,7 +177,7 @@ def watch(
 
 def _mark(found: Sequence[Watched], args: argparse.Namespace) -> Iterator[str]:
     """State each stale document in the ledger, once; yield what was done."""
-    from gateway.app import open_installation  # noqa: PLC0415  # only to mark: it loads the server
+    from gateway.app.installation import open_installation  # noqa: PLC0415  # only to mark: it loads the server
 
     with contextlib.closing(open_installation(args)) as house:
         for one in found:

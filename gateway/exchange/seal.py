@@ -64,7 +64,7 @@ class Manifests(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notary:
-    """Writes closing statements; built once, in `app.py`."""
+    """Writes closing statements; built once, in `app/`."""
 
     sequencer: Sequencing
     content: ContentStore

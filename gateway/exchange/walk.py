@@ -52,7 +52,7 @@ class Caller(CallerSide, Departure, Protocol):
 
 @dataclass(kw_only=True)
 class Walk:
-    """The rooms a request goes through; built once, in `app.py`."""
+    """The rooms a request goes through; built once, in `app/`."""
 
     law: Law
     register: Register
@@ -125,7 +125,7 @@ class Walk:
             )
         )
         sequenced = await self.sequencer.append(leaf)
-        # What others added before this leaf is in the register by now (`app.py`).
+        # What others added before this leaf is in the register by now (`app/`).
         if not self.law.stands(ruled):
             ruled = self.law.rule(asked, ruled.provider)
             if ruled.ruling.effect != "permit":

@@ -45,7 +45,7 @@ _OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"
 
 @dataclass(frozen=True, kw_only=True)
 class Handlers:
-    """Everything a request needs at the door; built once, in `app.py`."""
+    """Everything a request needs at the door; built once, in `app/`."""
 
     walk: Walk
     providers: Providers

@@ -15,7 +15,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from gateway import app, settings
+from gateway import settings
+from gateway.app.activation import activate, reload_policies
+from gateway.app.installation import open_installation, open_sourced
+from gateway.app.running import Gateway, start
 from gateway.cli.main import main
 from gateway.errors import MissingPieceError, OperatorError
 from gateway.ident import new_exchange_id
@@ -64,7 +67,7 @@ async def provider() -> AsyncIterator[RawProvider]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[Gateway]:
     """Return a gateway in this process, before that provider."""
     async with gateway_in(tmp_path, provider.url) as running:
         yield running
@@ -78,7 +81,7 @@ def disk() -> Iterator[BrittleDisk]:
 
 
 async def ask(
-    gateway: app.Gateway, *, target: str = TARGET, headers: Headers = JSON, stream: bool = False
+    gateway: Gateway, *, target: str = TARGET, headers: Headers = JSON, stream: bool = False
 ) -> Answer:
     """Ask over a connection of its own."""
     body = json.dumps(CHAT | {"stream": stream}).encode()
@@ -90,14 +93,14 @@ async def ask(
     return await asyncio.to_thread(talk)
 
 
-def statements(gateway: app.Gateway) -> list[Statement]:
+def statements(gateway: Gateway) -> list[Statement]:
     """Return what is durable about exchanges: not that a library came into force."""
     with contextlib.closing(SqliteLedger(gateway.installation.data / "ledger.db")) as beside:
         everything = [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
     return [one for one in everything if not isinstance(one, Activation)]
 
 
-async def test_an_answer_is_named_by_its_receipt(gateway: app.Gateway) -> None:
+async def test_an_answer_is_named_by_its_receipt(gateway: Gateway) -> None:
     """The id in the header is that of a receipt which is durable when the answer is whole."""
     answer = await ask(gateway)
     receipt = statements(gateway)[-1]
@@ -112,7 +115,7 @@ async def test_an_answer_is_named_by_its_receipt(gateway: app.Gateway) -> None:
 
 
 async def test_a_full_disk_dials_nobody(
-    disk: BrittleDisk, gateway: app.Gateway, provider: RawProvider
+    disk: BrittleDisk, gateway: Gateway, provider: RawProvider
 ) -> None:
     """While no opening can be written callers get a 503 that says when to come back."""
     disk.full = True
@@ -130,7 +133,7 @@ async def test_a_full_disk_dials_nobody(
 async def test_a_disk_that_fills_while_the_provider_answers(
     stream: bool,  # noqa: FBT001 - pytest passes it by name
     disk: BrittleDisk,
-    gateway: app.Gateway,
+    gateway: Gateway,
     provider: RawProvider,
 ) -> None:
     """Without its receipt an answer is a 503 or a broken stream, and is closed later."""
@@ -159,7 +162,7 @@ async def test_a_disk_that_fills_while_the_provider_answers(
 
 
 async def test_a_disk_that_cant_sync_ends_the_gateways_service(
-    disk: BrittleDisk, gateway: app.Gateway, provider: RawProvider
+    disk: BrittleDisk, gateway: Gateway, provider: RawProvider
 ) -> None:
     """Where what is durable is unknown nothing more is answered, and health says so."""
     provider.on_request = lambda _: setattr(disk, "sync_fails", True)
@@ -173,14 +176,14 @@ async def test_a_disk_that_cant_sync_ends_the_gateways_service(
     assert gateway.installation.sequencer.trouble is not None
 
 
-def _health(gateway: app.Gateway) -> Answer:
+def _health(gateway: Gateway) -> Answer:
     with Caller(gateway.port) as caller:
         return caller.ask("GET", "/-/health")
 
 
 @pytest.mark.parametrize("code", ["provider.broke_off", "provider.timeout", "provider.x"])
 async def test_a_providers_own_word_is_not_taken_for_ours(
-    code: str, gateway: app.Gateway, provider: RawProvider
+    code: str, gateway: Gateway, provider: RawProvider
 ) -> None:
     """An error that a provider names as we name ours comes through as it was sent."""
     body = json.dumps({"error": {"type": code, "message": "no"}}).encode()
@@ -198,7 +201,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("steps", BROKEN.values(), ids=BROKEN)
 async def test_a_provider_that_breaks_off_is_a_bad_gateway(
-    steps: list[bytes | Act], gateway: app.Gateway, provider: RawProvider
+    steps: list[bytes | Act], gateway: Gateway, provider: RawProvider
 ) -> None:
     """As long as nothing has gone out a broken answer is a 502, with the exchange's id."""
     provider.steps = steps
@@ -211,7 +214,7 @@ async def test_a_provider_that_breaks_off_is_a_bad_gateway(
 
 
 async def test_a_provider_that_breaks_a_stream_breaks_it_for_the_caller(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A stream that breaks off has all that came and no clean end."""
     provider.steps = [*streamed("good", " day")[:4], Act.CLOSE]
@@ -222,7 +225,7 @@ async def test_a_provider_that_breaks_a_stream_breaks_it_for_the_caller(
 
 
 async def test_the_end_of_a_stream_waits_for_the_disk(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """As long as the receipt can't be written, the newest content and the end stay inside."""
     told = events("good", " day")
@@ -262,12 +265,12 @@ async def test_a_start_closes_what_a_crash_left_open(
     """Openings that nothing closed are closed as abandoned before the door opens, once."""
     file = write_installation(tmp_path, provider.url)
     sourced = settings.load(file, environment={})
-    installation = app._open(sourced)
+    installation = open_sourced(sourced)
     exchange = new_exchange_id(installation.clock.now_ms())
     installation.sequencer.append_and_wait(an_opening(exchange))
     installation.close()
     for _ in range(2):
-        gateway = await app.start(sourced, build_logger("error", io.StringIO()))
+        gateway = await start(sourced, build_logger("error", io.StringIO()))
         opening, closing = statements(gateway)
         await gateway.stop()
 
@@ -277,7 +280,7 @@ async def test_a_start_closes_what_a_crash_left_open(
 
 
 async def test_a_forbidden_use_says_why_and_what_would_change_it(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A refusal is an answer in the SDK's own shape: clause, reason, exchange, next step."""
     use = ("x-intended-use", "purpose=train.sft, student=parser")
@@ -302,7 +305,7 @@ async def test_a_forbidden_use_says_why_and_what_would_change_it(
 
 
 async def test_a_caller_that_hangs_up_still_gets_its_receipt(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A connection that is lost mid-stream cuts the provider off and is on record."""
     provider.steps = [*streamed("good", " day")[:3], asyncio.Event()]
@@ -340,18 +343,21 @@ async def test_a_stopping_gateway_sees_exchanges_through(
 
 
 async def test_new_policies_are_in_force_at_once(
-    gateway: app.Gateway, provider: RawProvider, tmp_path: Path
+    gateway: Gateway, provider: RawProvider, tmp_path: Path
 ) -> None:
     """A library that loads binds the next request; one that does not changes nothing."""
     policy = tmp_path / "policies/open/policy.yaml"
     text = policy.read_text()
-    sourced = gateway.installation.settings
     policy.write_text(text.replace("effect: permit", "effect: allow"))
-    assert not await app.reload_policies(sourced, gateway, by="a test")
+    assert not await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="a test"
+    )
     kept = await ask(gateway)
     assert gateway.walk.law.alarm
     policy.write_text(text.replace("effect: permit", "effect: forbid"))
-    assert await app.reload_policies(sourced, gateway, by="a test")
+    assert await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="a test"
+    )
     adopted = await ask(gateway)
 
     assert (200, 403) == (kept.status, adopted.status)
@@ -359,9 +365,7 @@ async def test_new_policies_are_in_force_at_once(
     assert not gateway.walk.law.alarm
 
 
-async def test_a_key_can_carry_a_declaration(
-    gateway: app.Gateway, provider: RawProvider
-) -> None:
+async def test_a_key_can_carry_a_declaration(gateway: Gateway, provider: RawProvider) -> None:
     """A key's own declaration counts where the request says nothing, and is looked up."""
     access = gateway.installation.access
     secret = access.new("ada", "search", declaration="use-" + "0" * 20)
@@ -399,9 +403,7 @@ async def test_a_student_brings_its_manifest_or_does_not_start(
     more = f"  pupil:\n    base_url: {provider.url}\n    student: ./no-such-model\n"
     file = write_installation(tmp_path, provider.url, more)
     with pytest.raises(MissingPieceError, match="no-such-model"):
-        await app.start(
-            settings.load(file, environment={}), build_logger("error", io.StringIO())
-        )
+        await start(settings.load(file, environment={}), build_logger("error", io.StringIO()))
 
     assert [] == [one.name for one in threading.enumerate() if "ledger" in one.name]
 
@@ -412,11 +414,11 @@ async def test_a_second_gateway_is_kept_off_the_folder(
     """Two gateways never serve one ledger, for each would close the other's exchanges."""
     async with gateway_in(tmp_path, provider.url) as running:
         with pytest.raises(OperatorError, match="another gateway") as refused:
-            await app.start(running.installation.settings, running.log)
+            await start(running.installation.settings, running.log)
 
         assert "gateway.running" == refused.value.problem
         sourced = running.installation.settings
-    after = await app.start(sourced, build_logger("debug", io.StringIO()))
+    after = await start(sourced, build_logger("debug", io.StringIO()))
     await after.stop()
 
 
@@ -438,15 +440,17 @@ async def test_a_receipt_says_how_the_model_was_reached(
     assert ("aggregator", "order-7") == (last.provider.route, last.provider.agreement)
 
 
-async def test_a_library_is_in_force_from_its_leaf_on(
-    gateway: app.Gateway, tmp_path: Path
-) -> None:
+async def test_a_library_is_in_force_from_its_leaf_on(gateway: Gateway, tmp_path: Path) -> None:
     """Receipts name the digest whose activation stands before them; its text is kept."""
     await ask(gateway)
     policy = tmp_path / "policies/open/policy.yaml"
     policy.write_text(policy.read_text().replace("title: ", "title: Newer, "))
-    assert await app.reload_policies(gateway.installation.settings, gateway, by="a test")
-    assert await app.reload_policies(gateway.installation.settings, gateway, by="again")
+    assert await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="a test"
+    )
+    assert await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="again"
+    )
     await ask(gateway)
     with contextlib.closing(SqliteLedger(gateway.installation.data / "ledger.db")) as beside:
         said = [read_leaf(leaf) for leaf in beside.leaves(0, beside.head().size)]
@@ -462,7 +466,7 @@ async def test_a_library_is_in_force_from_its_leaf_on(
 
 
 async def test_a_library_whose_leaf_cannot_be_written_is_not_in_force(
-    gateway: app.Gateway, tmp_path: Path
+    gateway: Gateway, tmp_path: Path
 ) -> None:
     """Policies that no leaf puts in force bind nobody; the alarm says so."""
     law = gateway.walk.law
@@ -472,7 +476,9 @@ async def test_a_library_whose_leaf_cannot_be_written_is_not_in_force(
     (gateway.installation.data / "libraries").rename(tmp_path / "aside")
     (gateway.installation.data / "libraries").write_text("a file in the way")
 
-    assert not await app.reload_policies(gateway.installation.settings, gateway, by="a test")
+    assert not await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="a test"
+    )
     assert old == law.library.digest
     assert law.alarm
 
@@ -483,7 +489,7 @@ async def test_a_gateway_that_starts_again_activates_nothing_anew(
     """The same library is activated once, however often a gateway starts."""
     async with gateway_in(tmp_path, provider.url) as running:
         sourced = running.installation.settings
-    again = await app.start(sourced, running.log)
+    again = await start(sourced, running.log)
     said = again.installation.reader.statements(kinds=("activation",))
     activations = [index for index, _ in said]
     await again.stop()
@@ -492,25 +498,27 @@ async def test_a_gateway_that_starts_again_activates_nothing_anew(
 
 
 async def test_other_policies_in_force_elsewhere_raise_the_alarm(
-    gateway: app.Gateway, tmp_path: Path
+    gateway: Gateway, tmp_path: Path
 ) -> None:
     """Where a command activates another library the gateway says that it rules by the old."""
     house, law = gateway.installation, gateway.walk.law
     policy = tmp_path / "policies/open/policy.yaml"
     policy.write_text(policy.read_text().replace("title: ", "title: Newer, "))
     with contextlib.closing(
-        app.open_installation(argparse.Namespace(config=str(tmp_path / "gateway.yaml")))
+        open_installation(argparse.Namespace(config=str(tmp_path / "gateway.yaml")))
     ) as beside:
-        app.activate(beside, "a command")
+        activate(beside, "a command")
     await ask(gateway)
     alarmed = law.alarm
-    assert await app.reload_policies(house.settings, gateway, by="a test")
+    assert await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="a test"
+    )
 
     assert "another process" in alarmed
     assert "" == law.alarm
 
 
-async def test_a_leaf_that_cannot_be_read_hides_nothing_after_it(gateway: app.Gateway) -> None:
+async def test_a_leaf_that_cannot_be_read_hides_nothing_after_it(gateway: Gateway) -> None:
     """A withdrawal counts, though another process wrote something odd just before it."""
     house = gateway.installation
     declaration = declaration_id("default", TRAINING)
@@ -540,20 +548,22 @@ async def test_the_text_of_the_library_in_force_is_kept_again(
         digest = running.walk.law.library.digest
     for file in (data / "libraries").iterdir():
         file.unlink()
-    again = await app.start(sourced, running.log)
+    again = await start(sourced, running.log)
     await again.stop()
 
     assert digest == Library.load(kept_library(data, digest)).digest
 
 
 async def test_what_an_undeclared_caller_is_told_to_do_works(
-    gateway: app.Gateway, provider: RawProvider, tmp_path: Path
+    gateway: Gateway, provider: RawProvider, tmp_path: Path
 ) -> None:
     """Plain use that is held says how to declare it; declared and approved, it passes."""
     policy = tmp_path / "policies/open/policy.yaml"
     held = policy.read_text().replace("effect: permit", "effect: hold")
     policy.write_text(held)
-    assert await app.reload_policies(gateway.installation.settings, gateway, by="a test")
+    assert await reload_policies(
+        gateway.installation, gateway.walk.law, gateway.log, by="a test"
+    )
     refused = json.loads((await ask(gateway)).body)["error"]
     said = re.search(r"`gateway (use declare .*?)`", refused["next_step"])
     assert said is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway import app
+from gateway.app.running import Gateway
 from gateway.cli.main import main
 from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX
 from gateway.receipt.model import AgreementFacts, Receipt, Refusal
@@ -40,7 +40,7 @@ async def provider() -> AsyncIterator[RawProvider]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[Gateway]:
     """Return a gateway with keys of its own, and an order form beside it."""
     (tmp_path / "order.pdf").write_bytes(b"signed")
     async with gateway_in(tmp_path, provider.url, "keys: managed\n") as running:
@@ -65,7 +65,7 @@ def register(
     return run(folder, "agreement", "register", named, *words, *where, *more)
 
 
-async def ask(gateway: app.Gateway, target: str) -> Answer:
+async def ask(gateway: Gateway, target: str) -> Answer:
     """Ask for training with a gateway key of its own."""
     secret = gateway.installation.access.new("ada", "search")
     headers = (
@@ -81,14 +81,14 @@ async def ask(gateway: app.Gateway, target: str) -> Answer:
     return await asyncio.to_thread(talk)
 
 
-def last(gateway: app.Gateway) -> object:
+def last(gateway: Gateway) -> object:
     """Return the newest statement."""
     reader = gateway.installation.reader
     return read_leaf(reader.leaf(reader.size() - 1))
 
 
 async def test_an_agreement_opens_the_door_it_names(
-    gateway: app.Gateway, provider: RawProvider, tmp_path: Path
+    gateway: Gateway, provider: RawProvider, tmp_path: Path
 ) -> None:
     """A running gateway forwards what an agreement lifts, says so, and stops when it ends."""
     path = "/held/v1/chat/completions"
@@ -109,7 +109,7 @@ async def test_an_agreement_opens_the_door_it_names(
 
 
 async def test_an_agreement_names_no_secret(
-    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither the leaf nor what is printed holds the provider's key or the document."""
     assert 0 == await asyncio.to_thread(register, tmp_path)
@@ -136,7 +136,7 @@ async def test_an_agreement_names_no_secret(
     ],
 )
 async def test_an_agreement_that_cannot_stand_is_not_written(
-    gateway: app.Gateway,
+    gateway: Gateway,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, str],
@@ -151,7 +151,7 @@ async def test_an_agreement_that_cannot_stand_is_not_written(
 
 
 async def test_so_many_agreements_hold_for_a_key_and_no_more(
-    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A receipt must have room for all of them; one more is refused until another ends."""
     house = gateway.installation
@@ -175,7 +175,7 @@ async def test_so_many_agreements_hold_for_a_key_and_no_more(
 
 
 async def test_no_agreement_lifts_an_overlay(
-    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What a law asks is not a provider's to sign away."""
     overlay = tmp_path / "policies/overlays/law"
@@ -187,14 +187,14 @@ async def test_no_agreement_lifts_an_overlay(
     assert "is an overlay" in capsys.readouterr().err
 
 
-async def test_an_agreement_is_registered_once(gateway: app.Gateway, tmp_path: Path) -> None:
+async def test_an_agreement_is_registered_once(gateway: Gateway, tmp_path: Path) -> None:
     """A name is given once; what was registered is never edited."""
     assert 0 == await asyncio.to_thread(register, tmp_path)
     assert 2 == await asyncio.to_thread(register, tmp_path)
 
 
 async def test_the_organisation_is_stated_by_somebody(
-    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Facts are stated with a month, a basis and a name, and shown as they count."""
 
@@ -231,7 +231,7 @@ async def test_the_organisation_is_stated_by_somebody(
 
 
 async def test_terms_that_a_watch_found_changed_hold_training(
-    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A running gateway hears of it: training holds, plain use does not; it is said once."""
     policies, terms = tmp_path / "policies", tmp_path / "archive"
@@ -258,7 +258,7 @@ async def test_terms_that_a_watch_found_changed_hold_training(
 
 
 async def test_a_ruling_is_explained_under_a_registered_agreement(
-    gateway: app.Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is registered here is ruled with: for its project, and for no other."""
     assert 0 == await asyncio.to_thread(register, tmp_path, "--project", "search")

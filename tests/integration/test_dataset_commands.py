@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.app import open_installation
+from gateway.app.installation import open_installation
 from gateway.cli.main import main
 from gateway.ident import ExchangeId, new_exchange_id
 from gateway.receipt.model import Receipt, Refusal, Verdict

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import app, settings
+from gateway import settings
+from gateway.app.installation import Installation, init, open_installation
 from gateway.cli import replay
 from gateway.cli.main import exit_code, main
 from gateway.clock import day_of
@@ -66,7 +67,7 @@ class Archive:
             "  open: {base_url: http://127.0.0.1:1, dialect: openai}\n"
         )
         self.library("policies")
-        app.init(settings.load(self.config, environment={}), "receipts.example/archive")
+        init(settings.load(self.config, environment={}), "receipts.example/archive")
 
     def library(self, name: str, **changed: str) -> Path:
         """Write a folder of policies in which some say something else."""
@@ -103,8 +104,8 @@ class Archive:
         """Let go of everything."""
         self.house.close()
 
-    def _open(self) -> app.Installation:
-        return app.open_installation(argparse.Namespace(config=str(self.config)))
+    def _open(self) -> Installation:
+        return open_installation(argparse.Namespace(config=str(self.config)))
 
 
 @pytest.fixture

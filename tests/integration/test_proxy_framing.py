@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import app
+from gateway.app.running import Gateway
 from gateway.limits import BODY_BYTES_MAX, MIB
 from tests.support.caller import Answer, Caller, Headers
 from tests.support.house import (
@@ -43,13 +43,13 @@ async def provider() -> AsyncIterator[RawProvider]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[Gateway]:
     """Return a gateway in this process, before that provider."""
     async with gateway_in(tmp_path, provider.url) as running:
         yield running
 
 
-async def say(gateway: app.Gateway, wire: bytes, *, head_only: bool = False) -> Answer:
+async def say(gateway: Gateway, wire: bytes, *, head_only: bool = False) -> Answer:
     """Send bytes as they are; return the first answer to them."""
 
     def talk() -> Answer:
@@ -61,7 +61,7 @@ async def say(gateway: app.Gateway, wire: bytes, *, head_only: bool = False) -> 
 
 
 async def ask(
-    gateway: app.Gateway,
+    gateway: Gateway,
     method: str = "POST",
     target: str = TARGET,
     headers: Headers = JSON,
@@ -84,7 +84,7 @@ def http10(body: bytes, *headers: bytes) -> bytes:
 
 
 async def test_an_old_caller_gets_a_stream_to_the_connections_end(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """HTTP/1.0 knows no chunks: the body ends with the connection."""
     provider.steps = streamed("good", " day")
@@ -96,7 +96,7 @@ async def test_an_old_caller_gets_a_stream_to_the_connections_end(
 
 
 async def test_an_old_caller_sees_a_broken_stream(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """Where the connection's end is the body's, a break is a reset and no clean end."""
     provider.steps = [*streamed("good", " day")[:4], Act.CLOSE]
@@ -114,7 +114,7 @@ async def test_an_old_caller_sees_a_broken_stream(
     assert await asyncio.to_thread(talk)
 
 
-async def test_an_old_caller_may_stay(gateway: app.Gateway) -> None:
+async def test_an_old_caller_may_stay(gateway: Gateway) -> None:
     """HTTP/1.0 with keep-alive is told so, and can ask again."""
 
     def talk() -> list[str | None]:
@@ -129,7 +129,7 @@ async def test_an_old_caller_may_stay(gateway: app.Gateway) -> None:
 
 
 async def test_one_connection_carries_many_exchanges(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A caller that stays asks again and again, whole answers, errors and streams in turn."""
 
@@ -156,7 +156,7 @@ async def test_one_connection_carries_many_exchanges(
 
 
 async def test_requests_sent_ahead_are_answered_in_order(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A caller that does not wait for its answers gets them one after the other, whole."""
     wire = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (
@@ -188,7 +188,7 @@ async def test_requests_sent_ahead_are_answered_in_order(
     ids=["204", "304", "empty", "empty-chunked"],
 )
 async def test_an_answer_without_a_body_has_none(
-    answer: bytes, gateway: app.Gateway, provider: RawProvider
+    answer: bytes, gateway: Gateway, provider: RawProvider
 ) -> None:
     """No content stays no content, and the connection can be used again."""
     provider.steps = [answer]
@@ -203,7 +203,7 @@ async def test_an_answer_without_a_body_has_none(
 
 
 async def test_a_head_has_the_headers_and_no_body(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """HEAD goes up as HEAD; its length is that of the body which does not come."""
     provider.steps = [b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\nx-a: 1\r\n\r\n"]
@@ -214,7 +214,7 @@ async def test_a_head_has_the_headers_and_no_body(
 
 
 async def test_a_body_to_the_connections_end_is_framed_for_the_caller(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A body that ends with its provider's connection has an end of its own for the caller."""
     provider.steps = [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"]
@@ -225,7 +225,7 @@ async def test_a_body_to_the_connections_end_is_framed_for_the_caller(
 
 
 async def test_headers_of_one_connection_stay_on_it(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """Hop-by-hop headers, those that `connection` names, and ours don't go through."""
     provider.steps = [
@@ -256,7 +256,7 @@ async def test_headers_of_one_connection_stay_on_it(
 
 
 async def test_a_body_that_waits_for_leave_gets_it(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """`Expect: 100-continue` is answered by the gateway, and is not passed on."""
 
@@ -276,7 +276,7 @@ async def test_a_body_that_waits_for_leave_gets_it(
 
 
 async def test_a_body_nobody_wants_is_not_asked_for(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A caller that waits for leave and is refused never has to send its body."""
     headers = (*JSON, ("expect", "100-continue"), ("content-length", "1000000"))
@@ -287,7 +287,7 @@ async def test_a_body_nobody_wants_is_not_asked_for(
 
 
 async def test_a_chunked_upload_goes_through(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A body without a length that need not be read passes on in chunks."""
     provider.steps = [sized(b"{}")]
@@ -309,7 +309,7 @@ async def test_a_chunked_upload_goes_through(
     ["/open/v1/a%2Fb?x=%20&y=a+b", "/open/v1/../v1//x", "/open/v1/%E2%82%AC?", "/open//x;p=1"],
 )
 async def test_paths_go_up_as_they_came(
-    target: str, gateway: app.Gateway, provider: RawProvider
+    target: str, gateway: Gateway, provider: RawProvider
 ) -> None:
     """Percent-encoding, dots, slashes and queries are nobody's business here."""
     provider.steps = [sized(b"{}")]
@@ -321,7 +321,7 @@ async def test_paths_go_up_as_they_came(
 SLOW: list[Step] = [STREAM_HEAD, *[framed(b": " + b"x" * 65_000 + b"\n\n")] * 64, STREAM_END]
 
 
-async def test_a_slow_caller_gets_it_all(gateway: app.Gateway, provider: RawProvider) -> None:
+async def test_a_slow_caller_gets_it_all(gateway: Gateway, provider: RawProvider) -> None:
     """A caller that reads slowly slows the provider down, and loses nothing."""
     provider.steps = SLOW
     answer = await ask(gateway, body=STREAM)
@@ -331,7 +331,7 @@ async def test_a_slow_caller_gets_it_all(gateway: app.Gateway, provider: RawProv
 
 
 async def test_a_provider_that_speaks_of_an_upgrade_is_cut_off(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """Nobody asked to switch protocols, so an answer that does is a bad gateway."""
     provider.steps = [b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"]
@@ -341,7 +341,7 @@ async def test_a_provider_that_speaks_of_an_upgrade_is_cut_off(
 
 
 async def test_an_odd_reason_and_status_come_through(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A status that no table knows, and words that no table has, are the provider's to say."""
     provider.steps = [b"HTTP/1.1 529 Over \xe2\x9a\xa0 loaded\r\ncontent-length: 2\r\n\r\n{}"]
@@ -351,7 +351,7 @@ async def test_an_odd_reason_and_status_come_through(
 
 
 async def test_an_upload_without_end_is_told_so(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """A body that is passed on and grows beyond every limit is a 413, and on record."""
     wire = b"POST /open/v1/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"

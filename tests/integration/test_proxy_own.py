@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import app
+from gateway.app.installation import open_installation
+from gateway.app.running import Gateway
 from gateway.intent.model import declaration_id
 from gateway.receipt.model import DeclarationFacts, Receipt
 from gateway.receipt.statement import write_statement
@@ -42,14 +43,14 @@ async def provider() -> AsyncIterator[RawProvider]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+async def gateway(tmp_path: Path, provider: RawProvider) -> AsyncIterator[Gateway]:
     """Return a gateway through which keys pass."""
     async with gateway_in(tmp_path, provider.url) as running:
         yield running
 
 
 @pytest.fixture
-async def managed(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Gateway]:
+async def managed(tmp_path: Path, provider: RawProvider) -> AsyncIterator[Gateway]:
     """Return a gateway with keys of its own."""
     more = "  spare:\n    base_url: http://127.0.0.1:1\nkeys: managed\n"
     async with gateway_in(tmp_path / "managed", provider.url, more) as running:
@@ -57,7 +58,7 @@ async def managed(tmp_path: Path, provider: RawProvider) -> AsyncIterator[app.Ga
 
 
 async def ask(
-    gateway: app.Gateway,
+    gateway: Gateway,
     target: str = TARGET,
     headers: Headers = (),
     body: bytes = BODY,
@@ -72,7 +73,7 @@ async def ask(
     return await asyncio.to_thread(talk)
 
 
-async def get(gateway: app.Gateway, target: str, *headers: tuple[str, str]) -> Answer:
+async def get(gateway: Gateway, target: str, *headers: tuple[str, str]) -> Answer:
     """Look at one of the gateway's own pages."""
     return await ask(gateway, target, headers, b"", "GET")
 
@@ -84,7 +85,7 @@ def bearer(secret: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("header", ["authorization", "api-key", "x-gateway-key"])
 async def test_the_providers_key_goes_up_and_ours_never_does(
-    header: str, managed: app.Gateway, provider: RawProvider
+    header: str, managed: Gateway, provider: RawProvider
 ) -> None:
     """Whichever header the gateway key came in, the provider sees its own key alone."""
     secret = managed.installation.access.new("ada", "search")
@@ -98,7 +99,7 @@ async def test_the_providers_key_goes_up_and_ours_never_does(
 
 
 async def test_a_callers_own_key_goes_up_untouched(
-    gateway: app.Gateway, provider: RawProvider
+    gateway: Gateway, provider: RawProvider
 ) -> None:
     """Where keys pass through the provider sees what the caller sent, and no gateway key."""
     secret = gateway.installation.access.new("ada", "search")
@@ -109,7 +110,7 @@ async def test_a_callers_own_key_goes_up_untouched(
 
 
 async def test_a_revoked_key_is_refused_at_the_next_request(
-    managed: app.Gateway, provider: RawProvider
+    managed: Gateway, provider: RawProvider
 ) -> None:
     """A running gateway turns a key away as soon as it is revoked; nothing is opened."""
     access = managed.installation.access
@@ -126,7 +127,7 @@ async def test_a_revoked_key_is_refused_at_the_next_request(
 
 @pytest.mark.parametrize("headers", [(), (bearer("sk-real"),), (bearer("gw-guess"),)])
 async def test_nobody_gets_in_without_a_key(
-    headers: Headers, managed: app.Gateway, provider: RawProvider
+    headers: Headers, managed: Gateway, provider: RawProvider
 ) -> None:
     """Without a gateway key nothing is asked, opened or told."""
     answers = [
@@ -141,7 +142,7 @@ async def test_nobody_gets_in_without_a_key(
 
 
 async def test_a_provider_that_is_not_set_up_is_the_operators_matter(
-    managed: app.Gateway,
+    managed: Gateway,
 ) -> None:
     """Without a credential for it a provider is not asked; the caller is told whom to tell."""
     secret = managed.installation.access.new("ada", "search")
@@ -154,7 +155,7 @@ async def test_a_provider_that_is_not_set_up_is_the_operators_matter(
 
 
 async def test_a_receipt_is_seen_by_its_project_and_by_those_who_may_see_all(
-    managed: app.Gateway,
+    managed: Gateway,
 ) -> None:
     """To other projects a receipt does not exist; legal, auditors and operators see it."""
     access = managed.installation.access
@@ -177,7 +178,7 @@ async def test_a_receipt_is_seen_by_its_project_and_by_those_who_may_see_all(
     assert {(200, 200)} == set(found.values())
 
 
-async def test_a_refusal_can_be_looked_up(gateway: app.Gateway) -> None:
+async def test_a_refusal_can_be_looked_up(gateway: Gateway) -> None:
     """That we said no can be seen by its id as a receipt can."""
     use = ("x-intended-use", "purpose=train.sft, student=parser")
     answer = await ask(gateway, "/closed/v1/chat/completions", (use,))
@@ -187,7 +188,7 @@ async def test_a_refusal_can_be_looked_up(gateway: app.Gateway) -> None:
     assert json.loads(found.body)["predicateType"].endswith("/refusal/v1")
 
 
-async def test_a_bundle_verifies_with_the_trust_file_alone(gateway: app.Gateway) -> None:
+async def test_a_bundle_verifies_with_the_trust_file_alone(gateway: Gateway) -> None:
     """What an auditor is handed proves the receipt is in the ledger, offline."""
     answer = await ask(gateway)
     exchange = answer.header("x-gateway-exchange")
@@ -198,7 +199,7 @@ async def test_a_bundle_verifies_with_the_trust_file_alone(gateway: app.Gateway)
     assert (exchange, 2) == (verified.statement.exchange, verified.index)
 
 
-async def test_a_checkpoint_is_a_signed_note(gateway: app.Gateway) -> None:
+async def test_a_checkpoint_is_a_signed_note(gateway: Gateway) -> None:
     """The newest checkpoint covers what was answered before it was asked for."""
     await ask(gateway)
     note = await get(gateway, "/-/log/checkpoint")
@@ -208,7 +209,7 @@ async def test_a_checkpoint_is_a_signed_note(gateway: app.Gateway) -> None:
     assert "— ".encode() in note.body
 
 
-async def test_uses_are_those_of_ones_own_project(managed: app.Gateway) -> None:
+async def test_uses_are_those_of_ones_own_project(managed: Gateway) -> None:
     """Declarations that any process registered are listed, to their project and to legal."""
     access = managed.installation.access
     keys = [access.new("a", "search"), access.new("b", "x"), access.new("c", "z", ("legal",))]
@@ -221,10 +222,10 @@ async def test_uses_are_those_of_ones_own_project(managed: app.Gateway) -> None:
     assert [[declared], [], [declared]] == found
 
 
-def declare_beside(gateway: app.Gateway) -> str:
+def declare_beside(gateway: Gateway) -> str:
     """Register a use of `search` as another process would; return its id."""
     config = str(gateway.installation.settings.file)
-    beside = app.open_installation(argparse.Namespace(config=config))
+    beside = open_installation(argparse.Namespace(config=config))
     facts = DeclarationFacts(
         declaration=declaration_id("search", TRAINING),
         project="search",
@@ -238,7 +239,7 @@ def declare_beside(gateway: app.Gateway) -> str:
     return facts.declaration
 
 
-async def test_health_and_metrics_need_no_key(managed: app.Gateway) -> None:
+async def test_health_and_metrics_need_no_key(managed: Gateway) -> None:
     """Whoever watches the gateway sees that it is well, and counts; nothing else."""
     secret = managed.installation.access.new("ada", "search")
     await ask(managed, headers=(bearer(secret),))
@@ -262,7 +263,7 @@ async def test_health_and_metrics_need_no_key(managed: app.Gateway) -> None:
     assert "ada" not in metrics
 
 
-async def test_refusals_and_problems_are_counted(gateway: app.Gateway) -> None:
+async def test_refusals_and_problems_are_counted(gateway: Gateway) -> None:
     """Each no, and each error of ours, is counted under its own name."""
     use = ("x-intended-use", "purpose=train.sft, student=parser")
     await ask(gateway, "/held/v1/chat/completions", (use,))
@@ -298,7 +299,7 @@ async def test_health_is_red_while_the_ledger_is_unwell(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_nothing_can_be_changed_from_outside(method: str, gateway: app.Gateway) -> None:
+async def test_nothing_can_be_changed_from_outside(method: str, gateway: Gateway) -> None:
     """The gateway's own pages are read, never written."""
     answer = await ask(gateway, "/-/health", method=method)
 
@@ -306,7 +307,7 @@ async def test_nothing_can_be_changed_from_outside(method: str, gateway: app.Gat
     assert "application/problem+json" == answer.header("content-type")
 
 
-async def test_a_head_of_a_page_has_no_body(gateway: app.Gateway) -> None:
+async def test_a_head_of_a_page_has_no_body(gateway: Gateway) -> None:
     """HEAD of an own page is its head alone, and the connection stays."""
 
     def talk() -> list[int]:

@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 
-from gateway.app import activation_of, open_installation
+from gateway.app.activation import activation_of
+from gateway.app.installation import open_installation
 
 
 def main(config: str, until: str) -> None:

@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import app, settings
+from gateway import settings
+from gateway.app.installation import init
+from gateway.app.running import Gateway, start
 from gateway.clock import FrozenClock, rfc3339
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.forward import Forwarder, Origin, Outgoing, RawHeaders, origin_of
@@ -318,7 +320,7 @@ class Rooms:
         self.recovered = 0
 
     async def open(self) -> Rooms:
-        """Open every room as `app.start` does, and close what a crash left open."""
+        """Open every room as `start` does, and close what a crash left open."""
         self.ledger = SqliteLedger(self.folder / "ledger.db", origin=ORIGIN)
         self.store = FaultStore(self.ledger)
         self.index = Index(self.folder / "index.db")
@@ -587,15 +589,15 @@ def write_installation(folder: Path, url: str, more: str = "") -> Path:
     (folder / "provider.key").write_text(PROVIDER_SECRET)
     file = folder / "gateway.yaml"
     file.write_text("\n".join(lines) + "\n" + more)
-    app.init(settings.load(file, environment={}), ORIGIN)
+    init(settings.load(file, environment={}), ORIGIN)
     return file
 
 
 @asynccontextmanager
-async def gateway_in(folder: Path, url: str, more: str = "") -> AsyncIterator[app.Gateway]:
+async def gateway_in(folder: Path, url: str, more: str = "") -> AsyncIterator[Gateway]:
     """Run a gateway in this process; *more* ends its settings."""
     file = write_installation(folder, url, more)
-    gateway = await app.start(
+    gateway = await start(
         settings.load(file, environment={}), build_logger("debug", io.StringIO())
     )
     try:

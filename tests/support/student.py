@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from gateway import settings
-from gateway.app import init, open_installation
+from gateway.app.installation import init, open_installation
 from gateway.canonical import canonical_json, salted_sha256
 from gateway.clock import SystemClock, day_of, rfc3339
 from gateway.dataset.export import Built, build_dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.app import layers_of
+from gateway.app.providers import layers_of
 from gateway.dataset.manifest import Teacher
 from gateway.exchange.providers import Layer, Taught
 from gateway.ident import Sha256

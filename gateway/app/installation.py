@@ -1,0 +1,175 @@
+"""One data folder, made once and opened: what commands and the gateway work with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gateway import settings as settings_module
+from gateway.app.library import load_library
+from gateway.clock import Clock, SystemClock
+from gateway.errors import (
+    LedgerMissingError,
+    SettingError,
+)
+from gateway.ident import random_bytes
+from gateway.ledger.ports import Sequencing
+from gateway.ledger.publisher import Publisher
+from gateway.ledger.reader import Reader
+from gateway.ledger.register import KINDS, Register
+from gateway.ledger.sequencer import Sequencer
+from gateway.policy.library import Library
+from gateway.receipt.model import Writer
+from gateway.settings import Sourced
+from gateway.store.access import AccessKeys
+from gateway.store.content import ContentStore
+from gateway.store.index import Index
+from gateway.store.keys import Keyring, load_keyring, make_keys
+from gateway.store.sqlite import SqliteLedger
+
+
+@dataclass(kw_only=True)
+class Installation:
+    """One data folder, opened: everything a command or the gateway works with."""
+
+    settings: Sourced
+    data: Path
+    keyring: Keyring
+    store: SqliteLedger
+    index: Index
+    reader: Reader
+    sequencer: Sequencing
+    publisher: Publisher
+    content: ContentStore
+    access: AccessKeys
+    register: Register
+    clock: Clock
+    writer: Writer
+    policies: tuple[Mapping[str, str], Library] | None = None
+    """The policies as text and as rules, once somebody asked for them."""
+
+    @property
+    def library(self) -> Library:
+        """The policies that the settings name; read when they are first asked for.
+
+        Raises:
+            MalformedPolicyError: a file can't be read as what it should be; nothing is loaded.
+            SettingError: there is no such folder, or no such overlay.
+        """
+        return self._loaded()[1]
+
+    @property
+    def policy_files(self) -> Mapping[str, str]:
+        """The text of the library, as it was read."""
+        return self._loaded()[0]
+
+    def _loaded(self) -> tuple[Mapping[str, str], Library]:
+        # Most commands rule on nothing, and sixty policies take half a second to read.
+        if self.policies is None:
+            self.policies = load_library(self.settings)
+        return self.policies
+
+    @property
+    def overlays(self) -> tuple[str, ...]:
+        """The overlays that bind every use here."""
+        return self.settings.settings.overlays
+
+    def close(self) -> None:
+        """Let go of every file."""
+        self.content.close()
+        self.index.close()
+        self.access.close()
+        self.store.close()
+
+
+def open_installation(args: argparse.Namespace) -> Installation:
+    """Open the installation that *args* (`--config`) points to, its register folded.
+
+    Raises:
+        SettingError: the settings can't be read.
+        LedgerMissingError: there is no installation; `gateway init` makes one.
+        KeyUnreadableError: a key is missing, or others can read it.
+    """
+    config = getattr(args, "config", None)
+    return open_sourced(settings_module.load(Path(config) if config else None))
+
+
+def open_sourced(sourced: Sourced) -> Installation:
+    """Open the installation of *sourced*; see `open_installation`."""
+    data = sourced.path(sourced.settings.data)
+    ledger_file = data / "ledger.db"
+    if not ledger_file.exists():
+        raise no_ledger(data)
+    keyring = load_keyring(data)
+    clock = SystemClock()
+    store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
+    index = Index(data / "index.db")
+    reader = Reader(store, index)
+    reader.catch_up()
+    register = Register()
+    register.fold(reader.statements(kinds=KINDS))
+    publisher = Publisher(
+        store, keyring.log, keyring.trust.origin, clock, publish_file=data / "checkpoint"
+    )
+    return Installation(
+        settings=sourced,
+        data=data,
+        keyring=keyring,
+        store=store,
+        index=index,
+        reader=reader,
+        sequencer=Sequencer(store, publisher),
+        publisher=publisher,
+        content=ContentStore(data / "content.db", keyring.content),
+        access=AccessKeys(data / "access.db"),
+        register=register,
+        clock=clock,
+        writer=Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version()),
+    )
+
+
+def no_ledger(data: Path) -> LedgerMissingError:
+    """Return what to raise where there is no ledger in *data*."""
+    return LedgerMissingError(
+        f"there is no ledger in {data}",
+        hint="make one with `gateway init`, or point `data` at the folder that holds it",
+    )
+
+
+def our_version() -> str:
+    """Return the version of this distribution, `0` where it was never installed."""
+    try:
+        return version("tos-gateway")
+    except PackageNotFoundError:
+        return "0"
+
+
+def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
+    """Make the data folder of *sourced* once; return it and the ledger's origin.
+
+    Raises:
+        OperatorError: it holds a ledger or keys already, or can't be written.
+    """
+    data = sourced.path(sourced.settings.data)
+    named = origin or f"{socket.gethostname()}/{random_bytes(4).hex()}"
+    if (data / "ledger.db").exists():
+        raise SettingError(
+            f"{data} holds a ledger already",
+            hint="use it with `gateway serve`, or set `data` to another folder",
+        )
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingError(f"can't make {data}: {exc.strerror}") from exc
+    # Keys first: a ledger without its keys could never be signed for, while keys without a
+    # ledger are made whole by the next `init`, which finds and uses them.
+    if not (data / "trust.json").exists():
+        make_keys(data, named)
+    keyring = load_keyring(data)
+    SqliteLedger.create(data / "ledger.db", keyring.trust.origin).close()
+    return data, keyring.trust.origin
