@@ -13,6 +13,7 @@ help:
 	@echo "make check      what to run before a commit: format, lint, types, floors, fast tests"
 	@echo "make check-all  everything, the long crash runs too"
 	@echo "make bench      CPU and latency against a bare aiohttp proxy"
+	@echo "make faults     ten thousand injected faults (half an hour or more)"
 
 setup: $(STAMP)
 
@@ -23,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "python3 can't make a virtual environment; on Debian: apt-get install python3-venv"; exit 3; }
 	$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
 	@echo "installing (torch is large; a few minutes the first time)"
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[demo,student]' --group dev
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[demo,student,cose,pkcs11,postgres,timestamps]' --group dev
 	@touch $(STAMP)
 
 demo: $(STAMP)
