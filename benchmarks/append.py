@@ -170,8 +170,8 @@ def _table(report: dict[str, Any]) -> str:
                 f" (best round {report['per_s_best']:,.0f})"
             ),
             (
-                f"steady                   p50 {steady['p50']:.2f} ms, p99 {steady['p99']:.2f} ms,"
-                f" max {steady['max']:.1f} ms"
+                f"at a steady rate         p50 {steady['p50']:.2f} ms,"
+                f" p99 {steady['p99']:.2f} ms, max {steady['max']:.1f} ms"
             ),
             (
                 f"the disk's own sync      p50 {sync['p50']:.2f} ms, p99 {sync['p99']:.2f} ms,"
