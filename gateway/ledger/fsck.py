@@ -268,7 +268,7 @@ def _compare_index(index: Index, report: Report) -> None:
         return
     if size < report.size:
         return
-    for kind, count in index.kinds().items():
+    for kind, count in index.recount().items():
         if kind != "unreadable" and count != report.kinds.get(kind, 0):
             report.add(
                 "index.differs",

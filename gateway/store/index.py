@@ -3,23 +3,25 @@
 It holds nothing that the leaves don't say, and is made again from them whenever it is missing,
 damaged, or belongs to another ledger. Whoever can write it can hide a statement from a search,
 not from the ledger.
+
+It is divided by time, into stretches of leaves in a row (`places.py`): of each it keeps its
+first and last instant and, for each word that can be searched by, the places that have it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
-from gateway.canonical import sha256_hex
 from gateway.errors import LedgerDamagedError, MalformedReceiptError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
-from gateway.limits import LEAVES_READ_AT_ONCE
-from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import (
     Abandonment,
     Activation,
@@ -40,9 +42,17 @@ from gateway.receipt.model import (
     Verdict,
     Withdrawal,
 )
-from gateway.receipt.statement import is_opening, read_leaf, read_payload
+from gateway.receipt.statement import read_leaf
+from gateway.store.places import ALL, PLACES_BYTES, STRETCH, after, pack, places_of, unpack
 from gateway.store.ports import LedgerStore
-from gateway.store.tables import Database, Migrations, immediate, open_database, translated
+from gateway.store.tables import (
+    Database,
+    Migrations,
+    deferred,
+    immediate,
+    open_database,
+    translated,
+)
 
 Kind = Literal[
     "opening",
@@ -100,18 +110,28 @@ class Row:
     obligations: tuple[str, ...] = ()
     manifest: Sha256 | None = None
     """The manifest that this leaf is, or that it withdraws."""
-    payload_sha256: Sha256 | None = None
 
 
 _FIELDS: Final = tuple(field.name for field in fields(Row))
-_COLUMNS: Final = ("leaf", *_FIELDS[1:])
-"""The fields of a row by their columns; `index` is a word of SQL."""
+_PLAIN: Final = ("at", "exchange", "opening", "readable", "approved")
+"""What is kept as it is; everything else is a word, and kept as that word's number."""
+_WORDS: Final = tuple(name for name in _FIELDS[1:] if name not in _PLAIN)
+_SEARCHED: Final = tuple(
+    name for name in _WORDS if name not in {"model_manifest", "operation", "ended"}
+)
+"""Words whose places are kept."""
 
-_OBLIGATIONS_AT: Final = _FIELDS.index("obligations")
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM statement"  # noqa: S608 — names of ours
-_INSERT: Final = f"INSERT INTO statement VALUES ({', '.join('?' for _ in _COLUMNS)})"  # noqa: S608
+_COLUMNS: Final = ("leaf", *_PLAIN, *_WORDS)
+_INSERT: Final = f"INSERT INTO coded VALUES ({', '.join('?' for _ in _COLUMNS)})"  # noqa: S608
+_SELECT: Final = f"SELECT leaf, {', '.join(_FIELDS[1:])} FROM statement"  # noqa: S608 — names of ours
+_NUMBER_BITS: Final = 24
+_NUMBERS: Final = 1 << _NUMBER_BITS
+"""Stretches that one word's places can be kept of: a hundred thousand million leaves."""
 _PAGE: Final = 1_000
-_BATCH: Final = 4 * LEAVES_READ_AT_ONCE
+_ROWS_AT_ONCE: Final = 500
+_STRETCHES_AT_ONCE: Final = (8, 256)
+"""How many stretches are looked through at first, and at most; doubling in between."""
+_WORDS_REMEMBERED_MAX: Final = 100_000
 
 migrations = Migrations("index")
 
@@ -119,35 +139,6 @@ migrations = Migrations("index")
 @migrations()
 def statements_and_watermark(database: Database) -> None:
     """Make the tables of the first release."""
-    database.table("statement").create(
-        {
-            "leaf": int,
-            "kind": str,
-            "at": str,
-            "exchange": str,
-            "opening": int,
-            "project": str,
-            "principal": str,
-            "provider": str,
-            "model": str,
-            "model_reported": str,
-            "model_manifest": str,
-            "operation": str,
-            "purpose": str,
-            "declaration": str,
-            "effect": str,
-            "ended": str,
-            "readable": int,
-            "approved": int,
-            "obligations": str,
-            "manifest": str,
-            "payload_sha256": str,
-        },
-        pk="leaf",
-        strict=True,
-    )
-    for columns in (["exchange"], ["kind", "project"], ["declaration"], ["payload_sha256"]):
-        database.table("statement").create_index(columns)
     # An opening stands here until its closing statement comes.
     database.table("unclosed").create(
         {"opening": int, "exchange": str}, pk="opening", strict=True
@@ -161,9 +152,78 @@ def statements_and_watermark(database: Database) -> None:
 @migrations()
 def obligations_with_values(database: Database) -> None:
     """Begin anew: obligations may hold blanks now, and stand divided by commas."""
-    for name in ("statement", "unclosed"):
-        database.table(name).delete_where()
+    database.table("unclosed").delete_where()
     database.table("watermark").update(1, {"size": 0, "last_sha256": ""})
+
+
+@migrations()
+def stretches_and_words(database: Database) -> None:
+    """Begin anew: what leaves share is kept once, and where it stands as bits a stretch."""
+    database.table("statement").drop(ignore=True)
+    obligations_with_values(database)
+    database.table("word").create(
+        {"id": int, "role": str, "value": str, "count": int}, pk="id", strict=True
+    )
+    database.table("word").create_index(["role", "value"], unique=True)
+    plain = {"at": str, "exchange": str, "opening": int, "readable": int, "approved": int}
+    database.table("coded").create(
+        {"leaf": int, **plain, **dict.fromkeys(_WORDS, int)}, pk="leaf", strict=True
+    )
+    database.table("coded").create_index(["exchange"])
+    # The places of a word in a stretch stand under `word << 24 | stretch`.
+    database.table("places").create({"id": int, "bits": bytes}, pk="id", strict=True)
+    database.table("stretch").create(
+        {"number": int, "at_first": str, "at_last": str, "undated": int},
+        pk="number",
+        strict=True,
+    )
+    words = (f"(SELECT value FROM word WHERE id = coded.{name}) AS {name}" for name in _WORDS)  # noqa: S608
+    columns = ", ".join(("leaf", *_PLAIN, *words))
+    database.create_view("statement", f"SELECT {columns} FROM coded")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Words that a row must have one of, in one of its columns."""
+
+    columns: tuple[str, ...]
+    condition: str
+    values: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a row must be like; without filters and days, any is."""
+
+    filters: tuple[_Filter, ...] = ()
+    since: str | None = None
+    until: str | None = None
+
+    def times(self, first: str, last: str) -> tuple[str, list[str | int]]:
+        """Return the condition that *first* to *last* touches the days, and its values."""
+        terms, values = ["TRUE"], list[str | int]()
+        if self.since is not None:
+            terms.append(f"{last} >= ?")
+            values.append(self.since)
+        if self.until is not None:
+            # The text of an instant begins with that of its day, its hour and its minute.
+            terms.append(f"substr({first}, 1, ?) <= ?")
+            values += [len(self.until), self.until]
+        return " AND ".join(terms), values
+
+    @property
+    def timed(self) -> bool:
+        """Whether only some days are wanted."""
+        return self.since is not None or self.until is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The words that a filter stands for, in this index, and how often they occur."""
+
+    columns: tuple[str, ...]
+    words: tuple[int, ...]
+    count: int
 
 
 class Index:
@@ -173,6 +233,8 @@ class Index:
         self.path = path
         self._lock = threading.RLock()
         self._same_ledger = False
+        # OWNED BY: catch_up(), between two commits. Numbers of words are never used again.
+        self._numbers: dict[tuple[str, str], int] = {}
         try:
             self._database = open_database(path, migrations)
         except LedgerDamagedError:
@@ -196,16 +258,27 @@ class Index:
         if self._same_ledger and self.size == leaves.head().size:
             return done
         while True:
-            with self._lock, self._writing():
+            with self._writing():
                 size, goal = self._watermark_of(leaves), leaves.head().size
-                stop = min(size + _BATCH, goal)
+                stop = min(size - size % STRETCH + STRETCH, goal)
                 self._same_ledger = True
                 if size >= goal:
                     return done
-                self._add(size, leaves.leaves(size, stop))
+                rows, last = [], b""
+                for index, leaf in enumerate(leaves.leaves(size, stop), size):
+                    rows.append(row_of(index, leaf))
+                    last = leaf
+                self._add(rows)
+                self._note_watermark(stop, last)
                 done += stop - size
             if progress is not None:
                 progress(stop, goal)
+
+    def add(self, rows: Sequence[Row], last: bytes) -> None:
+        """Index the *rows* that come next, all of one stretch; *last* is the last leaf."""
+        with self._writing():
+            self._add(rows)
+            self._note_watermark(rows[-1].index + 1, last)
 
     def find(self, exchange: ExchangeId) -> Row | None:
         """Return the statement that closed *exchange*, or `None`."""
@@ -227,10 +300,18 @@ class Index:
             ).fetchall()
         return [(ExchangeId(exchange), opening) for exchange, opening in rows]
 
+    def is_unclosed(self, exchange: ExchangeId, opening: int) -> bool:
+        """Tell whether *exchange*, opened at leaf *opening*, has no closing statement."""
+        with self._lock, translated(self.path):
+            row = self._database.conn.execute(
+                "SELECT exchange FROM unclosed WHERE opening = ?", (opening,)
+            ).fetchone()
+        return row is not None and bool(row[0] == exchange)
+
     def by_payload(self, sha256: Sha256) -> Row | None:
-        """Return the statement whose payload has that digest: a manifest by its name."""
-        rows = self._rows("payload_sha256 = ? ORDER BY leaf", sha256)
-        return rows[0] if rows else None
+        """Return the manifest whose payload has that digest."""
+        filters = (_exactly("kind", "manifest"), _exactly("manifest", sha256))
+        return next(self._matching(_Wanted(filters)), None)
 
     def about(
         self,
@@ -240,16 +321,22 @@ class Index:
         manifest: Sha256 | None = None,
     ) -> list[Row]:
         """Return the verdicts and withdrawals about one subject, in order."""
-        column, subject = _subject(declaration, exchange, manifest)
-        return self._rows(
-            f"{column} = ? AND kind IN ('verdict', 'withdrawal') ORDER BY leaf", subject
-        )
+        said = ("verdict", "withdrawal")
+        if exchange is not None:
+            where = "exchange = ? AND kind IN (?, ?) ORDER BY leaf"
+            return self._rows(where, exchange, *said)
+        if declaration is not None:
+            subject = _exactly("declaration", declaration)
+        elif manifest is not None:
+            subject = _exactly("manifest", manifest)
+        else:
+            raise ValueError("a declaration, an exchange or a manifest must be named")
+        return list(self._matching(_Wanted((_exactly("kind", *said), subject))))
 
-    def statements(self, kinds: Iterable[Kind] | None = None) -> Iterator[int]:
-        """Yield the leaf indices of all statements of *kinds*, in order."""
-        wanted = None if kinds is None else tuple(kinds)
-        for row in self._pages([("kind", wanted)] if wanted is not None else []):
-            yield row.index
+    def statements(self, kinds: Iterable[Kind] | None = None, first: int = 0) -> Iterator[int]:
+        """Yield the leaf indices of all statements of *kinds* from *first* on, in order."""
+        filters = () if kinds is None else (_exactly("kind", *kinds),)
+        return self._leaves(_Wanted(filters), first)
 
     def select(
         self,
@@ -280,28 +367,34 @@ class Index:
             "declaration": declaration,
             "effect": effect,
         }
-        filters: list[tuple[str, tuple[str, ...]]] = [
-            (column, (value,)) for column, value in equal.items() if value is not None
-        ]
-        raw: list[tuple[str, tuple[str, ...]]] = []
+        filters = [_exactly(name, value) for name, value in equal.items() if value is not None]
         if purpose is not None:
-            raw.append(("(purpose = ? OR purpose GLOB ?)", (purpose, f"{purpose}.*")))
+            below = f"{purpose}."
+            condition = "role = 'purpose' AND (value = ? OR substr(value, 1, ?) = ?)"
+            filters.append(_Filter(("purpose",), condition, (purpose, len(below), below)))
         if model is not None:
-            raw.append(("(model = ? OR model_reported = ?)", (model, model)))
+            columns = ("model", "model_reported")
+            condition = "role IN ('model', 'model_reported') AND value = ?"
+            filters.append(_Filter(columns, condition, (model,)))
         if obligation is not None:
-            raw.append(("(',' || obligations) GLOB ?", (f"*,{obligation}*",)))
-        if since is not None:
-            raw.append(("at >= ?", (since,)))
-        if until is not None:
-            # The text of an instant begins with that of its day, its hour and its minute.
-            raw.append((f"substr(at, 1, {len(until)}) <= ?", (until,)))
-        return self._pages(filters, raw)
+            condition = "role = 'obligations' AND instr(',' || value, ?)"
+            filters.append(_Filter(("obligations",), condition, (f",{obligation}",)))
+        return self._matching(_Wanted(tuple(filters), since, until))
 
     def kinds(self) -> dict[str, int]:
         """Return how many leaves of each kind are indexed."""
         with self._lock, translated(self.path):
             rows = self._database.conn.execute(
-                "SELECT kind, count(*) FROM statement GROUP BY kind"
+                "SELECT value, count FROM word WHERE role = 'kind' AND count > 0"
+            ).fetchall()
+        return dict(rows)
+
+    def recount(self) -> dict[str, int]:
+        """Return how many leaves of each kind there are rows of, by counting every one."""
+        with self._lock, translated(self.path):
+            rows = self._database.conn.execute(
+                "SELECT (SELECT value FROM word WHERE id = kind), count(*)"
+                " FROM coded GROUP BY kind"
             ).fetchall()
         return dict(rows)
 
@@ -310,9 +403,166 @@ class Index:
         with self._lock:
             self._database.close()
 
+    # -- reading --------------------------------------------------------------------------
+
+    def _matching(self, wanted: _Wanted) -> Iterator[Row]:
+        leaves = self._leaves(wanted)
+        while page := list(itertools.islice(leaves, _ROWS_AT_ONCE)):
+            marks = ", ".join(map(str, page))
+            yield from self._rows(f"leaf IN ({marks}) ORDER BY leaf")
+
+    def _leaves(self, wanted: _Wanted, first: int = 0) -> Iterator[int]:
+        """Yield matching leaves page by page, so that no lock is held while others work."""
+        last = first - 1
+        while page := self._page(wanted, last):
+            yield from page
+            last = page[-1]
+            if len(page) < _PAGE:
+                return
+
+    def _page(self, wanted: _Wanted, last: int) -> list[int]:
+        """Return the matching leaves after *last*, a page of them or all that are left."""
+        with self._reading():
+            words = [self._found(one) for one in wanted.filters]
+            if not all(one.words for one in words):
+                return []
+            # The rarest first: it says which stretches need to be looked at.
+            words.sort(key=lambda one: one.count)
+            size = self._watermark()[0]
+            closed, at_once = size // STRETCH, _STRETCHES_AT_ONCE[0]
+            found: list[int] = []
+            number: int | None = (last + 1) // STRETCH
+            while (
+                len(found) < _PAGE
+                and (number := self._next_stretch(words, wanted, number, closed)) is not None
+            ):
+                stop = min(number + at_once, closed)
+                at_once = min(2 * at_once, _STRETCHES_AT_ONCE[1])
+                for one, bits in self._stretches(words, wanted, number, stop):
+                    start = one * STRETCH
+                    left = bits if last < start else after(bits, last - start)
+                    room = _PAGE - len(found)
+                    found += [start + at for at in itertools.islice(places_of(left), room)]
+                number = stop
+            if len(found) < _PAGE:
+                first = max(last + 1, closed * STRETCH)
+                found += self._in_tail(words, wanted, first, _PAGE - len(found))
+        return found
+
+    def _found(self, wanted: _Filter) -> _Found:
+        rows = self._database.conn.execute(
+            f"SELECT id, count FROM word WHERE {wanted.condition}",  # noqa: S608 — ours
+            wanted.values,
+        ).fetchall()
+        # A word that occurs no more stays, but stands nowhere.
+        words = tuple(number for number, count in rows if count)
+        return _Found(wanted.columns, words, sum(count for _, count in rows))
+
+    def _next_stretch(
+        self, words: list[_Found], wanted: _Wanted, first: int | None, closed: int
+    ) -> int | None:
+        """Return the first closed stretch from *first* on that may hold what is wanted."""
+        if first is None or first >= closed:
+            return None
+        if words:
+            starts = [
+                self._database.conn.execute(
+                    "SELECT min(id) FROM places WHERE id >= ? AND id < ?",
+                    (_key(word, first), _key(word, closed)),
+                ).fetchone()[0]
+                for word in words[0].words
+            ]
+            # Of one word, the stretch stands in the lowest bits.
+            first = min((key % _NUMBERS for key in starts if key is not None), default=None)
+        if first is None or not wanted.timed:
+            return first
+        condition, values = wanted.times("at_first", "at_last")
+        row = self._database.conn.execute(
+            f"SELECT min(number) FROM stretch WHERE number >= ? AND {condition}",  # noqa: S608
+            (first, *values),
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def _stretches(
+        self, words: list[_Found], wanted: _Wanted, first: int, stop: int
+    ) -> list[tuple[int, int]]:
+        """Return the stretches from *first* to *stop* that hold what is wanted, and where."""
+        bits = dict.fromkeys(range(first, stop), ALL)
+        if wanted.timed:
+            bits = self._in_time(wanted, first, stop)
+        for one in words:
+            if not bits:
+                break
+            have = self._bits(one.words, min(bits), max(bits) + 1)
+            both = ((number, bits[number] & have.get(number, 0)) for number in bits)
+            bits = {number: left for number, left in both if left}
+        return sorted(bits.items())
+
+    def _in_time(self, wanted: _Wanted, first: int, stop: int) -> dict[int, int]:
+        """Return the places of the wanted days in the stretches that touch them."""
+        connection = self._database.conn
+        touches, touched = wanted.times("at_first", "at_last")
+        inside, within = wanted.times("at_last", "at_first")
+        rows = connection.execute(
+            f"SELECT number, undated = 0 AND {inside} FROM stretch"  # noqa: S608 — ours
+            f" WHERE number >= ? AND number < ? AND {touches}",
+            (*within, first, stop, *touched),
+        ).fetchall()
+        bits = dict.fromkeys((number for number, _ in rows), ALL)
+        condition, values = wanted.times("at", "at")
+        for number in (number for number, whole in rows if not whole):
+            start = number * STRETCH
+            places = connection.execute(
+                f"SELECT leaf - ? FROM coded WHERE leaf >= ? AND leaf < ? AND {condition}",  # noqa: S608
+                (start, start, start + STRETCH, *values),
+            )
+            bits[number] = sum(1 << place for (place,) in places)
+        return bits
+
+    def _bits(self, words: Iterable[int], first: int, stop: int) -> dict[int, int]:
+        """Return where any of *words* stands, by stretch."""
+        found: dict[int, int] = {}
+        for word in words:
+            rows = self._database.conn.execute(
+                "SELECT id, bits FROM places WHERE id >= ? AND id < ?",
+                (_key(word, first), _key(word, stop)),
+            )
+            for key, kept in rows:
+                number = key % _NUMBERS
+                try:
+                    found[number] = found.get(number, 0) | unpack(kept)
+                except ValueError as broken:
+                    raise LedgerDamagedError(
+                        f"`{self.path}` is damaged: {broken}",
+                        hint="remove it, it is made again from the ledger",
+                    ) from broken
+        return found
+
+    def _in_tail(
+        self, words: list[_Found], wanted: _Wanted, first: int, limit: int
+    ) -> list[int]:
+        """Return matching leaves of the stretch that is not full yet."""
+        condition, values = wanted.times("at", "at")
+        terms = [condition if wanted.timed else "TRUE"]
+        for one in words:
+            numbers = ", ".join(map(str, one.words))
+            terms.append(f"({' OR '.join(f'{name} IN ({numbers})' for name in one.columns)})")
+        rows = self._database.conn.execute(
+            f"SELECT leaf FROM coded WHERE leaf >= ? AND {' AND '.join(terms)}"  # noqa: S608
+            " ORDER BY leaf LIMIT ?",
+            (first, *values, limit),
+        ).fetchall()
+        return [leaf for (leaf,) in rows]
+
+    def _rows(self, where: str, *values: object) -> list[Row]:
+        with self._lock, translated(self.path):
+            found = self._database.conn.execute(f"{_SELECT} WHERE {where}", values).fetchall()
+        return [_row(values) for values in found]
+
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with translated(self.path), immediate(self._database):
+    def _reading(self) -> Iterator[None]:
+        """See one state of the file, whatever others write meanwhile."""
+        with self._lock, translated(self.path), deferred(self._database):
             yield
 
     def _watermark(self) -> tuple[int, str]:
@@ -321,6 +571,18 @@ class Index:
                 "SELECT size, last_sha256 FROM watermark"
             ).fetchone()
         return int(row[0]), str(row[1])
+
+    # -- writing --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._lock, translated(self.path), immediate(self._database):
+                yield
+        except BaseException:
+            # Words that were new have no numbers any more.
+            self._numbers.clear()
+            raise
 
     def _watermark_of(self, leaves: LedgerStore) -> int:
         """Return how far *leaves* is indexed; 0, after clearing up, if this is another's."""
@@ -331,72 +593,113 @@ class Index:
             (last,) = leaves.leaves(size - 1, size)
             if hashlib.sha256(last).hexdigest() == last_sha256:
                 return size
-        for table in ("statement", "unclosed"):
+        for table in ("coded", "unclosed", "places", "stretch"):
             self._database.conn.execute(f"DELETE FROM {table}")  # noqa: S608 — names of ours
-        self._note_watermark(0, "")
+        # Other processes remember numbers of words, so these stay.
+        self._database.conn.execute("UPDATE word SET count = 0")
+        self._note_watermark(0, b"")
         return 0
 
-    def _note_watermark(self, size: int, last_sha256: str) -> None:
+    def _note_watermark(self, size: int, last: bytes) -> None:
         self._database.conn.execute(
-            "UPDATE watermark SET size = ?, last_sha256 = ?", (size, last_sha256)
+            "UPDATE watermark SET size = ?, last_sha256 = ?",
+            (size, hashlib.sha256(last).hexdigest()),
         )
 
-    def _add(self, first: int, leaves: Iterable[bytes]) -> None:
-        rows, last = [], b""
-        for index, leaf in enumerate(leaves, first):
-            rows.append(row_of(index, leaf))
-            last = leaf
+    def _add(self, rows: Sequence[Row]) -> None:
         connection = self._database.conn
-        connection.executemany(_INSERT, map(_values, rows))
+        if len(self._numbers) > _WORDS_REMEMBERED_MAX:
+            self._numbers.clear()
+        counts: Counter[int] = Counter()
+        connection.executemany(_INSERT, [self._coded(row, counts) for row in rows])
         connection.executemany(
-            "INSERT INTO unclosed VALUES (?, ?)",
-            [(row.index, row.exchange) for row in rows if row.kind == "opening"],
+            "UPDATE word SET count = count + ? WHERE id = ?",
+            [(count, number) for number, count in counts.items()],
         )
+        opened = {row.index: row.exchange for row in rows if row.kind == "opening"}
+        closed = [(row.opening, row.exchange) for row in rows if row.kind in CLOSING]
+        for opening, exchange in closed:
+            if opening is not None and opened.get(opening) == exchange:
+                del opened[opening]
+        connection.executemany("INSERT INTO unclosed VALUES (?, ?)", opened.items())
         connection.executemany(
             "DELETE FROM unclosed WHERE opening = ? AND exchange = ?",
-            [(row.opening, row.exchange) for row in rows if row.kind in CLOSING],
+            [one for one in closed if one[0] is not None and one[0] < rows[0].index],
         )
-        self._note_watermark(first + len(rows), hashlib.sha256(last).hexdigest())
+        size = rows[-1].index + 1
+        if size % STRETCH == 0:
+            self._close_stretch(size // STRETCH - 1)
 
-    def _rows(self, where: str, *values: object) -> list[Row]:
-        with self._lock, translated(self.path):
-            found = self._database.conn.execute(f"{_SELECT} WHERE {where}", values).fetchall()
-        return [_row(values) for values in found]
+    def _coded(self, row: Row, counts: Counter[int]) -> list[object]:
+        """Return *row* as it is kept, and count its words."""
+        values: list[object] = [row.index, row.at, row.exchange, row.opening]
+        values += [row.readable, row.approved]
+        for name in _WORDS:
+            value = getattr(row, name)
+            if name == "obligations":
+                # No obligation holds a comma (`policy/obligation.py`).
+                value = ",".join(value)
+            if not value:
+                values.append(None)
+                continue
+            number = self._numbers.get((name, value))
+            if number is None:
+                number = self._number(name, value)
+            counts[number] += 1
+            values.append(number)
+        return values
 
-    def _pages(
-        self,
-        filters: list[tuple[str, tuple[str, ...]]],
-        raw: list[tuple[str, tuple[str, ...]]] | None = None,
-    ) -> Iterator[Row]:
-        """Yield matching rows page by page, so that no lock is held while others work."""
-        terms = ["leaf > ?"]
-        values: list[str] = []
-        for column, wanted in filters:
-            terms.append(f"{column} IN ({', '.join('?' for _ in wanted)})")
-            values += wanted
-        for term, wanted in raw or []:
-            terms.append(term)
-            values += wanted
-        where = f"{' AND '.join(terms)} ORDER BY leaf LIMIT {_PAGE}"
-        last = -1
-        while rows := self._rows(where, last, *values):
-            yield from rows
-            last = rows[-1].index
+    def _number(self, role: str, value: str) -> int:
+        """Return the number of a word; a new one gets one."""
+        connection = self._database.conn
+        row = connection.execute(
+            "SELECT id FROM word WHERE role = ? AND value = ?", (role, value)
+        ).fetchone()
+        if row is None:
+            connection.execute(
+                "INSERT INTO word (role, value, count) VALUES (?, ?, 0)", (role, value)
+            )
+            row = connection.execute("SELECT last_insert_rowid()").fetchone()
+        number = self._numbers[role, value] = int(row[0])
+        return number
+
+    def _close_stretch(self, number: int) -> None:
+        """Keep the places of every word of a stretch that is full now, and its days."""
+        connection, start = self._database.conn, number * STRETCH
+        within = (start, start + STRETCH)
+        connection.execute(
+            "INSERT INTO stretch SELECT ?, min(at), max(at), count(*) - count(at) FROM coded"
+            " WHERE leaf >= ? AND leaf < ?",
+            (number, *within),
+        )
+        places: dict[int, bytearray] = {}
+        rows = connection.execute(
+            f"SELECT leaf, {', '.join(_SEARCHED)} FROM coded WHERE leaf >= ? AND leaf < ?",  # noqa: S608
+            within,
+        )
+        for leaf, *words in rows:
+            byte, bit = (leaf - start) >> 3, 1 << (leaf & 7)
+            for word in words:
+                if word is not None:
+                    if word not in places:
+                        places[word] = bytearray(PLACES_BYTES)
+                    places[word][byte] |= bit
+        connection.executemany(
+            "INSERT INTO places VALUES (?, ?)",
+            [(_key(word, number), pack(bits)) for word, bits in places.items()],
+        )
 
 
 def row_of(index: int, leaf: bytes) -> Row:
     """Return what the index keeps of the leaf at *index*."""
     try:
-        if is_opening(leaf):
-            return _row_of(index, read_leaf(leaf), None)
-        payload = open_envelope(leaf).payload
-        return _row_of(index, read_payload(payload), sha256_hex(payload))
+        return _row_of(index, read_leaf(leaf))
     except MalformedReceiptError:
         # Fsck names it; a search must still be able to go past it.
         return Row(index=index, kind="unreadable")
 
 
-def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
+def _row_of(index: int, statement: Statement) -> Row:
     match statement:
         case Opening():
             return Row(
@@ -432,7 +735,6 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 ended=None if receipt is None else receipt.ended,
                 readable=None if receipt is None else receipt.readable,
                 obligations=statement.ruling.obligations,
-                payload_sha256=payload,
             )
         case Abandonment():
             return Row(
@@ -441,7 +743,6 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 at=statement.found,
                 exchange=statement.exchange,
                 opening=statement.opening,
-                payload_sha256=payload,
             )
         case DeclarationFacts():
             return Row(
@@ -452,7 +753,6 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 principal=statement.owner,
                 purpose=statement.use.purpose,
                 declaration=statement.declaration,
-                payload_sha256=payload,
             )
         case Verdict():
             return Row(
@@ -463,7 +763,6 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 principal=statement.by,
                 declaration=statement.declaration,
                 approved=statement.approved,
-                payload_sha256=payload,
             )
         case Withdrawal():
             return Row(
@@ -474,7 +773,6 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 principal=statement.by,
                 declaration=statement.declaration,
                 manifest=statement.manifest,
-                payload_sha256=payload,
             )
         case (
             AgreementFacts()
@@ -491,17 +789,11 @@ def _row_of(index: int, statement: Statement, payload: Sha256 | None) -> Row:
                 kind=KINDS[type(statement)],
                 at=statement.at,
                 principal=statement.by,
-                payload_sha256=payload,
             )
         case Takeover():
-            return Row(index=index, kind="takeover", at=statement.at, payload_sha256=payload)
+            return Row(index=index, kind="takeover", at=statement.at)
         case Manifest():
-            return Row(
-                index=index,
-                kind="manifest",
-                manifest=statement.payload_sha256,
-                payload_sha256=statement.payload_sha256,
-            )
+            return Row(index=index, kind="manifest", manifest=statement.payload_sha256)
         case _:
             assert_never(statement)
 
@@ -528,23 +820,13 @@ KINDS: Final[dict[type[Statement], Kind]] = {
 """What each statement is called, in the index and wherever leaves are counted."""
 
 
-def _subject(
-    declaration: DeclarationId | None, exchange: ExchangeId | None, manifest: Sha256 | None
-) -> tuple[str, str]:
-    if declaration is not None:
-        return "declaration", declaration
-    if exchange is not None:
-        return "exchange", exchange
-    if manifest is not None:
-        return "manifest", manifest
-    raise ValueError("a declaration, an exchange or a manifest must be named")
+def _exactly(column: str, *values: str) -> _Filter:
+    marks = ", ".join("?" for _ in values)
+    return _Filter((column,), f"role = ? AND value IN ({marks})", (column, *values))
 
 
-def _values(row: Row) -> tuple[object, ...]:
-    values = [getattr(row, name) for name in _FIELDS]
-    # No obligation holds a comma (`policy/obligation.py`).
-    values[_OBLIGATIONS_AT] = ",".join(row.obligations)
-    return tuple(values)
+def _key(word: int, stretch: int) -> int:
+    return word << _NUMBER_BITS | stretch
 
 
 def _row(values: tuple[object, ...]) -> Row:
@@ -552,5 +834,6 @@ def _row(values: tuple[object, ...]) -> Row:
     for truth in ("readable", "approved"):
         if named[truth] is not None:
             named[truth] = bool(named[truth])
-    named["obligations"] = tuple(filter(None, str(named["obligations"]).split(",")))
+    obligations = named["obligations"]
+    named["obligations"] = tuple(obligations.split(",")) if isinstance(obligations, str) else ()
     return Row(**named)  # type: ignore[arg-type]  # the columns are those of Row

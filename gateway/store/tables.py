@@ -26,7 +26,14 @@ from sqlite_utils import Database, Migrations  # noqa: E402
 for _name in _UNWANTED:
     del sys.modules[_name]
 
-__all__ = ["Database", "Migrations", "immediate", "open_database", "translated"]
+__all__ = [
+    "Database",
+    "Migrations",
+    "deferred",
+    "immediate",
+    "open_database",
+    "translated",
+]
 
 
 def open_database(path: Path, migrations: Migrations) -> Database:
@@ -55,6 +62,16 @@ def immediate(database: Database) -> Iterator[None]:
     try:
         yield
         connection.execute("COMMIT")
+    finally:
+        database.rollback()
+
+
+@contextlib.contextmanager
+def deferred(database: Database) -> Iterator[None]:
+    """Let everything read within see one state of the file."""
+    database.conn.execute("BEGIN")
+    try:
+        yield
     finally:
         database.rollback()
 

@@ -194,7 +194,7 @@ def test_an_index_that_agrees_is_clean(ledger: LedgerUnderTest) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "DELETE FROM statement WHERE leaf = 5",
+        "DELETE FROM coded WHERE leaf = 5",
         "INSERT INTO unclosed VALUES (5, 'x-1')",
         "UPDATE watermark SET size = 601",
     ],

@@ -133,6 +133,7 @@ def test_a_manifest_is_found_by_its_name(ledger: LedgerUnderTest, index: Index) 
     found = index.by_payload(payload_sha256(leaf))
     assert found is not None
     assert (found.index, found.kind, found.manifest) == (1, "manifest", payload_sha256(leaf))
+    assert index.by_payload(payload_sha256(a_receipt(an_exchange_id(1), 0))) is None
     assert index.by_payload(Sha256("0" * 64)) is None
 
 
@@ -244,11 +245,12 @@ def test_two_may_catch_up_at_once(ledger: LedgerUnderTest, tmp_path: Path) -> No
 
 def test_progress_is_told(ledger: LedgerUnderTest, index: Index) -> None:
     """Whoever waits is told how far it is."""
-    ledger.store.append(exchanges(600))
+    for first in range(0, 4200, 600):
+        ledger.store.append(exchanges(600, first))
     steps: list[tuple[int, int]] = []
     index.catch_up(ledger.store, lambda *step: steps.append(step))
 
-    assert steps == [(1024, 1200), (1200, 1200)]
+    assert steps == [(8192, 8400), (8400, 8400)]
 
 
 def test_a_row_says_what_the_leaf_says() -> None:
@@ -270,7 +272,7 @@ def test_an_index_of_the_first_release_is_made_again(
     first()(statements_and_watermark)
     with contextlib.closing(open_database(path, first)) as old:
         row = {"leaf": 0, "kind": "receipt", "obligations": "label retain-30d"}
-        old.table("statement").insert(row)
+        old.table("statement").insert(row, pk="leaf")
         old.table("unclosed").insert({"opening": 1, "exchange": "x-gone"})
         old.table("watermark").update(1, {"size": 1, "last_sha256": "ab" * 32})
     with contextlib.closing(Index(path)) as index:

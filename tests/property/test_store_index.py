@@ -1,0 +1,136 @@
+"""Laws of the query index, whatever is asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.ident import DeclarationId, Sha256
+from gateway.store.index import Index, Row
+from gateway.store.places import STRETCH
+from tests.support.store import an_exchange_id
+
+SIZE: Final = 3 * STRETCH + 500
+FILTERS: Final[dict[str, list[str]]] = {
+    "kind": ["opening", "receipt", "refusal", "verdict", "manifest", "takeover"],
+    "project": ["p0", "p1", "rare", "never"],
+    "principal": ["ada", "bob", "often"],
+    "purpose": ["train", "train.sft", "tra", "evaluate"],
+    "provider": ["one", "two"],
+    "model": ["m0", "m1", "m1-2026"],
+    "declaration": ["use-1", "use-2"],
+    "effect": ["permit", "hold"],
+    "obligation": ["label", "delete-by-days", "lab"],
+    "since": ["2026-01", "2026-02-03", "2026-02-03T11", "2027"],
+    "until": ["2026-01-31", "2026-02-03T11:30", "2026", "2025"],
+}
+
+
+def rows() -> list[Row]:
+    """Return rows of a few months, some of them rare, some out of order, some without a day."""
+    dice = random.Random(7)
+    made = []
+    for index in range(SIZE):
+        kind: Any = dice.choices(["opening", "receipt", "refusal", "verdict"], [9, 8, 1, 0.01])[
+            0
+        ]
+        if index in {5, STRETCH + 1, SIZE - 1}:
+            made.append(Row(index=index, kind="manifest", manifest=Sha256("ab" * 32)))
+            continue
+        day = index * 60 // SIZE + dice.choice([0] * 50 + [1, 20])
+        model = dice.choice(["m0", "m1", None])
+        made.append(
+            Row(
+                index=index,
+                kind=kind,
+                at=f"2026-{day // 28 + 1:02}-{day % 28 + 1:02}T{dice.randrange(24):02}:15:00Z",
+                exchange=an_exchange_id(index // 2),
+                opening=index - 1 if kind == "receipt" else None,
+                project="rare" if index % 6000 == 77 else dice.choice(["p0", "p1"]),
+                principal="ada" if index < STRETCH // 2 else dice.choice(["often", "bob"]),
+                purpose=dice.choice(["train", "train.sft", "trainer", "evaluate"]),
+                provider="one" if index % 2 else "two",
+                model=model,
+                model_reported=f"{model}-2026" if model and index % 3 else None,
+                declaration=dice.choice([DeclarationId("use-1"), None]),
+                effect=dice.choice(["permit", "hold", None]),
+                readable=dice.choice([True, False, None]),
+                obligations=dice.choice(
+                    [(), ("label",), ("keep", "delete-by-days=3"), ("delete-by-days-or-so",)]
+                ),
+            )
+        )
+    return made
+
+
+def fits(row: Row, wanted: dict[str, str]) -> bool:
+    """Tell whether *row* is what the filters ask for, in the plainest way."""
+    for name, value in wanted.items():
+        match name:
+            case "purpose":
+                fit = row.purpose is not None and f"{row.purpose}.".startswith(f"{value}.")
+            case "model":
+                fit = value in (row.model, row.model_reported)
+            case "obligation":
+                fit = any(one.startswith(value) for one in row.obligations)
+            case "since":
+                fit = row.at is not None and row.at >= value
+            case "until":
+                fit = row.at is not None and row.at[: len(value)] <= value
+            case _:
+                fit = getattr(row, name) == value
+        if not fit:
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, list[Row]]]:
+    """Return an index of a few stretches, and the rows that are in it."""
+    made = rows()
+    with contextlib.closing(Index(tmp_path_factory.mktemp("index") / "index.db")) as index:
+        for first in range(0, SIZE, STRETCH // 2):
+            index.add(made[first : first + STRETCH // 2], b"")
+        yield index, made
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from(values) for name, values in FILTERS.items()}
+    )
+)
+def test_a_search_finds_exactly_what_fits(
+    kept: tuple[Index, list[Row]], wanted: dict[str, Any]
+) -> None:
+    """Whatever is combined: every row that fits is found, in order, and no other."""
+    index, made = kept
+    expected = [row for row in made if fits(row, wanted)]
+
+    assert expected == list(index.select(**wanted))
+
+
+@pytest.mark.parametrize("kinds", [["verdict"], ["verdict", "manifest"], ["takeover"], []])
+@pytest.mark.parametrize("first", [0, 6, STRETCH + 2, SIZE - 1, SIZE])
+def test_statements_are_found_from_a_leaf_on(
+    kept: tuple[Index, list[Row]], kinds: Any, first: int
+) -> None:
+    """Leaves of some kinds are found from any leaf on, in closed stretches and the last."""
+    index, made = kept
+    expected = [row.index for row in made if row.kind in kinds and row.index >= first]
+
+    assert expected == list(index.statements(kinds, first))
+
+
+def test_counts_are_those_of_the_rows(kept: tuple[Index, list[Row]]) -> None:
+    """What is counted as it comes is what a count of every row gives."""
+    index, _ = kept
+
+    assert index.kinds() == index.recount()
+    assert SIZE == sum(index.kinds().values())
