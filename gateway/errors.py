@@ -25,6 +25,7 @@ GatewayError
 │   ├── LedgerUnwellError           ledger.unwell (the disk is full, a commit failed)
 │   ├── KeyUnreadableError          key.unreadable
 │   ├── PortInUseError              port.in_use
+│   ├── CheckInterruptedError       check.interrupted (a process that checked was ended)
 │   └── MissingPieceError           piece.missing (a base checkpoint, the student extra)
 ├── GateError        the researcher
 │   └── GateRefusedError            dataset.refused · student.refused
@@ -190,6 +191,12 @@ class PortInUseError(OperatorError):
     """The address to listen on is taken."""
 
     code = "port.in_use"
+
+
+class CheckInterruptedError(OperatorError):
+    """A process that was checking was ended from outside; nothing was decided."""
+
+    code = "check.interrupted"
 
 
 class MissingPieceError(OperatorError):

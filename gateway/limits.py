@@ -157,3 +157,58 @@ EVIDENCE_BYTES_MAX: Final = 64 * MIB
 AGREEMENTS_PER_CREDENTIAL_MAX: Final = 32
 """Agreements that hold for one key of a provider at a time; each receipt names them all, and
 they take up to three kilobytes of a leaf."""
+
+CHECKERS_MAX: Final = 16
+"""Processes that check one dataset or ledger; each takes some sixty megabytes."""
+
+PARTS_AHEAD_PER_CHECKER: Final = 2
+"""Parts handed out beyond those whose answers were heard; memory does not grow with them."""
+
+ROWS_CHECKED_ALONE_MAX: Final = 20_000
+"""Up to here (half a second) starting further processes costs more than it saves."""
+
+ROWS_PER_SPAN: Final = 1_024
+"""After so many rows a dataset notes where the next begin, so that several can check at once."""
+
+SPANS_AT_ONCE: Final = 8
+"""Spans that a process checks before it answers; a tenth of a second."""
+
+KINDS_REMEMBERED_MAX: Final = 4_096
+"""Kinds of receipts, by what many share word for word, that a verifier need not read again."""
+
+WITNESS_TIMEOUT_S: Final = 5.0
+"""How long a witness may take to answer; one that needs longer is asked again later."""
+
+WITNESS_GRACE_S: Final = 0.25
+"""How long the other witnesses are waited for once enough have cosigned."""
+
+WITNESS_ANSWER_BYTES_MAX: Final = 16 * KIB
+"""Some signature lines, or a size."""
+
+WITNESSES_MAX: Final = 32
+"""Witnesses of one log; each is asked by a thread of its own, and a note holds 64 lines."""
+
+WITNESSED_INTERVAL_MS: Final = 1_000
+"""A log with witnesses publishes this often: each of them syncs its disk for a cosignature."""
+
+CHECKPOINT_RETRY_S: Final = 5.0
+"""How long until what could not be published, or copied, is tried again without growth."""
+
+PUBLISHING_WAIT_S: Final = 30.0
+"""How long a process waits for another one that is publishing a checkpoint of the same ledger;
+asking witnesses takes up to three times their timeout."""
+
+COPY_TIMEOUT_S: Final = 2.0
+"""How long a copy of the checkpoint may take; another medium may hang for good."""
+
+COPIES_MAX: Final = 8
+"""Copies of the checkpoint; each is written by a thread of its own."""
+
+COSIGNING_LOGS_MAX: Final = 256
+"""Logs that one `gateway ledger witness` watches; all are rewritten at each cosignature."""
+
+COSIGNING_REQUESTS_MAX: Final = 64
+"""Requests that a witness holds at once; beyond it the others are told to come again."""
+
+COSIGNING_BODY_TIMEOUT_S: Final = 10.0
+"""How long a log may take to send its checkpoint to a witness."""
