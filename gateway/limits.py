@@ -212,3 +212,42 @@ COSIGNING_REQUESTS_MAX: Final = 64
 
 COSIGNING_BODY_TIMEOUT_S: Final = 10.0
 """How long a log may take to send its checkpoint to a witness."""
+
+STATEMENT_MS_MAX: Final = 10_000
+"""How long one statement on PostgreSQL may take, the wait for a standby included."""
+
+TRANSACTION_IDLE_MS_MAX: Final = 5_000
+"""How long a transaction on PostgreSQL may wait for its process; one that was stopped in the
+middle holds up the others so long."""
+
+DOUBT_MS_MAX: Final = 30_000
+"""How long the effect of a commit may stay unknown; then the process ends, and reads the truth
+at its next start. A server that was stopped is back, or replaced by its standby, by then."""
+
+WORKERS_MAX: Final = 64
+"""Door processes of one gateway; one sequencer writes for a handful and is then what is busy."""
+
+FRAME_BYTES_MAX: Final = 1 * MIB
+"""What workers and sequencer say at once: a leaf, a checkpoint, what a worker has counted."""
+
+HUB_BYTES_UNREAD_MAX: Final = 32 * MIB
+"""What waits for a worker that does not read; then it is cut off, and learns all of it anew."""
+
+HUB_BEAT_S: Final = 1.0
+"""How often workers and sequencer let each other know that they are well."""
+
+HUB_SILENCE_S_MAX: Final = 5.0
+"""After so long without a beat the other side is not well; a busy disk takes less."""
+
+HUB_QUESTION_S_MAX: Final = 60.0
+"""How long a worker's thread waits for a checkpoint; witnesses take up to half of it."""
+
+RECONNECT_S: Final = 0.05
+RECONNECT_S_MAX: Final = 1.0
+"""How soon a worker looks for its sequencer again; doubled at each try."""
+
+RESTART_S: Final = 0.05
+RESTART_S_MAX: Final = 10.0
+RESTART_CALM_S: Final = 30.0
+"""How soon a process that ended is started again; doubled at each end that comes sooner than
+the last of these."""

@@ -1,14 +1,20 @@
 """Sign checkpoints of the ledger and publish them; never one that contradicts an earlier one.
 
-A checkpoint is published when it stands in the store and in the file that is kept beside it.
-Before the first one is signed, the ledger is compared with what was published last.
+Witnesses cosign a checkpoint before anything else, then it is kept in the copies, in the store,
+and in the file beside it, which is what others read: whatever is seen last is written last.
+Before the first one is signed, the ledger is compared with all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.errors import (
@@ -17,13 +23,33 @@ from gateway.errors import (
     LedgerDamagedError,
     LedgerUnwellError,
 )
+from gateway.ledger.alarms import COPY_BEHIND, COPY_NEW, UNWITNESSED, Alarm
+from gateway.ledger.copies import Copies
 from gateway.ledger.subtrees import Subtrees
-from gateway.limits import CHECKPOINT_INTERVAL_MS, LEAVES_RECHECKED_AT_START_MAX
-from gateway.store.files import write_durably
+from gateway.ledger.witness import Collected, Witnesses
+from gateway.limits import (
+    CHECKPOINT_INTERVAL_MS,
+    CHECKPOINT_RETRY_S,
+    LEAVES_RECHECKED_AT_START_MAX,
+    PUBLISHING_WAIT_S,
+    WITNESSED_INTERVAL_MS,
+)
+from gateway.store.files import hold, write_durably
 from gateway.store.ports import Head, LedgerStore
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
-from gateway.tlog.merkle import Frontier, leaf_hash
+from gateway.tlog.cosignature import add_cosignatures
+from gateway.tlog.merkle import (
+    Frontier,
+    consistency_proof,
+    leaf_hash,
+    verify_consistency,
+)
 from gateway.tlog.note import NoteSigner, parse_note, sign_note
+
+_ROUNDS: Final = 3
+"""How often a newer checkpoint is signed where witnesses know one newer than ours."""
+
+_LOOK_S: Final = 0.005
 
 
 class Publisher:
@@ -38,6 +64,9 @@ class Publisher:
         *,
         publish_file: Path | None = None,
         recheck_max: int = LEAVES_RECHECKED_AT_START_MAX,
+        witnesses: Witnesses | None = None,
+        copies: Copies | None = None,
+        start_unwitnessed: bool = False,
     ) -> None:
         self._store = store
         self._signer = signer
@@ -45,15 +74,28 @@ class Publisher:
         self._clock = clock
         self._publish_file = publish_file
         self._recheck_max = recheck_max
+        self._witnesses = witnesses
+        self._copies = copies or Copies(())
+        self._start_unwitnessed = start_unwitnessed
+        self._interval_s = (
+            WITNESSED_INTERVAL_MS if witnesses is not None else CHECKPOINT_INTERVAL_MS
+        ) / 1000
+        self._tree = _Tree(store)
         self._checked = False
         # Held while signing and writing; never taken on an event loop.
         self._integrating = threading.Lock()
-        # Held for moments only, over the six fields below.
+        # OWNED BY: whoever holds the lock above.
+        self._cosigned: tuple[Checkpoint, str] | None = None
+        """What enough witnesses cosigned and nobody was shown yet."""
+        self._unwitnessed: dict[str, str] = {}
+        """Witnesses that have not cosigned what was asked last, and why."""
+        # Held for moments only, over the seven fields below.
         self._noting = threading.Lock()
         self._note: str | None = None
         self._note_size = -1
         self._note_at_ms = 0
         self._trouble: GatewayError | None = None
+        self._damage: LedgerDamagedError | None = None
         self._unproven = False
         """An append has failed since something was last written."""
         self._waiters: list[tuple[int, asyncio.Future[str]]] = []
@@ -68,8 +110,40 @@ class Publisher:
 
     @property
     def trouble(self) -> GatewayError | None:
-        """What went wrong last, as long as it has not gone right again."""
-        return self._trouble
+        """What went wrong last, as long as it has not gone right again; damage stays."""
+        return self.damage or self._trouble
+
+    @property
+    def damage(self) -> LedgerDamagedError | None:
+        """What was published or cosigned that the ledger contradicts, once that is known."""
+        late = None if self._witnesses is None else self._witnesses.damage
+        return self._damage or late
+
+    @property
+    def newest(self) -> str | None:
+        """The newest checkpoint that this process published, a signed note."""
+        return self._note
+
+    @property
+    def cosigned_sizes(self) -> dict[str, int | None]:
+        """How many leaves each witness has cosigned, as far as this process knows."""
+        everyone = () if self._witnesses is None else self._witnesses.all
+        return {one.name: one.cosigned_size for one in everyone}
+
+    def alarms(self) -> list[Alarm]:
+        """Return what an operator should see to although checkpoints may go on."""
+        unwitnessed = self._unwitnessed
+        return [
+            *(Alarm(UNWITNESSED, f"`{name}` {why}") for name, why in unwitnessed.items()),
+            *(
+                Alarm(COPY_BEHIND, f"`{copy.path}`: {copy.trouble}")
+                for copy in self._copies.behind
+            ),
+            *(
+                Alarm(COPY_NEW, f"`{path}` was not there; it can't tell an older ledger")
+                for path in self._copies.fresh
+            ),
+        ]
 
     @property
     def checkpointed_at_ms(self) -> int:
@@ -77,22 +151,15 @@ class Publisher:
         return self._note_at_ms
 
     def check(self) -> Head:
-        """Compare the ledger with the last published checkpoint; return its head.
+        """Compare the ledger with everything published, and return its head.
 
         Raises:
             LedgerDamagedError: the ledger is older than, or other than, that checkpoint.
+            LedgerUnwellError: a copy can't be read, or so few witnesses answer that what
+                others cosigned could be missed.
         """
-        head = self._store.head()
-        for where, note in self._published():
-            known = _read_note(where, note)
-            if known.origin != self._origin:
-                raise LedgerDamagedError(
-                    f"{where} belongs to the ledger `{known.origin}`, not `{self._origin}`",
-                    hint="keep ledger, checkpoint and keys of one data folder together",
-                )
-            self._compare(head, known, where)
-        self._checked = True
-        return head
+        with self._integrating, self._alone():
+            return self._check()
 
     def start(self) -> None:
         """Start the thread that signs whenever the ledger has grown."""
@@ -141,12 +208,19 @@ class Publisher:
         """Sign, publish and return a checkpoint of the ledger as it is now.
 
         Raises:
-            LedgerUnwellError: it can't be kept.
-            LedgerDamagedError: the ledger is older than, or other than, its last checkpoint.
+            LedgerUnwellError: it can't be kept, or too few witnesses cosign it.
+            LedgerDamagedError: the ledger is older than, or other than, what was published
+                or cosigned; nothing is published any more.
         """
         with self._integrating:
             try:
-                note, size = self._sign_newest()
+                if self.damage is not None:
+                    raise self.damage.with_traceback(None)
+                with self._alone():
+                    note, size = self._publish_newest()
+            except LedgerDamagedError as damage:
+                self._damage = self._damage or damage
+                raise
             except GatewayError as trouble:
                 self._trouble = trouble
                 raise
@@ -161,8 +235,8 @@ class Publisher:
 
     def _integrate_often(self) -> None:
         while not self._stopping.is_set():
-            self._grown.wait()
-            self._stopping.wait(CHECKPOINT_INTERVAL_MS / 1000)
+            self._grown.wait(CHECKPOINT_RETRY_S if self._copies.behind else None)
+            self._stopping.wait(self._interval_s)
             self._grown.clear()
             self._try_to_integrate()
         self._try_to_integrate()
@@ -176,24 +250,133 @@ class Publisher:
             # Nothing else might be a reason to try again.
             self._grown.set()
 
-    def _sign_newest(self) -> tuple[str, int]:
+    def _publish_newest(self) -> tuple[str, int]:
         # An older copy must not be signed for: others may hold the newer checkpoint.
-        head = self._store.head() if self._checked else self.check()
+        head = self._store.head() if self._checked else self._check()
+        if head.size < self._note_size:
+            raise LedgerDamagedError(
+                f"the ledger has lost leaves: {self._note_size} were published, it has"
+                f" {head.size}",
+                hint="restore the newest copy, never an older one",
+            )
         unproven = self._unproven
-        if self._note is not None and head.size <= self._note_size and not unproven:
+        if self._note is not None and head.size == self._note_size and not unproven:
+            if self._copies.behind:
+                self._copies.write(self._note)
             return self._note, self._note_size
-        root = Frontier(head.size, head.frontier).root()
-        text = format_checkpoint(Checkpoint(self._origin, head.size, root))
-        note = sign_note(text, [self._signer])
         self._unproven = False
         try:
-            self._store.publish(head.size, note)
+            note, size = self._signed(head)
+            self._copies.write(note)
+            self._store.publish(size, note)
             if self._publish_file is not None:
                 _write_note(self._publish_file, note)
         except GatewayError:
             self._unproven = self._unproven or unproven
             raise
-        return note, head.size
+        return note, size
+
+    def _signed(self, head: Head) -> tuple[str, int]:
+        """Return a checkpoint of *head*, or of a later one, that may be published."""
+        if self._witnesses is None:
+            return self._sign(_checkpoint_of(self._origin, head)), head.size
+        collected = None
+        for _ in range(_ROUNDS):
+            now = _checkpoint_of(self._origin, head)
+            if self._cosigned is None or self._cosigned[0] != now:
+                collected = self._ask(now, enough=self._witnesses.quorum)
+            if self._cosigned is not None and self._cosigned[0] == now:
+                return self._cosigned[1], now.size
+            if collected is None or not collected.ahead:
+                break
+            head = self._store.head()
+        missing = {} if collected is None else collected.missing
+        raise LedgerUnwellError(
+            f"too few witnesses cosign the checkpoint; {self._witnesses.quorum} of"
+            f" {len(self._witnesses.all)} must: {_reasons(missing)}",
+            hint="statements are kept and go on; see to the witnesses, it is tried again",
+        )
+
+    def _sign(self, now: Checkpoint) -> str:
+        return sign_note(format_checkpoint(now), [self._signer])
+
+    def _ask(self, now: Checkpoint, *, enough: int) -> Collected:
+        """Ask the witnesses about *now*; keep what a quorum of them cosigned."""
+        assert self._witnesses is not None  # noqa: S101  callers have looked
+        note = self._sign(now)
+        collected = self._witnesses.collect(note, now, self._tree, enough=enough)
+        self._unwitnessed = collected.missing
+        if len(collected.lines) >= self._witnesses.quorum:
+            self._cosigned = now, add_cosignatures(note, collected.lines)
+        return collected
+
+    def _check(self) -> Head:
+        head = self._store.head()
+        compared: set[Checkpoint] = set()
+        published = self._published()
+        copies = self._copies.read(published=bool(published))
+        for where, note in (*published, *copies):
+            known = _read_note(where, note)
+            if known.origin != self._origin:
+                raise LedgerDamagedError(
+                    f"{where} belongs to the ledger `{known.origin}`, not `{self._origin}`",
+                    hint="keep ledger, checkpoint and keys of one data folder together",
+                )
+            if known not in compared:
+                self._compare(head, known, where)
+                compared.add(known)
+        self._check_with_witnesses(head)
+        self._checked = True
+        return head
+
+    def _check_with_witnesses(self, head: Head) -> None:
+        """Check that no witness knows more than *head*, or something else.
+
+        Statements that were appended to an older copy would be lost with it, so that what
+        can't be checked is not started, unless the operator says so.
+        """
+        witnesses = self._witnesses
+        if witnesses is None:
+            return
+        collected = self._ask(_checkpoint_of(self._origin, head), enough=len(witnesses.all))
+        if len(collected.lines) >= witnesses.enough_to_know or self._start_unwitnessed:
+            return
+        raise LedgerUnwellError(
+            "too few witnesses answer to know that this is the newest copy of the ledger;"
+            f" {witnesses.enough_to_know} of {len(witnesses.all)} must:"
+            f" {_reasons(collected.missing)}",
+            hint="see to the witnesses; if you are sure of the copy, set"
+            " `checkpoint: {start_unwitnessed: true}` for one start",
+        )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from publishing meanwhile, so that nothing goes backwards."""
+        if self._publish_file is None:
+            yield
+            return
+        path = self._publish_file.with_name("publishing")
+        handle, until = None, time.monotonic() + PUBLISHING_WAIT_S
+        while handle is None:
+            try:
+                handle = hold(path)
+            except OSError as wrong:
+                raise LedgerUnwellError(
+                    f"the file `{path}` can't be held: {wrong.strerror}",
+                    hint="free space, and let the gateway's account write to the data folder",
+                ) from wrong
+            if handle is None:
+                if time.monotonic() > until:
+                    raise LedgerUnwellError(
+                        "another process of this ledger has been publishing a checkpoint for"
+                        f" {PUBLISHING_WAIT_S:.0f} seconds",
+                        hint=f"find out which one holds `{path}`",
+                    )
+                time.sleep(_LOOK_S)
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     def _turn_away(self, trouble: GatewayError) -> None:
         with self._noting:
@@ -238,6 +421,44 @@ class Publisher:
         if kept is not None:
             found.append(("the checkpoint in the ledger", kept))
         return found
+
+
+class _Tree:
+    """The ledger's tree, as witnesses are shown it."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+        self._subtrees = Subtrees(store)
+
+    def size(self) -> int:
+        """Return how many leaves are durable now."""
+        return self._store.head().size
+
+    def prove_growth(self, old_size: int, now: Checkpoint) -> list[bytes]:
+        """Return the proof, checked, that the tree of *old_size* grew into that of *now*.
+
+        Raises:
+            LedgerDamagedError: the ledger does not lead from the one to the other.
+        """
+        subtree = self._subtrees.root
+        try:
+            proof = consistency_proof(old_size, now.size, subtree)
+            verify_consistency(old_size, subtree(0, old_size), now.size, now.root, proof)
+        except BadProofError as broken:
+            # A witness that refused it would be taken for one that knows another ledger.
+            raise LedgerDamagedError(
+                f"the ledger's own tree does not hold together: {broken.message}",
+                hint="run `gateway ledger fsck`",
+            ) from broken
+        return proof
+
+
+def _checkpoint_of(origin: str, head: Head) -> Checkpoint:
+    return Checkpoint(origin, head.size, Frontier(head.size, head.frontier).root())
+
+
+def _reasons(missing: dict[str, str]) -> str:
+    return "; ".join(f"`{name}` {why}" for name, why in missing.items())
 
 
 def _read_note(where: str, note: str) -> Checkpoint:

@@ -67,6 +67,11 @@ class Sequencer:
         return self._damage or self._publisher.trouble
 
     @property
+    def _wrong(self) -> LedgerDamagedError | None:
+        """Why nothing may be added any more: here, or because it was published otherwise."""
+        return self._damage or self._publisher.damage
+
+    @property
     def checkpointed_at_ms(self) -> int:
         """When the newest checkpoint of this process was signed; 0 before the first."""
         return self._publisher.checkpointed_at_ms
@@ -92,8 +97,9 @@ class Sequencer:
             LedgerUnwellError: it was not added.
             LedgerDamagedError: it may or may not have been; nothing more is taken.
         """
-        if self._damage is not None:
-            raise self._damage.with_traceback(None)
+        wrong = self._wrong
+        if wrong is not None:
+            raise wrong.with_traceback(None)
         if len(leaf) > LEAF_BYTES_MAX:
             raise _too_long(leaf)
         # Hashing lets other threads run; the sequencing thread should have no such stops.
@@ -101,8 +107,9 @@ class Sequencer:
 
     def append_and_wait(self, leaf: bytes) -> Sequenced:
         """Add *leaf*, blocking this thread; see `append`."""
-        if self._damage is not None:
-            raise self._damage.with_traceback(None)
+        wrong = self._wrong
+        if wrong is not None:
+            raise wrong.with_traceback(None)
         if len(leaf) > LEAF_BYTES_MAX:
             raise _too_long(leaf)
         if self._group.running:
@@ -136,8 +143,9 @@ class Sequencer:
 
     def _commit(self, hashed: list[_Hashed]) -> Sequence[Sequenced]:
         try:
-            if self._damage is not None:
-                raise self._damage.with_traceback(None)
+            wrong = self._wrong
+            if wrong is not None:
+                raise wrong.with_traceback(None)
             appended = self._store.append(
                 [leaf for leaf, _ in hashed], [made for _, made in hashed]
             )

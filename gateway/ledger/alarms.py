@@ -1,0 +1,28 @@
+"""What an operator should see to although the gateway goes on: said by health and metrics."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+UNWITNESSED: Final = "checkpoint.unwitnessed"
+"""A witness has not cosigned the newest checkpoint."""
+
+COPY_BEHIND: Final = "checkpoint.copy_behind"
+"""A copy of the checkpoint can't be written."""
+
+COPY_NEW: Final = "checkpoint.copy_new"
+"""A copy was not there at the start, so the ledger was not compared with it."""
+
+UNSTAMPED: Final = "checkpoint.unstamped"
+"""A timestamp is overdue."""
+
+ALARMS: Final = (UNWITNESSED, COPY_BEHIND, COPY_NEW, UNSTAMPED)
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """One of `ALARMS`, and a sentence about it."""
+
+    code: str
+    told: str
