@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,9 +26,9 @@ from gateway.errors import (
 )
 from gateway.limits import LEAVES_READ_AT_ONCE, STORE_BUSY_MS
 from gateway.store.files import sync_folder
+from gateway.store.full_tiles import FullTiles
 from gateway.store.ports import Appended, Head
 from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash, root_of
-from gateway.tlog.tile import TILE_WIDTH
 
 APPLICATION_ID: Final = 0x746F7367
 """Marks the file as a ledger (`tosg`), so that another database is not taken for one."""
@@ -66,7 +65,8 @@ _LOG_PAGES_LARGE: Final = 2_048
 """From here on (16 MiB) the writer itself copies the little that came in meanwhile: only where
 nothing is left to copy does the log start over."""
 
-_TILES_PENDING_MAX: Final = 1_024
+_WRITTEN_AGAIN_AT_ONCE: Final = 64 * 1024
+"""SQLite writes less than 128 KiB at once; beyond that it takes the disk for full."""
 
 
 class SqliteLedger:
@@ -84,12 +84,10 @@ class SqliteLedger:
             self._tip = _frontier_of(path, self._writing)
         except apsw.Error as wrong:
             raise error_of(wrong, path) from wrong
-        # OWNED BY: append(). Leaf hashes since the last one that belongs to no kept tile.
-        self._hashes: list[bytes] = []
-        self._hashes_first = self._tip.size
         self._bytes_since_tidy_up = 0
+        self._log_renewed = False
         # OWNED BY: append() at the tail, publish() at the head.
-        self._tiles: deque[tuple[int, list[bytes]]] = deque(maxlen=_TILES_PENDING_MAX)
+        self._tiles = FullTiles(self._tip.size)
         self._reading_lock = threading.Lock()
         self._side_lock = threading.Lock()
         self._broom = _Broom(path)
@@ -137,6 +135,8 @@ class SqliteLedger:
         made = [leaf_hash(leaf) for leaf in leaves] if hashes is None else list(hashes)
         first = self._tip.size
         try:
+            if not self._log_renewed:
+                self._renew_log()
             grown = self._insert(leaves, made)
             if grown is None:
                 grown = self._insert_after_others(leaves, made)
@@ -144,7 +144,7 @@ class SqliteLedger:
         except apsw.Error as wrong:
             raise self._failed(wrong) from wrong
         self._tip = grown
-        self._note_hashes(first, made)
+        self._tiles.add(first, made)
         self._sweep(leaves)
         return Appended(first=first, head=Head(size=grown.size, frontier=grown.hashes))
 
@@ -185,8 +185,7 @@ class SqliteLedger:
     def publish(self, size: int, note: str) -> None:
         """Keep *note* as the newest checkpoint; an older size than the kept one is ignored."""
         with self._side_lock, translated(self.path), self._side:
-            while self._tiles:
-                number, hashes = self._tiles.popleft()
+            for number, hashes in self._tiles.take():
                 self._keep(0, number, root_of(hashes), b"".join(hashes))
             self._side.execute(
                 "INSERT INTO checkpoint VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
@@ -270,24 +269,22 @@ class SqliteLedger:
             if not grew and newer.hashes != self._tip.hashes:
                 raise self._lost(newer.size)
             self._tip = newer
-            self._hashes, self._hashes_first = [], newer.size
             grown = self._insert(leaves, hashes)
             if grown is None:
                 raise self._lost(newer.size)
         return grown
 
-    def _note_hashes(self, first: int, hashes: list[bytes]) -> None:
-        """Put full tiles of leaf hashes aside for `publish`, while they are at hand."""
-        self._hashes += hashes
-        boundary = (first // TILE_WIDTH + 1) * TILE_WIDTH
-        while boundary <= first + len(hashes):
-            taken = boundary - self._hashes_first
-            if taken >= TILE_WIDTH:
-                tile = self._hashes[taken - TILE_WIDTH : taken]
-                self._tiles.append((boundary // TILE_WIDTH - 1, tile))
-            del self._hashes[:taken]
-            self._hashes_first = boundary
-            boundary += TILE_WIDTH
+    def _renew_log(self) -> None:
+        """Make what the write-ahead log seems to hold durable, before anything is built on it.
+
+        After a sync that failed the system may go on to show bytes that it has given up
+        writing, and no later sync makes up for it; only writing them again does. Whoever starts
+        after such an end can't know of it, so the first append does this in any case.
+        """
+        with transaction(self._writing):
+            # While this process may write nobody else changes the log.
+            write_again(self.path.with_name(f"{self.path.name}-wal"))
+        self._log_renewed = True
 
     def _read(self, query: str, *values: int) -> list[Any]:
         return self._reading.execute(query, values).fetchall()
@@ -426,6 +423,23 @@ def _make(path: Path, origin: str) -> None:
             connection.execute(_SCHEMA)
             connection.execute("INSERT INTO meta VALUES ('origin', ?)", (origin,))
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def write_again(path: Path) -> None:
+    """Write the bytes of *path*, if it is there, where they are, and sync them."""
+    if not path.exists():
+        return
+    # SQLite's own door: whatever stands between it and the disk sees this too.
+    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    try:
+        size = file.xFileSize()
+        for start in range(0, size, _WRITTEN_AGAIN_AT_ONCE):
+            stop = min(start + _WRITTEN_AGAIN_AT_ONCE, size)
+            file.xWrite(file.xRead(stop - start, start), start)
+        if size:
+            file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()
 
 
 @contextlib.contextmanager
