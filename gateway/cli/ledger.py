@@ -1,4 +1,4 @@
-"""`gateway ledger fsck | prove | checkpoint`: look after the ledger and prove what is in it.
+"""`gateway ledger fsck | prove | checkpoint | export`: look after the ledger, and show it.
 
 Exit codes: 0 fine; 1 fsck found something; 2 no such exchange; 3 the operator must act.
 """
@@ -15,16 +15,21 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gateway import settings as settings_module
-from gateway.app.installation import open_installation
-from gateway.errors import KeyUnreadableError, MalformedReceiptError, SettingError
+from gateway.app.installation import Installation, open_installation
+from gateway.errors import (
+    BadProofError,
+    KeyUnreadableError,
+    MalformedReceiptError,
+    SettingError,
+)
 from gateway.ident import ExchangeId
 from gateway.ledger.fsck import Report, fsck
-from gateway.ledger.ports import Sequencing
-from gateway.ledger.reader import Reader
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.store.files import write_durably
 from gateway.store.index import Index
 from gateway.store.sqlite import SqliteLedger
+from gateway.tlog.proof import ConsistencyProof, format_consistency
+from gateway.tlog.text import SIZE_MAX, parse_decimal
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,10 +38,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ledger.set_defaults(run=run)
     actions = ledger.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("fsck", help="recompute everything the ledger claims from its leaves")
-    prove = actions.add_parser("prove", help="write a bundle that anyone can verify offline")
-    prove.add_argument("exchange", help="an exchange id, or the index of a leaf")
+    prove = actions.add_parser(
+        "prove", help="write a proof that anyone can verify offline: of a leaf, or of growth"
+    )
+    what = prove.add_mutually_exclusive_group(required=True)
+    what.add_argument("exchange", nargs="?", help="an exchange id, or the index of a leaf")
+    what.add_argument(
+        "--since", type=_size, metavar="SIZE", help="that the log of SIZE leaves has only grown"
+    )
     prove.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, not stdout")
     actions.add_parser("checkpoint", help="sign a checkpoint of the ledger as it is now")
+    export = actions.add_parser(
+        "export", help="write the log as files that any web server serves"
+    )
+    export.add_argument(
+        "folder", type=Path, metavar="DIR", help="a folder; one that holds the log is added to"
+    )
+    export.add_argument(
+        "--without-entries", action="store_true", help="write hashes only, for everyone to see"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +71,11 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "checkpoint":
             sys.stdout.write(installation.sequencer.checkpoint_now())
             return 0
-        return prove(installation.reader, installation.sequencer, args.exchange, args.out)
+        if args.action == "export":
+            return export(installation, args.folder, entries=not args.without_entries)
+        if args.since is not None:
+            return prove_growth(installation, args.since, args.out)
+        return prove(installation, args.exchange, args.out)
 
 
 def check(data: Path) -> int:
@@ -86,22 +110,67 @@ def lines_of(report: Report) -> Iterator[str]:
     yield "clean" if report.clean else f"not clean: {report.findings_count} findings"
 
 
-def prove(reader: Reader, sequencer: Sequencing, what: str, out: Path | None) -> int:
+def prove(house: Installation, what: str, out: Path | None) -> int:
     """Write the bundle of an exchange or a leaf to *out* or stdout; return the exit code."""
-    note = sequencer.checkpoint_now()
-    named = int(what) if what.isascii() and what.isdecimal() else ExchangeId(what)
-    bundle = reader.bundle(named, note)
+    note = house.sequencer.checkpoint_now()
+    _hand_over(house.reader.bundle(named(what), note), out)
+    if out is not None:
+        print(f"{out}: verify it anywhere with `gateway verify {out}` and the file trust.json")
+    return 0
+
+
+def prove_growth(house: Installation, since: int, out: Path | None) -> int:
+    """Write the proof that the log of *since* leaves has only grown; return the exit code."""
+    note = house.sequencer.checkpoint_now()
+    hashes = house.reader.prove_growth(since, note)
+    proof = ConsistencyProof(since, tuple(hashes), note)
+    _hand_over(format_consistency(proof).encode(), out)
+    if out is not None:
+        print(f"{out}: compare it with your checkpoint of {since} leaves")
+    return 0
+
+
+def export(house: Installation, folder: Path, *, entries: bool) -> int:
+    """Write the log to *folder* as files that any web server serves; return the exit code."""
+    note = house.sequencer.checkpoint_now()
+    with progress_bar("exporting") as progress:
+        done = house.reader.tiles.export(folder, note, progress, entries=entries)
+    print(f"{folder}: {done.size} leaves in {done.tiles} tiles, {done.added} of them new")
+    return 0
+
+
+def _hand_over(content: bytes, out: Path | None) -> None:
     if out is None:
-        sys.stdout.buffer.write(bundle)
-        return 0
+        sys.stdout.buffer.write(content)
+    else:
+        write_out(out, content)
+
+
+def _size(text: str) -> int:
     try:
-        write_durably(out, bundle)
+        return parse_decimal(text, "SIZE")
+    except BadProofError as bad:
+        raise argparse.ArgumentTypeError(bad.message) from bad
+
+
+def named(what: str) -> ExchangeId | int:
+    """Return the leaf index or the exchange id that *what* spells."""
+    is_index = what.isascii() and what.isdecimal() and len(what) <= len(str(SIZE_MAX))
+    return int(what) if is_index else ExchangeId(what)
+
+
+def write_out(out: Path, content: bytes) -> None:
+    """Write *content* to the file that `--out` names.
+
+    Raises:
+        SettingError: it can't be written.
+    """
+    try:
+        write_durably(out, content)
     except OSError as wrong:
         raise SettingError(
             f"`{out}` can't be written: {wrong.strerror}", hint="choose another --out"
         ) from wrong
-    print(f"{out}: verify it anywhere with `gateway verify {out}` and the file trust.json")
-    return 0
 
 
 @contextlib.contextmanager

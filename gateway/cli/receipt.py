@@ -15,9 +15,11 @@ from rich.table import Table
 
 from gateway.app.installation import Installation, open_installation
 from gateway.cli import verify
+from gateway.cli.ledger import named, write_out
 from gateway.cli.use import screen
-from gateway.errors import NotFoundError, OperatorError
+from gateway.errors import NotFoundError
 from gateway.ident import ExchangeId
+from gateway.receipt.cose import write_cose
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Receipt, Refusal
 from gateway.receipt.statement import read_leaf
@@ -63,8 +65,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show.set_defaults(run=_show)
 
     export = verbs.add_parser("export", help="write a bundle that anybody can verify offline")
-    export.add_argument("id", metavar="EXCHANGE", help="x-…")
+    export.add_argument("id", metavar="EXCHANGE", help="x-…, or the index of a leaf")
     export.add_argument("--out", metavar="FILE", type=Path, required=True, help="where to")
+    export.add_argument(
+        "--cose",
+        action="store_true",
+        help="a COSE receipt (RFC 9942) instead; the leaf that it is for goes to FILE.leaf",
+    )
     export.set_defaults(run=_export)
 
     check = verbs.add_parser("verify", help="verify a bundle offline; like `gateway verify`")
@@ -161,14 +168,18 @@ def _sentence(statement: Receipt | Refusal) -> str:
 
 def _export(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
-        index, _ = _found(house, args.id)
-        bundle = house.reader.bundle(index, house.sequencer.checkpoint_now())
-    try:
-        args.out.write_bytes(bundle)
-    except OSError as exc:
-        raise OperatorError(
-            f"`{args.out}` can't be written: {exc.strerror}", hint="choose another --out"
-        ) from exc
+        index, leaf = house.reader.named(named(args.id))
+        note = house.sequencer.checkpoint_now()
+        if args.cose:
+            beside = args.out.with_name(f"{args.out.name}.leaf")
+            receipt = write_cose(leaf, house.reader.prove(index, note), house.keyring.log)
+            write_out(beside, leaf)
+            write_out(args.out, receipt)
+            print(f"wrote {args.out} ({len(receipt)} bytes): a COSE receipt for leaf {index},")
+            print(f"which is {beside}; the log's key in trust.json verifies it")
+            return 0
+        bundle = house.reader.bundle(index, note)
+    write_out(args.out, bundle)
     print(f"wrote {args.out} ({len(bundle)} bytes): leaf {index} and what proves it")
     print(f"check it: gateway verify {args.out}")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from gateway.errors import BadProofError, NotFoundError
 from gateway.ident import ExchangeId, Sha256
 from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.tiles import Tiles
 from gateway.receipt.bundle import Bundle, format_bundle
 from gateway.receipt.model import Manifest, Statement
 from gateway.receipt.statement import read_leaf
@@ -24,6 +25,7 @@ class Reader:
     def __init__(self, store: LedgerStore, index: Index) -> None:
         self._store = store
         self._subtrees = Subtrees(store)
+        self.tiles = Tiles(store, self._subtrees)
         self.index = index
 
     def size(self) -> int:
@@ -94,6 +96,22 @@ class Reader:
         """
         return consistency_proof(old_size, self._covered(note).size, self._subtrees.root)
 
+    def named(self, what: ExchangeId | int) -> tuple[int, bytes]:
+        """Return index and leaf of an exchange's closing statement, or of a leaf by its index.
+
+        Raises:
+            NotFoundError: the exchange has none yet, or there is no such leaf.
+        """
+        if isinstance(what, int):
+            return what, self.leaf(what)
+        found = self.find(what)
+        if found is None:
+            raise NotFoundError(
+                f"no statement closes `{what}`",
+                hint="ids come in the header x-gateway-exchange",
+            )
+        return found
+
     def bundle(self, what: ExchangeId | int, note: str) -> bytes:
         """Return leaf, proof and checkpoint of an exchange's closing statement, or a leaf.
 
@@ -101,16 +119,7 @@ class Reader:
             NotFoundError: the exchange has none yet, or there is no such leaf.
             BadProofError: the checkpoint does not cover it.
         """
-        if isinstance(what, int):
-            index, leaf = what, self.leaf(what)
-        else:
-            found = self.find(what)
-            if found is None:
-                raise NotFoundError(
-                    f"no statement closes `{what}`",
-                    hint="ids come in the header x-gateway-exchange",
-                )
-            index, leaf = found
+        index, leaf = self.named(what)
         return format_bundle(Bundle(leaf, self.prove(index, note)))
 
     def _covered(self, note: str) -> Checkpoint:

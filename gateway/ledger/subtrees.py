@@ -36,6 +36,13 @@ class Subtrees:
             self._size = max(self._size, stop)
             return self._root(first, stop - first)
 
+    def tile(self, level: int, number: int, width: int) -> bytes:
+        """Return the first *width* hashes of a tile, joined; the ledger must reach that far."""
+        first = number * TILE_WIDTH
+        with self._lock:
+            self._size = max(self._size, first + width << _LEVEL_BITS * level)
+            return b"".join(self._hashes(level, first, width))
+
     def _root(self, first: int, width: int) -> bytes:
         if width == 0:
             return EMPTY_ROOT

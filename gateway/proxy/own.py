@@ -1,8 +1,9 @@
-"""The gateway's own endpoints under `/-/`: receipts, bundles, checkpoint, health, metrics."""
+"""The gateway's own endpoints under `/-/`: receipts, bundles, the log, health, metrics."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,8 @@ from typing import Final
 import msgspec
 
 from gateway.canonical import canonical_json
-from gateway.errors import GatewayError, NotFoundError
+from gateway.errors import BadProofError, CredentialError, GatewayError, NotFoundError
+from gateway.exchange.forward import RawHeaders
 from gateway.exchange.hall import Hall
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Principal
@@ -25,9 +27,24 @@ from gateway.proxy.reply import Knock, Reply
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Receipt, Refusal
 from gateway.receipt.statement import read_leaf
+from gateway.tlog.tile import ENTRIES, Tile, parse_path
 
 _JSON: Final = "application/json"
+_TILE: Final = "application/octet-stream"
 _SEES_ALL: Final = frozenset({"auditor", "legal", "operator"})
+
+_FRESH: Final = (b"cache-control", b"no-cache")
+"""For what changes: a checkpoint, and what is not there yet."""
+
+_UNCHANGING: Final = b"max-age=31536000, immutable"
+"""For tiles, which are what they are for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    kind: str
+    body: bytes
+    headers: RawHeaders = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,53 +65,87 @@ class Own:
     async def serve(self, knock: Knock, reply: Reply) -> None:
         """Answer one request for the gateway itself."""
         try:
-            kind, body = await self._answer(knock)
+            page = await self._answer(knock)
             status = 200
         except GatewayError as error:
             problem = problem_of(error)
-            kind, body, status = (
-                "application/problem+json",
-                problem_json(problem),
-                problem.status,
-            )
-        if kind == _JSON and knock.raw_path == "/-/health" and not self.is_well():
+            page = _Page("application/problem+json", problem_json(problem), (_FRESH,))
+            status = problem.status
+        if page.kind == _JSON and knock.raw_path == "/-/health" and not self.is_well():
             status = 503
-        headers = [(b"content-type", kind.encode())]
+        headers = [(b"content-type", page.kind.encode()), *page.headers]
         reason = b"OK" if status == 200 else b""
-        await reply.finish(status, reason, headers, body, sized=False)
+        await reply.finish(status, reason, headers, page.body, sized=False)
 
-    async def _answer(self, knock: Knock) -> tuple[str, bytes]:
+    async def _answer(self, knock: Knock) -> _Page:
         if knock.method not in {"GET", "HEAD"}:
             raise NotFoundError(f"`{knock.method}` does nothing here", hint="use GET")
         parts = knock.raw_path.partition("?")[0].removeprefix("/-/").split("/")
         match parts:
             case ["health"]:
-                return _JSON, self._health()
+                return _Page(_JSON, self._health())
             case ["metrics"]:
                 leaves = await asyncio.to_thread(self.reader.size)
-                return CONTENT_TYPE, self.metrics.text(
-                    self.hall.count, leaves, alarm=bool(self.law.alarm)
-                )
+                text = self.metrics.text(self.hall.count, leaves, alarm=bool(self.law.alarm))
+                return _Page(CONTENT_TYPE, text)
             case ["log", "checkpoint"]:
                 note = await asyncio.to_thread(self.sequencer.checkpoint_now)
-                return "text/plain; charset=utf-8", note.encode()
+                return _Page("text/plain; charset=utf-8", note.encode(), (_FRESH,))
+            case ["log", "tile", *rest]:
+                return await self._tile("/".join(["tile", *rest]), knock)
             case ["uses"]:
                 await self.refresh()
-                return _JSON, self._uses(self._reader(knock))
+                return _Page(_JSON, self._uses(self._reader(knock)))
             case ["receipts", named]:
                 _, leaf = await self._closing(named, self._reader(knock))
                 payload = open_envelope(leaf).payload
-                return "application/vnd.in-toto+json", payload
+                return _Page("application/vnd.in-toto+json", payload)
             case ["receipts", named, "bundle"]:
                 index, _ = await self._closing(named, self._reader(knock))
                 note = await self.sequencer.integrated(index)
                 bundle = await asyncio.to_thread(self.reader.bundle, index, note)
-                return _JSON, bundle
+                return _Page(_JSON, bundle)
             case _:
                 raise NotFoundError(
                     f"nothing is at `{knock.raw_path[:64]}`",
                     hint="see /-/health, /-/receipts/{id}, /-/log/checkpoint, /-/metrics",
                 )
+
+    async def _tile(self, path: str, knock: Knock) -> _Page:
+        """Return a tile of the log: hashes for every reader, leaves for who may read all.
+
+        Raises:
+            NotFoundError: there is no such tile, or not yet.
+            CredentialError: this reader may not see it.
+        """
+        principal = self._reader(knock)
+        try:
+            tile = parse_path(path)
+        except BadProofError as bad:
+            raise NotFoundError(bad.message, hint="see c2sp.org/tlog-tiles") from bad
+        if tile.level != ENTRIES:
+            body = await asyncio.to_thread(self.reader.tiles.read, tile)
+            return _Page(_TILE, body, ((b"cache-control", _UNCHANGING),))
+        if principal is not None and not principal.roles & _SEES_ALL:
+            raise CredentialError(
+                "leaves of the log are not for this key",
+                hint="ask for a key with the role `auditor`; each receipt has its own page",
+                code="credential.narrow",
+            )
+        packs = _takes_gzip(knock.headers.get("accept-encoding", ""))
+        body = await asyncio.to_thread(self._entries, tile, packs=packs)
+        # A cache that many share must not hand leaves to readers without a key.
+        headers = [
+            (b"cache-control", b"private, " + _UNCHANGING),
+            (b"vary", b"accept-encoding"),
+        ]
+        if packs:
+            headers.append((b"content-encoding", b"gzip"))
+        return _Page(_TILE, body, headers)
+
+    def _entries(self, tile: Tile, *, packs: bool) -> bytes:
+        body = self.reader.tiles.read(tile)
+        return gzip.compress(body, compresslevel=1, mtime=0) if packs else body
 
     def _health(self) -> bytes:
         well = self.is_well()
@@ -149,3 +200,12 @@ def _sees(principal: Principal | None, project: str | None) -> bool:
     if principal is None:
         return True
     return bool(principal.roles & _SEES_ALL) or principal.project == project
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Return whether a client that sends *accepted* reads gzip; a quality of 0 says no."""
+    for one in accepted.lower().split(","):
+        coding, _, quality = one.partition(";")
+        if coding.strip() == "gzip":
+            return quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False

@@ -50,6 +50,16 @@ def tiles_of(size: int) -> Iterator[Tile]:
         level, width = level + 1, width // TILE_WIDTH
 
 
+def width_in(tile: Tile, size: int) -> int:
+    """Return how full *tile* is in a log of *size*, whatever width it names; 0 if not begun."""
+    return max(0, min(TILE_WIDTH, _width_of(tile.level, size) - tile.index * TILE_WIDTH))
+
+
+def _width_of(level: int, size: int) -> int:
+    """Return how many hashes, or leaves, a level of a log of *size* has."""
+    return size >> 8 * max(level, 0)
+
+
 def _level_of(level: int, width: int) -> Iterator[Tile]:
     full, rest = divmod(width, TILE_WIDTH)
     for index in range(full):

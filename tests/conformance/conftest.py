@@ -1,0 +1,13 @@
+"""Verifiers of others, made once for all tests that ask them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.foreign import GoVerifier, build_go_verifier
+
+
+@pytest.fixture(scope="session")
+def go(tmp_path_factory: pytest.TempPathFactory) -> GoVerifier:
+    """Return the verifier that is made of Go's own notes and trees."""
+    return build_go_verifier(tmp_path_factory.mktemp("go"))
