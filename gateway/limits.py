@@ -251,3 +251,6 @@ RESTART_S_MAX: Final = 10.0
 RESTART_CALM_S: Final = 30.0
 """How soon a process that ended is started again; doubled at each end that comes sooner than
 the last of these."""
+
+EXCHANGES_ERASED_AT_ONCE: Final = 500
+"""Texts that one transaction destroys, so that others may write in between."""

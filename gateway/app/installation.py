@@ -18,6 +18,7 @@ from gateway.errors import (
     SettingError,
 )
 from gateway.ident import random_bytes
+from gateway.ledger.erasure import apply_erasures
 from gateway.ledger.ports import Sequencing
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.reader import Reader
@@ -113,6 +114,10 @@ def open_sourced(sourced: Sourced) -> Installation:
     reader.catch_up()
     register = Register()
     register.fold(reader.statements(kinds=KINDS))
+    content = ContentStore(data / "content.db", keyring.content)
+    # What a crash left of an erasure, or a restored copy brought back, goes before anything
+    # else can read it.
+    apply_erasures(reader, content)
     publisher = Publisher(
         store, keyring.log, keyring.trust.origin, clock, publish_file=data / "checkpoint"
     )
@@ -125,7 +130,7 @@ def open_sourced(sourced: Sourced) -> Installation:
         reader=reader,
         sequencer=Sequencer(store, publisher),
         publisher=publisher,
-        content=ContentStore(data / "content.db", keyring.content),
+        content=content,
         access=AccessKeys(data / "access.db"),
         register=register,
         clock=clock,

@@ -12,13 +12,15 @@ from typing import Final
 
 from gateway.app.activation import reload_policies
 from gateway.app.running import Gateway, start
-from gateway.clock import day_of
+from gateway.clock import day_of, rfc3339
 from gateway.errors import (
     GatewayError,
     LedgerDamagedError,
 )
-from gateway.exchange.erase import erase_overdue
+from gateway.ledger.erasure import erase_overdue
 from gateway.log import Logger, build_logger
+from gateway.receipt.model import Erasure
+from gateway.receipt.statement import write_statement
 from gateway.settings import Sourced
 
 SWEEP_S: Final = 5.0
@@ -103,8 +105,22 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
 async def _erase_overdue(gateway: Gateway, today: dt.date) -> bool:
     """Erase what may not be kept any longer; tell whether that is done for today."""
     house, log = gateway.installation, gateway.log
+
+    def state() -> None:
+        erasure = Erasure(
+            overdue=today.isoformat(),
+            reason="the terms let nobody keep these texts any longer",
+            by="gateway serve",
+            at=rfc3339(house.clock.now_ms()),
+            writer=house.writer,
+        )
+        leaf = write_statement(erasure, (), house.keyring.receipt)
+        house.sequencer.append_and_wait(leaf)
+
     try:
-        erased = await asyncio.to_thread(erase_overdue, house.reader, house.content, today)
+        erased = await asyncio.to_thread(
+            erase_overdue, house.reader, house.content, today, state
+        )
     except GatewayError as error:
         log.error("content.kept_too_long", error=str(error))  # noqa: TRY400  # as above
         return False

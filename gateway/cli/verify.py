@@ -241,6 +241,8 @@ def _sentence(statement: Statement) -> str:
             named = (statement.exchange, statement.principal, statement.project)
             scope = next((one for one in named if one), "everyone")
             before = f" from before {statement.before}" if statement.before else ""
+            if statement.overdue:
+                return f"texts were erased whose days were over on {statement.overdue}"
             return f"{statement.by} erased the texts of {scope}{before}: {statement.reason}"
         case Takeover():
             return f"a sequencer took over, epoch {statement.epoch}"

@@ -434,14 +434,17 @@ class LogSuccession(Wire, frozen=True, kw_only=True):
 class Erasure(Wire, frozen=True, kw_only=True):
     """The predicate of an erasure: the texts of what it names are destroyed, the leaves stay.
 
-    Exactly one of *principal*, *project* and *exchange* is named, or *before* alone.
+    Exactly one of *principal*, *project* and *exchange* is named, or *before* or *overdue*
+    alone. It covers what was opened at a lower leaf index, and nothing that comes later.
     """
 
     principal: str | None = None
     project: str | None = None
     exchange: ExchangeId | None = None
     before: str | None = None
-    """Only exchanges received before this day."""
+    """Only exchanges opened before this day, `YYYY-MM-DD`."""
+    overdue: str | None = None
+    """On this day, texts were erased whose `delete-by-days` were over."""
     reason: str
     by: str
     at: str

@@ -132,8 +132,9 @@ def subject_of(predicate: Predicate) -> Subject:
             frozen = predicate.predecessor
             return Subject(name=frozen.origin, digest={"sha256": frozen.note})
         case Erasure():
-            named = (predicate.exchange, predicate.principal, predicate.project)
-            name = next((one for one in named if one), predicate.before or "nothing")
+            who = (predicate.exchange, predicate.principal, predicate.project)
+            named = (*who, predicate.before, predicate.overdue)
+            name = next((one for one in named if one), "nothing")
         case Takeover():
             name = "sequencer"
         case _:

@@ -7,7 +7,6 @@ place. Whoever can write the file can only lose text: a row is believed by its r
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ident import ExchangeId, random_bytes
+from gateway.ident import ExchangeId, Sha256, random_bytes
 from gateway.limits import BODY_BYTES_MAX, STATEMENTS_PER_COMMIT_MAX, STATEMENTS_WAITING_MAX
 from gateway.limits import CONTENT_BYTES_WAITING_MAX as BYTES_WAITING_MAX
 from gateway.store.group import GroupCommit
@@ -33,6 +32,9 @@ _ZSTD_LEVEL: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS content (
   exchange TEXT PRIMARY KEY, key BLOB, body BLOB, CHECK ((key IS NULL) = (body IS NULL))
+) STRICT;
+CREATE TABLE IF NOT EXISTS applied (
+  one INTEGER PRIMARY KEY CHECK (one = 1), leaf INTEGER NOT NULL, sha256 TEXT NOT NULL
 ) STRICT;
 """
 
@@ -47,17 +49,105 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     """Canonical JSON of the training row of each choice."""
 
 
-class ContentStore:
-    """Encrypted contents in one file; any thread may use it."""
+class Contents:
+    """Contents in one file as anybody may handle them: seen to be there, and erased."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with translated(path):
+            self._connection = _open(path)
+        self._lock = threading.Lock()
+
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Tell whether *exchange* was erased, so that nothing of it is kept any more."""
+        with self._lock, translated(self.path):
+            row = self._connection.execute(
+                "SELECT key IS NULL FROM content WHERE exchange = ?", (exchange,)
+            ).fetchone()
+        return row is not None and bool(row[0])
+
+    def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* of which there is a text."""
+        with self._lock, translated(self.path):
+            rows = self._connection.execute(
+                "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange IN carray(?)",
+                (apsw.carray(tuple(exchanges)),),
+            ).fetchall()
+        return {ExchangeId(exchange) for (exchange,) in rows}
+
+    def erase(self, exchange: ExchangeId) -> bool:
+        """Destroy key and body of *exchange*; tell whether there were any. Durable on return.
+
+        From then on nothing more is kept of it.
+
+        Raises:
+            LedgerUnwellError: it is erased, but others may still hold it in memory or in the
+                write-ahead log.
+        """
+        there_was = self.erase_all([exchange], ahead=[exchange]) > 0
+        self.empty_log()
+        return there_was
+
+    def erase_all(
+        self, exchanges: Sequence[ExchangeId], *, ahead: Sequence[ExchangeId] = ()
+    ) -> int:
+        """Destroy keys and bodies of *exchanges*, in one transaction; return how many went.
+
+        Of those *ahead*, whose text may be under way, nothing is kept from then on. What went
+        is out of the file for good after `empty_log`.
+        """
+        with self._lock, translated(self.path), transaction(self._connection):
+            before = self._connection.total_changes()
+            self._connection.executemany(
+                "UPDATE content SET key = NULL, body = NULL"
+                " WHERE exchange = ? AND key IS NOT NULL",
+                [(exchange,) for exchange in exchanges],
+            )
+            erased = self._connection.total_changes() - before
+            self._connection.executemany(
+                "INSERT INTO content VALUES (?, NULL, NULL) ON CONFLICT DO NOTHING",
+                [(exchange,) for exchange in ahead],
+            )
+        return erased
+
+    def empty_log(self) -> None:
+        """Take what was erased out of the write-ahead log, too.
+
+        Raises:
+            LedgerUnwellError: somebody reads the file at this moment; it must be tried again.
+        """
+        with self._lock, translated(self.path):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def applied(self) -> tuple[int, Sha256] | None:
+        """Return index and digest of the last erasure in the ledger that was carried out."""
+        with self._lock, translated(self.path):
+            row = self._connection.execute("SELECT leaf, sha256 FROM applied").fetchone()
+        return None if row is None else (int(row[0]), Sha256(row[1]))
+
+    def note_applied(self, leaf: int, sha256: Sha256) -> None:
+        """Remember that the erasure at *leaf*, and all before it, were carried out."""
+        with self._lock, translated(self.path), transaction(self._connection):
+            self._connection.execute(
+                "INSERT INTO applied VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
+                " SET leaf = excluded.leaf, sha256 = excluded.sha256",
+                (leaf, sha256),
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+
+class ContentStore(Contents):
+    """Encrypted contents in one file, and the key to them; any thread may use it."""
 
     def __init__(self, path: Path, wrapping_key: bytes) -> None:
         if len(wrapping_key) != KEY_BYTES:
             raise ValueError("the wrapping key has 32 bytes")
-        self.path = path
+        super().__init__(path)
         self._wrapping = AESGCM(wrapping_key)
-        with translated(path):
-            self._connection = _open(path)
-        self._lock = threading.Lock()
         self._bytes_waiting = 0
         self._group = GroupCommit[tuple[ExchangeId, Content], None](
             "content-writer",
@@ -104,39 +194,10 @@ class ContentStore:
             return None
         return self._opened(exchange, bytes(row[0]), bytes(row[1]))
 
-    def was_erased(self, exchange: ExchangeId) -> bool:
-        """Tell whether *exchange* was erased, so that nothing of it is kept any more."""
-        with self._lock, translated(self.path):
-            row = self._connection.execute(
-                "SELECT key IS NULL FROM content WHERE exchange = ?", (exchange,)
-            ).fetchone()
-        return row is not None and bool(row[0])
-
-    def erase(self, exchange: ExchangeId) -> bool:
-        """Destroy key and body of *exchange*; tell whether there were any. Durable on return.
-
-        From then on nothing more is kept of it.
-        """
-        with self._lock, translated(self.path), transaction(self._connection):
-            self._connection.execute(
-                "UPDATE content SET key = NULL, body = NULL"
-                " WHERE exchange = ? AND key IS NOT NULL",
-                (exchange,),
-            )
-            there_was = self._connection.changes() > 0
-            self._connection.execute(
-                "INSERT INTO content VALUES (?, NULL, NULL) ON CONFLICT DO NOTHING", (exchange,)
-            )
-        with self._lock, translated(self.path), contextlib.suppress(apsw.BusyError):
-            # The erased pages must leave the write-ahead log too.
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        return there_was
-
     def close(self) -> None:
         """Write what is waiting and let go of the file."""
         self._group.stop()
-        with self._lock:
-            self._connection.close()
+        super().close()
 
     def _commit(self, contents: Sequence[tuple[ExchangeId, Content]]) -> list[None]:
         # Making a compressor costs more than compressing a page.

@@ -1,0 +1,177 @@
+"""Carry out erasures: texts are destroyed for good, the leaves that prove an exchange stay.
+
+An erasure is a leaf first; then keys and bodies go; then it is remembered as carried out. What
+a crash or a restored backup left in between is made up for by `apply_erasures`, which every
+start and every command calls. It covers what was opened before its leaf, nothing later.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Iterator
+
+from gateway.canonical import sha256_hex
+from gateway.day import parse_day
+from gateway.ident import ExchangeId
+from gateway.ledger.reader import Reader
+from gateway.limits import EXCHANGES_ERASED_AT_ONCE
+from gateway.policy.obligation import DELETE_BY, days_to_keep
+from gateway.receipt.model import Erasure, Receipt
+from gateway.receipt.statement import read_leaf
+from gateway.store.content import Contents
+from gateway.store.index import Index, Row
+
+Progress = Callable[[int, int], None]
+"""Called with the leaf that is reached, and the one at which it ends."""
+
+
+def apply_erasures(reader: Reader, contents: Contents, progress: Progress | None = None) -> int:
+    """Carry out every erasure in the ledger that was not yet; return how many texts went.
+
+    Raises:
+        LedgerUnwellError: index or texts can't be written, or somebody reads the texts at this
+            moment; what is left is done by the next call.
+    """
+    reader.catch_up()
+    done, erased = _applied(reader, contents), 0
+    for at in reader.index.statements(["erasure"], done):
+        leaf = reader.leaf(at)
+        erasure = read_leaf(leaf)
+        if isinstance(erasure, Erasure):
+            erased += _apply(reader, contents, erasure, at, progress)
+        contents.empty_log()
+        contents.note_applied(at, sha256_hex(leaf))
+    return erased
+
+
+def covered(reader: Reader, erasure: Erasure, size: int) -> Iterator[ExchangeId]:
+    """Yield the exchanges that *erasure* names, of those opened in the first *size* leaves."""
+    for row in _openings(reader.index, erasure, size):
+        if row.exchange is not None:
+            yield row.exchange
+
+
+def count_covered(reader: Reader, contents: Contents, erasure: Erasure) -> tuple[int, int]:
+    """Return how many exchanges *erasure* would cover today, and of how many there is text."""
+    exchanges = texts = 0
+    named = covered(reader, erasure, reader.size())
+    while batch := list(itertools.islice(named, EXCHANGES_ERASED_AT_ONCE)):
+        exchanges += len(batch)
+        texts += len(contents.kept_of(batch))
+    return exchanges, texts
+
+
+def erase_overdue(
+    reader: Reader, contents: Contents, today: dt.date, state: Callable[[], object]
+) -> int:
+    """Erase texts that the terms let nobody keep any longer; return how many went.
+
+    The gate refuses them from that day on, whether or not they are gone yet. So does what was
+    kept of an exchange that was abandoned go: a crash came between its text and its receipt,
+    so nothing will ever say for how long it may be kept. Where there is something to erase,
+    *state* writes the erasure down first; its leaf names *today* as `overdue`.
+
+    Raises:
+        LedgerUnwellError: ledger, index or texts can't be written at present.
+    """
+    erased = apply_erasures(reader, contents)
+    if next(_overdue(reader, contents, today.isoformat(), reader.size()), None) is None:
+        return erased
+    state()
+    return erased + apply_erasures(reader, contents)
+
+
+def is_overdue(receipt: Receipt, today: dt.date) -> bool:
+    """Tell whether the days are over for which the output may be kept."""
+    days = days_to_keep(receipt.ruling.obligations)
+    if days is None:
+        return False
+    try:
+        made = dt.date.fromisoformat(receipt.received[:10])
+    except ValueError:
+        # Nobody can tell how old it is, so nobody can say that it may still be kept.
+        return True
+    return today > made + dt.timedelta(days=days)
+
+
+def _applied(reader: Reader, contents: Contents) -> int:
+    """Return from which leaf on erasures may not have been carried out yet."""
+    applied = contents.applied()
+    if applied is None:
+        return 0
+    at, sha256 = applied
+    if at < reader.size() and sha256_hex(reader.leaf(at)) == sha256:
+        return at + 1
+    # These texts were with another copy of the ledger: carried out twice does no harm.
+    return 0
+
+
+def _apply(
+    reader: Reader, contents: Contents, erasure: Erasure, at: int, progress: Progress | None
+) -> int:
+    if erasure.overdue is not None:
+        return _erase(contents, _overdue(reader, contents, erasure.overdue, at))
+    erased, openings = 0, _openings(reader.index, erasure, at)
+    while batch := list(itertools.islice(openings, EXCHANGES_ERASED_AT_ONCE)):
+        named = [row.exchange for row in batch if row.exchange is not None]
+        # Of an exchange that has not ended, the text may be on its way.
+        under_way = [
+            row.exchange
+            for row in batch
+            if row.exchange is not None and reader.index.is_unclosed(row.exchange, row.index)
+        ]
+        erased += contents.erase_all(named, ahead=under_way)
+        if progress is not None:
+            progress(batch[-1].index, at)
+    return erased
+
+
+def _erase(contents: Contents, exchanges: Iterator[ExchangeId]) -> int:
+    erased = 0
+    while batch := list(itertools.islice(exchanges, EXCHANGES_ERASED_AT_ONCE)):
+        erased += contents.erase_all(batch)
+    return erased
+
+
+def _openings(index: Index, erasure: Erasure, size: int) -> Iterator[Row]:
+    """Yield the openings in the first *size* leaves that *erasure* names."""
+    if erasure.exchange is not None:
+        opening = index.opening_of(erasure.exchange)
+        if opening is not None and opening.index < size:
+            yield opening
+        return
+    named = (erasure.principal, erasure.project, erasure.before)
+    if all(one is None for one in named):
+        return
+    rows = index.select(
+        kind="opening",
+        principal=erasure.principal,
+        project=erasure.project,
+        until=erasure.before,
+    )
+    for row in itertools.takewhile(lambda row: row.index < size, rows):
+        if erasure.before is None or (row.at or "") < erasure.before:
+            yield row
+
+
+def _overdue(reader: Reader, contents: Contents, day: str, size: int) -> Iterator[ExchangeId]:
+    """Yield exchanges with a text that may not be kept on *day*, in the first *size* leaves."""
+    index, today = reader.index, parse_day(day)
+    if today is None:
+        return
+    for row in _with_text(index.select(kind="receipt", obligation=DELETE_BY), contents, size):
+        receipt = read_leaf(reader.leaf(row.index))
+        if isinstance(receipt, Receipt) and is_overdue(receipt, today):
+            yield receipt.exchange
+    for row in _with_text(index.select(kind="abandonment"), contents, size):
+        if row.exchange is not None:
+            yield row.exchange
+
+
+def _with_text(rows: Iterator[Row], contents: Contents, size: int) -> Iterator[Row]:
+    """Yield those of *rows* in the first *size* leaves of whose exchange there is a text."""
+    early = itertools.takewhile(lambda row: row.index < size, rows)
+    while batch := list(itertools.islice(early, EXCHANGES_ERASED_AT_ONCE)):
+        kept = contents.kept_of([row.exchange for row in batch if row.exchange is not None])
+        yield from (row for row in batch if row.exchange in kept)
