@@ -1,0 +1,1 @@
+"""The ledger of many replicas in one PostgreSQL; needs the extra `postgres`."""

@@ -1,0 +1,55 @@
+"""The tables of the ledger in PostgreSQL; described in `docs/formats/ledger.md`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FORMAT_VERSION: Final = 1
+
+ADVISORY_LOCK: Final = 0x746F7367
+"""Held while the tables are made (`tosg`)."""
+
+# Leaves stay in their rows, as they are: looking for something to compress in base 64 costs
+# more than it saves, and a row in two places is read twice. Only what does not fit in a page
+# goes elsewhere.
+_LEAF: Final = """
+ALTER TABLE {table} ALTER COLUMN leaf SET STORAGE EXTERNAL;
+ALTER TABLE {table} SET (toast_tuple_target = 8160);
+"""
+
+SCHEMA: Final = (
+    """
+CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE head (
+  one boolean PRIMARY KEY CHECK (one), size bigint NOT NULL, frontier bytea NOT NULL
+);
+CREATE TABLE entry (
+  seq bigint PRIMARY KEY, intake uuid UNIQUE, relevant boolean NOT NULL, leaf bytea NOT NULL,
+  frontier bytea
+);
+CREATE INDEX entry_relevant ON entry (seq) WHERE relevant;
+CREATE TABLE intake (
+  id uuid PRIMARY KEY, relevant boolean NOT NULL, writer text NOT NULL, leaf bytea NOT NULL
+);
+CREATE TABLE lease (
+  one boolean PRIMARY KEY CHECK (one), epoch bigint NOT NULL, holder text NOT NULL,
+  until timestamptz NOT NULL
+);
+CREATE TABLE writer (instance text PRIMARY KEY, seen timestamptz NOT NULL);
+CREATE TABLE checkpoint (
+  one boolean PRIMARY KEY CHECK (one), size bigint NOT NULL, note text NOT NULL
+);
+CREATE TABLE tile (
+  level integer NOT NULL, number bigint NOT NULL, root bytea NOT NULL, hashes bytea NOT NULL,
+  PRIMARY KEY (level, number)
+);
+ALTER TABLE tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
+ALTER TABLE intake SET (
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, fillfactor = 100
+);
+INSERT INTO head VALUES (true, 0, '');
+INSERT INTO lease VALUES (true, 0, '', '-infinity');
+"""
+    + _LEAF.format(table="entry")
+    + _LEAF.format(table="intake")
+)

@@ -1,0 +1,22 @@
+"""One PostgreSQL for the session, and a fresh database for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.postgres import Server, serving
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Return a running server that nobody stops."""
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """Return the URL of an empty database."""
+    return server.new_database()
