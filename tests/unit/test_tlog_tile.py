@@ -13,6 +13,7 @@ from gateway.tlog.tile import (
     format_path,
     parse_path,
     tiles_of,
+    width_in,
 )
 
 
@@ -97,3 +98,22 @@ def test_what_is_no_entry_bundle_is_refused(encoded: bytes) -> None:
     """Bytes that end within a leaf, or hold too many, are malformed."""
     with pytest.raises(BadProofError):
         decode_entries(encoded)
+
+
+@pytest.mark.parametrize(
+    ("tile", "size", "width"),
+    [
+        (Tile(ENTRIES, 0), 0, 0),
+        (Tile(ENTRIES, 0), 7, 7),
+        (Tile(0, 0), 256, 256),
+        (Tile(0, 1), 256, 0),
+        (Tile(1, 0), 255, 0),
+        (Tile(1, 0), 70_000, 256),
+        (Tile(1, 1), 70_000, 17),
+        (Tile(2, 0), 70_000, 1),
+        (Tile(7, 0), 2**63 - 1, 127),
+    ],
+)
+def test_a_tile_is_as_full_as_the_log_is_long(tile: Tile, size: int, width: int) -> None:
+    """What a log has of a tile: nothing before it is begun, never more than 256."""
+    assert width == width_in(tile, size)
