@@ -33,6 +33,15 @@ EVENTS: Final[dict[str, str]] = {
     "policies.kept_old": "newer policies don't load, the old ones stay; legal must act",
     "content.erased": "texts were erased that the terms let nobody keep any longer",
     "content.kept_too_long": "texts whose days are over could not be erased; tried again",
+    "checkpoint.unwitnessed": "a witness has not cosigned the newest checkpoint; says why",
+    "checkpoint.copy_behind": "a copy of the checkpoint can't be written; tried again",
+    "checkpoint.copy_new": "a copy was not there, so the ledger was not compared with it",
+    "checkpoint.unstamped": "a checkpoint's timestamp is overdue; tried again",
+    "checkpoint.well": "what was wrong with publishing checkpoints is right again",
+    "witness.started": "a witness answers; says where, and what its vkey is",
+    "witness.cosigned": "a witness cosigned a log's checkpoint; its size is durable there",
+    "witness.contradicted": "a log signed what contradicts its past; the note is the evidence",
+    "witness.unwell": "a witness can't read or keep what it cosigned, and cosigns nothing",
     "tokens.uncounted": "no tiktoken vocabulary is at hand; cut answers go uncounted",
 }
 """Every event and what it tells; kept equal to `docs/reference/events.md` by a test."""
