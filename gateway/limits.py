@@ -254,3 +254,10 @@ the last of these."""
 
 EXCHANGES_ERASED_AT_ONCE: Final = 500
 """Texts that one transaction destroys, so that others may write in between."""
+
+LEAVES_CHECKED_ALONE_MAX: Final = 10_000
+"""Up to here (two seconds) `ledger fsck` starts no further processes."""
+
+PART_LEAVES_MAX: Final = 1_024
+PART_BYTES_MAX: Final = 4 * MIB
+"""Leaves that are handed to another process at once; its signatures take a tenth of a second."""
