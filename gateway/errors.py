@@ -23,6 +23,8 @@ GatewayError
 │   ├── LedgerMissingError          ledger.missing
 │   ├── LedgerDamagedError          ledger.damaged
 │   ├── LedgerUnwellError           ledger.unwell (the disk is full, a commit failed)
+│   │   └── LedgerUncertainError     ledger.uncertain (who sequences was lost while we waited)
+│   ├── ExchangeClosedError         exchange.closed
 │   ├── KeyUnreadableError          key.unreadable
 │   ├── PortInUseError              port.in_use
 │   ├── CheckInterruptedError       check.interrupted (a process that checked was ended)
@@ -179,6 +181,18 @@ class LedgerUnwellError(OperatorError):
     """A statement could not be made durable; the gateway refuses until it can."""
 
     code = "ledger.unwell"
+
+
+class LedgerUncertainError(LedgerUnwellError):
+    """Whether a statement was written is unknown; that is found out before another is."""
+
+    code = "ledger.uncertain"
+
+
+class ExchangeClosedError(OperatorError):
+    """A statement would have closed an exchange that is not open; it was not written."""
+
+    code = "exchange.closed"
 
 
 class KeyUnreadableError(OperatorError):

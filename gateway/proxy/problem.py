@@ -68,12 +68,10 @@ def problem_of(error: GatewayError, exchange: ExchangeId | None = None) -> Probl
     """Return what a caller is told of *error*; an operator's business stays inside."""
     status = status_of(error)
     if isinstance(error, OperatorError):
-        message = {
-            LedgerUnwellError: "the gateway can't write its ledger, so it answers nothing",
-            LedgerDamagedError: "the gateway can't write its ledger, so it answers nothing",
-        }.get(type(error), "the gateway is not set up for this request")
+        message = "the gateway is not set up for this request"
         hint = "tell the gateway's operator; nothing was sent to the provider on your behalf"
         if isinstance(error, LedgerUnwellError | LedgerDamagedError):
+            message = "the gateway can't write its ledger, so it answers nothing"
             hint = "tell the gateway's operator, and try again later"
         return Problem(
             status=status,
