@@ -162,7 +162,8 @@ class Publisher:
             return self._check()
 
     def start(self) -> None:
-        """Start the thread that signs whenever the ledger has grown."""
+        """Start the thread that signs whenever the ledger has grown; after `stop`, anew."""
+        self._stopping.clear()
         self._grown.set()
         self._thread = threading.Thread(
             target=self._integrate_often, name="ledger-publisher", daemon=True
@@ -175,6 +176,12 @@ class Publisher:
         self._grown.set()
         if self._thread is not None:
             self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections to witnesses; they are made again where needed."""
+        if self._witnesses is not None:
+            self._witnesses.close()
 
     def grown(self) -> None:
         """Take note that the ledger has grown."""

@@ -130,6 +130,12 @@ class Witness:
                     return self._none(f"answers {status}: {shown(_text(answer)).strip()}")
         return self._none("has others ask it about this log all the time")
 
+    def close(self) -> None:
+        """Let go of the connection, unless somebody waits for an answer on it."""
+        if self.busy.acquire(blocking=False):
+            self._line.close()
+            self.busy.release()
+
     def _cosigned(self, answer: Answer, note: str, size: int) -> Asked:
         for line in _text(answer).split("\n")[:-1]:
             try:
@@ -229,6 +235,11 @@ class Witnesses:
         if self._damage is not None:
             raise self._damage.with_traceback(None)
         return Collected(lines=tuple(lines), missing=missing, ahead=ahead)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        for one in self.all:
+            one.close()
 
     def _ask(
         self,
