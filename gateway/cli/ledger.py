@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from gateway import settings as settings_module
 from gateway.app.installation import Installation, open_installation
+from gateway.cli import witness
 from gateway.errors import (
     BadProofError,
     KeyUnreadableError,
@@ -48,6 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     prove.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, not stdout")
     actions.add_parser("checkpoint", help="sign a checkpoint of the ledger as it is now")
+    witness.add(actions)
     export = actions.add_parser(
         "export", help="write the log as files that any web server serves"
     )
