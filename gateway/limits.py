@@ -261,3 +261,9 @@ LEAVES_CHECKED_ALONE_MAX: Final = 10_000
 PART_LEAVES_MAX: Final = 1_024
 PART_BYTES_MAX: Final = 4 * MIB
 """Leaves that are handed to another process at once; its signatures take a tenth of a second."""
+
+RECEIPT_KEY_LIFE_MS: Final = 24 * 60 * 60 * 1000
+"""How long a process may sign with one receipt key: what a stolen one is good for at most."""
+
+RECEIPT_KEY_RENEWED_AFTER_MS: Final = 23 * 60 * 60 * 1000
+"""When a running gateway takes another one, an hour before it must."""

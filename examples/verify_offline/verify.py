@@ -1,7 +1,8 @@
 """Verify a bundle with the standard library and `cryptography`; nothing of the gateway's.
 
-An auditor can read this in ten minutes: DSSE (one Ed25519 signature), a C2SP signed note (one
-more), and RFC 6962's inclusion proof (a few hashes). It prints what the statement says.
+An auditor can read this in ten minutes: DSSE (an ECDSA signature that authorises the receipt
+key, an Ed25519 one by it), a C2SP signed note (one more), and RFC 6962's inclusion proofs (a
+few hashes). It prints what the statement says.
 
     python verify.py BUNDLE TRUST
 """
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 
@@ -25,15 +28,42 @@ class NotVerifiedError(Exception):
 
 
 def verify(bundle: bytes, trust: dict[str, Any]) -> dict[str, Any]:
-    """Return the statement in *bundle* after checking its signature and its place."""
+    """Return the statement in *bundle* after checking its signatures and its place."""
     parts = json.loads(bundle)
     leaf = base64.b64decode(parts["leaf"], validate=True)
-    statement = signed_statement(leaf, trust["receiptKeys"])
     index, hashes, note = read_proof(parts["proof"])
     size, root = checkpoint(note, trust["log"])
+    if trust["quorum"]:
+        raise NotVerifiedError("cosignatures are asked for; this example does not check them")
+    first = parts["authorization"]
+    authorization = base64.b64decode(first["leaf"], validate=True)
+    path = [base64.b64decode(one, validate=True) for one in first["hashes"]]
+    if root_from(authorization, first["index"], size, path) != root:
+        raise NotVerifiedError("the authorisation is not under the checkpoint's root")
+    if first["index"] >= index:
+        raise NotVerifiedError("the key signed before it was authorised")
+    key = authorised_key(authorization, first["index"], trust)
+    if any(one["keyid"] == key["keyid"] and one["since"] <= index for one in trust["revoked"]):
+        raise NotVerifiedError("the key was revoked by then")
     if root_from(leaf, index, size, hashes) != root:
         raise NotVerifiedError(f"leaf {index} is not under the checkpoint's root")
-    return statement
+    return signed_statement(leaf, [key["key"]])
+
+
+def authorised_key(leaf: bytes, index: int, trust: dict[str, Any]) -> dict[str, Any]:
+    """Return the receipt key that *leaf* authorises, signed by a manifest key good there."""
+    good = [
+        one["key"]
+        for one in trust["manifestKeys"]
+        if one["since"] <= index and (one["until"] is None or index < one["until"])
+    ]
+    statement = signed_statement(leaf, good)
+    said: dict[str, Any] = statement["predicate"]
+    if not statement["predicateType"].endswith("/key-authorization/v1"):
+        raise NotVerifiedError("the authorisation is of another kind")
+    if said["role"] != "receipt" or not isinstance(_public(said["key"]), Ed25519PublicKey):
+        raise NotVerifiedError("the key is authorised for something else")
+    return said
 
 
 def signed_statement(leaf: bytes, keys: list[str]) -> dict[str, Any]:
@@ -43,8 +73,12 @@ def signed_statement(leaf: bytes, keys: list[str]) -> dict[str, Any]:
     signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
     signature = base64.b64decode(envelope["signatures"][0]["sig"])
     for pem in keys:
+        key = _public(pem)
         try:
-            _ed25519(pem).verify(signature, signed)
+            if isinstance(key, Ed25519PublicKey):
+                key.verify(signature, signed)
+            else:
+                key.verify(signature, signed, ECDSA(SHA256()))
         except InvalidSignature:
             continue
         statement: dict[str, Any] = json.loads(payload)
@@ -104,10 +138,10 @@ def root_from(leaf: bytes, index: int, size: int, hashes: list[bytes]) -> bytes:
     return result
 
 
-def _ed25519(pem: str) -> Ed25519PublicKey:
+def _public(pem: str) -> Ed25519PublicKey | EllipticCurvePublicKey:
     key = load_pem_public_key(pem.encode())
-    if not isinstance(key, Ed25519PublicKey):
-        raise NotVerifiedError("a receipt key is not Ed25519")
+    if not isinstance(key, Ed25519PublicKey | EllipticCurvePublicKey):
+        raise NotVerifiedError("a key is neither Ed25519 nor ECDSA")
     return key
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from gateway import settings as settings_module
 from gateway.app.library import load_library
 from gateway.clock import Clock, SystemClock
 from gateway.errors import (
+    GatewayError,
     LedgerMissingError,
     SettingError,
 )
@@ -80,8 +82,23 @@ class Installation:
         """The overlays that bind every use here."""
         return self.settings.settings.overlays
 
+    def end_key(self) -> None:
+        """End the receipt key of this process, if it signed with one; it signs nothing more.
+
+        Raises:
+            LedgerUnwellError: that could not be written; the next `gateway serve` does it.
+        """
+        process = self.keyring.process
+        key = process.let_go()
+        if key is not None:
+            ending = process.ending(key.signer.keyid, "process-ended")
+            self.sequencer.append_and_wait(ending)
+            process.discard(key)
+
     def close(self) -> None:
-        """Let go of every file."""
+        """End the receipt key, if this process had one, and let go of every file."""
+        with contextlib.suppress(GatewayError):
+            self.end_key()
         self.content.close()
         self.index.close()
         self.access.close()
@@ -106,8 +123,8 @@ def open_sourced(sourced: Sourced) -> Installation:
     ledger_file = data / "ledger.db"
     if not ledger_file.exists():
         raise no_ledger(data)
-    keyring = load_keyring(data)
-    clock = SystemClock()
+    clock, writer = SystemClock(), this_process()
+    keyring = load_keyring(data, writer, clock)
     store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
     index = Index(data / "index.db")
     reader = Reader(store, index)
@@ -128,13 +145,13 @@ def open_sourced(sourced: Sourced) -> Installation:
         store=store,
         index=index,
         reader=reader,
-        sequencer=Sequencer(store, publisher),
+        sequencer=Sequencer(store, publisher, introduce=keyring.process),
         publisher=publisher,
         content=content,
         access=AccessKeys(data / "access.db"),
         register=register,
         clock=clock,
-        writer=Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version()),
+        writer=writer,
     )
 
 
@@ -144,6 +161,11 @@ def no_ledger(data: Path) -> LedgerMissingError:
         f"there is no ledger in {data}",
         hint="make one with `gateway init`, or point `data` at the folder that holds it",
     )
+
+
+def this_process() -> Writer:
+    """Return how this process is named in what it writes."""
+    return Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version())
 
 
 def our_version() -> str:
@@ -175,6 +197,6 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
     # ledger are made whole by the next `init`, which finds and uses them.
     if not (data / "trust.json").exists():
         make_keys(data, named)
-    keyring = load_keyring(data)
+    keyring = load_keyring(data, this_process(), SystemClock())
     SqliteLedger.create(data / "ledger.db", keyring.trust.origin).close()
     return data, keyring.trust.origin

@@ -58,6 +58,8 @@ class Gateway:
         left = await self.door.close()
         with contextlib.suppress(GatewayError):
             await self.walk.sweep()
+        with contextlib.suppress(GatewayError):
+            await asyncio.to_thread(self.installation.end_key)
         self.forwarder.close()
         await asyncio.to_thread(self.installation.sequencer.stop)
         self.installation.close()
@@ -138,7 +140,12 @@ async def _start(
         # a register that is older than its own opening.
         loop.call_soon_threadsafe(take_in, foreign)
 
-    sequencer = Sequencer(installation.store, installation.publisher, on_foreign=hand_over)
+    sequencer = Sequencer(
+        installation.store,
+        installation.publisher,
+        on_foreign=hand_over,
+        introduce=keyring.process,
+    )
     installation.sequencer = sequencer
     undo.callback(sequencer.stop)
     sequencer.start(seen=installation.index.size)
@@ -156,7 +163,7 @@ async def _start(
     notary = Notary(
         sequencer=sequencer,
         content=installation.content,
-        signer=keyring.receipt,
+        signer=lambda: keyring.receipt,
         commitment_key=keyring.commitment,
         clock=clock,
         writer=installation.writer,

@@ -27,11 +27,9 @@ from gateway.errors import EvidenceError, MalformedDeclarationError
 from gateway.ident import Sha256, random_bytes
 from gateway.intent.purpose import is_purpose, teaches
 from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
-from gateway.receipt.keys import Trust, parse_trust, trusted_keys
+from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.model import Manifest
-from gateway.receipt.verify import verify_leaf, verify_manifest
-from gateway.tlog.checkpoint import parse_checkpoint
-from gateway.tlog.note import open_note
+from gateway.receipt.verify import read_checkpoint, verify_leaf, verify_manifest
 
 _FILTERS = ("provider", "model", "purpose", "since", "until")
 
@@ -112,6 +110,7 @@ def sources_of(house: Installation, order: Order) -> Sources:
     activate(house, "gateway dataset build")
     house.reader.catch_up()
     trust = house.keyring.trust
+    authority = house.reader.authority(trust)
     note = house.sequencer.checkpoint_now()
     filters = order.filters
 
@@ -131,7 +130,7 @@ def sources_of(house: Installation, order: Order) -> Sources:
         found = house.reader.manifest(payload)
         if found is None:
             return None
-        statement = verify_leaf(house.reader.leaf(found[0]), trust)
+        statement = verify_leaf(house.reader.leaf(found[0]), found[0], authority)
         return statement if isinstance(statement, Manifest) else None
 
     return Sources(
@@ -143,10 +142,11 @@ def sources_of(house: Installation, order: Order) -> Sources:
         manifest=manifest,
         prove=house.reader.prove,
         checkpoint=note,
-        covers=parse_checkpoint(open_note(note, [trusted_keys(trust).log])),
+        covers=read_checkpoint(note, trust),
         append=lambda leaf: house.sequencer.append_and_wait(leaf).index,
         signer=house.keyring.manifest,
         trust=trust,
+        authority=authority,
         clock=house.clock,
         version=house.writer.version,
         invocation=f"{house.writer.instance}/{random_bytes(4).hex()}",

@@ -103,7 +103,8 @@ def _root(what: str, house: Installation, receipts: int) -> Root:
     def manifest(wanted: Sha256) -> tuple[int | None, Manifest] | None:
         found = house.reader.manifest(wanted)
         if found is not None:
-            statement = verify_leaf(house.reader.leaf(found[0]), trust)
+            at, authority = found[0], house.reader.authority(trust)
+            statement = verify_leaf(house.reader.leaf(at), at, authority)
             if isinstance(statement, Manifest):
                 return found[0], statement
         copy = copies.known.get(wanted)

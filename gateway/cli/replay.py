@@ -109,7 +109,7 @@ def replay(
             beside.mkdir(parents=True)
             with (beside / CHANGES).open("wb") as file:
                 document = _told(recall, Report(about, file), progress)
-            write_signed(beside, document, house.keyring.receipt)
+            write_signed(beside, document, house.keyring.manifest)
             beside.rename(out)
         except OSError as error:
             raise SettingError(

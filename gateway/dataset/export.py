@@ -54,6 +54,7 @@ from gateway.dataset.manifest import (
 from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import NAME, Declaration
+from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest, Receipt, Subject
@@ -116,6 +117,7 @@ class Sources:
     """Make a leaf durable and return its index."""
     signer: Signer
     trust: Trust
+    authority: Authority
     clock: Clock
     version: str
     invocation: str
@@ -281,7 +283,7 @@ def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress
         for seen, (index, leaf) in enumerate(sources.candidates(), start=1):
             if index >= sources.covers.size:
                 break
-            receipt = _receipt(index, leaf, sources.trust)
+            receipt = _receipt(index, leaf, sources.authority)
             before = tally.rows
             for choice, outcome in _outcomes(gate, receipt, sources.texts):
                 match outcome:
@@ -320,10 +322,10 @@ def _outcomes(
         yield from gate.rows_of(receipt, kept, erased=erased)
 
 
-def _receipt(index: int, leaf: bytes, trust: Trust) -> Receipt:
+def _receipt(index: int, leaf: bytes, authority: Authority) -> Receipt:
     """Return the receipt in *leaf*; one that doesn't verify is an alarm, not a reason."""
     try:
-        receipt = verify_leaf(leaf, trust)
+        receipt = verify_leaf(leaf, index, authority)
     except EvidenceError as exc:
         raise LedgerDamagedError(
             f"leaf {index} of the ledger does not verify: {exc.message}",

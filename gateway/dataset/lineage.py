@@ -31,7 +31,8 @@ from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import DATASET_BUILD, Manifest, Receipt, Verdict, Withdrawal
 from gateway.receipt.sigstore import open_manifest
-from gateway.receipt.verify import verify_leaf
+from gateway.receipt.statement import read_leaf
+from gateway.receipt.verify import verify_manifest
 
 _COPIES: Final = "evidence/*.manifest.json"
 """Where a model folder keeps copies of its datasets' manifests."""
@@ -503,8 +504,9 @@ class Copies:
         for path in (folder / MANIFEST, *sorted(folder.glob(_COPIES))):
             try:
                 with path.open("rb") as file:
-                    leaf, _ = open_manifest(file.read(BUNDLE_BYTES_MAX + 1))
-                statement = verify_leaf(leaf, self.trust)
+                    encoded = file.read(BUNDLE_BYTES_MAX + 1)
+                verify_manifest(encoded, self.trust)
+                statement = read_leaf(open_manifest(encoded)[0])
             except (OSError, EvidenceError):
                 continue
             if isinstance(statement, Manifest):

@@ -25,8 +25,9 @@ from gateway.policy.model import Effect
 from gateway.policy.question import Place
 from gateway.policy.replay import Pair
 from gateway.receipt.envelope import Signer, seal_statement, verify_envelope
-from gateway.receipt.keys import Trust, trusted_keys
+from gateway.receipt.keys import Trust
 from gateway.receipt.model import PREDICATES, STATEMENT_TYPE
+from gateway.receipt.verify import document_keys
 
 REPLAY_TYPE: Final = PREDICATES + "replay-report/v1"
 
@@ -217,7 +218,7 @@ def verify_report(folder: Path, trust: Trust) -> dict[str, Any]:
         OSError: a file can't be read.
     """
     with (folder / STATEMENT).open("rb") as file:
-        payload = verify_envelope(file.read(LEAF_BYTES_MAX + 1), trusted_keys(trust).receipt)
+        payload = verify_envelope(file.read(LEAF_BYTES_MAX + 1), document_keys(trust))
     try:
         statement = msgspec.json.decode(payload, type=dict[str, Any])
         named = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}

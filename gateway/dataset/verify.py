@@ -49,12 +49,12 @@ from gateway.ident import ExchangeId, Sha256
 from gateway.intent.purpose import covers, teaches
 from gateway.limits import BODY_BYTES_HELD_MAX, BUNDLE_BYTES_MAX, LEAF_BYTES_MAX, NOTE_BYTES_MAX
 from gateway.policy.library import UNLISTED
-from gateway.receipt.keys import Trust, trusted_keys
+from gateway.receipt.keys import Trust
 from gateway.receipt.model import Receipt
-from gateway.receipt.verify import verify_leaf, verify_manifest
-from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
+from gateway.receipt.statement import read_leaf
+from gateway.receipt.verify import verify_checkpoint, verify_manifest
+from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import leaf_hash, verify_inclusion
-from gateway.tlog.note import open_note
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -123,7 +123,7 @@ def verify_dataset(path: Path, trust: Trust, passed: Passed | None = None) -> Ve
         passed("signature", f"dataset manifest {dataset.manifest_sha256}")
         passed("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
         passed("rows", f"{dataset.rows} rows, each as its receipt committed to it")
-        passed("receipts", f"{dataset.receipts} receipts signed by a trusted key")
+        passed("receipts", f"{dataset.receipts} receipts, each a leaf of the log")
         passed("inclusion", f"all under checkpoint {checkpoint.size} of {checkpoint.origin}")
     return dataset
 
@@ -155,7 +155,7 @@ def verified_rows(path: Path, trust: Trust) -> Generator[Row, None, VerifiedData
     checkpoint = _checkpoint(path, manifest, trust)
     files = {name: _Lines(path, name) for name in (ROWS, RECEIPTS, LEAVES, PROOFS)}
     try:
-        counted = yield from _check_rows(files, manifest, checkpoint, trust)
+        counted = yield from _check_rows(files, manifest, checkpoint)
     finally:
         for file in files.values():
             file.close()
@@ -289,16 +289,11 @@ def _changed(name: str) -> BadDigestError:
 def _checkpoint(path: Path, manifest: DatasetManifest, trust: Trust) -> Checkpoint:
     note = _read(path, CHECKPOINT, NOTE_BYTES_MAX)
     try:
-        text = open_note(note.decode(), [trusted_keys(trust).log])
-        checkpoint = parse_checkpoint(text)
+        checkpoint = verify_checkpoint(note.decode(), trust)
     except UnicodeDecodeError as exc:
         raise BadProofError(f"{CHECKPOINT}: not text") from exc
     except EvidenceError as exc:
         raise type(exc)(f"{CHECKPOINT}: {exc.message}", hint=exc.hint) from exc
-    if checkpoint.origin != trust.origin:
-        raise BadProofError(
-            f"{CHECKPOINT}: of log `{checkpoint.origin}`, the trusted one is `{trust.origin}`"
-        )
     if sha256_hex(note) != manifest.digests[CHECKPOINT]:
         raise _changed(CHECKPOINT)
     for dependency in manifest.dependencies:
@@ -313,7 +308,7 @@ def _checkpoint(path: Path, manifest: DatasetManifest, trust: Trust) -> Checkpoi
 
 
 def _check_rows(
-    files: dict[str, _Lines], manifest: DatasetManifest, checkpoint: Checkpoint, trust: Trust
+    files: dict[str, _Lines], manifest: DatasetManifest, checkpoint: Checkpoint
 ) -> Generator[Row, None, _Counted]:
     """Walk the four files side by side: they are in the order of the ledger."""
     counted = _Counted()
@@ -326,7 +321,7 @@ def _check_rows(
             if said.index < index:
                 raise MalformedReceiptError(f"{RECEIPTS}: row {number}: out of order")
             index, last_choices = said.index, set()
-            leaf, receipt = _check_leaf(files, number, said, checkpoint, trust)
+            leaf, receipt = _check_leaf(files, number, said, checkpoint)
             leaf_sha256 = sha256_hex(leaf)
             counted.receipts += 1
         if receipt is None:
@@ -352,7 +347,6 @@ def _check_leaf(
     row: int,
     said: _ReceiptLine,
     checkpoint: Checkpoint,
-    trust: Trust,
 ) -> tuple[bytes, Receipt]:
     """Return the receipt at `said.index`: signed, and under the checkpoint."""
     where = f"{LEAVES}: leaf {said.index} (of row {row})"
@@ -361,7 +355,7 @@ def _check_leaf(
         raise MalformedReceiptError(f"{where}: found leaf {kept.index} in its place")
     leaf = _base64(kept.leaf, where)
     try:
-        receipt = verify_leaf(leaf, trust)
+        receipt = read_leaf(leaf)
     except EvidenceError as exc:
         raise type(exc)(f"{where}: {exc.message}", hint=exc.hint) from exc
     if not isinstance(receipt, Receipt):

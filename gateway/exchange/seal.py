@@ -5,6 +5,7 @@ Every exchange ends here, by the same function: answered, held, forbidden or aba
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never, overload
 
@@ -68,7 +69,8 @@ class Notary:
 
     sequencer: Sequencing
     content: ContentStore
-    signer: Signer
+    signer: Callable[[], Signer]
+    """Gives the key to sign with now."""
     commitment_key: bytes
     clock: Clock
     writer: Writer
@@ -169,7 +171,7 @@ class Notary:
             finished=rfc3339(self.clock.now_ms()),
             writer=self.writer,
         )
-        return write_statement(predicate, subjects, self.signer)
+        return write_statement(predicate, subjects, self.signer())
 
     def _outputs(
         self, exchange: ExchangeId, choices: tuple[Choice, ...], kept: Content | None
@@ -243,7 +245,7 @@ class Notary:
             received=rfc3339(asked.received_ms),
             writer=self.writer,
         )
-        return write_statement(predicate, (), self.signer)
+        return write_statement(predicate, (), self.signer())
 
     def _abandonment(self, abandoned: Abandoned) -> bytes:
         predicate = Abandonment(
@@ -253,7 +255,7 @@ class Notary:
             found=rfc3339(self.clock.now_ms()),
             writer=self.writer,
         )
-        return write_statement(predicate, (), self.signer)
+        return write_statement(predicate, (), self.signer())
 
     # -- shared ---------------------------------------------------------------------------
 

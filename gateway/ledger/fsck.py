@@ -18,10 +18,11 @@ from gateway.limits import (
     LEAVES_READ_AT_ONCE,
     OPENINGS_OPEN_MAX,
 )
+from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
 from gateway.receipt.statement import read_leaf
-from gateway.receipt.verify import verify_checkpoint, verify_leaf
+from gateway.receipt.verify import read_checkpoint, verify_leaf
 from gateway.store.index import KINDS, Index
 from gateway.store.ports import LedgerStore, TileStore
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
@@ -88,15 +89,18 @@ def fsck(
     *,
     index: Index | None = None,
     published: Iterable[str] = (),
+    authority: Authority | None = None,
 ) -> Report:
     """Check the ledger in *store*; *published* are checkpoints known from elsewhere.
+
+    *authority* is whose signature counts before the first leaf, where *trust* does not say it.
 
     Nothing is raised: what is wrong is listed, and a ledger that can't be read to its end is
     checked as far as it goes.
     """
     report = Report()
     try:
-        check = _Check(store, trust, report, published)
+        check = _Check(store, trust, report, published, authority or Authority(trust))
         check.leaves(progress)
         check.end()
         if index is not None:
@@ -110,10 +114,16 @@ class _Check:
     """One walk over the leaves."""
 
     def __init__(
-        self, store: LedgerStore, trust: Trust, report: Report, published: Iterable[str]
+        self,
+        store: LedgerStore,
+        trust: Trust,
+        report: Report,
+        published: Iterable[str],
+        authority: Authority,
     ) -> None:
         self._store = store
         self._trust = trust
+        self._authority = authority
         self._report = report
         self._tiles = store if isinstance(store, TileStore) else None
         self._keeps_frontiers = store if isinstance(store, KeepsFrontiers) else None
@@ -163,7 +173,8 @@ class _Check:
         self._compare_roots(at + 1)
         self._compare_tiles(at, hashed)
         try:
-            statement = verify_leaf(leaf, self._trust)
+            statement = verify_leaf(leaf, at, self._authority)
+            self._authority.admit(at, statement)
         except EvidenceError as bad:
             self._report.add(bad.problem, bad.message, at)
             return
@@ -214,7 +225,7 @@ class _Check:
 
     def _expect(self, where: str, note: str) -> None:
         try:
-            checkpoint = verify_checkpoint(note, self._trust)
+            checkpoint = read_checkpoint(note, self._trust)
         except EvidenceError as bad:
             self._report.add(bad.problem, f"{where}: {bad.message}")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -21,8 +22,26 @@ class Sequenced(msgspec.Struct, frozen=True):
     foreign: Foreign = NONE
 
 
+class Introducing(Protocol):
+    """Knows what must stand in the ledger before anything that this process has signed.
+
+    Whatever appends asks for it before each commit, and puts it in front, in the same commit.
+    """
+
+    def first(self) -> tuple[bytes, ...]:
+        """Return the leaves that must stand before whatever is appended next."""
+        ...
+
+    def introduced(self, leaves: Sequence[bytes]) -> None:
+        """Take note that *leaves*, which `first` returned, are durable."""
+        ...
+
+
 class Sequencing(Protocol):
     """Appends statements, and hands out checkpoints that cover them.
+
+    Leaves take their places in the order in which this process appended them: that a key's
+    end stands after all that it signed rests on it.
 
     Whoever keeps a fold over the ledger is told of what others added before any append that
     comes after it returns.

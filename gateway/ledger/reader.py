@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from gateway.errors import BadProofError, NotFoundError
 from gateway.ident import ExchangeId, Sha256
+from gateway.ledger.authorities import Authorities
 from gateway.ledger.subtrees import Subtrees
 from gateway.ledger.tiles import Tiles
-from gateway.receipt.bundle import Bundle, format_bundle
+from gateway.receipt.authority import Authority
+from gateway.receipt.bundle import Bundle, Included, format_bundle
+from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest, Statement
-from gateway.receipt.statement import read_leaf
+from gateway.receipt.statement import read_leaf, signing_key
 from gateway.store.index import Index, Kind, Progress
 from gateway.store.ports import LedgerStore
 from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
@@ -27,6 +30,7 @@ class Reader:
         self._subtrees = Subtrees(store)
         self.tiles = Tiles(store, self._subtrees)
         self.index = index
+        self._authorities = Authorities(self.leaf, index)
 
     def size(self) -> int:
         """Return how many leaves are durable."""
@@ -120,7 +124,32 @@ class Reader:
             BadProofError: the checkpoint does not cover it.
         """
         index, leaf = self.named(what)
-        return format_bundle(Bundle(leaf, self.prove(index, note)))
+        proof = self.prove(index, note)
+        return format_bundle(Bundle(leaf, proof, self._authorization(index, leaf, note)))
+
+    def authority(self, trust: Trust) -> Authority:
+        """Return whose signature counts at which leaf, for who holds *trust*.
+
+        Raises:
+            EvidenceError: a statement about keys is not signed by a key that may make it.
+        """
+        self.catch_up()
+        return self._authorities.under(trust)
+
+    def _authorization(self, index: int, leaf: bytes, note: str) -> Included | None:
+        """Return what shows that the receipt key that signed *leaf* might, if one did."""
+        keyid = signing_key(leaf)
+        if keyid is None:
+            return None
+        at = self._authorities.authorised_at(keyid)
+        if at is None and self.catch_up():
+            at = self._authorities.authorised_at(keyid)
+        if at is None:
+            raise BadProofError(
+                f"no leaf authorises the key {keyid[:16]}… that signed leaf {index}",
+                hint="run `gateway ledger fsck`",
+            )
+        return Included(self.leaf(at), at, self.prove(at, note).hashes)
 
     def _covered(self, note: str) -> Checkpoint:
         checkpoint = parse_checkpoint(parse_note(note)[0])

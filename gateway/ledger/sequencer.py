@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.ports import NONE, Foreign, Sequenced
+from gateway.ledger.ports import NONE, Foreign, Introducing, Sequenced
 from gateway.ledger.publisher import Publisher
 from gateway.limits import (
     LEAF_BYTES_MAX,
@@ -38,9 +38,11 @@ class Sequencer:
         publisher: Publisher,
         *,
         on_foreign: Callable[[Foreign], None] | None = None,
+        introduce: Introducing | None = None,
     ) -> None:
         self._store = store
         self._publisher = publisher
+        self._introduce = introduce
         self._on_foreign = on_foreign
         self._group = GroupCommit[_Hashed, Sequenced](
             "ledger-sequencer",
@@ -146,8 +148,10 @@ class Sequencer:
             wrong = self._wrong
             if wrong is not None:
                 raise wrong.with_traceback(None)
+            introduced = self._introduce.first() if self._introduce is not None else ()
             appended = self._store.append(
-                [leaf for leaf, _ in hashed], [made for _, made in hashed]
+                [*introduced, *(leaf for leaf, _ in hashed)],
+                [*map(leaf_hash, introduced), *(made for _, made in hashed)],
             )
         except LedgerDamagedError as damage:
             self._damage = damage
@@ -155,9 +159,11 @@ class Sequencer:
         except LedgerUnwellError as trouble:
             self._publisher.append_failed(trouble)
             raise
-        first = appended.first
+        before, first = appended.first, appended.first + len(introduced)
+        if self._introduce is not None and introduced:
+            self._introduce.introduced(introduced)
         known, self._size = self._size, first + len(hashed)
-        foreign = self._foreign(first if known is None else known, first)
+        foreign = self._foreign(before if known is None else known, before)
         self._publisher.grown()
         results = [Sequenced(index) for index in range(first, self._size)]
         if foreign:

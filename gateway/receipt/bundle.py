@@ -1,33 +1,55 @@
-"""Bundles: a leaf, its inclusion proof and the checkpoint, in one file that needs no server."""
+"""Bundles: a leaf and all that shows it to be evidence, in one file that needs no server.
+
+That is its inclusion proof with the checkpoint and, where a receipt key signed it, the leaf
+that authorised that key, with its inclusion under the same checkpoint.
+"""
 
 from __future__ import annotations
 
 import binascii
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from gateway.errors import BadProofError, MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX
-from gateway.tlog.proof import InclusionProof, format_proof, parse_proof
-from gateway.tlog.text import format_base64, shown
+from gateway.tlog.proof import HASHES_MAX, InclusionProof, format_proof, parse_proof
+from gateway.tlog.text import format_base64, parse_hash, shown
 
-BUNDLE_TYPE: Final = "application/vnd.tos-gateway.bundle.v1+json"
+BUNDLE_TYPE: Final = "application/vnd.tos-gateway.bundle.v2+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """A leaf and its way up to the root of a checkpoint that stands elsewhere."""
+
+    leaf: bytes
+    index: int
+    hashes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A leaf and what shows that it is in the log."""
+    """A leaf and what shows that it is in the log, signed by a key that might."""
 
     leaf: bytes
     proof: InclusionProof
+    authorization: Included | None = None
+    """The authorisation of the receipt key that signed it."""
 
 
 def format_bundle(bundle: Bundle) -> bytes:
     """Return *bundle* as canonical JSON."""
     return msgspec.json.encode(
         _Bundle(
+            authorization=None
+            if bundle.authorization is None
+            else _Included(
+                hashes=[format_base64(one) for one in bundle.authorization.hashes],
+                index=bundle.authorization.index,
+                leaf=format_base64(bundle.authorization.leaf),
+            ),
             leaf=format_base64(bundle.leaf),
             media_type=BUNDLE_TYPE,
             proof=format_proof(bundle.proof),
@@ -46,7 +68,7 @@ def parse_bundle(encoded: bytes) -> Bundle:
     try:
         wire = _DECODER.decode(encoded)
         leaf = binascii.a2b_base64(wire.leaf, strict_mode=True)
-        bundle = Bundle(leaf, parse_proof(wire.proof))
+        bundle = Bundle(leaf, parse_proof(wire.proof), _included(wire.authorization))
     except BadProofError as broken:
         raise MalformedReceiptError(f"not a bundle: {broken.message}") from broken
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
@@ -56,9 +78,30 @@ def parse_bundle(encoded: bytes) -> Bundle:
     return bundle
 
 
-class _Bundle(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+def _included(wire: _Included | None) -> Included | None:
+    if wire is None:
+        return None
+    if len(wire.hashes) > HASHES_MAX:
+        raise BadProofError(f"a proof has at most {HASHES_MAX} hashes")
+    return Included(
+        leaf=binascii.a2b_base64(wire.leaf, strict_mode=True),
+        index=wire.index,
+        hashes=tuple(parse_hash(one, "a hash of the authorisation") for one in wire.hashes),
+    )
+
+
+class _Included(msgspec.Struct, forbid_unknown_fields=True):
+    hashes: list[str]
+    index: Annotated[int, msgspec.Meta(ge=0)]
     leaf: str
-    media_type: Literal["application/vnd.tos-gateway.bundle.v1+json"]
+
+
+class _Bundle(
+    msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
+):
+    authorization: _Included | None = None
+    leaf: str
+    media_type: Literal["application/vnd.tos-gateway.bundle.v2+json"]
     proof: str
 
 

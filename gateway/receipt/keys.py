@@ -6,6 +6,7 @@ Not here: where keys are kept (`store/keys.py`). Private keys come and go as PKC
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,13 +42,22 @@ from gateway.errors import (
     KeyUnreadableError,
     MalformedReceiptError,
 )
+from gateway.ident import Sha256
 from gateway.limits import TRUST_BYTES_MAX
-from gateway.tlog.cosignature import cosignature_key_id, format_cosignature_vkey
+from gateway.tlog.cosignature import (
+    CosignatureVerifier,
+    cosignature_key_id,
+    format_cosignature_vkey,
+    parse_cosignature_vkey,
+)
 from gateway.tlog.note import NoteVerifier, check_name, format_vkey, key_id_of, parse_vkey
 from gateway.tlog.text import shown
 
 KeyKind = Literal["ed25519", "p256"]
 
+TRUST_FORMAT: Final = "trust/v2"
+
+_KEYID: Final = re.compile(r"[0-9a-f]{64}")
 _TRUST_HINT: Final = "ask the log's operator for its `trust.json`"
 
 
@@ -188,27 +198,89 @@ def parse_public_pem(pem: str) -> PublicKey:
     raise _bad_trust("a public key is neither Ed25519 nor ECDSA P-256")
 
 
-class Trust(
+class TrustedManifestKey(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
 ):
-    """Whom an auditor trusts: one log, and the keys of statements and of manifests."""
+    """A manifest key and the leaves that it may sign: from *since* up to, not with, *until*."""
+
+    key: str
+    """SubjectPublicKeyInfo in PEM."""
+    since: int
+    until: int | None = None
+
+
+class RevokedKey(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
+):
+    """A key in the wrong hands: nothing by it counts from leaf *since* on."""
+
+    keyid: Sha256
+    since: int
+
+
+class Predecessor(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
+):
+    """A frozen log whose leaves the log begins with: its name, its last size and root."""
 
     origin: str
     log: str
+    """Its verifier key (vkey)."""
+    size: int
+    root: Sha256
+    trusted: bool
+    """Whether checkpoints under its name still count; not where its key was stolen."""
+
+
+class Trust(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
+):
+    """Whom an auditor trusts: one log, its witnesses, and the keys that authorise others."""
+
+    format: Literal["trust/v2"] = TRUST_FORMAT
+    origin: str
+    log: str
     """The log's verifier key (vkey); its name is the origin."""
-    receipt_keys: list[str]
-    """Public keys of all statements but manifests, in PEM."""
-    manifest_keys: list[str]
-    """Public keys of dataset and training manifests, in PEM."""
+    witnesses: tuple[str, ...] = ()
+    """Verifier keys (vkeys) of witnesses."""
+    quorum: int = 0
+    """How many of them must have cosigned a checkpoint."""
+    manifest_keys: tuple[TrustedManifestKey, ...]
+    revoked: tuple[RevokedKey, ...] = ()
+    predecessors: tuple[Predecessor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestKey:
+    """A manifest key and the leaves that it may sign, ready to verify with."""
+
+    key: PublicKey
+    since: int
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenLogKey:
+    """The key of a frozen log, ready to verify with."""
+
+    verifier: NoteVerifier
+    size: int
+    root: bytes
+    trusted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKeys:
-    """The keys that a trust file names, ready to verify with; statement keys by keyid."""
+    """The keys that a trust file names, ready to verify with."""
 
     log: NoteVerifier
-    receipt: Mapping[str, PublicKey]
-    manifest: Mapping[str, PublicKey]
+    witnesses: tuple[CosignatureVerifier, ...]
+    manifest: Mapping[str, ManifestKey]
+    """By keyid."""
+    revoked: Mapping[str, int]
+    """From which leaf on a key counts for nothing, by keyid."""
+    frozen: Mapping[str, FrozenLogKey]
+    """Predecessors by origin."""
 
 
 def parse_trust(encoded: bytes) -> Trust:
@@ -221,11 +293,12 @@ def parse_trust(encoded: bytes) -> Trust:
         raise _bad_trust(f"a trust file is at most {TRUST_BYTES_MAX} bytes")
     try:
         trust = msgspec.json.decode(encoded, type=Trust)
-        keys_written = len(json.loads(encoded, object_pairs_hook=list))
+        said = json.loads(encoded, object_pairs_hook=_once)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
         raise _bad_trust(f"not a trust file: {shown(broken)}") from broken
-    if keys_written != len(Trust.__struct_fields__):
-        raise _bad_trust("a key stands twice in the trust file")
+    # What a file does not say it must not be taken to say: every key is written out.
+    if said != json.loads(msgspec.json.encode(trust)):
+        raise _bad_trust("a trust file names every key of its format")
     trusted_keys(trust)
     return trust
 
@@ -235,34 +308,72 @@ def format_trust(trust: Trust) -> bytes:
     return msgspec.json.format(msgspec.json.encode(trust), indent=2) + b"\n"
 
 
+@lru_cache(maxsize=16)
 def trusted_keys(trust: Trust) -> TrustedKeys:
     """Return the keys of *trust*, ready to verify with.
 
     Raises:
-        MalformedReceiptError: a key can't be read, or stands in two roles.
+        MalformedReceiptError: a key can't be read, stands twice, or does not fit its role.
     """
-    return _trusted_keys(
-        trust.origin, trust.log, tuple(trust.receipt_keys), tuple(trust.manifest_keys)
+    try:
+        log = parse_vkey(trust.log)
+        witnesses = tuple(map(parse_cosignature_vkey, trust.witnesses))
+        frozen = {one.origin: _frozen(one) for one in trust.predecessors}
+    except BadProofError as broken:
+        raise _bad_trust(broken.message) from broken
+    if log.name != trust.origin:
+        raise _bad_trust(f"the log's key is named `{log.name}`, the origin `{trust.origin}`")
+    if len(frozen) != len(trust.predecessors) or trust.origin in frozen:
+        raise _bad_trust("a log stands twice in the trust file")
+    if len({one.public_key_raw for one in witnesses}) != len(witnesses):
+        raise _bad_trust("a witness's key stands twice in the trust file")
+    if not 0 <= trust.quorum <= len(witnesses):
+        raise _bad_trust(f"a quorum of {trust.quorum} of {len(witnesses)} witnesses can't be")
+    manifest = {one.key.keyid: one for one in map(_manifest_key, trust.manifest_keys)}
+    if len(manifest) != len(trust.manifest_keys):
+        raise _bad_trust("a manifest key stands twice in the trust file")
+    revoked: dict[str, int] = {one.keyid: one.since for one in trust.revoked}
+    if len(revoked) != len(trust.revoked):
+        raise _bad_trust("a revoked key stands twice in the trust file")
+    for keyid, since in revoked.items():
+        if since < 0 or not _KEYID.fullmatch(keyid):
+            raise _bad_trust("a revoked key is 64 hex digits and a leaf")
+    return TrustedKeys(
+        log=log, witnesses=witnesses, manifest=manifest, revoked=revoked, frozen=frozen
     )
 
 
-@lru_cache(maxsize=16)
-def _trusted_keys(
-    origin: str, log: str, receipt_keys: tuple[str, ...], manifest_keys: tuple[str, ...]
-) -> TrustedKeys:
-    try:
-        verifier = parse_vkey(log)
-    except BadProofError as broken:
-        raise _bad_trust(broken.message) from broken
-    if verifier.name != origin:
-        raise _bad_trust(f"the log's key is named `{verifier.name}`, the origin `{origin}`")
-    receipt = {key.keyid: key for key in map(parse_public_pem, receipt_keys)}
-    manifest = {key.keyid: key for key in map(parse_public_pem, manifest_keys)}
-    if not receipt or any(key.kind != "ed25519" for key in receipt.values()):
-        raise _bad_trust("`receiptKeys` must hold Ed25519 keys, at least one")
-    if any(key.kind != "p256" for key in manifest.values()):
+def _manifest_key(said: TrustedManifestKey) -> ManifestKey:
+    key = parse_public_pem(said.key)
+    if key.kind != "p256":
         raise _bad_trust("`manifestKeys` must hold ECDSA P-256 keys")
-    return TrustedKeys(log=verifier, receipt=receipt, manifest=manifest)
+    if said.since < 0 or (said.until is not None and said.until < said.since):
+        raise _bad_trust("a manifest key ends before it begins")
+    return ManifestKey(key=key, since=said.since, until=said.until)
+
+
+def _frozen(said: Predecessor) -> FrozenLogKey:
+    verifier = parse_vkey(said.log)
+    if verifier.name != said.origin:
+        raise _bad_trust(
+            f"a predecessor's key is named `{verifier.name}`, its origin `{said.origin}`"
+        )
+    if said.size < 0 or not _KEYID.fullmatch(said.root):
+        raise _bad_trust("a predecessor has a size, and a root of 64 hex digits")
+    return FrozenLogKey(
+        verifier=verifier,
+        size=said.size,
+        root=bytes.fromhex(said.root),
+        trusted=said.trusted,
+    )
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of *pairs*, in which no key stands twice."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
 
 
 def _load_private(pem: bytes) -> object:

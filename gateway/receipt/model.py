@@ -44,6 +44,7 @@ OPENING_KIND: Final = "opening/v1"
 
 EffectName = Literal["permit", "hold", "forbid"]
 KeyRole = Literal["receipt", "manifest"]
+RevocationReason = Literal["superseded", "process-ended", "stolen", "lost"]
 OutputKind = Literal["text", "reasoning", "tool-call", "refusal"]
 Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
 
@@ -395,12 +396,16 @@ class KeyAuthorization(Wire, frozen=True, kw_only=True):
 
 
 class KeyRevocation(Wire, frozen=True, kw_only=True):
-    """The predicate that ends a key: nothing counts as signed by it from leaf *since* on."""
+    """The predicate that ends a key: nothing by it counts from leaf *since* on.
+
+    Without *since*, from this very leaf on: then whatever the key's holder had signed before
+    stands before it. An earlier leaf is for a key in the wrong hands.
+    """
 
     keyid: Sha256
     role: KeyRole
-    since: int
-    reason: Literal["superseded", "process-ended", "stolen", "lost"]
+    since: int | None = None
+    reason: RevocationReason
     by: str
     at: str
     writer: Writer

@@ -79,6 +79,9 @@ PREDICATE_TYPES: Final[dict[type[Predicate], str]] = {
 }
 """Which predicate type each kind of statement carries on the wire."""
 
+MANIFEST_KEY_SIGNS: Final = (Manifest, KeyAuthorization, KeyRevocation, LogSuccession)
+"""The kinds that a manifest key signs; all others that are signed, a receipt key does."""
+
 BUILD_TYPES: Final = frozenset({DATASET_BUILD, TRAINING_BUILD})
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -210,6 +213,19 @@ def statement_subjects(leaf: bytes) -> tuple[Subject, ...]:
         _read_opening(leaf)
         return ()
     return _read_wire(open_envelope(leaf).payload).subject
+
+
+def signing_key(leaf: bytes) -> str | None:
+    """Return the receipt key that *leaf* says signed it, or `None` where none did.
+
+    Openings are not signed; manifests and what is said of keys and logs are signed by others.
+
+    Raises:
+        MalformedReceiptError: it holds no statement.
+    """
+    if is_opening(leaf) or isinstance(read_leaf(leaf), MANIFEST_KEY_SIGNS):
+        return None
+    return open_envelope(leaf).signatures[0].keyid
 
 
 def payload_sha256(leaf: bytes) -> Sha256:

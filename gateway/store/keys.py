@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from gateway.clock import Clock
 from gateway.errors import BadProofError, KeyUnreadableError, MalformedReceiptError
 from gateway.ident import random_bytes
 from gateway.limits import KEY_FILE_MODE_MAX
+from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import (
-    Ed25519Signer,
     LogSigner,
     P256Signer,
     Trust,
+    TrustedManifestKey,
     format_trust,
     generate_pem,
     parse_trust,
 )
+from gateway.receipt.model import Writer
+from gateway.store.claims import Claims
 from gateway.store.files import write_once
+from gateway.store.process_key import ProcessKey
 from gateway.tlog.note import check_name
 
 SECRET_BYTES: Final = 32
@@ -33,7 +38,6 @@ _FOLDER_MODE: Final = 0o700
 _TRUST_MODE: Final = 0o644
 _MAKERS: Final[dict[str, Callable[[], bytes]]] = {
     "log.key": lambda: generate_pem("ed25519"),
-    "receipt.key": lambda: generate_pem("ed25519"),
     "manifest.key": lambda: generate_pem("p256"),
     "commitment.key": lambda: random_bytes(SECRET_BYTES).hex().encode() + b"\n",
     "content.key": lambda: random_bytes(SECRET_BYTES).hex().encode() + b"\n",
@@ -48,13 +52,19 @@ class Keyring:
     """The keys of one installation, loaded; nothing of them is ever printed."""
 
     log: LogSigner = field(repr=False)
-    receipt: Ed25519Signer = field(repr=False)
+    process: ProcessKey = field(repr=False)
+    """The receipt key of this process, made when it first signs."""
     manifest: P256Signer = field(repr=False)
     commitment: bytes = field(repr=False)
     """Keys the commitments to texts that must not be guessed."""
     content: bytes = field(repr=False)
     """Wraps the keys of stored contents."""
     trust: Trust
+
+    @property
+    def receipt(self) -> Signer:
+        """The receipt key to sign with now; whoever signs later asks again."""
+        return self.process.current
 
 
 def make_keys(data_dir: Path, origin: str) -> None:
@@ -89,8 +99,8 @@ def make_keys(data_dir: Path, origin: str) -> None:
         ) from wrong
 
 
-def load_keyring(data_dir: Path) -> Keyring:
-    """Return the keys of the installation in *data_dir*.
+def load_keyring(data_dir: Path, writer: Writer, clock: Clock) -> Keyring:
+    """Return the keys of the installation in *data_dir*, for the process *writer*.
 
     Raises:
         KeyUnreadableError: a key is missing, malformed, readable by others, or does not fit
@@ -98,10 +108,11 @@ def load_keyring(data_dir: Path) -> Keyring:
     """
     folder = data_dir / "keys"
     trust = _load(data_dir / "trust.json", parse_trust, mode_max=0o777)
+    manifest = _load(folder / "manifest.key", P256Signer)
     keyring = Keyring(
         log=_load(folder / "log.key", lambda pem: LogSigner(pem, trust.origin)),
-        receipt=_load(folder / "receipt.key", Ed25519Signer),
-        manifest=_load(folder / "manifest.key", P256Signer),
+        process=ProcessKey(manifest, Claims(data_dir / "signing"), clock, writer),
+        manifest=manifest,
         commitment=_load(folder / "commitment.key", _secret),
         content=_load(folder / "content.key", _secret),
         trust=trust,
@@ -114,8 +125,9 @@ def _trust_of(origin: str, made: dict[str, bytes]) -> Trust:
     return Trust(
         origin=origin,
         log=LogSigner(made["log.key"], origin).vkey,
-        receipt_keys=[Ed25519Signer(made["receipt.key"]).public.pem],
-        manifest_keys=[P256Signer(made["manifest.key"]).public.pem],
+        manifest_keys=(
+            TrustedManifestKey(key=P256Signer(made["manifest.key"]).public.pem, since=0),
+        ),
     )
 
 
@@ -162,8 +174,10 @@ def _check_fit(keyring: Keyring, data_dir: Path) -> None:
     trust = keyring.trust
     fits = {
         "log.key": keyring.log.vkey == trust.log,
-        "receipt.key": keyring.receipt.public.pem in trust.receipt_keys,
-        "manifest.key": keyring.manifest.public.pem in trust.manifest_keys,
+        "manifest.key": any(
+            keyring.manifest.public.pem == one.key and one.until is None
+            for one in trust.manifest_keys
+        ),
     }
     for name, fit in fits.items():
         if not fit:

@@ -53,10 +53,10 @@ def test_a_receipt_is_plain_dsse() -> None:
     """A stranger's verifier accepts the receipt and refuses it once bent."""
     envelope = json.loads(LEAF)
     (signature,) = envelope["signatures"]
-    key = serialization.load_pem_public_key(TRUST.receipt_keys[0].encode())
+    key = serialization.load_pem_public_key(RECEIPT_SIGNER.public.pem.encode())
     assert isinstance(key, ed25519.Ed25519PublicKey)
 
-    assert signature["keyid"] == spki_sha256(TRUST.receipt_keys[0]).hex()
+    assert signature["keyid"] == spki_sha256(RECEIPT_SIGNER.public.pem).hex()
     key.verify(base64.standard_b64decode(signature["sig"]), signed_bytes(envelope))
     envelope["payloadType"] = "text/plain"
     with pytest.raises(InvalidSignature):
@@ -80,10 +80,10 @@ def test_a_manifest_is_a_sigstore_bundle() -> None:
     bundle = json.loads(encoded)
     envelope = bundle["dsseEnvelope"]
     hint = base64.standard_b64decode(bundle["verificationMaterial"]["publicKey"]["hint"])
-    key = serialization.load_pem_public_key(TRUST.manifest_keys[0].encode())
+    key = serialization.load_pem_public_key(TRUST.manifest_keys[0].key.encode())
     assert isinstance(key, ec.EllipticCurvePublicKey)
 
-    assert hint == spki_sha256(TRUST.manifest_keys[0])
+    assert hint == spki_sha256(TRUST.manifest_keys[0].key)
     assert envelope == json.loads(leaf)
     key.verify(
         base64.standard_b64decode(envelope["signatures"][0]["sig"]),

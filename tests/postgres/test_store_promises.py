@@ -20,7 +20,7 @@ from gateway.store.ports import LedgerStore, TileStore
 from gateway.store.postgres.ledger import PostgresLedger
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
-from tests.support.evidence import ORIGIN, TRUST
+from tests.support.evidence import ORIGIN, TRUST, an_authority
 from tests.support.postgres import Server
 from tests.support.store import exchanges
 
@@ -266,7 +266,7 @@ def test_it_is_checked_and_indexed_like_any_other(ledger: Store, tmp_path: Path)
 
     with contextlib.closing(Index(tmp_path / "index.db")) as index:
         assert index.catch_up(ledger) == 300
-        report = fsck(ledger, TRUST, index=index)
+        report = fsck(ledger, TRUST, index=index, authority=an_authority())
 
     assert [str(finding) for finding in report.findings] == []
     assert report.kinds == {"opening": 150, "receipt": 150}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.canonical import canonical_json
 from gateway.errors import EvidenceError, KeyUnreadableError, MalformedReceiptError
-from gateway.receipt.bundle import Bundle, format_bundle, parse_bundle
+from gateway.receipt.bundle import Bundle, Included, format_bundle, parse_bundle
 from gateway.receipt.envelope import open_envelope, seal_statement, verify_envelope
 from gateway.receipt.keys import Ed25519Signer, parse_public_pem, parse_trust
 from gateway.receipt.model import Subject, Verdict
@@ -21,7 +21,7 @@ from gateway.receipt.sigstore import open_manifest
 from gateway.receipt.statement import read_leaf, read_payload, write_opening, write_statement
 from gateway.receipt.verify import verify_bundle, verify_leaf, verify_manifest
 from gateway.tlog.proof import InclusionProof
-from tests.support.evidence import OPENING, RECEIPT_SIGNER, SUBJECTS, TRUST, WRITER
+from tests.support.evidence import AUTHORITY, OPENING, RECEIPT_SIGNER, SUBJECTS, TRUST, WRITER
 
 KEYS = {RECEIPT_SIGNER.keyid: RECEIPT_SIGNER.public}
 words = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -44,7 +44,7 @@ def test_any_words_are_read_as_written(by: str, reason: str, name: str) -> None:
     leaf = write_statement(verdict, [subject], RECEIPT_SIGNER)
     payload = open_envelope(leaf).payload
 
-    assert verify_leaf(leaf, TRUST) == verdict
+    assert verify_leaf(leaf, 0, AUTHORITY) == verdict
     assert payload == canonical_json(msgspec.json.decode(payload))
 
 
@@ -58,10 +58,17 @@ def test_any_opening_is_read_as_written(principal: str, project: str) -> None:
     assert leaf == canonical_json(msgspec.json.decode(leaf))
 
 
-@given(st.binary(max_size=300), st.integers(0, 2**63 - 1), words)
-def test_any_bundle_is_read_as_written(leaf: bytes, index: int, note: str) -> None:
-    """A bundle gives back its leaf and its proof."""
-    bundle = Bundle(leaf, InclusionProof(index, (bytes(32),), note))
+included = st.builds(
+    Included, st.binary(max_size=300), st.integers(0, 2**63 - 1), st.just((bytes(32),))
+)
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**63 - 1), words, st.none() | included)
+def test_any_bundle_is_read_as_written(
+    leaf: bytes, index: int, note: str, authorization: Included | None
+) -> None:
+    """A bundle gives back its leaf, its proof and its authorisation."""
+    bundle = Bundle(leaf, InclusionProof(index, (bytes(32),), note), authorization)
 
     assert parse_bundle(format_bundle(bundle)) == bundle
 
@@ -105,6 +112,7 @@ near = st.dictionaries(
             "leaf",
             "mediaType",
             "proof",
+            "authorization",
             "_type",
             "predicate",
         ]

@@ -57,6 +57,7 @@ from gateway.tlog.merkle import inclusion_proof
 from gateway.tlog.note import open_note
 from gateway.tlog.proof import InclusionProof
 from tests.support.evidence import (
+    AUTHORITY,
     LOG_SIGNER,
     MANIFEST_SIGNER,
     ORIGIN,
@@ -413,6 +414,7 @@ class House:
             append=self.append,
             signer=MANIFEST_SIGNER,
             trust=TRUST,
+            authority=AUTHORITY,
             clock=self.clock,
             version="0.1.0",
             invocation="build-1",

@@ -8,8 +8,16 @@ from typing import Any, Final
 from gateway.canonical import sha256_hex
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import IntendedUse
-from gateway.receipt.bundle import Bundle
-from gateway.receipt.keys import Ed25519Signer, LogSigner, P256Signer, Trust, generate_pem
+from gateway.receipt.authority import Authority
+from gateway.receipt.bundle import Bundle, Included
+from gateway.receipt.keys import (
+    Ed25519Signer,
+    LogSigner,
+    P256Signer,
+    Trust,
+    TrustedManifestKey,
+    generate_pem,
+)
 from gateway.receipt.model import (
     DATASET_BUILD,
     PROVENANCE_TYPE,
@@ -39,6 +47,7 @@ from gateway.receipt.model import (
     RequestFacts,
     Ruling,
     Scope,
+    Statement,
     Subject,
     Takeover,
     TermsChange,
@@ -47,6 +56,7 @@ from gateway.receipt.model import (
     Withdrawal,
     Writer,
 )
+from gateway.receipt.statement import MANIFEST_KEY_SIGNS, write_statement
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
 from gateway.tlog.merkle import inclusion_proof, leaf_hash, root_of
 from gateway.tlog.note import sign_note
@@ -59,8 +69,7 @@ LOG_SIGNER: Final = LogSigner(generate_pem("ed25519"), ORIGIN)
 TRUST: Final = Trust(
     origin=ORIGIN,
     log=LOG_SIGNER.vkey,
-    receipt_keys=[RECEIPT_SIGNER.public.pem],
-    manifest_keys=[MANIFEST_SIGNER.public.pem],
+    manifest_keys=(TrustedManifestKey(key=MANIFEST_SIGNER.public.pem, since=0),),
 )
 
 EXCHANGE: Final = ExchangeId("x-01JD0000000000000000000597")
@@ -171,11 +180,24 @@ def a_proof(leaves: Sequence[bytes], index: int) -> InclusionProof:
     return InclusionProof(index, tuple(path), a_note(leaves))
 
 
-def a_bundle(leaf: bytes, size: int = 11, index: int = 5) -> Bundle:
-    """Return the bundle of *leaf* at *index* of a log of *size*."""
+def a_bundle(
+    leaf: bytes,
+    size: int = 11,
+    index: int = 5,
+    *,
+    authorization: bytes | None = None,
+    authorised_at: int = 2,
+) -> Bundle:
+    """Return the bundle of *leaf* at *index* of a log of *size*, authorised before it."""
     leaves = [b"leaf %d" % other for other in range(size)]
     leaves[index] = leaf
-    return Bundle(leaf, a_proof(leaves, index))
+    if authorization is None:
+        return Bundle(leaf, a_proof(leaves, index))
+    leaves[authorised_at] = authorization
+    shown = a_proof(leaves, authorised_at)
+    return Bundle(
+        leaf, a_proof(leaves, index), Included(authorization, authorised_at, shown.hashes)
+    )
 
 
 REFUSAL = Refusal(
@@ -235,6 +257,9 @@ KEY_AUTHORIZATION = KeyAuthorization(
     at=AT,
     writer=WRITER,
 )
+AUTHORIZATION: Final = write_statement(KEY_AUTHORIZATION, (), MANIFEST_SIGNER)
+"""The leaf that authorises the receipt key above."""
+
 KEY_REVOCATION = KeyRevocation(
     keyid=Sha256(RECEIPT_SIGNER.keyid),
     role="receipt",
@@ -279,3 +304,23 @@ EVERY: list[Predicate] = [
     TAKEOVER,
 ]
 """One statement of each kind that is signed."""
+
+
+def signer_of(predicate: Predicate) -> Ed25519Signer | P256Signer:
+    """Return the key above that signs statements of that kind."""
+    return MANIFEST_SIGNER if isinstance(predicate, MANIFEST_KEY_SIGNS) else RECEIPT_SIGNER
+
+
+def an_authority(*statements: Statement, trust: Trust = TRUST) -> Authority:
+    """Return whose signature counts where the receipt key was authorised before any leaf.
+
+    *statements* are folded in as leaves 0, 1, 2, …
+    """
+    authority = Authority(trust)
+    for index, statement in enumerate((KEY_AUTHORIZATION, *statements), -1):
+        authority.admit(index, statement)
+    return authority
+
+
+AUTHORITY: Final = an_authority()
+"""Knows the receipt key above from leaf 0 on."""

@@ -361,7 +361,7 @@ class Rooms:
         self.notary = Notary(
             sequencer=self.sequencer,
             content=self.content,
-            signer=RECEIPT_SIGNER,
+            signer=lambda: RECEIPT_SIGNER,
             commitment_key=COMMITMENT_KEY,
             clock=self.clock,
             writer=WRITER,

@@ -30,6 +30,7 @@ from tests.support.evidence import (
     RECEIPT_SIGNER,
     SUBJECTS,
     TRUST,
+    an_authority,
 )
 
 When = Literal["before", "after"]
@@ -80,7 +81,7 @@ class LedgerUnderTest:
         """Check the whole ledger, against the published checkpoint too."""
         published = [self.checkpoint_file.read_text()] if self.checkpoint_file.exists() else []
         with contextlib.closing(SqliteLedger(self.path)) as beside:
-            return fsck(beside, TRUST, published=published)
+            return fsck(beside, TRUST, published=published, authority=an_authority())
 
     def check(self) -> Report:
         """Check the whole ledger and insist that nothing is found."""

@@ -230,6 +230,7 @@ def install(folder: Path, count: int = 32) -> Path:
             append=append,
             signer=installation.keyring.manifest,
             trust=installation.keyring.trust,
+            authority=installation.reader.authority(installation.keyring.trust),
             clock=clock,
             version="0.1.0",
             invocation="build-1",

@@ -11,12 +11,21 @@ import pytest
 from gateway.ledger.fsck import fsck
 from gateway.receipt.envelope import seal_statement
 from gateway.receipt.keys import Ed25519Signer, generate_pem
-from gateway.receipt.model import Abandonment, Receipt, Refusal
+from gateway.receipt.model import Abandonment, KeyRevocation, Receipt, Refusal
 from gateway.receipt.statement import write_statement
 from gateway.store import sqlite
 from gateway.store.index import Index
 from gateway.tlog.merkle import leaf_hash, root_of
-from tests.support.evidence import EVERY, RECEIPT, RECEIPT_SIGNER, REFUSAL, SUBJECTS, TRUST
+from tests.support.evidence import (
+    EVERY,
+    RECEIPT,
+    RECEIPT_SIGNER,
+    REFUSAL,
+    SUBJECTS,
+    TRUST,
+    an_authority,
+    signer_of,
+)
 from tests.support.store import (
     LedgerUnderTest,
     a_receipt,
@@ -53,7 +62,9 @@ def edit(ledger: LedgerUnderTest, statement: str, *values: bytes) -> None:
 def test_a_good_ledger_is_clean(ledger: LedgerUnderTest) -> None:
     """Nothing is found in a ledger that nobody touched, and the report counts it."""
     done: list[tuple[int, int]] = []
-    report = fsck(ledger.store, TRUST, lambda *step: done.append(step))
+    report = fsck(
+        ledger.store, TRUST, lambda *step: done.append(step), authority=an_authority()
+    )
 
     assert report.clean
     assert (report.size, report.kinds) == (600, {"opening": 300, "receipt": 300})
@@ -171,11 +182,14 @@ def test_every_kind_is_called_alike(ledger: LedgerUnderTest) -> None:
     about_no_exchange = [
         one for one in EVERY if not isinstance(one, Receipt | Refusal | Abandonment)
     ]
-    leaves = [write_statement(one, (), RECEIPT_SIGNER) for one in about_no_exchange]
-    ledger.store.append([*leaves, write_statement(REFUSAL, (), RECEIPT_SIGNER)])
+    # Once its key has ended nothing by it counts: what ends keys comes last.
+    about_no_exchange.sort(key=lambda one: isinstance(one, KeyRevocation))
+    leaves = [write_statement(one, (), signer_of(one)) for one in about_no_exchange]
+    *leaves, ending = leaves
+    ledger.store.append([*leaves, write_statement(REFUSAL, (), RECEIPT_SIGNER), ending])
     with contextlib.closing(Index(ledger.folder / "index.db")) as index:
         index.catch_up(ledger.store)
-        report = fsck(ledger.store, TRUST, index=index)
+        report = fsck(ledger.store, TRUST, index=index, authority=an_authority())
 
     assert [] == [str(finding) for finding in report.findings]
     assert {"agreement", "organisation", "activation", "terms-change"} <= report.kinds.keys()
@@ -185,10 +199,10 @@ def test_an_index_that_agrees_is_clean(ledger: LedgerUnderTest) -> None:
     """An index made of these leaves is no finding, nor is one that lags behind."""
     with contextlib.closing(Index(ledger.folder / "index.db")) as index:
         index.catch_up(ledger.store)
-        assert fsck(ledger.store, TRUST, index=index).clean
+        assert fsck(ledger.store, TRUST, index=index, authority=an_authority()).clean
         ledger.store.append(exchanges(1, first=600))
 
-        assert fsck(ledger.store, TRUST, index=index).clean
+        assert fsck(ledger.store, TRUST, index=index, authority=an_authority()).clean
 
 
 @pytest.mark.parametrize(
@@ -205,7 +219,7 @@ def test_an_index_that_differs_is_found(ledger: LedgerUnderTest, change: str) ->
         index.catch_up(ledger.store)
         index._database.conn.execute(change)
         index._database.conn.commit()
-        report = fsck(ledger.store, TRUST, index=index)
+        report = fsck(ledger.store, TRUST, index=index, authority=an_authority())
 
     assert {finding.code for finding in report.findings} <= {"index.differs", "index.ahead"}
     assert not report.clean

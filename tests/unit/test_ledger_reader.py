@@ -18,7 +18,7 @@ from gateway.receipt.statement import payload_sha256
 from gateway.receipt.verify import verify_bundle, verify_checkpoint
 from gateway.store.index import Index
 from gateway.tlog.merkle import verify_consistency
-from tests.support.evidence import MANIFEST_SIGNER, TRUST, a_manifest
+from tests.support.evidence import AUTHORIZATION, MANIFEST_SIGNER, TRUST, a_manifest
 from tests.support.store import (
     LedgerUnderTest,
     a_receipt,
@@ -30,9 +30,9 @@ from tests.support.store import (
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[LedgerUnderTest]:
-    """Return a ledger of 400 exchanges."""
+    """Return a ledger of 400 exchanges, signed by a key that its first leaf authorises."""
     one = LedgerUnderTest(tmp_path)
-    one.store.append(exchanges(400))
+    one.store.append([AUTHORIZATION, *exchanges(400, first=1)])
     yield one
     one.store.close()
 
@@ -48,7 +48,7 @@ def test_every_bundle_verifies(ledger: LedgerUnderTest, reader: Reader) -> None:
     """Any leaf can be handed to an auditor, who needs nothing but the trust file."""
     note = ledger.sequencer().checkpoint_now()
     leaves = ledger.leaves()
-    for index in range(0, 800, 37):
+    for index in range(0, 801, 37):
         verified = verify_bundle(reader.bundle(index, note), TRUST)
 
         assert (verified.index, verified.leaf) == (index, leaves[index])
@@ -57,10 +57,10 @@ def test_every_bundle_verifies(ledger: LedgerUnderTest, reader: Reader) -> None:
 def test_an_exchange_is_found_at_once(ledger: LedgerUnderTest, reader: Reader) -> None:
     """What was appended a moment ago is found, though nobody indexed it yet."""
     exchange = an_exchange_id(900)
-    ledger.store.append([an_opening(exchange), a_receipt(exchange, 800)])
+    ledger.store.append([an_opening(exchange), a_receipt(exchange, 801)])
     note = ledger.sequencer().checkpoint_now()
 
-    assert reader.find(exchange) == (801, reader.leaf(801))
+    assert reader.find(exchange) == (802, reader.leaf(802))
     statement = verify_bundle(reader.bundle(exchange, note), TRUST).statement
     assert isinstance(statement, Receipt)
     assert statement.exchange == exchange
@@ -71,10 +71,10 @@ def test_what_is_not_there_is_not_found(ledger: LedgerUnderTest, reader: Reader)
     note = ledger.sequencer().checkpoint_now()
 
     assert reader.find(an_exchange_id(999)) is None
-    for index in (800, -1):
+    for index in (801, -1):
         with pytest.raises(NotFoundError):
             reader.leaf(index)
-    for what in (800, an_exchange_id(999)):
+    for what in (801, an_exchange_id(999)):
         with pytest.raises(NotFoundError):
             reader.bundle(what, note)
 
@@ -82,21 +82,21 @@ def test_what_is_not_there_is_not_found(ledger: LedgerUnderTest, reader: Reader)
 def test_a_checkpoint_must_cover_the_leaf(ledger: LedgerUnderTest, reader: Reader) -> None:
     """A leaf after the checkpoint, or a checkpoint ahead of the ledger, proves nothing."""
     older = ledger.sequencer().checkpoint_now()
-    ledger.store.append(exchanges(1, first=800))
+    ledger.store.append(exchanges(1, first=801))
     with pytest.raises(BadProofError):
-        reader.prove(800, older)
+        reader.prove(801, older)
     newer = ledger.sequencer().checkpoint_now()
-    assert reader.prove(800, newer).index == 800
+    assert reader.prove(801, newer).index == 801
 
-    ahead = newer.replace("\n802\n", "\n803\n")
-    with pytest.raises(BadProofError, match="covers 803 leaves"):
+    ahead = newer.replace("\n803\n", "\n804\n")
+    with pytest.raises(BadProofError, match="covers 804 leaves"):
         reader.prove(1, ahead)
 
 
 def test_growth_is_proved(ledger: LedgerUnderTest, reader: Reader) -> None:
     """Between two checkpoints there is a proof that the log only grew."""
     older = verify_checkpoint(ledger.sequencer().checkpoint_now(), TRUST)
-    ledger.store.append(exchanges(77, first=800))
+    ledger.store.append(exchanges(77, first=801))
     note = ledger.sequencer().checkpoint_now()
     newer = verify_checkpoint(note, TRUST)
 
@@ -109,9 +109,9 @@ def test_statements_come_in_order(ledger: LedgerUnderTest, reader: Reader) -> No
     """Statements of the wanted kinds come with their indices, whatever was indexed before."""
     openings = list(reader.statements(kinds=["opening"]))
 
-    assert [index for index, _ in openings] == list(range(0, 800, 2))
+    assert [index for index, _ in openings] == list(range(1, 801, 2))
     assert all(isinstance(statement, Opening) for _, statement in openings)
-    assert len(list(reader.statements())) == 800
+    assert len(list(reader.statements())) == 801
 
 
 def test_a_manifest_is_found_by_its_name(ledger: LedgerUnderTest, reader: Reader) -> None:
@@ -121,6 +121,6 @@ def test_a_manifest_is_found_by_its_name(ledger: LedgerUnderTest, reader: Reader
 
     found = reader.manifest(payload_sha256(leaf))
     assert found is not None
-    assert found[0] == 800
+    assert found[0] == 801
     assert isinstance(found[1], Manifest)
     assert reader.manifest(Sha256("0" * 64)) is None

@@ -18,6 +18,7 @@ from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import write_opening, write_statement
 from tests.support.evidence import (
     ABANDONMENT,
+    AUTHORIZATION,
     DECLARED,
     MANIFEST_SIGNER,
     OPENING,
@@ -32,7 +33,9 @@ from tests.support.evidence import (
     a_manifest,
 )
 
-BUNDLE = format_bundle(a_bundle(write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER)))
+BUNDLE = format_bundle(
+    a_bundle(write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER), authorization=AUTHORIZATION)
+)
 
 
 @pytest.fixture
@@ -66,13 +69,14 @@ def test_a_good_bundle_is_told_check_by_check(
     assert run(kept(tmp_path, BUNDLE), "--trust", trust) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[:3]] == [
-        ["ok", "signature"],
+    assert [line.split()[:2] for line in lines[:4]] == [
         ["ok", "checkpoint"],
+        ["ok", "authorised"],
+        ["ok", "signature"],
         ["ok", "inclusion"],
     ]
-    assert RECEIPT_SIGNER.keyid[:16] in lines[0]
-    assert "example (m-2026) answered" in lines[3]
+    assert RECEIPT_SIGNER.keyid[:16] in lines[2]
+    assert "example (m-2026) answered" in lines[4]
 
 
 @pytest.mark.parametrize(
@@ -85,9 +89,10 @@ def test_every_kind_is_told_in_words(
 ) -> None:
     """Each kind of statement is told in one line without controls."""
     leaf = write_statement(predicate, [], RECEIPT_SIGNER)
+    bundle = a_bundle(leaf, authorization=AUTHORIZATION)
 
-    assert run(kept(tmp_path, format_bundle(a_bundle(leaf))), "--trust", trust) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run(kept(tmp_path, format_bundle(bundle)), "--trust", trust) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_a_manifest_alone_says_what_it_does_not_check(
         (BUNDLE.replace(b"index 5", b"index 6"), "proof.bad"),
         (BUNDLE[:-1], "receipt.malformed"),
         (b"", "receipt.malformed"),
-        (BUNDLE.replace(b"acme", b"acne"), "signature.bad"),
+        (BUNDLE.replace(b"acme", b"acne"), "proof.bad"),
     ],
 )
 def test_a_bent_bundle_fails_by_name(
@@ -215,8 +220,9 @@ def test_a_terminal_is_not_obeyed(
     """Controls that somebody wrote into a statement don't reach the terminal."""
     sly = msgspec.structs.replace(VERDICT, reason="\x1b[2Jok   signature")
     leaf = write_statement(sly, [], RECEIPT_SIGNER)
+    bundle = a_bundle(leaf, authorization=AUTHORIZATION)
 
-    run(kept(tmp_path, format_bundle(a_bundle(leaf))), "--trust", trust)
+    assert run(kept(tmp_path, format_bundle(bundle)), "--trust", trust) == 0
     assert "\x1b" not in capsys.readouterr().out
 
 

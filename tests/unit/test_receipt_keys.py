@@ -16,13 +16,17 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gateway.errors import BadProofError, BadSignatureError, KeyUnreadableError
 from gateway.errors import MalformedReceiptError as Malformed
+from gateway.ident import Sha256
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.receipt.keys import (
     Ed25519Signer,
     LogSigner,
     P256Signer,
+    Predecessor,
     PublicKey,
-    Trust,
+    RevokedKey,
+    TrustedManifestKey,
+    WitnessSigner,
     format_trust,
     generate_pem,
     parse_public_pem,
@@ -30,7 +34,7 @@ from gateway.receipt.keys import (
     trusted_keys,
 )
 from gateway.tlog.note import parse_vkey
-from tests.support.evidence import LOG_SIGNER, MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST
+from tests.support.evidence import LOG_SIGNER, MANIFEST_SIGNER, ORIGIN, RECEIPT_SIGNER, TRUST
 
 Signing = type[Ed25519Signer] | type[P256Signer]
 
@@ -114,7 +118,6 @@ def test_keys_are_found_by_role() -> None:
     """Each key of a trust file stands in its own role."""
     keys = trusted_keys(TRUST)
 
-    assert [RECEIPT_SIGNER.keyid] == list(keys.receipt)
     assert [MANIFEST_SIGNER.keyid] == list(keys.manifest)
     assert keys.log.key_id == LOG_SIGNER.key_id
 
@@ -127,17 +130,79 @@ RSA = (
 )
 
 
+OLD_LOG = LogSigner(generate_pem("ed25519"), "old.example/log")
+WITNESS = WitnessSigner(generate_pem("ed25519"), "witness.example/w1").vkey
+
+
+def a_key(
+    key: str = MANIFEST_SIGNER.public.pem, since: int = 0, until: int | None = None
+) -> TrustedManifestKey:
+    """Return a manifest key as a trust file names it."""
+    return TrustedManifestKey(key=key, since=since, until=until)
+
+
+def a_revoked(keyid: str = "ab" * 32, since: int = 7) -> RevokedKey:
+    """Return a revoked key as a trust file names it."""
+    return RevokedKey(keyid=Sha256(keyid), since=since)
+
+
+def a_predecessor(
+    origin: str = OLD_LOG.name,
+    log: str = OLD_LOG.vkey,
+    size: int = 7,
+    root: str = "ab" * 32,
+) -> Predecessor:
+    """Return a frozen log as a trust file names it."""
+    return Predecessor(origin=origin, log=log, size=size, root=Sha256(root), trusted=True)
+
+
+FULL = msgspec.structs.replace(
+    TRUST,
+    witnesses=(WITNESS,),
+    quorum=1,
+    manifest_keys=(a_key(until=9),),
+    revoked=(a_revoked(),),
+    predecessors=(a_predecessor(),),
+)
+"""A trust file with something under every key."""
+
+
+def test_every_key_of_a_trust_file_is_read_as_written() -> None:
+    """Witnesses, intervals, revoked keys and predecessors come back as they were put in."""
+    keys = trusted_keys(parse_trust(format_trust(FULL)))
+
+    assert parse_trust(format_trust(FULL)) == FULL
+    assert [one.name for one in keys.witnesses] == ["witness.example/w1"]
+    assert keys.revoked == {"ab" * 32: 7}
+    assert keys.manifest[MANIFEST_SIGNER.keyid].until == 9
+    assert (keys.frozen[OLD_LOG.name].size, keys.frozen[OLD_LOG.name].trusted) == (7, True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"origin": "another.example/log"},
         {"log": "nonsense"},
-        {"receipt_keys": []},
-        {"receipt_keys": ["nonsense"]},
-        {"receipt_keys": [RSA]},
-        {"receipt_keys": ["\ud800"]},
-        {"receipt_keys": [MANIFEST_SIGNER.public.pem]},
-        {"manifest_keys": [RECEIPT_SIGNER.public.pem]},
+        {"manifest_keys": (a_key("nonsense"),)},
+        {"manifest_keys": (a_key(RSA),)},
+        {"manifest_keys": (a_key("\ud800"),)},
+        {"manifest_keys": (a_key(RECEIPT_SIGNER.public.pem),)},
+        {"manifest_keys": (a_key(), a_key())},
+        {"manifest_keys": (a_key(since=-1),)},
+        {"manifest_keys": (a_key(since=5, until=4),)},
+        {"revoked": (a_revoked("ab"),)},
+        {"revoked": (a_revoked(since=-1),)},
+        {"revoked": (a_revoked(), a_revoked())},
+        {"witnesses": ("nonsense",)},
+        {"witnesses": (LOG_SIGNER.vkey,)},
+        {"witnesses": (WITNESS, WITNESS)},
+        {"quorum": 1},
+        {"quorum": -1},
+        {"predecessors": (a_predecessor(origin="other.example/log"),)},
+        {"predecessors": (a_predecessor(size=-1),)},
+        {"predecessors": (a_predecessor(root="ab"),)},
+        {"predecessors": (a_predecessor(), a_predecessor())},
+        {"predecessors": (a_predecessor(ORIGIN, LOG_SIGNER.vkey),)},
     ],
 )
 def test_keys_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
@@ -157,6 +222,9 @@ def test_keys_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
         b" " * TRUST_BYTES_MAX + format_trust(TRUST),
         format_trust(TRUST).replace(b'"origin"', b'"orogin"'),
         format_trust(TRUST).replace(b"{", b'{"origin":"twice",', 1),
+        format_trust(TRUST).replace(b'"since": 0', b'"since": 0, "since": 0'),
+        format_trust(TRUST).replace(b'"quorum": 0,', b""),
+        format_trust(TRUST).replace(b"trust/v2", b"trust/v1"),
     ],
 )
 def test_what_is_no_trust_file_is_refused(encoded: bytes) -> None:
@@ -169,9 +237,7 @@ def test_what_is_no_trust_file_is_refused(encoded: bytes) -> None:
 
 
 def test_manifests_may_be_trusted_from_nobody() -> None:
-    """A trust file without manifest keys still verifies receipts."""
-    narrow = Trust(
-        origin=TRUST.origin, log=TRUST.log, receipt_keys=TRUST.receipt_keys, manifest_keys=[]
-    )
+    """A trust file without manifest keys trusts nobody's statements, and says so."""
+    narrow = msgspec.structs.replace(TRUST, manifest_keys=())
 
     assert not trusted_keys(narrow).manifest

@@ -16,7 +16,7 @@ from gateway.errors import (
     EvidenceError,
     MalformedReceiptError,
 )
-from gateway.receipt.bundle import Bundle, format_bundle
+from gateway.receipt.bundle import format_bundle
 from gateway.receipt.envelope import seal_statement, seal_unnamed, verify_envelope
 from gateway.receipt.keys import Ed25519Signer, LogSigner, P256Signer, generate_pem
 from gateway.receipt.model import Manifest
@@ -31,6 +31,8 @@ from gateway.receipt.verify import (
 )
 from gateway.tlog.note import sign_note
 from tests.support.evidence import (
+    AUTHORITY,
+    AUTHORIZATION,
     LOG_SIGNER,
     MANIFEST_SIGNER,
     OPENING,
@@ -45,7 +47,7 @@ from tests.support.evidence import (
 )
 
 LEAF = write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER)
-BUNDLE = a_bundle(LEAF)
+BUNDLE = a_bundle(LEAF, authorization=AUTHORIZATION)
 MANIFEST, MANIFEST_LEAF = write_manifest(a_manifest(), MANIFEST_SIGNER)
 
 
@@ -57,7 +59,7 @@ def test_a_good_bundle_verifies() -> None:
     assert verified.statement == RECEIPT
     assert (verified.index, verified.checkpoint.size, verified.leaf) == (5, 11, LEAF)
     assert verified.keyid == RECEIPT_SIGNER.keyid
-    assert told == ["signature", "checkpoint", "inclusion"]
+    assert told == ["checkpoint", "authorised", "signature", "inclusion"]
 
 
 def test_an_opening_is_evidence_under_a_checkpoint() -> None:
@@ -78,7 +80,7 @@ def test_a_manifest_verifies_as_a_file_and_as_a_leaf() -> None:
     assert statement == a_manifest()
     assert isinstance(leaf, Manifest)
     assert leaf.payload_sha256 == payload_sha256
-    assert told[0].startswith("manifest key")
+    assert told[1].startswith("manifest key")
 
 
 def test_roles_are_not_exchanged() -> None:
@@ -90,7 +92,7 @@ def test_roles_are_not_exchanged() -> None:
 
     for leaf in (as_receipt, as_manifest, unnamed_receipt):
         with pytest.raises(BadSignatureError):
-            verify_leaf(leaf, TRUST)
+            verify_leaf(leaf, 0, AUTHORITY)
 
 
 def test_a_trusted_key_signs_only_its_form() -> None:
@@ -98,7 +100,7 @@ def test_a_trusted_key_signs_only_its_form() -> None:
     payload = verify_leaf_payload(LEAF)
 
     with pytest.raises(BadSignatureError):
-        verify_leaf(seal_unnamed(payload, MANIFEST_SIGNER), TRUST)
+        verify_leaf(seal_unnamed(payload, MANIFEST_SIGNER), 0, AUTHORITY)
     with pytest.raises(MalformedReceiptError):
         verify_manifest(
             wrap_leaf(seal_unnamed(payload, MANIFEST_SIGNER), MANIFEST_SIGNER.keyid), TRUST
@@ -117,9 +119,9 @@ def test_strangers_are_not_believed() -> None:
     _, leaf = write_manifest(a_manifest(), stranger)
 
     with pytest.raises(BadSignatureError):
-        verify_leaf(receipt, TRUST)
+        verify_leaf(receipt, 0, AUTHORITY)
     with pytest.raises(BadSignatureError):
-        verify_leaf(leaf, TRUST)
+        verify_leaf(leaf, 0, AUTHORITY)
     with pytest.raises(BadSignatureError):
         verify_manifest(wrap_leaf(leaf, stranger.keyid), TRUST)
     with pytest.raises(BadSignatureError):
@@ -132,7 +134,7 @@ def test_another_log_is_not_believed() -> None:
     other_name = LogSigner(generate_pem("ed25519"), "other.example/log")
 
     for signer in (other_key, other_name):
-        with pytest.raises(BadSignatureError):
+        with pytest.raises(EvidenceError, match=r"of `other|no signature by"):
             verify_checkpoint(a_note([b"leaf"], signer), TRUST)
 
 
@@ -159,7 +161,7 @@ def test_a_signed_leaf_outside_the_log_fails() -> None:
     )
 
     with pytest.raises(BadProofError):
-        verify_bundle(format_bundle(Bundle(other, BUNDLE.proof)), TRUST)
+        verify_bundle(format_bundle(replace(BUNDLE, leaf=other)), TRUST)
 
 
 MASKS = (0x01, 0x20, 0x80)
@@ -176,7 +178,7 @@ def test_no_byte_of_a_leaf_can_change(mask: int) -> None:
     for leaf in (LEAF, MANIFEST_LEAF):
         for at in range(len(leaf)):
             with pytest.raises(EvidenceError):
-                verify_leaf(bent(leaf, at, mask), TRUST)
+                verify_leaf(bent(leaf, at, mask), 0, AUTHORITY)
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from gateway.clock import FrozenClock
 from gateway.errors import KeyUnreadableError
+from gateway.receipt.authority import Authority
 from gateway.receipt.keys import parse_trust
 from gateway.receipt.statement import write_statement
 from gateway.receipt.verify import verify_leaf
-from gateway.store.keys import load_keyring, make_keys
-from tests.support.evidence import RECEIPT, SUBJECTS
+from gateway.store.keys import Keyring, load_keyring, make_keys
+from tests.support.evidence import RECEIPT, SUBJECTS, WRITER
 
-NAMES = ["commitment.key", "content.key", "log.key", "manifest.key", "receipt.key"]
+NAMES = ["commitment.key", "content.key", "log.key", "manifest.key"]
 ORIGIN = "receipts.example/acme"
 
 
@@ -23,6 +25,11 @@ def data(tmp_path: Path) -> Path:
     """Return a folder with fresh keys."""
     make_keys(tmp_path, ORIGIN)
     return tmp_path
+
+
+def load(data: Path) -> Keyring:
+    """Return the keys in *data*, for a process of the test's."""
+    return load_keyring(data, WRITER, FrozenClock())
 
 
 def test_private_keys_are_private(data: Path) -> None:
@@ -36,11 +43,15 @@ def test_private_keys_are_private(data: Path) -> None:
 
 def test_what_they_sign_the_trust_file_verifies(data: Path) -> None:
     """An auditor with the trust file alone verifies what the loaded keys sign."""
-    keyring = load_keyring(data)
+    keyring = load(data)
     trust = parse_trust((data / "trust.json").read_bytes())
 
     assert trust == keyring.trust
-    assert verify_leaf(write_statement(RECEIPT, SUBJECTS, keyring.receipt), trust) == RECEIPT
+    leaf = write_statement(RECEIPT, SUBJECTS, keyring.receipt)
+    (authorization,) = keyring.process.first()
+    authority = Authority(trust)
+    authority.admit(0, verify_leaf(authorization, 0, authority))
+    assert verify_leaf(leaf, 1, authority) == RECEIPT
     assert keyring.log.name == ORIGIN
     assert len(keyring.commitment) == len(keyring.content) == 32
     assert keyring.commitment != keyring.content
@@ -48,7 +59,7 @@ def test_what_they_sign_the_trust_file_verifies(data: Path) -> None:
 
 def test_a_keyring_shows_no_secret(data: Path) -> None:
     """Printing a keyring gives nothing away."""
-    keyring = load_keyring(data)
+    keyring = load(data)
 
     assert keyring.content.hex() not in repr(keyring)
     assert repr(keyring.content) not in repr(keyring)
@@ -80,7 +91,7 @@ def test_a_key_that_others_can_read_is_refused(data: Path, name: str, mode: int)
     (data / "keys" / name).chmod(mode)
 
     with pytest.raises(KeyUnreadableError, match="read by others") as raised:
-        load_keyring(data)
+        load(data)
 
     assert raised.value.hint == f"chmod 600 {data / 'keys' / name}"
 
@@ -92,7 +103,7 @@ def test_a_broken_key_is_named(data: Path, name: str, content: bytes) -> None:
     (data / "keys" / name).write_bytes(content)
 
     with pytest.raises(KeyUnreadableError, match=Path(name).name.replace(".", r"\.")):
-        load_keyring(data)
+        load(data)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "../trust.json"])
@@ -101,12 +112,12 @@ def test_a_missing_key_is_named(data: Path, name: str) -> None:
     (data / "keys" / name).unlink()
 
     with pytest.raises(KeyUnreadableError, match="there is no") as raised:
-        load_keyring(data)
+        load(data)
 
     assert "gateway init" in raised.value.hint
 
 
-@pytest.mark.parametrize("name", ["log.key", "receipt.key", "manifest.key"])
+@pytest.mark.parametrize("name", ["log.key", "manifest.key"])
 def test_keys_of_two_installations_dont_mix(data: Path, tmp_path: Path, name: str) -> None:
     """A key that the trust file does not name would sign what no auditor can verify."""
     other = tmp_path / "other"
@@ -114,7 +125,7 @@ def test_keys_of_two_installations_dont_mix(data: Path, tmp_path: Path, name: st
     (data / "keys" / name).write_bytes((other / "keys" / name).read_bytes())
 
     with pytest.raises(KeyUnreadableError, match="not a key that"):
-        load_keyring(data)
+        load(data)
 
 
 def test_a_folder_that_cant_be_made_is_named(tmp_path: Path) -> None:
