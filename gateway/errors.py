@@ -27,6 +27,7 @@ GatewayError
 │   ├── ExchangeClosedError         exchange.closed
 │   ├── KeyUnreadableError          key.unreadable
 │   ├── PortInUseError              port.in_use
+│   ├── UncleanBackupError          backup.unclean · (of others) backup.bad · backup.older
 │   ├── CheckInterruptedError       check.interrupted (a process that checked was ended)
 │   └── MissingPieceError           piece.missing (a base checkpoint, the student extra)
 ├── GateError        the researcher
@@ -211,6 +212,19 @@ class CheckInterruptedError(OperatorError):
     """A process that was checking was ended from outside; nothing was decided."""
 
     code = "check.interrupted"
+
+
+class UncleanBackupError(OperatorError):
+    """A backup whose ledger is not clean; it was not put back."""
+
+    code = "backup.unclean"
+
+    def __init__(self, folder: object, findings: tuple[str, ...]) -> None:
+        super().__init__(
+            f"the ledger in `{folder}` is not clean: {len(findings)} findings",
+            hint="take another backup; docs/guides/recovering.md says what each finding means",
+        )
+        self.findings = findings
 
 
 class MissingPieceError(OperatorError):
