@@ -11,11 +11,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.errors import MalformedPolicyError, SettingError
+from gateway.errors import BadProofError, MalformedPolicyError, SettingError
+from gateway.limits import COPIES_MAX, WITNESSES_MAX
+from gateway.limits import WORKERS_MAX
 from gateway.policy.source import Keyed, Node, Scalar, convert, read
+from gateway.tlog.cosignature import parse_cosignature_vkey
 
 FILE_NAME: Final = "gateway.yaml"
 PREFIX: Final = "GATEWAY__"
@@ -59,6 +63,40 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The folder of the student that answers there; its receipts name its manifest."""
 
 
+class WitnessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One witness of the ledger's checkpoints: where it answers, and its public key."""
+
+    url: str
+    vkey: str
+
+
+class TimestampSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Authorities that stamp checkpoints with the time (RFC 3161)."""
+
+    urls: tuple[str, ...]
+    certificates: str
+    """A PEM file: their roots, and what stands between."""
+    every_hours: int = 24
+
+
+class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who else keeps the ledger's checkpoints, so that nobody can take it back."""
+
+    copies: tuple[str, ...] = ()
+    """Files on other media."""
+    witnesses: tuple[WitnessSettings, ...] = ()
+    quorum: int | None = None
+    """How many witnesses must have cosigned what is published; more than half if absent."""
+    start_unwitnessed: bool = False
+    """Whoever sets this says that the ledger here is its newest copy."""
+    timestamps: TimestampSettings | None = None
+
+    @property
+    def needed(self) -> int:
+        """How many witnesses must have cosigned what is published."""
+        return len(self.witnesses) // 2 + 1 if self.quorum is None else self.quorum
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an operator can set; an empty file is a valid one."""
 
@@ -68,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whoever sets this says that TLS ends before the gateway."""
     data: str = "./gateway-data"
     ledger: Literal["sqlite"] = "sqlite"
+    checkpoint: CheckpointSettings = CheckpointSettings()
     keys: Literal["passthrough", "managed"] = "passthrough"
     policies: str = "builtin"
     """`builtin`, or a folder."""
@@ -82,6 +121,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tiktoken_encoding: str | None = None
     """Such as `o200k_base`, to count what a provider did not; tiktoken reads it from the folder
     TIKTOKEN_CACHE_DIR or fetches it. Absent: not counted."""
+    workers: int = 1
+    """Door processes; of more than one, a process of its own writes the ledger for them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -220,6 +261,12 @@ def _said(text: str, key: str, name: str) -> str:
 
 
 def _check(settings: Settings) -> None:
+    if not 1 <= settings.workers <= WORKERS_MAX:
+        raise SettingError(
+            f"`workers` must be a number from 1 to {WORKERS_MAX}, not `{settings.workers}`",
+            hint="one for each core that callers should keep busy; 1 is a single process",
+        )
+    _check_checkpoint(settings.checkpoint)
     host, _ = address(settings.listen, "listen")
     if is_loopback(host):
         return
@@ -232,6 +279,58 @@ def _check(settings: Settings) -> None:
         raise SettingError(
             f"listening on {host} needs `tls: {{cert, key}}`",
             hint="or `behind_tls_proxy: true` where TLS ends before the gateway",
+        )
+
+
+def _check_checkpoint(settings: CheckpointSettings) -> None:
+    witnesses, stamps = settings.witnesses, settings.timestamps
+    for place, one in enumerate(witnesses):
+        _check_url(one.url, f"checkpoint.witnesses[{place}].url")
+        try:
+            parse_cosignature_vkey(one.vkey)
+        except BadProofError as bad:
+            raise SettingError(
+                f"`checkpoint.witnesses[{place}].vkey`: {bad.message}",
+                hint="it is the line that `gateway ledger witness` prints at its start",
+            ) from bad
+    if len({one.vkey.partition("+")[0] for one in witnesses}) < len(witnesses):
+        raise SettingError(
+            "`checkpoint.witnesses` names a witness twice", hint="count each of them once"
+        )
+    for count, most, key in (
+        (len(witnesses), WITNESSES_MAX, "checkpoint.witnesses"),
+        (len(settings.copies), COPIES_MAX, "checkpoint.copies"),
+    ):
+        if count > most:
+            raise SettingError(f"`{key}` has {count} entries, at most {most} are taken")
+    if settings.quorum is not None and not 1 <= settings.quorum <= len(witnesses):
+        raise SettingError(
+            f"`checkpoint.quorum` is {settings.quorum}, with {len(witnesses)} witnesses",
+            hint="at least one, and no more than there are",
+        )
+    if stamps is None:
+        return
+    for place, url in enumerate(stamps.urls):
+        _check_url(url, f"checkpoint.timestamps.urls[{place}]")
+    if not stamps.urls or stamps.every_hours < 1:
+        raise SettingError(
+            "`checkpoint.timestamps` needs `urls`, and `every_hours` of 1 or more"
+        )
+
+
+def _check_url(url: str, key: str) -> None:
+    """Check that *url* can be posted to, over TLS unless it stays on this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as bad:
+        raise SettingError(f"`{key}` is not an address: {bad}") from bad
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.fragment:
+        raise SettingError(f"`{key}` is not an address: `{url}`", hint="like https://host/path")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise SettingError(
+            f"`{key}` is not https: `{url}`",
+            hint="whoever can change its answers could keep the gateway from working",
         )
 
 

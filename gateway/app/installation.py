@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway import settings as settings_module
 from gateway.app.library import load_library
+from gateway.app.publishing import build_publisher
 from gateway.clock import Clock, SystemClock
 from gateway.errors import (
     GatewayError,
@@ -135,9 +136,7 @@ def open_sourced(sourced: Sourced) -> Installation:
     # What a crash left of an erasure, or a restored copy brought back, goes before anything
     # else can read it.
     apply_erasures(reader, content)
-    publisher = Publisher(
-        store, keyring.log, keyring.trust.origin, clock, publish_file=data / "checkpoint"
-    )
+    publisher = build_publisher(sourced, data, store, keyring.log, clock)
     return Installation(
         settings=sourced,
         data=data,

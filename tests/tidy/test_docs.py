@@ -10,7 +10,7 @@ from gateway.cli.main import EXIT_CODES, GROUPS, exit_code
 from gateway.errors import GatewayError
 from gateway.log import EVENTS
 from gateway.proxy.problem import STATUSES, status_of
-from gateway.settings import ProviderSettings, Settings
+from gateway.settings import CheckpointSettings, ProviderSettings, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -38,7 +38,11 @@ def test_every_event_is_in_the_docs() -> None:
 def test_every_setting_is_in_the_docs() -> None:
     """An operator finds every key of gateway.yaml on one page."""
     page = (REFERENCE / "settings.md").read_text(encoding="utf-8")
-    keys = [*Settings.__struct_fields__, *ProviderSettings.__struct_fields__]
+    keys = [
+        *Settings.__struct_fields__,
+        *ProviderSettings.__struct_fields__,
+        *CheckpointSettings.__struct_fields__,
+    ]
 
     assert [] == [key for key in keys if f"`{key}`" not in page]
 

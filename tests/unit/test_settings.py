@@ -327,3 +327,51 @@ def test_any_text_is_settings_or_one_error(
         told = " ".join(sourced.sources)
 
     assert "\n" not in told
+
+
+WITNESS = "witness.example/w1+6b02e6d8+BPC5j668WFMxHclbQaY8/AIy4DNtM/iyAQUUnm+EC06e"
+
+
+def test_witnesses_are_read_whole(tmp_path: Path) -> None:
+    """An address and a vkey each; without a word on it more than half must cosign."""
+    text = f"checkpoint: {{witnesses: [{{url: 'https://w.example/a', vkey: '{WITNESS}'}}]}}"
+    checkpoint = load(wrote(tmp_path, text), {}).settings.checkpoint
+
+    assert ("https://w.example/a", WITNESS, 1) == (
+        checkpoint.witnesses[0].url,
+        checkpoint.witnesses[0].vkey,
+        checkpoint.needed,
+    )
+    assert load(
+        wrote(tmp_path, text), {"GATEWAY__CHECKPOINT__START_UNWITNESSED": "true"}
+    ).settings.checkpoint.start_unwitnessed
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "says"),
+    [
+        ("quorum: 1", "with 0 witnesses"),
+        ("witnesses: [{url: 'https://w', vkey: 'x'}]", "witnesses[0].vkey"),
+        (f"witnesses: [{{url: 'http://w.example', vkey: '{WITNESS}'}}]", "not https"),
+        (f"witnesses: [{{url: 'ftp://w.example', vkey: '{WITNESS}'}}]", "not an address"),
+        (f"witnesses: [{{url: 'https://w:x', vkey: '{WITNESS}'}}]", "not an address"),
+        (f"witnesses: [{{url: 'https://w', vkey: '{WITNESS}'}}], quorum: 2", "quorum"),
+        (f"witnesses: [{{url: 'https://w', vkey: '{WITNESS}'}}], quorum: 0", "quorum"),
+        (
+            f"witnesses: [{', '.join([f'{{url: https://w, vkey: {WITNESS!r}}}'] * 2)}]",
+            "names a witness twice",
+        ),
+        (f"copies: {['x'] * 9}", "at most 8"),
+        ("timestamps: {urls: [], certificates: x}", "urls"),
+        ("timestamps: {urls: ['http://tsa.example'], certificates: x}", "not https"),
+        (
+            "timestamps: {urls: ['https://tsa'], certificates: x, every_hours: 0}",
+            "every_hours",
+        ),
+    ],
+)
+def test_checkpoints_that_nobody_could_keep_are_refused(
+    checkpoint: str, says: str, tmp_path: Path
+) -> None:
+    """A witness, a quorum or an address that can't be names itself."""
+    assert says in failing(tmp_path, f"checkpoint: {{{checkpoint}}}").message

@@ -1,0 +1,41 @@
+"""Build what publishes checkpoints: with witnesses, copies and timestamps as the settings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.clock import Clock
+from gateway.ledger.copies import Copies, Copy
+from gateway.ledger.publisher import Publisher
+from gateway.ledger.witness import Witness, Witnesses
+from gateway.settings import CheckpointSettings, Sourced
+from gateway.store.ports import LedgerStore
+from gateway.tlog.cosignature import parse_cosignature_vkey
+from gateway.tlog.note import NoteSigner
+
+
+def build_publisher(
+    sourced: Sourced, data: Path, store: LedgerStore, signer: NoteSigner, clock: Clock
+) -> Publisher:
+    """Return what publishes the checkpoints of *store*, signed by *signer*."""
+    settings = sourced.settings.checkpoint
+    return Publisher(
+        store,
+        signer,
+        signer.name,
+        clock,
+        publish_file=data / "checkpoint",
+        witnesses=_witnesses(settings),
+        copies=Copies(
+            [Copy(sourced.path(copy).absolute()) for copy in settings.copies],
+            memory=data / "checkpoint.copies",
+        ),
+        start_unwitnessed=settings.start_unwitnessed,
+    )
+
+
+def _witnesses(settings: CheckpointSettings) -> Witnesses | None:
+    if not settings.witnesses:
+        return None
+    made = [Witness(one.url, parse_cosignature_vkey(one.vkey)) for one in settings.witnesses]
+    return Witnesses(made, settings.needed)
