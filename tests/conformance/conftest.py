@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.foreign import GoVerifier, build_go_verifier
+from tests.support.foreign import (
+    GoVerifier,
+    SigstoreJs,
+    build_go_verifier,
+    install_sigstore_js,
+)
 
 
 @pytest.fixture(scope="session")
 def go(tmp_path_factory: pytest.TempPathFactory) -> GoVerifier:
     """Return the verifier that is made of Go's own notes and trees."""
     return build_go_verifier(tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
+def sigstore_js(tmp_path_factory: pytest.TempPathFactory) -> SigstoreJs:
+    """Return Sigstore's own JavaScript."""
+    return install_sigstore_js(tmp_path_factory.mktemp("sigstore"))

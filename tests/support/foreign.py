@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.support.tools import needed
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "verify_offline"
+_NPM: Final = Path(__file__).parents[1] / "conformance" / "foreign" / "npm"
 _GO_SOURCES: Final = "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog"
 
 
@@ -65,6 +70,54 @@ def build_go_verifier(folder: Path) -> GoVerifier:
 
     assert 0 == built.returncode, built.stderr
     return GoVerifier(program)
+
+
+@dataclass(frozen=True, slots=True)
+class SigstoreJs:
+    """Sigstore's own JavaScript, installed from npm, and the few lines that ask it."""
+
+    folder: Path
+
+    def __call__(self, questions: Iterable[tuple[bytes | str, str]]) -> list[str]:
+        """Ask whether each bundle was signed by the key in PEM; return the answers in order."""
+        lines = [
+            json.dumps({"bundle": text if isinstance(text, str) else text.decode(), "key": key})
+            for text, key in questions
+        ]
+        done = subprocess.run(
+            [needed("node"), self.folder / "verify.mjs"],
+            input="\n".join(lines),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+        )
+        answers = done.stdout.splitlines()
+
+        assert (0, len(lines)) == (done.returncode, len(answers)), done.stdout + done.stderr
+        return answers
+
+
+def install_sigstore_js(folder: Path) -> SigstoreJs:
+    """Install exactly what the lock file names; without a registry it is skipped, or fails."""
+    npm = needed("npm")
+    needed("node")
+    installed = folder / "npm"
+    shutil.copytree(_NPM, installed, ignore=shutil.ignore_patterns("node_modules"))
+    done = subprocess.run(
+        [npm, "ci", "--prefer-offline"],
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    if done.returncode:
+        message = f"npm can't install Sigstore's JavaScript: {done.stderr.strip()[-300:]}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return SigstoreJs(installed)
 
 
 def flipped(content: bytes, at: int, bit: int = 1) -> bytes:
