@@ -1,4 +1,4 @@
-"""Build what publishes checkpoints: with witnesses, copies and timestamps as the settings say."""
+"""Build what publishes checkpoints: witnesses, copies and timestamps, as settings name them."""
 
 from __future__ import annotations
 
