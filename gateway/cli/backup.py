@@ -19,7 +19,9 @@ from gateway.app.installation import no_ledger, our_version
 from gateway.cli.ledger import lines_of
 from gateway.clock import SystemClock, rfc3339
 from gateway.errors import SettingError, UncleanBackupError
-from gateway.ledger.backup import Doing, backup, restore
+from gateway.ledger.backup import COPIES, Doing, backup, restore
+from gateway.ledger.copies import Copies, Copy
+from gateway.settings import Sourced
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,9 +43,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     back = commands.add_parser(
         "restore",
         help="put a backup back, once all of it is checked",
-        description="Check a backup (digests, the whole ledger, known checkpoints), erase "
-        "again what was erased, and put it into the data folder of the settings, which must be "
-        "empty.",
+        description="Check a backup (digests, the whole ledger, known checkpoints and those "
+        "in `checkpoint.copies`), erase again what was erased, and put it into the data folder "
+        "of the settings, which must be empty.",
     )
     back.add_argument("dir", metavar="DIR", type=Path, help="a backup")
     back.add_argument(
@@ -58,7 +60,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _backup(args: argparse.Namespace) -> int:
-    data = _data(args)
+    _, data = _sourced(args)
     if not (data / "ledger.db").is_file():
         raise no_ledger(data)
     now = rfc3339(SystemClock().now_ms())
@@ -77,8 +79,11 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _restore(args: argparse.Namespace) -> int:
-    data = _data(args)
+    sourced, data = _sourced(args)
     known = [(str(path), _read(path)) for path in args.known_checkpoint]
+    listed = sourced.settings.checkpoint.copies
+    copies = [Copy(sourced.path(copy).absolute()) for copy in listed]
+    known += Copies(copies, memory=args.dir / COPIES).read(published=True)
     try:
         with _shown() as doing:
             done = restore(args.dir, data, known=known, doing=doing)
@@ -99,9 +104,9 @@ def _restore(args: argparse.Namespace) -> int:
     return 0
 
 
-def _data(args: argparse.Namespace) -> Path:
+def _sourced(args: argparse.Namespace) -> tuple[Sourced, Path]:
     sourced = settings_module.load(Path(args.config) if args.config else None)
-    return sourced.path(sourced.settings.data)
+    return sourced, sourced.path(sourced.settings.data)
 
 
 def _read(path: Path) -> str:

@@ -44,7 +44,9 @@ _CONTENT: Final = "content.db"
 _ACCESS: Final = "access.db"
 _TRUST: Final = "trust.json"
 _CHECKPOINT: Final = "checkpoint"
-_PLAIN: Final = (_TRUST, "trust.sigstore.json", "root.pub", _CHECKPOINT)
+COPIES: Final = "checkpoint.copies"
+"""Which copies of the checkpoint were ever written."""
+_PLAIN: Final = (_TRUST, "trust.sigstore.json", "root.pub", _CHECKPOINT, COPIES)
 _FOLDERS: Final = ("libraries", "timestamps")
 _KEYS: Final = "keys"
 _PUBLIC: Final = frozenset({*_PLAIN})

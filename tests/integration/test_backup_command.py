@@ -144,6 +144,29 @@ async def test_an_older_copy_is_refused_where_a_newer_checkpoint_is_known(kept: 
     assert "no checkpoint from elsewhere" not in again[1]
 
 
+async def test_copies_of_the_checkpoint_are_known_without_naming_them(
+    kept: Kept, tmp_path: Path
+) -> None:
+    """What the settings name is compared; a copy that is gone is asked for."""
+    target = await backed_up(kept)
+    await kept.ask("sk-1")
+    other = elsewhere(kept)
+    copy = tmp_path / "medium" / "checkpoint"
+    with other.file.open("a") as file:
+        file.write(f"checkpoint:\n  copies: [{copy}]\n")
+    _, note, _ = await asyncio.to_thread(kept.command, "ledger", "checkpoint")
+    copy.parent.mkdir()
+    copy.write_text(note)
+    code, _, said = await asyncio.to_thread(other.command, "restore", str(target))
+    assert (3, True) == (code, said.startswith("gateway: backup.older: "))
+
+    (target / "checkpoint.copies").write_text(json.dumps([str(copy)]))
+    copy.unlink()
+    code, _, said = await asyncio.to_thread(other.command, "restore", str(target))
+    assert (3, True) == (code, "is gone" in said)
+    assert not other.data.exists()
+
+
 async def test_another_ledgers_checkpoint_is_none(kept: Kept, tmp_path: Path) -> None:
     """A file that is no checkpoint of this ledger is not passed over."""
     target = await backed_up(kept)
