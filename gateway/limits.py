@@ -262,6 +262,25 @@ PART_LEAVES_MAX: Final = 1_024
 PART_BYTES_MAX: Final = 4 * MIB
 """Leaves that are handed to another process at once; its signatures take a tenth of a second."""
 
+LEASE_MS: Final = 5_000
+"""How long a replica may sequence without saying so again; another takes over that late."""
+
+TAKEOVER_MS_MAX: Final = 30_000
+"""How long who takes over may take to compare the ledger with what was published."""
+
+PLACING_MS_MAX: Final = 20_000
+"""How long a statement may wait for a replica that sequences; then it is taken back."""
+
+HEARTBEAT_MS: Final = 2_000
+WRITER_SILENT_MS_MAX: Final = 30_000
+"""How often a replica says that it lives, and after what silence what it opened is closed."""
+
+ORDERS_BYTES_MAX: Final = 4 * MIB
+"""The settings of a gateway, as its supervisor hands them to a process."""
+
+PIPE_BYTES_AT_ONCE: Final = 4 * KIB
+"""So much of a pipe's bytes stay together while other processes write too (PIPE_BUF)."""
+
 RECEIPT_KEY_LIFE_MS: Final = 24 * 60 * 60 * 1000
 """How long a process may sign with one receipt key: what a stolen one is good for at most."""
 

@@ -15,6 +15,7 @@ from gateway.clock import Clock, FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
 from gateway.ident import ExchangeId, new_exchange_id
 from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.ports import Sequencing
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.sequencer import Sequencer
 from gateway.receipt.model import Abandonment, Predicate, Receipt
@@ -244,7 +245,7 @@ def brittle_disk() -> Iterator[BrittleDisk]:
         disk.unregister()
 
 
-async def append_all(sequencer: Sequencer, leaves: Sequence[bytes]) -> list[int]:
+async def append_all(sequencer: Sequencing, leaves: Sequence[bytes]) -> list[int]:
     """Append *leaves* at once, from as many callers; return their indices in that order."""
     placed = await asyncio.gather(*(sequencer.append(leaf) for leaf in leaves))
     return [one.index for one in placed]

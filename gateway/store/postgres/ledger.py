@@ -33,11 +33,15 @@ from gateway.store.postgres.connection import (
     connect,
     error_of,
 )
-from gateway.store.postgres.leaf import is_relevant, new_id
+from gateway.store.postgres.leaf import handed, new_id
 from gateway.store.postgres.schema import ADVISORY_LOCK, FORMAT_VERSION, SCHEMA
 from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash, root_of
 
 Result = TypeVar("Result")
+
+CHANNEL: Final = "tos_gateway"
+PUBLISHED: Final = "published"
+"""What is called out, and where, when there is a newer checkpoint."""
 
 _EMPTY: Final = Head(size=0, frontier=())
 _PAUSE_S: Final = 0.1
@@ -59,11 +63,16 @@ class PostgresLedger:
         # OWNED BY: whoever holds the lock. The largest head that was durable for this process.
         self._known = _EMPTY
         self._damage: LedgerDamagedError | None = None
+        self._sessions: list[Session] = []
         self._writing = self.session()
         self._reading = self.session()
         self._side = self.session()
-        self.origin = self._read_origin(origin)
-        self._tiles = FullTiles(self.head().size)
+        try:
+            self.origin = self._read_origin(origin)
+            self._tiles = FullTiles(self.head().size)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, url: str, origin: str) -> PostgresLedger:
@@ -96,8 +105,13 @@ class PostgresLedger:
         return cls(url, origin=origin)
 
     def session(self) -> Session:
-        """Return a connection of its own that refuses a database other than this ledger's."""
-        return Session(self.url, self._check)
+        """Return a connection that refuses a database other than this ledger's.
+
+        It is closed with the ledger, at the latest.
+        """
+        session = Session(self.url, self._check)
+        self._sessions.append(session)
+        return session
 
     def append(
         self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None
@@ -207,6 +221,11 @@ class PostgresLedger:
                 f"the checkpoint of {size} leaves could not be kept: {doubt.message}",
                 hint=doubt.hint,
             ) from doubt
+        with (
+            contextlib.suppress(DoubtfulCommitError, LedgerUnwellError),
+            self._side.committing() as connection,
+        ):
+            connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, PUBLISHED))
 
     def checkpoint(self) -> str | None:
         """Return the newest published checkpoint, a signed note, or `None`."""
@@ -241,7 +260,7 @@ class PostgresLedger:
 
     def close(self) -> None:
         """Let go of the database; further calls are errors."""
-        for session in (self._writing, self._reading, self._side):
+        for session in self._sessions:
             session.close()
 
     def settled(self, attempt: Callable[[bool], Result]) -> Result:
@@ -299,7 +318,7 @@ class PostgresLedger:
                     (
                         first + at,
                         marker if ends else None,
-                        is_relevant(leaf),
+                        handed(leaf).relevant,
                         leaf,
                         kept if ends else None,
                     )
