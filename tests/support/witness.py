@@ -104,6 +104,11 @@ class WitnessProcess:
         return parse_cosignature_vkey(self.vkey)
 
     @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """The process that was started last."""
         assert self._process is not None
@@ -116,6 +121,10 @@ class WitnessProcess:
     def stop(self) -> int:
         """Tell it to end; return its exit code."""
         return self._end(lambda process: process.terminate())
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
 
     def wait(self) -> None:
         """Wait until it has ended by itself."""
