@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import operator
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,6 +117,8 @@ _FIELDS: Final = tuple(field.name for field in fields(Row))
 _PLAIN: Final = ("at", "exchange", "opening", "readable", "approved")
 """What is kept as it is; everything else is a word, and kept as that word's number."""
 _WORDS: Final = tuple(name for name in _FIELDS[1:] if name not in _PLAIN)
+_PLAIN_OF: Final = operator.attrgetter("index", *_PLAIN)
+_WORDS_OF: Final = operator.attrgetter(*_WORDS)
 _SEARCHED: Final = tuple(
     name for name in _WORDS if name not in {"model_manifest", "operation", "ended"}
 )
@@ -234,7 +237,7 @@ class Index:
         self._lock = threading.RLock()
         self._same_ledger = False
         # OWNED BY: catch_up(), between two commits. Numbers of words are never used again.
-        self._numbers: dict[tuple[str, str], int] = {}
+        self._numbers: dict[str, dict[str, int]] = {role: {} for role in _WORDS}
         try:
             self._database = open_database(path, migrations)
         except LedgerDamagedError:
@@ -581,7 +584,7 @@ class Index:
                 yield
         except BaseException:
             # Words that were new have no numbers any more.
-            self._numbers.clear()
+            self._forget_numbers()
             raise
 
     def _watermark_of(self, leaves: LedgerStore) -> int:
@@ -608,10 +611,15 @@ class Index:
 
     def _add(self, rows: Sequence[Row]) -> None:
         connection = self._database.conn
-        if len(self._numbers) > _WORDS_REMEMBERED_MAX:
-            self._numbers.clear()
-        counts: Counter[int] = Counter()
-        connection.executemany(_INSERT, [self._coded(row, counts) for row in rows])
+        if sum(map(len, self._numbers.values())) > _WORDS_REMEMBERED_MAX:
+            self._forget_numbers()
+        words = [self._numbers_of(row) for row in rows]
+        plain = map(_PLAIN_OF, rows)
+        connection.executemany(
+            _INSERT, [(*one, *numbers) for one, numbers in zip(plain, words, strict=True)]
+        )
+        counts = Counter(itertools.chain.from_iterable(words))
+        del counts[None]
         connection.executemany(
             "UPDATE word SET count = count + ? WHERE id = ?",
             [(count, number) for number, count in counts.items()],
@@ -630,24 +638,23 @@ class Index:
         if size % STRETCH == 0:
             self._close_stretch(size // STRETCH - 1)
 
-    def _coded(self, row: Row, counts: Counter[int]) -> list[object]:
-        """Return *row* as it is kept, and count its words."""
-        values: list[object] = [row.index, row.at, row.exchange, row.opening]
-        values += [row.readable, row.approved]
-        for name in _WORDS:
-            value = getattr(row, name)
-            if name == "obligations":
-                # No obligation holds a comma (`policy/obligation.py`).
-                value = ",".join(value)
+    def _numbers_of(self, row: Row) -> list[int | None]:
+        """Return the words of *row* as numbers, in the order of `_WORDS`."""
+        numbers: list[int | None] = []
+        for role, value in zip(_WORDS, _WORDS_OF(row), strict=True):
             if not value:
-                values.append(None)
+                numbers.append(None)
                 continue
-            number = self._numbers.get((name, value))
-            if number is None:
-                number = self._number(name, value)
-            counts[number] += 1
-            values.append(number)
-        return values
+            if role == "obligations":
+                # No obligation holds a comma (`policy/obligation.py`).
+                value = ",".join(value)  # noqa: PLW2901
+            number = self._numbers[role].get(value)
+            numbers.append(self._number(role, value) if number is None else number)
+        return numbers
+
+    def _forget_numbers(self) -> None:
+        for numbers in self._numbers.values():
+            numbers.clear()
 
     def _number(self, role: str, value: str) -> int:
         """Return the number of a word; a new one gets one."""
@@ -660,7 +667,7 @@ class Index:
                 "INSERT INTO word (role, value, count) VALUES (?, ?, 0)", (role, value)
             )
             row = connection.execute("SELECT last_insert_rowid()").fetchone()
-        number = self._numbers[role, value] = int(row[0])
+        number = self._numbers[role][value] = int(row[0])
         return number
 
     def _close_stretch(self, number: int) -> None:
