@@ -16,9 +16,19 @@ import pytest
 from gateway.errors import EvidenceError
 from gateway.ledger.subtrees import Subtrees
 from gateway.ledger.tiles import Tiles
+from gateway.receipt.authority import Authority
+from gateway.receipt.bundle import format_bundle, parse_bundle
 from gateway.receipt.envelope import pae, seal_statement, seal_unnamed, verify_envelope
-from gateway.receipt.keys import Ed25519Signer, P256Signer, parse_public_pem
+from gateway.receipt.keys import (
+    Ed25519Signer,
+    P256Signer,
+    Trust,
+    parse_public_pem,
+    parse_trust,
+)
+from gateway.receipt.model import Receipt
 from gateway.receipt.sigstore import open_manifest, wrap_leaf
+from gateway.receipt.verify import verify_bundle, verify_leaf
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
 from gateway.tlog.cosignature import check_quorum, cosigned_by, parse_cosignature_vkey
@@ -415,3 +425,78 @@ def test_what_is_no_signed_envelope_is_refused(one: dict[str, Any]) -> None:
     assert vectors("dsse")["p256"] != one["envelope"]
     with pytest.raises(EvidenceError):
         verify_envelope(one["envelope"].encode(), {public.keyid: public})
+
+
+# -- a whole ledger -------------------------------------------------------------------------
+
+
+def trust_file(said: dict[str, Any]) -> Trust:
+    """Return what a trust file of the vectors says."""
+    return parse_trust(json.dumps(said).encode())
+
+
+@pytest.mark.parametrize("kind", vectors("ledger")["bundles"])
+def test_a_bundle_is_verified(kind: str) -> None:
+    """A bundle of each kind of leaf verifies whole, with nothing but the trust file."""
+    said = vectors("ledger")
+    encoded = said["bundles"][kind].encode()
+    verified = verify_bundle(encoded, trust_file(said["trust"]))
+
+    assert said["leaves"][verified.index].encode() == verified.leaf
+    assert ["witness.example/w1"] == [one.name for one in verified.cosigned]
+    assert encoded == format_bundle(parse_bundle(encoded))
+
+
+def test_a_receipt_says_what_the_vector_says() -> None:
+    """The statement in the bundle is the exchange's receipt, read into its fields."""
+    said = vectors("ledger")
+    verified = verify_bundle(said["bundles"]["receipt"].encode(), trust_file(said["trust"]))
+    receipt = verified.statement
+
+    assert isinstance(receipt, Receipt)
+    assert (5, "x-01JD0000000000000000000597") == (verified.index, receipt.exchange)
+    assert ("permit", 4, "complete") == (receipt.ruling.effect, receipt.opening, receipt.ended)
+    assert sha256(b"answer number 597").hexdigest() == receipt.outputs[0].sha256
+
+
+@pytest.mark.parametrize("one", reasons("ledger", "acceptedUnder"))
+def test_a_bundle_is_verified_under_another_trust(one: dict[str, Any]) -> None:
+    """A trust file that asks for less, or ends a key later, still holds the receipt good."""
+    encoded = vectors("ledger")["bundles"]["receipt"].encode()
+
+    assert 5 == verify_bundle(encoded, trust_file(one["trust"])).index
+
+
+@pytest.mark.parametrize("one", reasons("ledger", "refusedUnder"))
+def test_a_bundle_is_refused_under_another_trust(one: dict[str, Any]) -> None:
+    """Whoever trusts other keys, or not at that leaf, is shown nothing."""
+    trust = trust_file(one["trust"])
+
+    with pytest.raises(EvidenceError):
+        verify_bundle(vectors("ledger")["bundles"]["receipt"].encode(), trust)
+
+
+@pytest.mark.parametrize("one", reasons("ledger"))
+def test_what_is_no_evidence_is_refused(one: dict[str, Any]) -> None:
+    """A bundle by somebody who may not say it, or in another spelling, shows nothing."""
+    trust = trust_file(vectors("ledger")["trust"])
+
+    assert one["bundle"] not in vectors("ledger")["bundles"].values()
+    with pytest.raises(EvidenceError):
+        verify_bundle(one["bundle"].encode(), trust)
+
+
+def test_what_an_authorised_key_signs_after_its_revocation_is_known_from_the_whole() -> None:
+    """Folding the ledger's statements ends the key at the leaf that says so."""
+    said = vectors("ledger")
+    authority = Authority(trust_file(said["trust"]))
+    for index, leaf in enumerate(said["leaves"]):
+        if index not in {0, 2}:
+            authority.admit(index, verify_leaf(leaf.encode(), index, authority))
+    keyid = vectors("dsse")["receiptKey"]["keyid"]
+
+    assert keyid == authority.receipt_key(keyid, 5).keyid
+    with pytest.raises(EvidenceError):
+        authority.receipt_key(keyid, 6)
+    with pytest.raises(EvidenceError):
+        authority.receipt_key(keyid, 1)

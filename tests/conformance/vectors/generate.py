@@ -727,6 +727,337 @@ def dsse() -> Json:
     }
 
 
+# -- a whole ledger, its bundles and its trust file -----------------------------------------
+
+PREDICATES = "https://tos-gateway.example/"
+LATER_KEY = ed25519_key("later receipt")
+STRANGE_KEY = p256_key("strange")
+AT = "2026-11-22T04:30:00.123Z"
+EXCHANGE = "x-01JD0000000000000000000597"
+WRITER = {"instance": "gw-a", "version": "0.1.0"}
+TEXT = b"answer number 597"
+RECEIPT_AT = 5
+
+
+def statement(kind: str, predicate: Json, **subjects: bytes) -> bytes:
+    """Return the payload of a statement about the digests of *subjects*."""
+    return canonical(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [
+                {
+                    "name": name.replace("__", "/").replace("_", " "),
+                    "digest": {"sha256": one.hex()},
+                }
+                for name, one in subjects.items()
+            ],
+            "predicateType": PREDICATES + kind,
+            "predicate": predicate,
+        }
+    )
+
+
+def authorization(key: Private, *, by: Private = MANIFEST_KEY, role: str = "receipt") -> bytes:
+    """Return the leaf that authorises *key*."""
+    predicate = {
+        "keyid": keyid(key),
+        "key": pem(key),
+        "role": role,
+        "expires": "2026-11-23T04:30:00.123Z",
+        "by": "gateway serve",
+        "at": AT,
+        "writer": WRITER,
+    }
+    about = {f"{role}_key": sha256(spki(key))}
+    return envelope(statement("key-authorization/v1", predicate, **about), by, named=True)
+
+
+def opening() -> bytes:
+    """Return the opening of the exchange, which has no signature."""
+    return canonical(
+        {
+            "at": AT,
+            "exchange": EXCHANGE,
+            "kind": "opening/v1",
+            "operation": "chat",
+            "principal": "team-search",
+            "project": "search",
+            "provider": "example",
+            "purpose": "evaluate",
+            "ruling_sha256": sha256(b"ruling").hex(),
+            "writer": "gw-a",
+        }
+    )
+
+
+def receipt(*, by: Private = RECEIPT_KEY, named: bool = True) -> bytes:
+    """Return the receipt of the exchange."""
+    reason = {"policy": "example", "clause": "may-evaluate", "effect": "permit"}
+    predicate = {
+        "exchange": EXCHANGE,
+        "caller": {"principal": "team-search", "project": "search"},
+        "declared": {"use": {"purpose": "evaluate"}},
+        "ruling": {
+            "effect": "permit",
+            "reasons": [reason],
+            "policies": [
+                {"policy": "example", "version": 1, "sha256": sha256(b"policy").hex()}
+            ],
+            "day": "2026-11-22",
+        },
+        "provider": {
+            "name": "example",
+            "endpoint": "POST https://api.example/v1/chat/completions",
+            "status": 200,
+        },
+        "model": {"requested": "m", "reported": "m-2026"},
+        "operation": "chat",
+        "streaming": False,
+        "readable": True,
+        "request": {
+            "bytes": 65,
+            "commitment": {
+                "alg": "sha256-salted",
+                "value": sha256(b"salt" + b"question").hex(),
+            },
+        },
+        "outputs": [
+            {"choice": 0, "kind": "text", "bytes": len(TEXT), "sha256": sha256(TEXT).hex()}
+        ],
+        "responseBytes": 312,
+        "usage": {"inputTokens": 12, "outputTokens": 34},
+        "finishReasons": ["stop"],
+        "ended": "complete",
+        "opening": 4,
+        "received": AT,
+        "finished": "2026-11-22T04:30:01.456Z",
+        "writer": WRITER,
+    }
+    about = {"response.body": sha256(b"the whole body"), "output__0": sha256(TEXT)}
+    return envelope(statement("usage-receipt/v1", predicate, **about), by, named=named)
+
+
+def ledger() -> list[bytes]:
+    """Return the leaves of a small ledger."""
+    predicate = {
+        "keyid": keyid(RECEIPT_KEY),
+        "role": "receipt",
+        "reason": "process-ended",
+        "by": "gateway serve",
+        "at": AT,
+        "writer": WRITER,
+    }
+    about = {"receipt_key": sha256(spki(RECEIPT_KEY))}
+    revocation = statement("key-revocation/v1", predicate, **about)
+    return [
+        leaf(0),
+        authorization(RECEIPT_KEY),
+        leaf(2),
+        envelope(canonical(a_statement()), MANIFEST_KEY, named=False),
+        opening(),
+        receipt(),
+        envelope(revocation, MANIFEST_KEY, named=True),
+        authorization(LATER_KEY),
+    ]
+
+
+def mth_of(hashes: Sequence[bytes]) -> bytes:
+    """Return the root over those leaf hashes."""
+    if len(hashes) < 2:
+        return hashes[0] if hashes else sha256(b"")
+    k = below(len(hashes))
+    return sha256(b"\x01" + mth_of(hashes[:k]) + mth_of(hashes[k:]))
+
+
+def path_of(index: int, hashes: Sequence[bytes]) -> list[bytes]:
+    """Return the way up from the leaf at *index*."""
+    if len(hashes) == 1:
+        return []
+    k = below(len(hashes))
+    if index < k:
+        return [*path_of(index, hashes[:k]), mth_of(hashes[k:])]
+    return [*path_of(index - k, hashes[k:]), mth_of(hashes[:k])]
+
+
+def trust(**changed: Json) -> Json:
+    """Return the trust file of the ledger, as JSON."""
+    said = {
+        "format": "trust/v2",
+        "origin": ORIGIN,
+        "log": vkey(ORIGIN, 1, raw(LOG_KEY)),
+        "witnesses": [vkey(WITNESS, 4, raw(WITNESS_KEY))],
+        "quorum": 1,
+        "manifestKeys": [{"key": pem(MANIFEST_KEY), "since": 0, "until": None}],
+        "revoked": [],
+        "predecessors": [],
+    }
+    return said | changed
+
+
+def bundle(
+    leaves: Sequence[bytes], index: int, authorised_at: int | None, note_text: str | None = None
+) -> Json:
+    """Return the bundle of a leaf, its parts in the order in which they are written."""
+    hashes = [sha256(b"\x00" + one) for one in leaves]
+    if note_text is None:
+        text = checkpoint(len(leaves), mth_of(hashes))
+        note_text = note(text, signed(text), stamped(text, COSIGNED_AT))
+    lines = ["c2sp.org/tlog-proof@v1", f"index {index}", *map(b64, path_of(index, hashes))]
+    parts: Json = {}
+    if authorised_at is not None:
+        parts["authorization"] = {
+            "hashes": [b64(one) for one in path_of(authorised_at, hashes)],
+            "index": authorised_at,
+            "leaf": b64(leaves[authorised_at]),
+        }
+    parts["leaf"] = b64(leaves[index])
+    parts["mediaType"] = "application/vnd.tos-gateway.bundle.v2+json"
+    parts["proof"] = "\n".join(lines) + "\n\n" + note_text
+    return parts
+
+
+def written(parts: Json) -> str:
+    """Return a bundle as it is written."""
+    return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+
+
+def with_leaf(index: int, content: bytes) -> list[bytes]:
+    """Return the ledger with another leaf at *index*, as its operator could have written it."""
+    return [*ledger()[:index], content, *ledger()[index + 1 :]]
+
+
+def bundles_refused() -> list[Json]:
+    """Return bundles that show nothing; most are well-made, by somebody who may not say it."""
+    leaves = ledger()
+    right = bundle(leaves, RECEIPT_AT, 1)
+    text = checkpoint(len(leaves), mth_of([sha256(b"\x00" + one) for one in leaves]))
+    other_log = checkpoint(
+        len(leaves), mth_of([sha256(b"\x00" + one) for one in leaves]), "other.example/log"
+    )
+    made: dict[str, Json] = {
+        "no authorisation": {k: v for k, v in right.items() if k != "authorization"},
+        "the authorisation of another key": right
+        | {"authorization": bundle(leaves, RECEIPT_AT, 7)["authorization"]},
+        "a key that was authorised later": bundle(
+            with_leaf(RECEIPT_AT, receipt(by=LATER_KEY)), RECEIPT_AT, 7
+        ),
+        "a key that nobody authorised": bundle(
+            with_leaf(RECEIPT_AT, receipt(by=OTHER_KEY)), RECEIPT_AT, 1
+        ),
+        "a receipt by the manifest key": bundle(
+            with_leaf(RECEIPT_AT, receipt(by=MANIFEST_KEY)), RECEIPT_AT, 1
+        ),
+        "a receipt that names no key": bundle(
+            with_leaf(RECEIPT_AT, receipt(named=False)), RECEIPT_AT, 1
+        ),
+        "an authorisation by a receipt key": bundle(
+            with_leaf(1, authorization(RECEIPT_KEY, by=LATER_KEY)), RECEIPT_AT, 1
+        ),
+        "an authorisation by a key that the trust file does not name": bundle(
+            with_leaf(1, authorization(RECEIPT_KEY, by=STRANGE_KEY)), RECEIPT_AT, 1
+        ),
+        "an authorisation for another role": bundle(
+            with_leaf(1, authorization(RECEIPT_KEY, role="manifest")), RECEIPT_AT, 1
+        ),
+        "another leaf in the authorisation's place": bundle(leaves, RECEIPT_AT, 3),
+        "the authorisation's index moved": right
+        | {"authorization": right["authorization"] | {"index": 0}},
+        "a hash of the authorisation left out": right
+        | {
+            "authorization": right["authorization"]
+            | {"hashes": right["authorization"]["hashes"][:-1]}
+        },
+        "the leaf of another index": right | {"leaf": b64(leaves[4])},
+        "another index": right | {"proof": right["proof"].replace("index 5", "index 4")},
+        "a truncated leaf": right | {"leaf": b64(leaves[RECEIPT_AT][:-1])},
+        "no cosignature": bundle(leaves, RECEIPT_AT, 1, note(text, signed(text))),
+        "a cosignature by a stranger": bundle(
+            leaves,
+            RECEIPT_AT,
+            1,
+            note(text, signed(text), line("witness.example/w2", b"abcd", bytes(72))),
+        ),
+        "the witness alone": bundle(
+            leaves, RECEIPT_AT, 1, note(text, stamped(text, COSIGNED_AT))
+        ),
+        "another key under the log's name": bundle(
+            leaves,
+            RECEIPT_AT,
+            1,
+            note(text, signed(text, OTHER_KEY), stamped(text, COSIGNED_AT)),
+        ),
+        "another log's checkpoint, signed by this one's key": bundle(
+            leaves,
+            RECEIPT_AT,
+            1,
+            note(other_log, signed(other_log), stamped(other_log, COSIGNED_AT)),
+        ),
+        "an older checkpoint, under which the leaf is not": bundle(
+            leaves, RECEIPT_AT, 1, older(leaves, RECEIPT_AT)
+        ),
+        "the form of an earlier release": right
+        | {"mediaType": "application/vnd.tos-gateway.bundle.v1+json"},
+        "an unknown key": {"more": 1, **right},
+        "keys in another order": dict(reversed(right.items())),
+    }
+    spelt = {why: written(parts) for why, parts in made.items()}
+    spelt["a newline at the end"] = written(right) + "\n"
+    spelt["blanks"] = json.dumps(right, ensure_ascii=False)
+    return [{"why": why, "bundle": one} for why, one in spelt.items()]
+
+
+def older(leaves: Sequence[bytes], size: int) -> str:
+    """Return the cosigned checkpoint of the first *size* leaves."""
+    text = checkpoint(size, mth_of([sha256(b"\x00" + one) for one in leaves[:size]]))
+    return note(text, signed(text), stamped(text, COSIGNED_AT))
+
+
+def ledger_vectors() -> Json:
+    """Return a ledger's leaves, bundles of some, and whom to trust for them."""
+    leaves = ledger()
+    stolen = {"keyid": keyid(RECEIPT_KEY), "since": RECEIPT_AT}
+    trusts: dict[str, Json] = {
+        "the receipt key was in the wrong hands by then": trust(revoked=[stolen]),
+        "the manifest key ended before": trust(
+            manifestKeys=[{"key": pem(MANIFEST_KEY), "since": 0, "until": 1}]
+        ),
+        "the manifest key began after": trust(
+            manifestKeys=[{"key": pem(MANIFEST_KEY), "since": 2, "until": None}]
+        ),
+        "another manifest key": trust(
+            manifestKeys=[{"key": pem(STRANGE_KEY), "since": 0, "until": None}]
+        ),
+        "another log's key under its name": trust(log=vkey(ORIGIN, 1, raw(OTHER_KEY))),
+        "another witness": trust(witnesses=[vkey("witness.example/w2", 4, raw(OTHER_KEY))]),
+        "two witnesses asked for": trust(
+            witnesses=[
+                vkey(WITNESS, 4, raw(WITNESS_KEY)),
+                vkey("witness.example/w2", 4, raw(OTHER_KEY)),
+            ],
+            quorum=2,
+        ),
+    }
+    until_then = trust(revoked=[stolen | {"since": RECEIPT_AT + 1}])
+    return {
+        "about": "Bundles from one ledger. The receipt is leaf 5; leaves 0 and 2 say nothing.",
+        "leaves": [one.decode() for one in leaves],
+        "trust": trust(),
+        "bundles": {
+            "authorisation": written(bundle(leaves, 1, None)),
+            "manifest": written(bundle(leaves, 3, None)),
+            "opening": written(bundle(leaves, 4, None)),
+            "receipt": written(bundle(leaves, RECEIPT_AT, 1)),
+            "revocation": written(bundle(leaves, 6, None)),
+        },
+        "acceptedUnder": [
+            {"why": "the receipt key ended one leaf later", "trust": until_then},
+            {"why": "no witness asked for", "trust": trust(witnesses=[], quorum=0)},
+        ],
+        "refused": bundles_refused(),
+        "refusedUnder": [{"why": why, "trust": one} for why, one in trusts.items()],
+    }
+
+
 FILES: dict[str, Callable[[], Json]] = {
     "trees.json": trees,
     "inclusion.json": inclusion,
@@ -735,6 +1066,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "proofs.json": proofs,
     "tiles.json": tiles,
     "dsse.json": dsse,
+    "ledger.json": ledger_vectors,
 }
 
 
