@@ -12,17 +12,24 @@ import functools
 import logging
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, TextIO, cast
 
 import orjson
 import structlog
 
 from gateway.clock import SystemClock, rfc3339
-from gateway.limits import LOG_BYTES_WAITING_MAX, LOG_WAIT_S
+from gateway.limits import LOG_BYTES_WAITING_MAX, LOG_WAIT_S, PIPE_BYTES_AT_ONCE
 
 EVENTS: Final[dict[str, str]] = {
     "gateway.started": "the door is open; says where, and which ledger and policies are used",
     "gateway.stopped": "the door is closed; says how many exchanges had to be left",
+    "worker.started": "one of several doors is open",
+    "worker.stopped": "one of several doors is closed; says how many exchanges had to be left",
+    "worker.ended": "a door's process ended unasked; its exchanges are closed as abandoned",
+    "sequencer.started": "the process that writes the ledger for all doors takes statements",
+    "sequencer.ended": "that process ended unasked; until it is back every door refuses",
+    "sequencer.lost": "a door has lost that process; what waited for it may be written or not",
     "exchange.sealed": "an exchange ended and its closing statement is durable",
     "exchange.broken": "a bug of ours broke an exchange; it is closed as abandoned",
     "exchange.recovered": "openings that a crash had left were closed as abandoned",
@@ -84,8 +91,9 @@ class Lines:
     A system call for each exchange's line would cost more than making the line.
     """
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, at_once_max: int | None = None) -> None:
         self._out = out
+        self._at_once_max = at_once_max
         self._lock = threading.Lock()
         # OWNED BY: whoever holds the lock.
         self._waiting: list[bytes] = []
@@ -124,19 +132,36 @@ class Lines:
             self._timer.cancel()
             self._timer = None
         lines, self._waiting, self._bytes = self._waiting, [], 0
-        if lines:
-            # The disk is full, or whoever read us is gone: then the log is lost, and no more.
-            with contextlib.suppress(OSError, ValueError):
-                self._out.write(b"\n".join([*lines, b""]))
+        # The disk is full, or whoever read us is gone: then the log is lost, and no more.
+        with contextlib.suppress(OSError, ValueError):
+            for page in _pages(lines, self._at_once_max):
+                self._out.write(page)
                 self._out.flush()
+
+
+def _pages(lines: list[bytes], at_once_max: int | None) -> Iterator[bytes]:
+    """Yield whole lines, as many at a time as may be written at once."""
+    page: list[bytes] = []
+    size = 0
+    for line in lines:
+        if page and at_once_max is not None and size + len(line) >= at_once_max:
+            yield b"\n".join([*page, b""])
+            page, size = [], 0
+        page.append(line)
+        size += len(line) + 1
+    if page:
+        yield b"\n".join([*page, b""])
 
 
 Logger = structlog.typing.FilteringBoundLogger
 """What everybody is handed who may log."""
 
 
-def build_logger(level: str, stream: TextIO | None = None) -> Logger:
-    """Return the logger of a process: JSON lines, or words where *stream* is a terminal."""
+def build_logger(level: str, stream: TextIO | None = None, *, shared: bool = False) -> Logger:
+    """Return the logger of a process: JSON lines, or words where *stream* is a terminal.
+
+    *shared*: other processes write there too; what is written at once then stays in one piece.
+    """
     out = stream or sys.stdout
     shared: list[structlog.typing.Processor] = [_stamp, redact]
     if out.isatty():
@@ -146,7 +171,7 @@ def build_logger(level: str, stream: TextIO | None = None) -> Logger:
         factory: Any = structlog.PrintLoggerFactory(file=out)
     elif hasattr(out, "buffer"):
         render = structlog.processors.JSONRenderer(serializer=_dumps)
-        lines = Lines(out.buffer)
+        lines = Lines(out.buffer, PIPE_BYTES_AT_ONCE if shared else None)
         atexit.register(lines.flush)
         factory = lambda *_: lines  # noqa: E731  structlog asks for a function
     else:

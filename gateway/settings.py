@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.errors import BadProofError, MalformedPolicyError, SettingError
-from gateway.limits import COPIES_MAX, WITNESSES_MAX
-from gateway.limits import WORKERS_MAX
+from gateway.limits import COPIES_MAX, WITNESSES_MAX, WORKERS_MAX
 from gateway.policy.source import Keyed, Node, Scalar, convert, read
 from gateway.tlog.cosignature import parse_cosignature_vkey
 

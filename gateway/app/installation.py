@@ -118,13 +118,16 @@ def open_installation(args: argparse.Namespace) -> Installation:
     return open_sourced(settings_module.load(Path(config) if config else None))
 
 
-def open_sourced(sourced: Sourced) -> Installation:
-    """Open the installation of *sourced*; see `open_installation`."""
+def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
+    """Open the installation of *sourced*; see `open_installation`.
+
+    *named* is what this process is called among others of its gateway.
+    """
     data = sourced.path(sourced.settings.data)
     ledger_file = data / "ledger.db"
     if not ledger_file.exists():
         raise no_ledger(data)
-    clock, writer = SystemClock(), this_process()
+    clock, writer = SystemClock(), this_process(named)
     keyring = load_keyring(data, writer, clock)
     store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
     index = Index(data / "index.db")
@@ -162,9 +165,11 @@ def no_ledger(data: Path) -> LedgerMissingError:
     )
 
 
-def this_process() -> Writer:
+def this_process(named: str | None = None) -> Writer:
     """Return how this process is named in what it writes."""
-    return Writer(instance=f"{socket.gethostname()}/{os.getpid()}", version=our_version())
+    return Writer(
+        instance=f"{socket.gethostname()}/{named or os.getpid()}", version=our_version()
+    )
 
 
 def our_version() -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from gateway.errors import (
     SettingError,
 )
+from gateway.ident import Sha256
 from gateway.policy.library import Library
 from gateway.settings import Sourced
+from gateway.store.libraries import kept_library
 from gateway.store.policies import builtin_policies, read_policy_files
 
 
@@ -35,3 +40,14 @@ def load_library(sourced: Sourced) -> tuple[dict[str, str], Library]:
                 hint=f"known: {', '.join(sorted(known)) or 'none'}",
             )
     return files, library
+
+
+def load_kept(data: Path, digest: Sha256) -> tuple[Mapping[str, str], Library]:
+    """Read and load a library that was put in force in *data*, whatever lies elsewhere now.
+
+    Raises:
+        NotFoundError: it was never in force here.
+        MalformedPolicyError: what is kept can't be read.
+    """
+    files = kept_library(data, digest)
+    return files, Library.load(files)

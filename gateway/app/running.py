@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 from gateway import settings as settings_module
 from gateway.app.activation import activation_of
 from gateway.app.installation import Installation, no_ledger, open_sourced
+from gateway.app.library import load_kept
 from gateway.app.providers import build_providers
 from gateway.errors import (
     GatewayError,
@@ -18,14 +22,19 @@ from gateway.errors import (
 )
 from gateway.exchange.forward import Forwarder
 from gateway.exchange.hall import Hall
+from gateway.exchange.providers import Providers
 from gateway.exchange.recover import recover
 from gateway.exchange.rule import Law
 from gateway.exchange.seal import Notary
 from gateway.exchange.walk import Walk
+from gateway.ident import Sha256
+from gateway.ledger.frames import Counts, Whole
 from gateway.ledger.ports import Foreign
 from gateway.ledger.register import KINDS
+from gateway.ledger.remote import RemoteSequencer
 from gateway.ledger.sequencer import Sequencer
 from gateway.log import Logger
+from gateway.policy.library import Library
 from gateway.provider.tokens import Encoding, TokenCounter
 from gateway.proxy.auth import Porter
 from gateway.proxy.desk import Desk
@@ -38,6 +47,24 @@ from gateway.receipt.statement import read_leaf
 from gateway.settings import Sourced
 from gateway.store.files import hold
 
+OTHER_POLICIES: Final = "another process put other policies in force; reload them here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The place of a worker among others, whose statements a hub writes."""
+
+    name: str
+    """Which no other process ever had."""
+    socket: Path
+    """Where the hub is."""
+    port: int
+    """Where all workers listen."""
+    library: Sha256 | None
+    """The policies in force."""
+    on_found: Callable[[], None]
+    """Called when the hub is there (again)."""
+
 
 @dataclass(kw_only=True)
 class Gateway:
@@ -49,9 +76,14 @@ class Gateway:
     hall: Hall
     forwarder: Forwarder
     log: Logger
+    metrics: Metrics
     served: int
     """The handle that keeps other gateways off the data folder."""
     port: int = 0
+
+    def counts(self) -> Counts:
+        """Return what was counted at this door."""
+        return self.metrics.counts(self.hall.count, alarm=bool(self.walk.law.alarm))
 
     async def stop(self) -> int:
         """Close the door and see exchanges through; return how many had to be left."""
@@ -64,7 +96,6 @@ class Gateway:
         await asyncio.to_thread(self.installation.sequencer.stop)
         self.installation.close()
         os.close(self.served)
-        self.log.info("gateway.stopped", exchanges_left=left)
         return left
 
 
@@ -74,7 +105,7 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
     Raises:
         GatewayError: whatever is missing or wrong; then nothing listens.
     """
-    served = _claim(sourced)
+    served = claim(sourced)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, served)
         gateway = await _start(sourced, log, served, undo)
@@ -82,7 +113,19 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
     return gateway
 
 
-def _claim(sourced: Sourced) -> int:
+async def start_worker(sourced: Sourced, log: Logger, served: int, place: Place) -> Gateway:
+    """Open a door beside others; *served* is the handle that their supervisor holds.
+
+    Raises:
+        GatewayError: whatever is missing or wrong; then nothing listens.
+    """
+    with contextlib.ExitStack() as undo:
+        gateway = await _start(sourced, log, served, undo, place)
+        undo.pop_all()  # all is well: from here on `stop` undoes it
+    return gateway
+
+
+def claim(sourced: Sourced) -> int:
     """Make sure that no other gateway serves the data folder; return the handle that says so.
 
     A second one would take the first one's exchanges under way for a crash's and close them.
@@ -110,29 +153,105 @@ def _claim(sourced: Sourced) -> int:
 
 
 async def _start(
-    sourced: Sourced, log: Logger, served: int, undo: contextlib.ExitStack
+    sourced: Sourced,
+    log: Logger,
+    served: int,
+    undo: contextlib.ExitStack,
+    place: Place | None = None,
 ) -> Gateway:
-    installation = open_sourced(sourced)
+    installation = open_sourced(sourced, named=None if place is None else place.name)
     undo.callback(installation.close)
+    if place is None:
+        opened = await _open_alone(installation, log, undo)
+    else:
+        opened = await _open_beside_others(installation, log, undo, place)
+    settings, keyring, law = sourced.settings, installation.keyring, opened.walk.law
+    hall, metrics = Hall(), Metrics()
+    porter = Porter(installation.access, keyring.commitment, managed=settings.keys == "managed")
+    handlers = Handlers(
+        walk=opened.walk,
+        providers=opened.providers,
+        porter=porter,
+        desk=opened.desk,
+        own=Own(
+            reader=installation.reader,
+            sequencer=installation.sequencer,
+            register=installation.register,
+            porter=porter,
+            metrics=metrics,
+            hall=hall,
+            is_well=lambda: installation.sequencer.healthy,
+            refresh=opened.desk.refresh,
+            law=law,
+            sums=opened.sums,
+        ),
+        metrics=metrics,
+        clock=installation.clock,
+        log=log,
+        commitment_key=keyring.commitment,
+    )
+    door = Door(handlers, hall, log)
+    host, port = settings_module.address(settings.listen, "listen")
+    tls = None
+    if settings.tls is not None:
+        tls = tls_context(
+            str(sourced.path(settings.tls.cert)), str(sourced.path(settings.tls.key))
+        )
+    if place is None:
+        port = await door.open(host, port, tls)
+    else:
+        port = await door.open(host, place.port, tls, shared=True)
+    said = {
+        "listen": f"{host}:{port}",
+        "data": str(installation.data),
+        "origin": keyring.trust.origin,
+        "leaves": installation.index.size,
+        "policies": law.library.digest,
+        "keys": settings.keys,
+    }
+    if place is None:
+        log.info("gateway.started", **said)
+    else:
+        log.info("worker.started", **said, writer=installation.writer.instance)
+    return Gateway(
+        installation=installation,
+        walk=opened.walk,
+        door=door,
+        hall=hall,
+        forwarder=opened.walk.forwarder,
+        log=log,
+        metrics=metrics,
+        served=served,
+        port=port,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    walk: Walk
+    desk: Desk
+    providers: Providers
+    sums: Callable[[Counts], Awaitable[Whole]] | None = None
+
+
+async def _open_alone(
+    installation: Installation, log: Logger, undo: contextlib.ExitStack
+) -> _Opened:
+    """Take statements in this process, and recover what a crash left."""
     # Without policies that load no door opens, and nothing is written.
     library = installation.library
     loop = asyncio.get_running_loop()
-    register, keyring, clock = installation.register, installation.keyring, installation.clock
+    register, reader = installation.register, installation.reader
+    overlays = installation.overlays
 
     def take_in(foreign: Foreign) -> None:
-        for index, leaf in foreign:
-            try:
-                statement = read_leaf(leaf)
-            except MalformedReceiptError as error:
-                # A newer release may have written it; what comes after it still counts.
-                log.warning("ledger.unread", leaf=index, why=error.message)
-                continue
+        for index, statement in statements_of(foreign, log):
             register.apply(index, statement)
             if isinstance(statement, Activation) and (
                 statement.library,
                 statement.overlays,
-            ) != (law.library.digest, settings.overlays):
-                law.alarm = "another process put other policies in force; reload them here"
+            ) != (law.library.digest, overlays):
+                law.alarm = OTHER_POLICIES
                 log.error("policies.kept_old", in_force=law.library.digest, error=law.alarm)
 
     def hand_over(foreign: Foreign) -> None:
@@ -144,12 +263,108 @@ async def _start(
         installation.store,
         installation.publisher,
         on_foreign=hand_over,
-        introduce=keyring.process,
+        introduce=installation.keyring.process,
     )
     installation.sequencer = sequencer
     undo.callback(sequencer.stop)
     sequencer.start(seen=installation.index.size)
-    settings = sourced.settings
+
+    def catch_up() -> list[tuple[int, Statement]]:
+        reader.catch_up()
+        return list(reader.statements(kinds=KINDS))
+
+    opened = _furnish(installation, library, log, catch_up)
+    law = opened.walk.law
+    activation = activation_of(
+        installation, library, installation.policy_files, "gateway serve"
+    )
+    if activation is not None:
+        sequenced = await sequencer.append(activation)
+        register.apply(sequenced.index, read_leaf(activation))
+    found = await recover(list(installation.index.unclosed()), opened.walk.notary.seal)
+    if found:
+        log.warning("exchange.recovered", count=found)
+    return opened
+
+
+async def _open_beside_others(
+    installation: Installation, log: Logger, undo: contextlib.ExitStack, place: Place
+) -> _Opened:
+    """Have the hub take statements; rule by what is in force, whatever lies on the disk now."""
+    register = installation.register
+    if place.library is not None:
+        installation.policies = load_kept(installation.data, place.library)
+    library = installation.library
+    alarm = ""
+
+    def take_in(foreign: Foreign) -> None:
+        for index, statement in statements_of(foreign, log):
+            register.apply(index, statement)
+
+    async def adopt(digest: Sha256) -> None:
+        if digest == law.library.digest:
+            return
+        try:
+            loaded = await asyncio.to_thread(load_kept, installation.data, digest)
+        except GatewayError as error:
+            law.alarm = str(error)
+            log.error(  # noqa: TRY400  # what is wrong is one line; a trace would hide it
+                "policies.kept_old", in_force=law.library.digest, error=str(error)
+            )
+            return
+        installation.policies = loaded
+        law.adopt(loaded[1])
+        log.info("policies.loaded", digest=digest, by="the sequencer")
+
+    def be_alarmed(why: str) -> None:
+        nonlocal alarm
+        if why != alarm:
+            law.alarm = alarm = why
+
+    sequencer = RemoteSequencer(
+        place.socket,
+        name=installation.writer.instance,
+        release=installation.writer.version,
+        introduce=installation.keyring.process,
+        on_foreign=take_in,
+        adopt=adopt,
+        on_alarm=be_alarmed,
+        on_lost=lambda: log.error("sequencer.lost"),
+        on_found=place.on_found,
+    )
+    installation.sequencer = sequencer
+
+    def catch_up() -> list[tuple[int, Statement]]:
+        sequencer.refresh()
+        return []
+
+    opened = _furnish(installation, library, log, catch_up)
+    law = opened.walk.law
+    undo.callback(sequencer.let_go)
+    sequencer.start(seen=installation.index.size)
+    await sequencer.connected()
+    return replace(opened, sums=sequencer.whole)
+
+
+def statements_of(foreign: Foreign, log: Logger) -> Iterator[tuple[int, Statement]]:
+    """Yield what other processes stated, as far as this release can read it."""
+    for index, leaf in foreign:
+        try:
+            yield index, read_leaf(leaf)
+        except MalformedReceiptError as error:
+            # A newer release may have written it; what comes after it still counts.
+            log.warning("ledger.unread", leaf=index, why=error.message)
+
+
+def _furnish(
+    installation: Installation,
+    library: Library,
+    log: Logger,
+    catch_up: Callable[[], list[tuple[int, Statement]]],
+) -> _Opened:
+    """Build the rooms that exchanges walk through."""
+    settings = installation.settings.settings
+    register, clock = installation.register, installation.clock
     providers = build_providers(installation)
     law = Law(
         library,
@@ -159,95 +374,29 @@ async def _start(
         unreadable=settings.unknown_operations == "forbid",
         overlays=settings.overlays,
     )
-    tokens = TokenCounter(_encoding(settings.tiktoken_encoding, log))
     notary = Notary(
-        sequencer=sequencer,
+        sequencer=installation.sequencer,
         content=installation.content,
-        signer=lambda: keyring.receipt,
-        commitment_key=keyring.commitment,
+        signer=lambda: installation.keyring.receipt,
+        commitment_key=installation.keyring.commitment,
         clock=clock,
         writer=installation.writer,
         providers=providers,
-        tokens=tokens,
+        tokens=TokenCounter(_encoding(settings.tiktoken_encoding, log)),
     )
-    reader = installation.reader
-
-    def catch_up() -> list[tuple[int, Statement]]:
-        reader.catch_up()
-        return list(reader.statements(kinds=KINDS))
-
     desk = Desk(register, catch_up)
-    forwarder = Forwarder()
     walk = Walk(
         law=law,
         register=register,
-        sequencer=sequencer,
-        forwarder=forwarder,
+        sequencer=installation.sequencer,
+        forwarder=Forwarder(),
         notary=notary,
         clock=clock,
         writer=installation.writer.instance,
         refresh=desk.refresh,
         drain=settings.on_hang_up == "drain",
     )
-    activation = activation_of(
-        installation, library, installation.policy_files, "gateway serve"
-    )
-    if activation is not None:
-        sequenced = await sequencer.append(activation)
-        register.apply(sequenced.index, read_leaf(activation))
-    found = await recover(list(installation.index.unclosed()), notary.seal)
-    if found:
-        log.warning("exchange.recovered", count=found)
-    hall, metrics = Hall(), Metrics()
-    porter = Porter(installation.access, keyring.commitment, managed=settings.keys == "managed")
-    handlers = Handlers(
-        walk=walk,
-        providers=providers,
-        porter=porter,
-        desk=desk,
-        own=Own(
-            reader=reader,
-            sequencer=sequencer,
-            register=register,
-            porter=porter,
-            metrics=metrics,
-            hall=hall,
-            is_well=lambda: sequencer.healthy,
-            refresh=desk.refresh,
-            law=law,
-        ),
-        metrics=metrics,
-        clock=clock,
-        log=log,
-        commitment_key=keyring.commitment,
-    )
-    door = Door(handlers, hall, log)
-    host, port = settings_module.address(settings.listen, "listen")
-    tls = None
-    if settings.tls is not None:
-        tls = tls_context(
-            str(sourced.path(settings.tls.cert)), str(sourced.path(settings.tls.key))
-        )
-    port = await door.open(host, port, tls)
-    log.info(
-        "gateway.started",
-        listen=f"{host}:{port}",
-        data=str(installation.data),
-        origin=keyring.trust.origin,
-        leaves=installation.index.size,
-        policies=library.digest,
-        keys=settings.keys,
-    )
-    return Gateway(
-        installation=installation,
-        walk=walk,
-        door=door,
-        hall=hall,
-        forwarder=forwarder,
-        log=log,
-        served=served,
-        port=port,
-    )
+    return _Opened(walk=walk, desk=desk, providers=providers)
 
 
 def _encoding(name: str | None, log: Logger) -> Encoding | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import gc
 import signal
-from collections.abc import Iterator
 from typing import Final
 
 from gateway.app.activation import reload_policies
-from gateway.app.running import Gateway, start
+from gateway.app.installation import Installation
+from gateway.app.running import start
+from gateway.app.signals import Told, quick_loop
 from gateway.clock import day_of, rfc3339
 from gateway.errors import (
     GatewayError,
@@ -33,58 +33,24 @@ GC_THRESHOLDS: Final = (10_000, 20, 50)
 def serve(sourced: Sourced) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     log = build_logger(sourced.settings.log_level)
-    with _quick_loop() as runner:
+    with quick_loop() as runner:
         return runner.run(_serve(sourced, log))
 
 
-class _Told:
-    """What signals ask of the process; whoever waits is woken."""
-
-    def __init__(self) -> None:
-        # OWNED BY: the event loop.
-        self.to_stop = False
-        self._to_reload = False
-        self._stirred = asyncio.Event()
-
-    def stop(self) -> None:
-        """Ask the process to end."""
-        self.to_stop = True
-        self._stirred.set()
-
-    def reload(self) -> None:
-        """Ask for the policies on disk to be put in force."""
-        self._to_reload = True
-        self._stirred.set()
-
-    def takes_reload(self) -> bool:
-        """Tell whether that was asked since the last time."""
-        asked, self._to_reload = self._to_reload, False
-        return asked
-
-    async def something(self, timeout_s: float) -> None:
-        """Wait until something is asked, at most *timeout_s*."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stirred.wait(), timeout_s)
-        self._stirred.clear()
-
-
 async def _serve(sourced: Sourced, log: Logger) -> int:
-    told = _Told()
+    told = Told()
     loop = asyncio.get_running_loop()
     # Before the door opens: who asks for a reload then must not end the process.
     loop.add_signal_handler(signal.SIGHUP, told.reload)
     gateway = await start(sourced, log)
-    # What is built now lives as long as the process; the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    settle_down()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, told.stop)
     failed = False
     erased_on: dt.date | None = None
     while not told.to_stop:
         today = day_of(gateway.installation.clock.now_ms())
-        if today != erased_on and await _erase_overdue(gateway, today):
+        if today != erased_on and await erase_texts_overdue(gateway.installation, today, log):
             erased_on = today
         await told.something(SWEEP_S)
         if told.takes_reload():
@@ -98,13 +64,20 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
             log.error("ledger.failed", trouble=str(trouble))
             failed = True
             break
-    await gateway.stop()
+    left = await gateway.stop()
+    log.info("gateway.stopped", exchanges_left=left)
     return 3 if failed else 0
 
 
-async def _erase_overdue(gateway: Gateway, today: dt.date) -> bool:
+def settle_down() -> None:
+    """Let the collector look no more at what lives as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def erase_texts_overdue(house: Installation, today: dt.date, log: Logger) -> bool:
     """Erase what may not be kept any longer; tell whether that is done for today."""
-    house, log = gateway.installation, gateway.log
 
     def state() -> None:
         erasure = Erasure(
@@ -127,16 +100,3 @@ async def _erase_overdue(gateway: Gateway, today: dt.date) -> bool:
     if erased:
         log.info("content.erased", count=erased, why="delete-by-days")
     return True
-
-
-@contextlib.contextmanager
-def _quick_loop() -> Iterator[asyncio.Runner]:
-    """Run on uvloop where there is one."""
-    try:
-        import uvloop  # noqa: PLC0415  absent on some platforms
-    except ImportError:
-        factory = None
-    else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        yield runner

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from gateway import settings as settings_module
 from gateway.app.installation import init
+from gateway.app.orders import Part
 from gateway.app.serve import serve
+from gateway.app.supervisor import run_part, supervise
 
 
 def add(commands: Any) -> None:
@@ -31,6 +33,8 @@ def add(commands: Any) -> None:
         "serve", help="open the door", description="Serve until told to stop (SIGTERM)."
     )
     serving.add_argument("--listen", metavar="HOST:PORT", help="overrides the setting")
+    serving.add_argument("--workers", metavar="N", help="overrides the setting: door processes")
+    serving.add_argument("--part", choices=get_args(Part), help=argparse.SUPPRESS)
     serving.set_defaults(run=_serve)
 
     config = commands.add_parser("config", help="what the settings are")
@@ -40,7 +44,8 @@ def add(commands: Any) -> None:
 
 
 def _settings(args: argparse.Namespace) -> settings_module.Sourced:
-    flags = {"listen": args.listen} if getattr(args, "listen", None) else {}
+    named = {name: getattr(args, name, None) for name in ("listen", "workers")}
+    flags = {name: value for name, value in named.items() if value is not None}
     return settings_module.load(Path(args.config) if args.config else None, flags=flags)
 
 
@@ -54,7 +59,10 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    return serve(_settings(args))
+    if args.part is not None:
+        return run_part(args.part)
+    sourced = _settings(args)
+    return serve(sourced) if sourced.settings.workers == 1 else supervise(sourced)
 
 
 def _show(args: argparse.Namespace) -> int:

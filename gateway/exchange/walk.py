@@ -15,6 +15,7 @@ from typing import Protocol, assert_never
 from gateway.clock import Clock, rfc3339
 from gateway.errors import (
     CallerError,
+    ExchangeClosedError,
     GatewayError,
     OperatorError,
     ProviderBrokeOffError,
@@ -177,6 +178,9 @@ class Walk:
             exchange, opening, why = self._orphans[0]
             try:
                 count += await recover([(exchange, opening)], self.notary.seal, why)
+            except ExchangeClosedError:
+                # Its receipt was in doubt, and turns out to have been written.
+                pass
             except GatewayError:
                 break
             self._orphans.popleft()

@@ -117,6 +117,7 @@ class Hub:
         is_alive: Callable[[str], bool],
         on_relevant: Callable[[int, bytes], None],
         library: Callable[[], Sha256 | None],
+        on_stir: Callable[[], None],
     ) -> None:
         self._sequencer = sequencer
         self._leaves = leaves
@@ -124,6 +125,7 @@ class Hub:
         self._is_alive = is_alive
         self._on_relevant = on_relevant
         self._library = library
+        self._on_stir = on_stir
         self._loop = asyncio.get_running_loop()
         # OWNED BY: the event loop, all below.
         self._lines: set[_Line] = set()
@@ -137,8 +139,6 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self.alarm = ""
         """Why newer policies could not be put in force; workers are told."""
-        self.stirred = asyncio.Event()
-        """Set when there may be something to sweep."""
 
     # -- what every sequencer does ---------------------------------------------------------
 
@@ -229,9 +229,9 @@ class Hub:
         return _Line(self)
 
     @property
-    def names(self) -> set[str]:
-        """The workers that are connected."""
-        return {line.name for line in self._lines if line.name}
+    def busy(self) -> bool:
+        """Whether any worker is connected, or something that one asked for is not done."""
+        return bool(self._lines)
 
     def beat(self) -> None:
         """Tell every worker how the ledger is."""
@@ -272,7 +272,7 @@ class Hub:
         for name, value in line.counts.items():
             if not name.startswith(PRESENT):
                 self._ended[name] = self._ended.get(name, 0) + value
-        self.stirred.set()
+        self._on_stir()
 
     def heard(self, line: _Line, kind: int, number: int, content: bytes) -> None:
         """Do what a worker asks."""
@@ -402,7 +402,7 @@ class Hub:
             for index, opened in self._open.items()
             if opened.exchange in doubtful and opened.writer == hello.name
         }
-        self.stirred.set()
+        self._on_stir()
         library = self._library()
         if library is not None:
             line.send(frame(Tell.ADOPT, 0, library.encode()))
@@ -504,7 +504,8 @@ class _Line(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Let go of the worker now."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -40,7 +40,7 @@ from gateway.ledger.frames import (
     placed_leaf,
 )
 from gateway.ledger.hub import brief_of
-from gateway.ledger.ports import Foreign, Sequenced
+from gateway.ledger.ports import Foreign, Introducing, Sequenced
 from gateway.limits import (
     HUB_QUESTION_S_MAX,
     HUB_SILENCE_S_MAX,
@@ -70,6 +70,7 @@ class RemoteSequencer:
         *,
         name: str,
         release: str,
+        introduce: Introducing,
         on_foreign: Callable[[Foreign], None],
         adopt: Callable[[Sha256], Awaitable[None]],
         on_alarm: Callable[[str], None],
@@ -79,6 +80,8 @@ class RemoteSequencer:
         self._socket = socket
         self._name = name
         self._release = release
+        self._introduce = introduce
+        self._introducing = asyncio.Lock()
         self._on_foreign = on_foreign
         self._adopt = adopt
         self._on_alarm = on_alarm
@@ -154,6 +157,8 @@ class RemoteSequencer:
                 f"a leaf of {len(leaf)} bytes is longer than {LEAF_BYTES_MAX}",
                 hint="name long things by digest",
             )
+        if self._introducing.locked() or self._introduce.first():
+            await self._introduce_first()
         answer = await self._ask(Ask.APPEND, leaf, leaf)
         return Sequenced(index_of(answer))
 
@@ -206,6 +211,10 @@ class RemoteSequencer:
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
 
     async def _stop(self) -> None:
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the hub; on the loop's thread."""
         self._stopped = True
         if self._keeping is not None:
             self._keeping.cancel()
@@ -289,6 +298,15 @@ class RemoteSequencer:
             _fail(future, _uncertain())
         if not self._stopped:
             self._on_lost()
+
+    async def _introduce_first(self) -> None:
+        """Have what must come first written, and wait until it is: nothing may overtake it."""
+        async with self._introducing:
+            leaves = self._introduce.first()
+            for leaf in leaves:
+                # Where that stays in doubt it is simply said again.
+                await self._ask(Ask.APPEND, leaf, leaf)
+            self._introduce.introduced(leaves)
 
     async def _ask(self, kind: Ask, content: bytes = b"", leaf: bytes | None = None) -> bytes:
         if self._damage is not None:

@@ -1,6 +1,7 @@
 """What is counted while the door is open, in Prometheus' text format; label sets are closed.
 
 Counting is an addition in a dictionary; names, types and buckets are made when it is scraped.
+The counts of several doors add up, name by name, to those of the gateway.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.exchange.states import Answered, Forbidden, Held
+from gateway.ledger.frames import PRESENT, Counts, Whole
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
-class Metrics(Collector):
+_SEPARATOR: Final = "\x1f"
+UNDER_WAY: Final = f"{PRESENT}under-way"
+ALARM: Final = f"{PRESENT}alarm"
+
+
+class Metrics:
     """The counts of one door."""
 
     def __init__(self) -> None:
@@ -37,11 +44,6 @@ class Metrics(Collector):
         self._problems: Counter[str] = Counter()
         self._seconds = [0] * (len(_SECONDS) + 1)
         self._seconds_sum = 0.0
-        self._under_way = 0
-        self._leaves = 0
-        self._alarm = False
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     def sealed(self, outcome: Answered | Held | Forbidden, seconds: float) -> None:
         """Count an exchange that ended."""
@@ -61,58 +63,78 @@ class Metrics(Collector):
         """Count a request that ended in an error of ours."""
         self._problems[code] += 1
 
-    def text(self, under_way: int, leaves: int, *, alarm: bool) -> bytes:
-        """Return everything counted so far, to be scraped."""
-        self._under_way, self._leaves, self._alarm = under_way, leaves, alarm
-        return generate_latest(self._registry)
+    def counts(self, under_way: int, *, alarm: bool) -> Counts:
+        """Return everything counted so far, by names that others can add up."""
+        counts: Counts = {UNDER_WAY: under_way, ALARM: int(alarm)}
+        for what, labelled in (
+            ("exchanges", self._exchanges),
+            ("refusals", self._refusals),
+            ("tokens", self._tokens),
+        ):
+            for labels, count in labelled.items():
+                counts[_SEPARATOR.join((what, *labels))] = count
+        for code, count in self._problems.items():
+            counts[f"problems{_SEPARATOR}{code}"] = count
+        for place, count in enumerate(self._seconds):
+            counts[f"seconds{_SEPARATOR}{place}"] = count
+        counts["seconds-sum"] = self._seconds_sum
+        return counts
+
+
+def metrics_text(whole: Whole, leaves: int) -> bytes:
+    """Return what was counted, to be scraped."""
+    registry = CollectorRegistry()
+    registry.register(_Scrape(whole, leaves))
+    return generate_latest(registry)
+
+
+class _Scrape(Collector):
+    def __init__(self, whole: Whole, leaves: int) -> None:
+        self._whole = whole
+        self._leaves = leaves
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric as it stands."""
-        exchanges = CounterMetricFamily(
-            "gateway_exchanges",
-            "Exchanges sealed, by how they ended.",
-            labels=["provider", "operation", "ended"],
-        )
-        for key, count in self._exchanges.items():
-            exchanges.add_metric(key, count)
-        yield exchanges
-        refusals = CounterMetricFamily(
-            "gateway_refusals", "Uses held or forbidden.", labels=["provider", "effect"]
-        )
-        for refused, count in self._refusals.items():
-            refusals.add_metric(refused, count)
-        yield refusals
-        tokens = CounterMetricFamily(
-            "gateway_tokens",
-            "Tokens as providers reported them.",
-            labels=["provider", "direction"],
-        )
-        for counted, count in self._tokens.items():
-            tokens.add_metric(counted, count)
-        yield tokens
-        problems = CounterMetricFamily(
-            "gateway_problems",
-            "Requests that the gateway itself answered with an error.",
-            labels=["code"],
-        )
-        for code, count in self._problems.items():
-            problems.add_metric([code], count)
-        yield problems
+        counts = self._whole.counts
+        for what, told, labels in (
+            (
+                "exchanges",
+                "Exchanges sealed, by how they ended.",
+                ["provider", "operation", "ended"],
+            ),
+            ("refusals", "Uses held or forbidden.", ["provider", "effect"]),
+            ("tokens", "Tokens as providers reported them.", ["provider", "direction"]),
+            ("problems", "Requests that the gateway itself answered with an error.", ["code"]),
+        ):
+            family = CounterMetricFamily(f"gateway_{what}", told, labels=labels)
+            for name, count in counts.items():
+                found, *values = name.split(_SEPARATOR)
+                if found == what:
+                    family.add_metric(values, count)
+            yield family
         bounds = [*map(str, _SECONDS), "+Inf"]
+        seconds = [
+            float(counts.get(f"seconds{_SEPARATOR}{place}", 0)) for place in range(len(bounds))
+        ]
         yield HistogramMetricFamily(
             "gateway_exchange_seconds",
             "From the request's head to its sealed receipt, the provider's time included.",
-            buckets=list(zip(bounds, accumulate(map(float, self._seconds)), strict=True)),
-            sum_value=self._seconds_sum,
+            buckets=list(zip(bounds, accumulate(seconds), strict=True)),
+            sum_value=counts.get("seconds-sum", 0.0),
         )
-        yield GaugeMetricFamily(
-            "gateway_exchanges_under_way", "Exchanges in the hall.", self._under_way
-        )
-        yield GaugeMetricFamily(
-            "gateway_policies_kept_old",
-            "1 while newer policies on disk could not be put in force.",
-            int(self._alarm),
-        )
-        yield GaugeMetricFamily(
-            "gateway_ledger_leaves", "Leaves that have a place.", self._leaves
-        )
+        for name, told, value in (
+            ("exchanges_under_way", "Exchanges in the hall.", counts.get(UNDER_WAY, 0)),
+            (
+                "policies_kept_old",
+                "1 while newer policies on disk could not be put in force.",
+                int(bool(counts.get(ALARM))),
+            ),
+            ("ledger_leaves", "Leaves that have a place.", self._leaves),
+            ("workers", "Doors that are open; all counts are theirs.", self._whole.workers),
+            (
+                "workers_silent",
+                "Doors not heard of for a while; their last counts are in.",
+                self._whole.silent,
+            ),
+        ):
+            yield GaugeMetricFamily(f"gateway_{name}", told, value)

@@ -11,17 +11,24 @@ from typing import Final
 import msgspec
 
 from gateway.canonical import canonical_json
-from gateway.errors import BadProofError, CredentialError, GatewayError, NotFoundError
+from gateway.errors import (
+    BadProofError,
+    CredentialError,
+    GatewayError,
+    LedgerUnwellError,
+    NotFoundError,
+)
 from gateway.exchange.forward import RawHeaders
 from gateway.exchange.hall import Hall
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Principal
 from gateway.ident import ExchangeId, is_exchange_id
+from gateway.ledger.frames import Counts, Whole
 from gateway.ledger.ports import Sequencing
 from gateway.ledger.reader import Reader
 from gateway.ledger.register import Register
 from gateway.proxy.auth import GATEWAY_KEY, Porter
-from gateway.proxy.metrics import CONTENT_TYPE, Metrics
+from gateway.proxy.metrics import ALARM, CONTENT_TYPE, UNDER_WAY, Metrics, metrics_text
 from gateway.proxy.problem import problem_json, problem_of
 from gateway.proxy.reply import Knock, Reply
 from gateway.receipt.envelope import open_envelope
@@ -61,6 +68,8 @@ class Own:
     refresh: Callable[[], Awaitable[None]]
     """Takes in what other processes wrote."""
     law: Law
+    sums: Callable[[Counts], Awaitable[Whole]] | None = None
+    """Adds this door's counts to those of the others, where there are others."""
 
     async def serve(self, knock: Knock, reply: Reply) -> None:
         """Answer one request for the gateway itself."""
@@ -83,11 +92,10 @@ class Own:
         parts = knock.raw_path.partition("?")[0].removeprefix("/-/").split("/")
         match parts:
             case ["health"]:
-                return _Page(_JSON, self._health())
+                return _Page(_JSON, await self._health())
             case ["metrics"]:
                 leaves = await asyncio.to_thread(self.reader.size)
-                text = self.metrics.text(self.hall.count, leaves, alarm=bool(self.law.alarm))
-                return _Page(CONTENT_TYPE, text)
+                return _Page(CONTENT_TYPE, metrics_text(await self._whole(), leaves))
             case ["log", "checkpoint"]:
                 note = await asyncio.to_thread(self.sequencer.checkpoint_now)
                 return _Page("text/plain; charset=utf-8", note.encode(), (_FRESH,))
@@ -147,14 +155,35 @@ class Own:
         body = self.reader.tiles.read(tile)
         return gzip.compress(body, compresslevel=1, mtime=0) if packs else body
 
-    def _health(self) -> bytes:
+    async def _whole(self) -> Whole:
+        """Return what all doors together have counted.
+
+        Raises:
+            LedgerUnwellError: the others can't be heard, and a part is not the whole.
+        """
+        counts = self.metrics.counts(self.hall.count, alarm=bool(self.law.alarm))
+        if self.sums is None:
+            return Whole(counts=counts, workers=1, silent=0)
+        return await self.sums(counts)
+
+    async def _health(self) -> bytes:
         well = self.is_well()
+        workers: int | None = None
+        try:
+            whole = await self._whole()
+        except LedgerUnwellError:
+            exchanges, alarm = self.hall.count, bool(self.law.alarm)
+        else:
+            workers = whole.workers - whole.silent
+            exchanges, alarm = int(whole.counts[UNDER_WAY]), bool(whole.counts[ALARM])
         return canonical_json(
             {
                 "status": "well" if well else "unwell",
-                "exchanges": self.hall.count,
+                # Of all workers that are well; where their number is not known, of this one.
+                "workers": workers,
+                "exchanges": exchanges,
                 "policies": self.law.library.digest,
-                "alarm": "policies.kept_old" if self.law.alarm else None,
+                "alarm": "policies.kept_old" if alarm else None,
             }
         )
 

@@ -34,8 +34,12 @@ class Door:
         self._server: web.Server | None = None
         self._listening: asyncio.Server | None = None
 
-    async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+    async def open(
+        self, host: str, port: int, tls: ssl.SSLContext | None, *, shared: bool = False
+    ) -> int:
         """Listen on *host*:*port*; return the port (a chosen one where it was 0).
+
+        *shared*: other doors listen there too, and the system gives each its callers.
 
         Raises:
             PortInUseError: somebody else listens there.
@@ -54,7 +58,13 @@ class Door:
         )
         try:
             self._listening = await loop.create_server(
-                self._server, host, port, ssl=tls, backlog=1024, reuse_address=True
+                self._server,
+                host,
+                port,
+                ssl=tls,
+                backlog=1024,
+                reuse_address=True,
+                reuse_port=shared,
             )
         except OSError as exc:
             if exc.errno == errno.EADDRINUSE:

@@ -121,8 +121,8 @@ async def test_a_revoked_key_is_refused_at_the_next_request(
 
     assert (200, 401) == (first.status, second.status)
     assert "credential.unknown" == json.loads(second.body)["error"]["code"]
-    # The library's activation, the opening and the receipt.
-    assert 3 == managed.installation.reader.size()
+    # The receipt key's authorisation, the library's activation, the opening, the receipt.
+    assert 4 == managed.installation.reader.size()
 
 
 @pytest.mark.parametrize("headers", [(), (bearer("sk-real"),), (bearer("gw-guess"),)])
@@ -138,7 +138,8 @@ async def test_nobody_gets_in_without_a_key(
 
     assert [401] * 3 == [answer.status for answer in answers]
     assert 0 == provider.dialled
-    assert 1 == managed.installation.reader.size()  # the library's activation
+    # The receipt key's authorisation, and the library's activation.
+    assert 2 == managed.installation.reader.size()
 
 
 async def test_a_provider_that_is_not_set_up_is_the_operators_matter(
@@ -196,7 +197,7 @@ async def test_a_bundle_verifies_with_the_trust_file_alone(gateway: Gateway) -> 
     verified = verify_bundle(bundle, gateway.installation.keyring.trust)
 
     assert isinstance(verified.statement, Receipt)
-    assert (exchange, 2) == (verified.statement.exchange, verified.index)
+    assert (exchange, 3) == (verified.statement.exchange, verified.index)
 
 
 async def test_a_checkpoint_is_a_signed_note(gateway: Gateway) -> None:
@@ -205,7 +206,7 @@ async def test_a_checkpoint_is_a_signed_note(gateway: Gateway) -> None:
     note = await get(gateway, "/-/log/checkpoint")
 
     assert note.header("content-type") == "text/plain; charset=utf-8"
-    assert b"\n3\n" in note.body
+    assert b"\n4\n" in note.body
     assert "— ".encode() in note.body
 
 
@@ -249,6 +250,7 @@ async def test_health_and_metrics_need_no_key(managed: Gateway) -> None:
     assert 200 == health.status
     assert {
         "status": "well",
+        "workers": 1,
         "exchanges": 0,
         "policies": managed.installation.library.digest,
         "alarm": None,
@@ -257,7 +259,7 @@ async def test_health_and_metrics_need_no_key(managed: Gateway) -> None:
         'gateway_exchanges_total{ended="complete",operation="chat",provider="open"} 1.0'
         in metrics
     )
-    assert "gateway_ledger_leaves 3.0" in metrics
+    assert "gateway_ledger_leaves 4.0" in metrics
     assert "gateway_policies_kept_old 0.0" in metrics
     assert 'gateway_tokens_total{direction="output",provider="open"} 5.0' in metrics
     assert "ada" not in metrics

@@ -1,0 +1,77 @@
+"""What a supervisor tells the processes that it starts, and how they end when it does.
+
+Each is a fresh interpreter. Its orders are the first line of its standard input, which stays
+open: where that ends, the supervisor has ended, and so does the process, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from gateway.ident import Sha256
+from gateway.limits import ORDERS_BYTES_MAX
+from gateway.settings import Settings, Sourced
+
+SOCKET: Final = "sequencer.sock"
+LIVES: Final = "workers"
+
+Part = Literal["sequencer", "worker"]
+
+_STDIN: Final = 0
+_ORPHANED: Final = 70
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a process must know; the settings are those that the supervisor read."""
+
+    settings: Settings
+    sources: dict[str, str]
+    file: str | None
+    socket: str
+    """Where workers find the sequencer."""
+    port: int
+    library: Sha256 | None
+    """The policies in force; `None`: those on the disk are to be put in force."""
+    served: int
+    """The handle that keeps other gateways off the data folder, as long as anybody has it."""
+    says: int
+    """The handle on which the process says that it is ready, and what policies are in force."""
+    listening: int
+    """The handle of the sequencer's socket."""
+
+    @property
+    def sourced(self) -> Sourced:
+        """The settings."""
+        return Sourced(
+            settings=self.settings,
+            sources=self.sources,
+            file=None if self.file is None else Path(self.file),
+        )
+
+    def say(self, line: str = "") -> None:
+        """Tell the supervisor that this process is ready, or what has changed."""
+        os.write(self.says, line.encode() + b"\n")
+
+
+def read_orders() -> Orders:
+    """Return the orders, and end with the supervisor from now on."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        got = os.read(_STDIN, 1 << 16)
+        if not got or len(line) > ORDERS_BYTES_MAX:
+            os._exit(_ORPHANED)
+        line += got
+    threading.Thread(target=_end_with_supervisor, name="watch", daemon=True).start()
+    return msgspec.json.decode(line, type=Orders)
+
+
+def _end_with_supervisor() -> None:
+    while os.read(_STDIN, 1 << 10):
+        pass
+    # As after a crash of our own: the next start recovers what was under way.
+    os._exit(_ORPHANED)
