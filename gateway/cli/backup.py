@@ -56,6 +56,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=[],
         help="a checkpoint kept elsewhere; an older backup is refused (repeatable)",
     )
+    back.add_argument(
+        "--leaves-from",
+        metavar="FILE",
+        type=Path,
+        help="a damaged ledger.db: take from it what came after the backup, if it checks",
+    )
     back.set_defaults(run=_restore)
 
 
@@ -86,7 +92,9 @@ def _restore(args: argparse.Namespace) -> int:
     known += Copies(copies, memory=args.dir / COPIES).read(published=True)
     try:
         with _shown() as doing:
-            done = restore(args.dir, data, known=known, doing=doing)
+            done = restore(
+                args.dir, data, known=known, leaves_from=args.leaves_from, doing=doing
+            )
     except UncleanBackupError as unclean:
         for finding in unclean.findings:
             print(f"found: {finding}")

@@ -8,6 +8,7 @@ back: what was added since would be signed for as if it had never been.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from gateway.ident import Sha256
 from gateway.ledger.erasure import apply_erasures
 from gateway.ledger.fsck import Report, fsck
 from gateway.ledger.reader import Reader
+from gateway.limits import LEAVES_READ_AT_ONCE
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.verify import verify_checkpoint
 from gateway.store.content import Contents
@@ -107,7 +109,7 @@ def backup(
     with _beside(target, "backup") as place:
         found = _copy_out(data, place, keys=keys, doing=doing)
         with contextlib.closing(SqliteLedger(place / _LEDGER)) as store:
-            origin, head = store.origin, store.head()
+            origin, size, root = store.origin, store.head().size, _root_of(store)
         _forget_logs(place)
         files = tuple(_described(place, found, doing))
         made_of = Backup(
@@ -115,8 +117,8 @@ def backup(
             made=made,
             version=version,
             origin=origin,
-            size=head.size,
-            root=Sha256(Frontier(head.size, head.frontier).root().hex()),
+            size=size,
+            root=root,
             keys=keys,
             files=files,
         )
@@ -154,11 +156,13 @@ def restore(
     data: Path,
     *,
     known: Sequence[tuple[str, str]] = (),
+    leaves_from: Path | None = None,
     doing: Doing = lambda *_: None,
 ) -> Restored:
     """Put the backup in *folder* into *data*, which is not there or empty, once it is checked.
 
-    *known* are checkpoints kept elsewhere: what to call each, and the signed note.
+    *known* are checkpoints kept elsewhere: what to call each, and the signed note. The leaves
+    that came after the backup may be taken from the ledger at *leaves_from*, a damaged one.
 
     Raises:
         OperatorError: it is no backup or a damaged one (`backup.bad`, `backup.unclean`), or an
@@ -168,7 +172,7 @@ def restore(
     found = read_backup(folder)
     trust = _trust_in(folder)
     for where, note in known:
-        _compare(found, where, note, trust)
+        _compare(found, where, note, trust, longer=leaves_from is not None)
     with _beside(data, "restored") as place:
         _copy_in(folder, place, found, doing)
         published = [note for _, note in known]
@@ -178,6 +182,10 @@ def restore(
             contextlib.closing(SqliteLedger(place / _LEDGER, origin=found.origin)) as store,
             contextlib.closing(Index(place / "index.db")) as index,
         ):
+            if (store.head().size, _root_of(store)) != (found.size, found.root):
+                raise _bad(f"`{folder}` has another ledger than it says")
+            if leaves_from is not None:
+                _take_leaves(leaves_from, store, doing)
             reader = Reader(store, index)
             reader.catch_up(lambda done, all_: doing("indexing", done, all_))
             report = fsck(
@@ -189,8 +197,6 @@ def restore(
             )
             if not report.clean:
                 raise UncleanBackupError(folder, tuple(map(str, report.findings)))
-            if (report.size, report.root.hex()) != (found.size, found.root):
-                raise _bad(f"`{folder}` has another ledger than it says")
             with contextlib.closing(Contents(place / _CONTENT)) as contents:
                 erased = apply_erasures(
                     reader, contents, lambda done, all_: doing("erasing", done, all_)
@@ -266,7 +272,22 @@ def _copy_in(folder: Path, place: Path, found: Backup, doing: Doing) -> None:
             raise _bad(f"`{folder / one.name}` is not what was backed up: its digest differs")
 
 
-def _compare(found: Backup, where: str, note: str, trust: Trust) -> None:
+def _take_leaves(path: Path, store: SqliteLedger, doing: Doing) -> None:
+    """Add what the ledger at *path* has beyond *store*; whether it fits is for fsck to say."""
+    with contextlib.closing(SqliteLedger(path, origin=store.origin)) as other:
+        first, stop = store.head().size, other.head().size
+        leaves = other.leaves(first, stop)
+        while batch := list(itertools.islice(leaves, LEAVES_READ_AT_ONCE)):
+            store.append(batch)
+            doing("taking leaves", store.head().size - first, stop - first)
+
+
+def _root_of(store: SqliteLedger) -> Sha256:
+    head = store.head()
+    return Sha256(Frontier(head.size, head.frontier).root().hex())
+
+
+def _compare(found: Backup, where: str, note: str, trust: Trust, *, longer: bool) -> None:
     """Refuse a backup that ends before a checkpoint that somebody knows."""
     try:
         known = verify_checkpoint(note, trust)
@@ -275,11 +296,11 @@ def _compare(found: Backup, where: str, note: str, trust: Trust) -> None:
             f"`{where}` is no checkpoint of this ledger: {bad.message}",
             hint="name a file that the gateway wrote, of the same ledger",
         ) from bad
-    if known.size > found.size:
+    if known.size > found.size and not longer:
         raise OperatorError(
             f"the backup is an older copy: it has {found.size} leaves, `{where}` covers"
             f" {known.size}",
-            hint="restore a newer backup; an older one would lose what was signed for",
+            hint="restore a newer one, or add --leaves-from with the damaged ledger.db",
             code="backup.older",
         )
     if known.size == found.size and known.root.hex() != found.root:

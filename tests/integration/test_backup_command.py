@@ -144,6 +144,34 @@ async def test_an_older_copy_is_refused_where_a_newer_checkpoint_is_known(kept: 
     assert "no checkpoint from elsewhere" not in again[1]
 
 
+async def test_leaves_that_came_later_are_taken_from_a_damaged_ledger(kept: Kept) -> None:
+    """A leaf that was edited comes from the backup, what came after it from the other file."""
+    target = await backed_up(kept)
+    await kept.ask("sk-1")
+    note = kept.folder / "newest"
+    note.write_text((await asyncio.to_thread(kept.command, "ledger", "checkpoint"))[1])
+    damaged = kept.folder / "damaged.db"
+    with contextlib.closing(sqlite.connect(kept.data / "ledger.db")) as connection:
+        connection.execute("VACUUM INTO ?", (str(damaged),))
+    with contextlib.closing(sqlite.connect(damaged)) as connection:
+        connection.execute("UPDATE leaf SET leaf = CAST(leaf || ' ' AS BLOB) WHERE seq = 2")
+    other = elsewhere(kept)
+    words = ("--known-checkpoint", str(note), "--leaves-from", str(damaged))
+    code, said, _ = await asyncio.to_thread(other.command, "restore", str(target), *words)
+
+    assert (0, True) == (code, "clean" in said), said
+    assert int(note.read_text().splitlines()[1]) <= int(said.split()[0])
+    with contextlib.closing(sqlite.connect(damaged)) as connection:
+        connection.execute(
+            "UPDATE leaf SET leaf = CAST(leaf || ' ' AS BLOB)"
+            " WHERE seq = (SELECT max(seq) FROM leaf)"
+        )
+    shutil.rmtree(other.data)
+    code, said, _ = await asyncio.to_thread(other.command, "restore", str(target), *words)
+    assert (1, True) == (code, "found: root.differs" in said), said
+    assert not other.data.exists()
+
+
 async def test_copies_of_the_checkpoint_are_known_without_naming_them(
     kept: Kept, tmp_path: Path
 ) -> None:
