@@ -1,32 +1,56 @@
 """Recompute everything the ledger claims, from its leaves, in memory that does not grow.
 
-Checked: every leaf is a statement signed by a key of the right role; every exchange that was
-opened is closed at most once, and every closing statement names its own opening; the root under
-each kept frontier, the head and the newest checkpoints; kept tiles; and that the index agrees.
+Checked: every leaf is a statement signed by a key of the right role, authorised before it and
+not revoked at it; every exchange that was opened is closed at most once, and every closing
+statement names its own opening; the root under each kept frontier, the head and the newest
+checkpoints; kept tiles; and that the index agrees. Every signature is checked, in a large
+ledger by several processes; what depends on the order of leaves is checked by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from gateway.errors import EvidenceError, GatewayError
-from gateway.ident import ExchangeId
+from gateway.ident import ExchangeId, Sha256
+from gateway.ledger.checkers import check_in_order, checkers_at_hand
 from gateway.limits import (
     FINDINGS_LISTED_MAX,
+    LEAVES_CHECKED_ALONE_MAX,
     LEAVES_READ_AT_ONCE,
     OPENINGS_OPEN_MAX,
+    PART_BYTES_MAX,
+    PART_LEAVES_MAX,
 )
 from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
-from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
-from gateway.receipt.statement import read_leaf
+from gateway.receipt.model import (
+    Abandonment,
+    KeyAuthorization,
+    KeyRevocation,
+    Opening,
+    Receipt,
+    Refusal,
+    Statement,
+    Writer,
+)
+from gateway.receipt.statement import is_opening, read_leaf
 from gateway.receipt.verify import read_checkpoint, verify_leaf
 from gateway.store.index import KINDS, Index
 from gateway.store.ports import LedgerStore, TileStore
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
 from gateway.tlog.tile import TILE_WIDTH
+
+_NAMED: Final = re.compile(rb'"keyid":"(?P<keyid>[0-9a-f]{64})","sig":"(?P<sig>[^"]*)"}]}\Z')
+_NAMED_BYTES_MAX: Final = 320
+"""Where an envelope names its key: within its last bytes."""
+_ED25519_CHARS: Final = 88
 
 Progress = Callable[[int, int], None]
 """Called with how many leaves are done, and how many there are."""
@@ -57,6 +81,11 @@ class Report:
     """Openings that no statement closes; ordinary while the gateway runs."""
     checkpoints: list[int] = field(default_factory=list)
     """Sizes of the checkpoints that were compared."""
+    disowned: list[int] = field(default_factory=list)
+    """Leaves by a key that was good when it signed them, and that a later leaf revoked from
+    before them on: the log is whole, but they are evidence no more."""
+    disowned_count: int = 0
+    """Of all such leaves; only the first are listed."""
     findings: list[Finding] = field(default_factory=list)
     findings_count: int = 0
     """Of all findings; only the first are listed."""
@@ -65,6 +94,12 @@ class Report:
     def clean(self) -> bool:
         """Whether nothing was found."""
         return self.findings_count == 0
+
+    def disown(self, index: int) -> None:
+        """Count a leaf that is evidence no more, and list it if there is room."""
+        self.disowned_count += 1
+        if len(self.disowned) < FINDINGS_LISTED_MAX:
+            self.disowned.append(index)
 
     def add(self, code: str, message: str, index: int | None = None) -> None:
         """Count a finding, and list it if there is room."""
@@ -90,24 +125,121 @@ def fsck(
     index: Index | None = None,
     published: Iterable[str] = (),
     authority: Authority | None = None,
+    workers: int | None = None,
 ) -> Report:
     """Check the ledger in *store*; *published* are checkpoints known from elsewhere.
 
     *authority* is whose signature counts before the first leaf, where *trust* does not say it.
 
-    Nothing is raised: what is wrong is listed, and a ledger that can't be read to its end is
-    checked as far as it goes.
+    Large ones are checked by several processes, *workers* of them or one a core. Nothing is
+    raised: what is wrong is listed, and a ledger that can't be read to its end is checked as
+    far as it goes.
     """
     report = Report()
     try:
-        check = _Check(store, trust, report, published, authority or Authority(trust))
-        check.leaves(progress)
+        check = _Check(store, trust, report, published, _lives_of(authority))
+        check.leaves(progress, workers)
         check.end()
         if index is not None:
             _compare_index(index, report)
     except GatewayError as wrong:
         report.add(wrong.problem, wrong.message)
+    report.findings.sort(key=_place)
     return report
+
+
+_Known = tuple[tuple[int, KeyAuthorization], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Consecutive leaves, and the key statements before them that they lean on."""
+
+    first: int
+    leaves: tuple[bytes, ...]
+    keys: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was found in one part, as little as the checks of order need."""
+
+    stop: int
+    kinds: Counter[str] = field(default_factory=Counter)
+    walk: list[tuple[int, ExchangeId, int | None]] = field(default_factory=list)
+    """Openings, and what closes them: leaf, exchange, and for the latter its opening."""
+    revoked: list[tuple[int, str, int]] = field(default_factory=list)
+    """Revocations that reach back: their leaf, the key, and from which leaf on it ended."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+def _check_part(trust: Trust, known: _Known, part: _Part) -> _Seen:
+    """Check each leaf of *part* by itself, signature included."""
+    authority = _authority(trust, known, part.keys)
+    seen = _Seen(part.first + len(part.leaves))
+    for at, leaf in enumerate(part.leaves, part.first):
+        try:
+            statement = verify_leaf(leaf, at, authority)
+            _admit(authority, at, statement)
+        except EvidenceError as bad:
+            seen.findings.append(Finding(code=bad.problem, message=bad.message, index=at))
+            continue
+        seen.kinds[KINDS[type(statement)]] += 1
+        match statement:
+            case Opening():
+                seen.walk.append((at, statement.exchange, None))
+            case Receipt() | Abandonment() | Refusal():
+                if statement.opening is not None:
+                    seen.walk.append((at, statement.exchange, statement.opening))
+            case KeyRevocation(since=int() as since) if since < at:
+                seen.revoked.append((at, statement.keyid, since))
+            case _:
+                pass
+    return seen
+
+
+def _lives_of(authority: Authority | None) -> _Known:
+    """Return what *authority* knows beyond its trust file, as statements that say the same."""
+    if authority is None:
+        return ()
+    return tuple(
+        (
+            life.authorised_at,
+            KeyAuthorization(
+                keyid=Sha256(life.keyid),
+                key=life.key.pem,
+                role=life.role,
+                expires=life.expires or "",
+                by="",
+                at="",
+                writer=Writer(instance=life.writer or "", version=""),
+            ),
+        )
+        for life in authority.lives
+    )
+
+
+def _authority(trust: Trust, known: _Known, keys: Iterable[tuple[int, bytes]]) -> Authority:
+    """Return who may sign where, by what was known before and the key statements in *keys*."""
+    authority = Authority(trust)
+    for at, said in known:
+        authority.admit(at, said)
+    for at, leaf in keys:
+        try:
+            _admit(authority, at, verify_leaf(leaf, at, authority))
+        except EvidenceError:
+            # It is a finding where it stands; here it says nothing of any key.
+            continue
+    return authority
+
+
+def _admit(authority: Authority, at: int, statement: Statement) -> None:
+    if isinstance(statement, KeyAuthorization | KeyRevocation):
+        authority.admit(at, statement)
+
+
+def _place(finding: Finding) -> tuple[bool, int]:
+    return finding.index is None, finding.index or 0
 
 
 class _Check:
@@ -119,17 +251,21 @@ class _Check:
         trust: Trust,
         report: Report,
         published: Iterable[str],
-        authority: Authority,
+        known: _Known,
     ) -> None:
         self._store = store
         self._trust = trust
-        self._authority = authority
+        self._known = known
         self._report = report
         self._tiles = store if isinstance(store, TileStore) else None
         self._keeps_frontiers = store if isinstance(store, KeepsFrontiers) else None
         self._head = store.head()
         self._frontier = Frontier()
         self._roots: list[list[bytes]] = [[]]
+        # Where something is said of a key: by its keyid, and of manifest keys in general.
+        self._said_of: dict[str, list[int]] = {}
+        self._said_of_manifest_keys: list[int] = []
+        self._revoked: list[tuple[int, str, int]] = []
         self._open: dict[int, ExchangeId] = {}
         self._too_many_open = False
         # Roots by the size they belong to; a list, because two notes may differ at one size.
@@ -140,17 +276,18 @@ class _Check:
         for note in published:
             self._expect("a published checkpoint", note)
 
-    def leaves(self, progress: Progress | None) -> None:
+    def leaves(self, progress: Progress | None, workers: int | None) -> None:
         """Walk over all leaves."""
         size = self._head.size
-        for first in range(0, size, LEAVES_READ_AT_ONCE):
-            stop = min(first + LEAVES_READ_AT_ONCE, size)
-            kept = self._keeps_frontiers.frontiers(first, stop) if self._keeps_frontiers else {}
-            for at, leaf in enumerate(self._store.leaves(first, stop), first):
-                self._leaf(at, leaf)
-                self._compare_frontier(at, kept)
+        check = functools.partial(_check_part, self._trust, self._known)
+        count = workers or (1 if size <= LEAVES_CHECKED_ALONE_MAX else checkers_at_hand())
+        parts = self._parts(size)
+        answers = map(check, parts) if count == 1 else check_in_order(check, parts, count)
+        for seen in answers:
+            self._take(seen)
             if progress is not None:
-                progress(stop, size)
+                progress(seen.stop, size)
+        self._follow_revocations()
 
     def end(self) -> None:
         """Compare what was computed with the head, and note what is open."""
@@ -167,39 +304,89 @@ class _Check:
                 )
         report.open = [(exchange, at) for at, exchange in self._open.items()]
 
-    def _leaf(self, at: int, leaf: bytes) -> None:
+    def _parts(self, size: int) -> Iterator[_Part]:
+        """Yield the leaves, once their hashes were compared with all that is kept of them."""
+        first, leaves, length, keyids = 0, list[bytes](), 0, set[str]()
+        for start in range(0, size, LEAVES_READ_AT_ONCE):
+            stop = min(start + LEAVES_READ_AT_ONCE, size)
+            kept = self._keeps_frontiers.frontiers(start, stop) if self._keeps_frontiers else {}
+            for at, leaf in enumerate(self._store.leaves(start, stop), start):
+                self._hash(at, leaf, kept)
+                leaves.append(leaf)
+                length += len(leaf)
+                keyids.add(self._keyid(at, leaf))
+                if length >= PART_BYTES_MAX or len(leaves) >= PART_LEAVES_MAX:
+                    yield _Part(first, tuple(leaves), self._key_leaves(keyids, first))
+                    first, leaves, length, keyids = at + 1, [], 0, set()
+        if leaves:
+            yield _Part(first, tuple(leaves), self._key_leaves(keyids, first))
+
+    def _keyid(self, at: int, leaf: bytes) -> str:
+        """Return the key that *leaf* names, if any; remember where it speaks of another."""
+        named = _NAMED.search(leaf, max(0, len(leaf) - _NAMED_BYTES_MAX))
+        if named is None:
+            return ""
+        if len(named["sig"]) != _ED25519_CHARS:
+            # Only manifest keys make signatures of another length, and only they may say
+            # something of keys; whether it holds is for whoever leans on it to find out.
+            with contextlib.suppress(EvidenceError):
+                statement = read_leaf(leaf)
+                if isinstance(statement, KeyAuthorization | KeyRevocation):
+                    self._said_of.setdefault(statement.keyid, []).append(at)
+                    if statement.role == "manifest":
+                        self._said_of_manifest_keys.append(at)
+        return named["keyid"].decode()
+
+    def _key_leaves(self, keyids: Iterable[str], before: int) -> tuple[tuple[int, bytes], ...]:
+        """Return what was said of *keyids*, and of all manifest keys, before a leaf."""
+        said = set(self._said_of_manifest_keys).union(
+            *(self._said_of.get(keyid, ()) for keyid in keyids)
+        )
+        return tuple(
+            (at, next(self._store.leaves(at, at + 1))) for at in sorted(said) if at < before
+        )
+
+    def _follow_revocations(self) -> None:
+        """List what a key signed before its revocation, from where that says it ended."""
+        for at, keyid, since in self._revoked:
+            said = self._key_leaves([keyid], at + 1)
+            authority = _authority(self._trust, self._known, said)
+            for index, leaf in enumerate(self._store.leaves(since, at), since):
+                named = _NAMED.search(leaf, max(0, len(leaf) - _NAMED_BYTES_MAX))
+                if is_opening(leaf) or (named is not None and named["keyid"] != keyid.encode()):
+                    continue
+                try:
+                    verify_leaf(leaf, index, authority)
+                except EvidenceError:
+                    self._report.disown(index)
+
+    def _hash(self, at: int, leaf: bytes, kept: Mapping[int, tuple[bytes, ...]]) -> None:
         hashed = leaf_hash(leaf)
         self._frontier.push(hashed)
         self._compare_roots(at + 1)
         self._compare_tiles(at, hashed)
-        try:
-            statement = verify_leaf(leaf, at, self._authority)
-            self._authority.admit(at, statement)
-        except EvidenceError as bad:
-            self._report.add(bad.problem, bad.message, at)
-            return
-        kind = KINDS[type(statement)]
-        self._report.kinds[kind] = self._report.kinds.get(kind, 0) + 1
-        self._walk(at, statement)
+        self._compare_frontier(at, kept)
 
-    def _walk(self, at: int, statement: Statement) -> None:
-        """Follow an exchange from its opening to its end."""
-        match statement:
-            case Opening():
-                if len(self._open) < OPENINGS_OPEN_MAX:
-                    self._open[at] = statement.exchange
-                elif not self._too_many_open:
-                    self._too_many_open = True
-                    self._report.add(
-                        "opening.unclosed", f"more than {OPENINGS_OPEN_MAX} are open", at
-                    )
-            case Receipt() | Abandonment():
-                self._close(at, statement.exchange, statement.opening)
-            case Refusal():
-                if statement.opening is not None:
-                    self._close(at, statement.exchange, statement.opening)
-            case _:
-                pass
+    def _take(self, seen: _Seen) -> None:
+        """Follow, in order, what was found in a part."""
+        report = self._report
+        for kind, count in seen.kinds.items():
+            report.kinds[kind] = report.kinds.get(kind, 0) + count
+        for finding in seen.findings:
+            report.add(finding.code, finding.message, finding.index)
+        self._revoked += seen.revoked
+        for at, exchange, opening in seen.walk:
+            if opening is None:
+                self._opened(at, exchange)
+            else:
+                self._close(at, exchange, opening)
+
+    def _opened(self, at: int, exchange: ExchangeId) -> None:
+        if len(self._open) < OPENINGS_OPEN_MAX:
+            self._open[at] = exchange
+        elif not self._too_many_open:
+            self._too_many_open = True
+            self._report.add("opening.unclosed", f"more than {OPENINGS_OPEN_MAX} are open", at)
 
     def _close(self, at: int, exchange: ExchangeId, opening: int) -> None:
         if self._open.get(opening) == exchange:
