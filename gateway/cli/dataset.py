@@ -64,6 +64,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     build.set_defaults(run=_build)
 
     verify = verbs.add_parser("verify", help="check a dataset folder whole, offline")
+    verify.add_argument(
+        "--every-signature",
+        action="store_true",
+        help="check each receipt's own signature too, not only its place in the log",
+    )
     card = verbs.add_parser("card", help="print the card of a dataset, made from its manifest")
     for verb, run in ((verify, _verify), (card, _card)):
         verb.add_argument("path", metavar="PATH", type=Path, help="a dataset folder")
@@ -133,6 +138,10 @@ def sources_of(house: Installation, order: Order) -> Sources:
         statement = verify_leaf(house.reader.leaf(found[0]), found[0], authority)
         return statement if isinstance(statement, Manifest) else None
 
+    def index_of(payload: Sha256) -> int | None:
+        found = house.reader.manifest(payload)
+        return None if found is None else found[0]
+
     return Sources(
         candidates=candidates,
         texts=house.content,
@@ -140,7 +149,11 @@ def sources_of(house: Installation, order: Order) -> Sources:
         library=house.library.digest,
         words=house.register,
         manifest=manifest,
+        index_of=index_of,
         prove=house.reader.prove,
+        tile=house.reader.tiles.read,
+        leaf=house.reader.leaf,
+        publish=house.sequencer.checkpoint_now,
         checkpoint=note,
         covers=read_checkpoint(note, trust),
         append=lambda leaf: house.sequencer.append_and_wait(leaf).index,
@@ -210,7 +223,10 @@ class _Bar:
 
 def _verify(args: argparse.Namespace) -> int:
     dataset = verify_dataset(
-        args.path, trust_of(args), lambda check, found: print(f"ok   {check:<10} {found}")
+        args.path,
+        trust_of(args),
+        lambda check, found: print(f"ok   {check:<10} {found}"),
+        every_signature=args.every_signature,
     )
     print(f"{args.path}: dataset `{dataset.name}` verifies")
     return 0

@@ -1,15 +1,15 @@
 """Write a dataset folder: rows, their receipts, the evidence, and a signed manifest.
 
 The folder appears whole or not at all. It is built under a name of its own beside the place
-where it will stand; the manifest becomes a leaf of the ledger; then the folder is renamed into
-place. What is true if the power fails: before the leaf, nothing was built, and the next build
-of that name starts over. Between leaf and rename, everything is on the disk, and the next build
-of that name with the same words puts it into place instead of building again.
+where it will stand; the manifest becomes a leaf of the ledger, and the proof of that joins the
+folder; then the folder is renamed into place. What is true if the power fails: before the leaf,
+nothing was built, and the next build of that name starts over. Between leaf and rename, all
+that was built is on the disk, and the next build of that name with the same words fetches the
+proof of the manifest's leaf and puts the folder into place instead of building again.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import hashlib
@@ -28,17 +28,22 @@ from gateway.clock import Clock, day_of, rfc3339
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.card import card_of
 from gateway.dataset.gate import Gate, Kept, Law, LeftOut, Row, Words, group_of
+from gateway.dataset.keys import format_key_line
+from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     CARD,
     CHECKPOINT,
+    KEYS,
     LEAVES,
     LEDGER_CHECKPOINT,
     LEFT_OUT,
     MANIFEST,
     POLICIES,
-    PROOFS,
+    PROOF,
     RECEIPTS,
     ROWS,
+    SPANS,
+    TILES,
     TRAINING_MANIFEST,
     DatasetManifest,
     Dependency,
@@ -50,18 +55,30 @@ from gateway.dataset.manifest import (
     manifest_dependency,
     parse_manifest,
     statement_of,
+    tile_file,
 )
+from gateway.dataset.rows import ReceiptLine, Span
+from gateway.dataset.tree import ReadTile, TilesWriter, levels_of
 from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import NAME, Declaration
+from gateway.limits import ROWS_PER_SPAN
 from gateway.receipt.authority import Authority
-from gateway.receipt.envelope import Signer
+from gateway.receipt.envelope import Signer, open_envelope
 from gateway.receipt.keys import Trust
-from gateway.receipt.model import Manifest, Receipt, Subject
+from gateway.receipt.model import (
+    KeyAuthorization,
+    KeyRevocation,
+    Manifest,
+    Receipt,
+    Subject,
+)
 from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf, verify_manifest
 from gateway.tlog.checkpoint import Checkpoint
-from gateway.tlog.proof import InclusionProof
+from gateway.tlog.merkle import leaf_hash
+from gateway.tlog.proof import InclusionProof, format_proof
 
 
 class EmptyDatasetError(GateRefusedError):
@@ -108,7 +125,13 @@ class Sources:
     library: Sha256
     words: Words
     manifest: Callable[[Sha256], Manifest | None]
+    index_of: Callable[[Sha256], int | None]
+    """Leaf index of the manifest whose payload has that digest."""
     prove: Callable[[int, str], InclusionProof]
+    tile: ReadTile
+    leaf: Callable[[int], bytes]
+    publish: Callable[[], str]
+    """Sign a checkpoint that covers every leaf there is."""
     checkpoint: str
     """A signed note that covers every candidate."""
     covers: Checkpoint
@@ -242,10 +265,16 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
     encoded, leaf = write_manifest(statement_of(manifest), sources.signer)
     payload = verify_manifest(encoded, sources.trust)[1]
     _write(workshop, MANIFEST, encoded)
-    for folder in (workshop / "evidence", workshop, workshop.parent):
+    for folder in (
+        workshop / TILES,
+        (workshop / TILES).parent,
+        workshop,
+        workshop.parent,
+    ):
         _sync_folder(folder)
     # The first durable mark: from here on the ledger says that this dataset was built.
     index = sources.append(leaf)
+    _write_proof(workshop, sources, index)
     _put_into_place(workshop, order.folder)
     return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=index)
 
@@ -276,38 +305,88 @@ class _Tally:
 def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress) -> _Tally:
     tally = _Tally()
     with contextlib.ExitStack() as stack:
-        rows, receipts, leaves, proofs, left_out = (
+        rows, receipts, leaves, left_out, spans, keys = (
             stack.enter_context(_DigestedFile.create(workshop, name))
-            for name in (ROWS, RECEIPTS, LEAVES, PROOFS, LEFT_OUT)
+            for name in (ROWS, RECEIPTS, LEAVES, LEFT_OUT, SPANS, KEYS)
         )
+        levels = [
+            stack.enter_context(_DigestedFile.create(workshop, tile_file(level)))
+            for level in range(levels_of(sources.covers.size))
+        ]
+        tiles = TilesWriter(
+            sources.covers.size, sources.tile, lambda level, hashes: levels[level].write(hashes)
+        )
+        keyids: set[str] = set()
+        span_row = -ROWS_PER_SPAN
         for seen, (index, leaf) in enumerate(sources.candidates(), start=1):
             if index >= sources.covers.size:
                 break
             receipt = _receipt(index, leaf, sources.authority)
-            before = tally.rows
+            taken: list[Row] = []
             for choice, outcome in _outcomes(gate, receipt, sources.texts):
                 match outcome:
                     case LeftOut(reason, detail):
                         tally.left_out[reason] += 1
                         left_out.line(_left_out(receipt, choice, reason, detail))
                     case Row():
-                        rows.write(outcome.line + b"\n")
-                        receipts.line(_receipt_line(tally.rows, receipt, index, leaf, outcome))
-                        tally.rows += 1
-            if tally.rows > before:
-                proof = sources.prove(index, sources.checkpoint)
-                leaves.line({"index": index, "leaf": base64.b64encode(leaf).decode()})
-                proofs.line(
-                    {
-                        "hashes": [base64.b64encode(one).decode() for one in proof.hashes],
-                        "index": index,
-                    }
-                )
-                _count(tally, receipt, tally.rows - before)
+                        taken.append(outcome)
+            if taken:
+                if tally.rows - span_row >= ROWS_PER_SPAN:
+                    span_row = tally.rows
+                    span = Span(
+                        index=index,
+                        leaves=leaves.size,
+                        receipts=receipts.size,
+                        row=tally.rows,
+                        rows=rows.size,
+                        tiles=tiles.offsets(index),
+                    )
+                    spans.write(msgspec.json.encode(span) + b"\n")
+                tiles.touch(index)
+                leaves.write(len(leaf).to_bytes(2, "big") + leaf)
+                keyids.add(_keyid(leaf))
+                hashed = leaf_hash(leaf).hex()
+                for row in taken:
+                    line = _receipt_line(tally.rows, receipt, index, hashed, row)
+                    rows.write(row.line + b"\n")
+                    receipts.write(msgspec.json.encode(line) + b"\n")
+                    tally.rows += 1
+                _count(tally, receipt, len(taken))
             progress(seen, tally.rows)
-        for file in (rows, receipts, leaves, proofs, left_out):
+        tiles.finish()
+        for at, statement in sorted(_said_of(keyids, sources).items()):
+            proof = sources.prove(at, sources.checkpoint)
+            keys.write(format_key_line(at, statement, proof.hashes) + b"\n")
+        for file in (rows, receipts, leaves, left_out, spans, keys, *levels):
             tally.files[file.name] = file.finish()
     return tally
+
+
+def _keyid(leaf: bytes) -> str:
+    return open_envelope(leaf).signatures[0].keyid or ""
+
+
+def _said_of(keyids: Iterable[str], sources: Sources) -> dict[int, bytes]:
+    """Return what the log says of these keys, and of those that signed that, by leaf index."""
+    said: dict[int, bytes] = {}
+    left, seen = list(keyids), set(keyids)
+    while left:
+        keyid = left.pop()
+        life = sources.authority.life(keyid)
+        if life is None:
+            continue
+        for at in (life.authorised_at, life.ended_at):
+            if at is None or not 0 <= at < sources.covers.size:
+                continue
+            leaf = sources.leaf(at)
+            statement = read_leaf(leaf)
+            # A trust file may name a key from a leaf on that says nothing of it.
+            if isinstance(statement, KeyAuthorization | KeyRevocation):
+                said[at] = leaf
+                by = _keyid(leaf)
+                left += {by} - seen
+                seen.add(by)
+    return said
 
 
 def _outcomes(
@@ -339,17 +418,17 @@ def _receipt(index: int, leaf: bytes, authority: Authority) -> Receipt:
 
 
 def _receipt_line(
-    row: int, receipt: Receipt, index: int, leaf: bytes, taken: Row
-) -> dict[str, Any]:
-    return {
-        "choice": taken.choice,
-        "exchange": receipt.exchange,
-        "index": index,
-        "leaf": sha256_hex(leaf),
-        "row": row,
-        "salt": taken.salt.hex(),
-        "sha256": taken.sha256,
-    }
+    row: int, receipt: Receipt, index: int, hashed: str, taken: Row
+) -> ReceiptLine:
+    return ReceiptLine(
+        choice=taken.choice,
+        exchange=receipt.exchange,
+        index=index,
+        leaf=hashed,
+        row=row,
+        salt=taken.salt.hex(),
+        sha256=taken.sha256,
+    )
 
 
 def _left_out(receipt: Receipt, choice: int | None, reason: str, detail: str) -> dict[str, Any]:
@@ -516,13 +595,14 @@ class _DigestedFile:
         self.name = name
         self._file = file
         self._sha256 = hashlib.sha256()
+        self.size = 0
 
     @classmethod
     @contextlib.contextmanager
     def create(cls, folder: Path, name: str) -> Iterator[_DigestedFile]:
         """Create the file *name* in *folder*."""
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb", buffering=1 << 18) as file:
             yield cls(name, file)
 
@@ -530,6 +610,7 @@ class _DigestedFile:
         """Add *content*."""
         self._file.write(content)
         self._sha256.update(content)
+        self.size += len(content)
 
     def line(self, value: Mapping[str, Any]) -> None:
         """Add one line of JSON."""
@@ -599,10 +680,26 @@ def _finish_interrupted(order: Order, sources: Sources, workshop: Path) -> Built
         manifest = parse_manifest(statement)
     except (FileNotFoundError, EvidenceError):
         return None
-    if manifest.asked != _parameters(order) or sources.manifest(payload) is None:
+    index = sources.index_of(payload)
+    if manifest.asked != _parameters(order) or index is None:
         return None
+    _write_proof(workshop, sources, index)
     _put_into_place(workshop, order.folder)
     return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=None)
+
+
+def _write_proof(workshop: Path, sources: Sources, index: int) -> None:
+    """Put into the folder what shows that its manifest is leaf *index* of the ledger."""
+    (workshop / PROOF).unlink(missing_ok=True)
+    _write(workshop, PROOF, format_proof(sources.prove(index, sources.publish())).encode())
+    _sync_folder(workshop)
+    try:
+        verify_logged(workshop, sources.trust)
+    except EvidenceError as exc:
+        raise LedgerDamagedError(
+            f"the manifest at leaf {index} does not verify: {exc.message}",
+            hint="run `gateway ledger fsck`; then build the same again, nothing is lost",
+        ) from exc
 
 
 def _put_into_place(workshop: Path, folder: Path) -> None:

@@ -40,16 +40,24 @@ LEDGER_CHECKPOINT: Final = "ledger-checkpoint"
 
 ROWS: Final = "rows.jsonl"
 RECEIPTS: Final = "receipts.jsonl"
-LEAVES: Final = "evidence/leaves.jsonl"
-PROOFS: Final = "evidence/proofs.jsonl"
+LEAVES: Final = "evidence/leaves"
+TILES: Final = "evidence/tiles/"
+KEYS: Final = "evidence/keys.jsonl"
+SPANS: Final = "evidence/spans.jsonl"
 CHECKPOINT: Final = "evidence/checkpoint"
 LEFT_OUT: Final = "left-out.jsonl"
 POLICIES: Final = "policies.json"
 CARD: Final = "README.md"
 MANIFEST: Final = "manifest.json"
+PROOF: Final = "manifest.tlog-proof"
 
-FILES: Final = (ROWS, RECEIPTS, LEAVES, PROOFS, CHECKPOINT, LEFT_OUT, POLICIES, CARD)
-"""Every file of a dataset folder but its manifest, which names them all."""
+FILES: Final = (ROWS, RECEIPTS, LEAVES, KEYS, SPANS, CHECKPOINT, LEFT_OUT, POLICIES, CARD)
+"""The files of a dataset folder that its manifest names, besides the levels of tiles."""
+
+
+def tile_file(level: int) -> str:
+    """Return the name of the file that holds the tiles of *level*."""
+    return f"{TILES}{level}"
 
 
 class Teacher(Wire, frozen=True, kw_only=True):

@@ -1,62 +1,78 @@
 """Verify a dataset folder offline: no ledger, no network, no policies; a trust file is enough.
 
-What is checked: the manifest's signature; that the folder holds what the manifest names and
-nothing else, byte for byte; each row against its receipt's commitment; each receipt's
-signature; each receipt's place under the one signed checkpoint; and that the manifest counts
-what is there. Rows come out one by one as they are checked, so that whoever learns from them
-learns from the bytes that were checked. The first thing that is wrong ends it, named by file
-and row.
+What is checked: the manifest's signature, and that the manifest is itself a leaf of the log;
+that the folder holds what the manifest names and nothing else, byte for byte; each row against
+its receipt's commitment; each receipt's place under the one signed checkpoint, through the
+tree; that its key was allowed to sign there; and that the manifest counts what is there. Each
+receipt's own signature is checked where that is asked for. Rows come out one by one as they are
+checked, so that whoever learns from them learns from the bytes that were checked. The first
+thing that is wrong ends it, named by file and row.
 """
 
 from __future__ import annotations
 
-import base64
-import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from gateway.canonical import canonical_json, salted_sha256, sha256_hex
+from gateway.canonical import canonical_json, sha256_hex
+from gateway.dataset.keys import read_authority
+from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     CARD,
     CHECKPOINT,
     FILES,
+    KEYS,
     LEAVES,
     LEDGER_CHECKPOINT,
     LEFT_OUT,
     MANIFEST,
     POLICIES,
-    PROOFS,
+    PROOF,
     RECEIPTS,
     ROWS,
+    SPANS,
+    TILES,
     DatasetManifest,
     Teacher,
     parse_manifest,
     statement_of,
+    tile_file,
 )
-from gateway.dataset.ruling import Call, call_of, call_of_teacher
-from gateway.errors import (
-    BadDigestError,
-    BadProofError,
-    EvidenceError,
-    MalformedReceiptError,
+from gateway.dataset.rows import (
+    Counted,
+    Files,
+    Law,
+    Span,
+    check_span,
+    named_by,
+    read_receipt_line,
 )
+from gateway.dataset.tree import levels_of
+from gateway.errors import BadDigestError, BadProofError, EvidenceError, MalformedReceiptError
 from gateway.ident import ExchangeId, Sha256
-from gateway.intent.purpose import covers, teaches
-from gateway.limits import BODY_BYTES_HELD_MAX, BUNDLE_BYTES_MAX, LEAF_BYTES_MAX, NOTE_BYTES_MAX
-from gateway.policy.library import UNLISTED
+from gateway.ledger.checkers import check_in_order, checkers_at_hand
+from gateway.limits import (
+    NOTE_BYTES_MAX,
+    ROWS_CHECKED_ALONE_MAX,
+    SPANS_AT_ONCE,
+)
+from gateway.receipt.authority import Authority
+from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Receipt
-from gateway.receipt.statement import read_leaf
-from gateway.receipt.verify import verify_checkpoint, verify_manifest
+from gateway.receipt.statement import read_payload
+from gateway.receipt.verify import verify_checkpoint
 from gateway.tlog.checkpoint import Checkpoint
-from gateway.tlog.merkle import leaf_hash, verify_inclusion
 
 _CHUNK_BYTES: Final = 1 << 20
+_AGAIN: Final = "take the dataset from its source again"
 
 
 class NoDatasetError(EvidenceError):
@@ -76,8 +92,8 @@ class Row:
     """Leaf index of its receipt."""
     line: bytes
     """Canonical JSON: `{"messages": […]}`."""
-    receipt: Receipt | None = None
-    """What vouches for it; `None` from a folder that was not checked this time."""
+    leaf: bytes | None = None
+    """The receipt that vouches for it; `None` from a folder that was not checked this time."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -85,6 +101,18 @@ class Row:
         row: dict[str, Any] = msgspec.json.decode(self.line)
         messages: list[dict[str, Any]] = row["messages"]
         return messages
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """Return the receipt, read whole.
+
+        Raises:
+            MalformedReceiptError: it is not written in the one way to write it.
+        """
+        if self.leaf is None:
+            return None
+        receipt = read_payload(open_envelope(self.leaf).payload)
+        return receipt if isinstance(receipt, Receipt) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +125,8 @@ class VerifiedDataset:
     receipts: int
     manifest_sha256: Sha256
     """SHA-256 of the manifest's payload: the dataset's name in lineage."""
+    manifest_index: int
+    """Leaf index of the manifest."""
     manifest: DatasetManifest
     statement: dict[str, Any]
     checkpoint: Checkpoint
@@ -110,34 +140,50 @@ class VerifiedDataset:
 Passed = Callable[[str, str], None]
 """Takes the name of a check that passed, and what it found."""
 
+Progress = Callable[[int, int], None]
+"""Told how many rows were checked, and how many there are."""
 
-def verify_dataset(path: Path, trust: Trust, passed: Passed | None = None) -> VerifiedDataset:
+
+def verify_dataset(
+    path: Path,
+    trust: Trust,
+    passed: Passed | None = None,
+    *,
+    every_signature: bool = False,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> VerifiedDataset:
     """Check a dataset folder whole, reporting each check to *passed*.
+
+    Large ones are checked by several processes, *workers* of them or one a core.
 
     Raises:
         EvidenceError: something in it does not verify; the message names file and row.
+        CheckInterruptedError: a process that checked was ended from outside.
     """
-    dataset = _drained(verified_rows(path, trust))
+    folder = _open_folder(path, trust)
+    alone = folder.manifest.found.rows <= ROWS_CHECKED_ALONE_MAX
+    count = workers or (1 if alone else checkers_at_hand())
+    if count > 1:
+        checked = _checked_by_many(folder, trust, count, progress, every_signature)
+    else:
+        checked = _drained(_checked(folder, progress, every_signature=every_signature))
+    dataset = _whole(folder, *checked)
     if passed is not None:
         manifest, checkpoint = dataset.manifest, dataset.checkpoint
+        signed = "each signed by a key" if every_signature else "their keys"
         passed("signature", f"dataset manifest {dataset.manifest_sha256}")
+        passed("logged", f"the manifest is leaf {dataset.manifest_index} of the log")
         passed("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
         passed("rows", f"{dataset.rows} rows, each as its receipt committed to it")
-        passed("receipts", f"{dataset.receipts} receipts, each a leaf of the log")
+        passed("receipts", f"{dataset.receipts} receipts, {signed} authorised there")
         passed("inclusion", f"all under checkpoint {checkpoint.size} of {checkpoint.origin}")
     return dataset
 
 
-def _drained(checking: Generator[Row, None, VerifiedDataset]) -> VerifiedDataset:
-    while True:
-        try:
-            next(checking)
-        except StopIteration as done:
-            dataset: VerifiedDataset = done.value
-            return dataset
-
-
-def verified_rows(path: Path, trust: Trust) -> Generator[Row, None, VerifiedDataset]:
+def verified_rows(
+    path: Path, trust: Trust, *, every_signature: bool = False
+) -> Generator[Row, None, VerifiedDataset]:
     """Yield each row as it is checked; return what the whole is once everything was.
 
     Nothing learned from the rows may be kept unless this comes to its end.
@@ -145,34 +191,9 @@ def verified_rows(path: Path, trust: Trust) -> Generator[Row, None, VerifiedData
     Raises:
         EvidenceError: something in it does not verify; the message names file and row.
     """
-    statement, payload = _signed(path, trust)
-    manifest = parse_manifest(statement)
-    if canonical_json(statement_of(manifest)) != canonical_json(statement):
-        raise MalformedReceiptError(f"{MANIFEST}: it says more than a dataset manifest does")
-    _check_names(path, manifest)
-    for name in (CARD, LEFT_OUT, POLICIES):
-        _check_digest(path, name, manifest)
-    checkpoint = _checkpoint(path, manifest, trust)
-    files = {name: _Lines(path, name) for name in (ROWS, RECEIPTS, LEAVES, PROOFS)}
-    try:
-        counted = yield from _check_rows(files, manifest, checkpoint)
-    finally:
-        for file in files.values():
-            file.close()
-    for name, file in files.items():
-        if file.sha256 != manifest.digests[name]:
-            raise _changed(name)
-    _check_counts(manifest, counted)
-    return VerifiedDataset(
-        path=path,
-        name=manifest.asked.dataset,
-        rows=counted.rows,
-        receipts=counted.receipts,
-        manifest_sha256=payload,
-        manifest=manifest,
-        statement=statement,
-        checkpoint=checkpoint,
-    )
+    folder = _open_folder(path, trust)
+    checked = yield from _checked(folder, None, every_signature=every_signature)
+    return _whole(folder, *checked)
 
 
 def iterate_rows(path: Path) -> Iterator[Row]:
@@ -181,80 +202,189 @@ def iterate_rows(path: Path) -> Iterator[Row]:
     Raises:
         EvidenceError: its rows and receipts can't be read side by side.
     """
-    rows, receipts = _Lines(path, ROWS), _Lines(path, RECEIPTS)
-    try:
+    with _open(path, ROWS) as rows, _open(path, RECEIPTS) as receipts:
         for number, line in enumerate(rows):
-            yield _row(_receipt_line(receipts, number), line)
-    finally:
-        rows.close()
-        receipts.close()
+            said = read_receipt_line(receipts, number)
+            yield Row(
+                number=number,
+                exchange=ExchangeId(said.exchange),
+                choice=said.choice,
+                index=said.index,
+                line=line.removesuffix(b"\n"),
+            )
 
 
-class _ReceiptLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    row: int
-    choice: int
-    exchange: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folder:
+    """A dataset folder of which all but the rows and what vouches for them was checked."""
+
+    path: Path
+    manifest: DatasetManifest
+    statement: dict[str, Any]
+    payload_sha256: Sha256
     index: int
-    leaf: str
-    salt: str
-    sha256: str
+    checkpoint: Checkpoint
+    authority: Authority
+    spans: tuple[Span, ...]
+
+    def law(self, *, every_signature: bool) -> Law:
+        """Return what its rows are held against."""
+        return Law(
+            manifest=self.manifest,
+            checkpoint=self.checkpoint,
+            authority=self.authority,
+            every_signature=every_signature,
+        )
 
 
-class _LeafLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    index: int
-    leaf: str
+def _open_folder(path: Path, trust: Trust) -> _Folder:
+    logged = verify_logged(path, trust)
+    manifest = parse_manifest(logged.statement)
+    if canonical_json(statement_of(manifest)) != canonical_json(logged.statement):
+        raise MalformedReceiptError(f"{MANIFEST}: it says more than a dataset manifest does")
+    _check_names(path, manifest)
+    for name in (CARD, LEFT_OUT, POLICIES, KEYS, SPANS):
+        _check_digest(path, name, manifest)
+    checkpoint = _checkpoint(path, manifest, trust)
+    return _Folder(
+        path=path,
+        manifest=manifest,
+        statement=logged.statement,
+        payload_sha256=logged.payload_sha256,
+        index=logged.index,
+        checkpoint=checkpoint,
+        authority=read_authority(_open(path, KEYS), checkpoint, trust),
+        spans=_spans(path),
+    )
 
 
-class _ProofLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    index: int
-    hashes: list[str]
-
-
-_RECEIPT_LINE: Final = msgspec.json.Decoder(_ReceiptLine)
-_LEAF_LINE: Final = msgspec.json.Decoder(_LeafLine)
-_PROOF_LINE: Final = msgspec.json.Decoder(_ProofLine)
-
-
-_Kind = tuple[Call, Sha256 | None]
-
-
-@dataclass(slots=True)
-class _Given:
-    """What calls of one kind gave: rows, on which days, under which policies."""
-
-    rows: int = 0
-    days: set[str] = field(default_factory=set)
-    policies: set[str] = field(default_factory=set)
-
-    def add(self, rows: int, days: Iterable[str], policies: Iterable[str]) -> None:
-        """Count some more."""
-        self.rows += rows
-        self.days.update(days)
-        # A model that nobody knew when it was asked may have been listed since.
-        self.policies.update(policy for policy in policies if policy != UNLISTED)
-
-
-@dataclass(slots=True)
-class _Counted:
-    rows: int = 0
-    receipts: int = 0
-    by_teacher: dict[_Kind, _Given] = field(default_factory=dict)
-
-
-def _signed(path: Path, trust: Trust) -> tuple[dict[str, Any], Sha256]:
-    encoded = _read(path, MANIFEST, BUNDLE_BYTES_MAX)
+def _checked(
+    folder: _Folder, progress: Progress | None, *, every_signature: bool
+) -> Generator[Row, None, tuple[Counted, dict[str, str]]]:
+    """Yield each row as it is checked; return the count, and digests of what was read."""
+    law = folder.law(every_signature=every_signature)
+    files, counted = Files(folder.path, folder.checkpoint, digested=True), Counted()
     try:
-        return verify_manifest(encoded, trust)
-    except EvidenceError as exc:
-        raise type(exc)(f"{MANIFEST}: {exc.message}", hint=exc.hint) from exc
+        spans = (*folder.spans, files.end(folder.manifest, folder.checkpoint))
+        for span, stop in itertools.pairwise(spans):
+            checking = check_span(files, span, stop, law)
+            while True:
+                try:
+                    said, line, leaf = next(checking)
+                except StopIteration as done:
+                    counted.add(done.value)
+                    break
+                yield Row(
+                    number=said.row,
+                    exchange=ExchangeId(said.exchange),
+                    choice=said.choice,
+                    index=said.index,
+                    line=line,
+                    leaf=leaf,
+                )
+            if progress is not None:
+                progress(counted.rows, folder.manifest.found.rows)
+        return counted, {name: digest.hexdigest() for name, digest in files.digests.items()}
+    finally:
+        files.close()
+
+
+def _drained(
+    checking: Generator[Row, None, tuple[Counted, dict[str, str]]],
+) -> tuple[Counted, dict[str, str]]:
+    while True:
+        try:
+            next(checking)
+        except StopIteration as done:
+            checked: tuple[Counted, dict[str, str]] = done.value
+            return checked
+
+
+def _checked_by_many(
+    folder: _Folder,
+    trust: Trust,
+    count: int,
+    progress: Progress | None,
+    every_signature: bool,  # noqa: FBT001 — passed on
+) -> tuple[Counted, dict[str, str]]:
+    """Return the count and the digests after *count* processes have checked all spans."""
+    check = functools.partial(
+        _check_part,
+        folder.path,
+        msgspec.json.encode(trust),
+        folder.payload_sha256,
+        every_signature,
+    )
+    counted = Counted()
+    for found in check_in_order(check, range(0, len(folder.spans), SPANS_AT_ONCE), count):
+        counted.add(found)
+        if progress is not None:
+            progress(counted.rows, folder.manifest.found.rows)
+    return counted, {name: _sha256(folder.path, name) for name in (ROWS, RECEIPTS, LEAVES)}
+
+
+def _check_part(
+    path: Path,
+    trust: bytes,
+    payload_sha256: Sha256,
+    every_signature: bool,  # noqa: FBT001 — bound by position, and handed to other processes
+    first: int,
+) -> Counted:
+    """Check some spans of the folder at *path*, in a process of its own."""
+    folder = _folder_here(path, trust)
+    if folder.payload_sha256 != payload_sha256:
+        raise _changed(MANIFEST)
+    law, counted = folder.law(every_signature=every_signature), Counted()
+    files = Files(path, folder.checkpoint)
+    try:
+        spans = (*folder.spans, files.end(folder.manifest, folder.checkpoint))
+        files.seek(spans[first])
+        for at in range(first, min(first + SPANS_AT_ONCE, len(folder.spans))):
+            checking = check_span(files, spans[at], spans[at + 1], law)
+            while True:
+                try:
+                    next(checking)
+                except StopIteration as done:
+                    counted.add(done.value)
+                    break
+    finally:
+        files.close()
+    return counted
+
+
+@functools.lru_cache(maxsize=1)
+def _folder_here(path: Path, trust: bytes) -> _Folder:
+    return _open_folder(path, msgspec.json.decode(trust, type=Trust))
+
+
+def _whole(folder: _Folder, counted: Counted, digests: dict[str, str]) -> VerifiedDataset:
+    """Return what was verified, once the manifest names and counts what was read."""
+    manifest = folder.manifest
+    for name in (ROWS, RECEIPTS, LEAVES):
+        if digests[name] != manifest.digests[name]:
+            raise _changed(name)
+    for level in range(levels_of(folder.checkpoint.size)):
+        _check_digest(folder.path, tile_file(level), manifest)
+    _check_counts(manifest, counted)
+    return VerifiedDataset(
+        path=folder.path,
+        name=manifest.asked.dataset,
+        rows=counted.rows,
+        receipts=counted.receipts,
+        manifest_sha256=folder.payload_sha256,
+        manifest_index=folder.index,
+        manifest=manifest,
+        statement=folder.statement,
+        checkpoint=folder.checkpoint,
+    )
 
 
 def _check_names(path: Path, manifest: DatasetManifest) -> None:
     """The folder holds what the manifest names, as plain files, and nothing else."""
     named = set(manifest.digests)
-    if named != set(FILES):
-        odd = sorted(named ^ set(FILES))
-        raise MalformedReceiptError(f"{MANIFEST}: its subjects are not a dataset's: {odd[0]}")
+    odd = {name for name in named if not name.startswith(TILES)} ^ set(FILES)
+    if odd:
+        raise MalformedReceiptError(f"{MANIFEST}: its subjects are not a dataset's: {min(odd)}")
     there: set[str] = set()
     for entry in path.rglob("*"):
         name = entry.relative_to(path).as_posix()
@@ -264,30 +394,34 @@ def _check_names(path: Path, manifest: DatasetManifest) -> None:
             there.add(name)
     for name in sorted(named - there):
         raise BadDigestError(f"{name}: the file is missing", hint="take the folder whole")
-    for name in sorted(there - named - {MANIFEST}):
+    for name in sorted(there - named - {MANIFEST, PROOF}):
         raise BadDigestError(
             f"{name}: the manifest names no such file", hint="nothing may be added to a dataset"
         )
 
 
 def _check_digest(path: Path, name: str, manifest: DatasetManifest) -> None:
+    if _sha256(path, name) != manifest.digests[name]:
+        raise _changed(name)
+
+
+def _sha256(path: Path, name: str) -> str:
     digest = hashlib.sha256()
     with _open(path, name) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-    if digest.hexdigest() != manifest.digests[name]:
-        raise _changed(name)
+    return digest.hexdigest()
 
 
 def _changed(name: str) -> BadDigestError:
     return BadDigestError(
-        f"{name}: the file was changed after the manifest was signed",
-        hint="take the dataset from its source again",
+        f"{name}: the file was changed after the manifest was signed", hint=_AGAIN
     )
 
 
 def _checkpoint(path: Path, manifest: DatasetManifest, trust: Trust) -> Checkpoint:
-    note = _read(path, CHECKPOINT, NOTE_BYTES_MAX)
+    with _open(path, CHECKPOINT) as file:
+        note = file.read(NOTE_BYTES_MAX + 1)
     try:
         checkpoint = verify_checkpoint(note.decode(), trust)
     except UnicodeDecodeError as exc:
@@ -304,195 +438,52 @@ def _checkpoint(path: Path, manifest: DatasetManifest, trust: Trust) -> Checkpoi
             or dependency.annotations.get("origin") != checkpoint.origin
         ):
             raise BadProofError(f"{MANIFEST}: it names another checkpoint than {CHECKPOINT}")
+    levels = {tile_file(level) for level in range(levels_of(checkpoint.size))}
+    odd = {name for name in manifest.digests if name.startswith(TILES)} ^ levels
+    if odd:
+        raise MalformedReceiptError(f"{MANIFEST}: its subjects are not a dataset's: {min(odd)}")
     return checkpoint
 
 
-def _check_rows(
-    files: dict[str, _Lines], manifest: DatasetManifest, checkpoint: Checkpoint
-) -> Generator[Row, None, _Counted]:
-    """Walk the four files side by side: they are in the order of the ledger."""
-    counted = _Counted()
-    index, receipt, leaf_sha256 = -1, None, ""
-    last_choices: set[int] = set()
-    rows, receipts = files[ROWS], files[RECEIPTS]
-    for number, line in enumerate(rows):
-        said = _receipt_line(receipts, number)
-        if said.index != index:
-            if said.index < index:
-                raise MalformedReceiptError(f"{RECEIPTS}: row {number}: out of order")
-            index, last_choices = said.index, set()
-            leaf, receipt = _check_leaf(files, number, said, checkpoint)
-            leaf_sha256 = sha256_hex(leaf)
-            counted.receipts += 1
-        if receipt is None:
-            raise MalformedReceiptError(f"{RECEIPTS}: row {number}: negative index")
-        if said.choice in last_choices:
-            raise MalformedReceiptError(f"{RECEIPTS}: row {number}: a choice stands twice")
-        last_choices.add(said.choice)
-        _check_row(number, line, said, receipt, leaf_sha256)
-        _check_use(number, receipt, manifest)
-        counted.by_teacher.setdefault(
-            _kind_of(call_of(receipt), receipt.model.manifest), _Given()
-        ).add(1, (receipt.received[:10],), (pin.policy for pin in receipt.ruling.policies))
-        counted.rows += 1
-        yield _row(said, line, receipt)
-    for name in (RECEIPTS, LEAVES, PROOFS):
-        if next(files[name], None) is not None:
-            raise MalformedReceiptError(f"{name}: line {files[name].number}: belongs to no row")
-    return counted
+def _spans(path: Path) -> tuple[Span, ...]:
+    """Return where spans of rows begin; whether that is so shows when they are walked."""
+    spans: list[Span] = []
+    with _open(path, SPANS) as lines:
+        for number, line in enumerate(lines):
+            try:
+                span = _SPAN.decode(line)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+                raise MalformedReceiptError(f"{SPANS}: line {number}: {exc}") from exc
+            if not (_after(spans[-1], span) if spans else _is_first(span)):
+                raise MalformedReceiptError(f"{SPANS}: line {number}: out of order")
+            spans.append(span)
+    if not spans:
+        raise MalformedReceiptError(f"{SPANS}: it names no row")
+    return tuple(spans)
 
 
-def _check_leaf(
-    files: dict[str, _Lines],
-    row: int,
-    said: _ReceiptLine,
-    checkpoint: Checkpoint,
-) -> tuple[bytes, Receipt]:
-    """Return the receipt at `said.index`: signed, and under the checkpoint."""
-    where = f"{LEAVES}: leaf {said.index} (of row {row})"
-    kept = _decode(files[LEAVES], _LEAF_LINE, where)
-    if kept.index != said.index:
-        raise MalformedReceiptError(f"{where}: found leaf {kept.index} in its place")
-    leaf = _base64(kept.leaf, where)
-    try:
-        receipt = read_leaf(leaf)
-    except EvidenceError as exc:
-        raise type(exc)(f"{where}: {exc.message}", hint=exc.hint) from exc
-    if not isinstance(receipt, Receipt):
-        raise MalformedReceiptError(f"{where}: not a usage receipt")
-    where = f"{PROOFS}: proof of leaf {said.index} (of row {row})"
-    proof = _decode(files[PROOFS], _PROOF_LINE, where)
-    if proof.index != said.index:
-        raise BadProofError(f"{where}: found that of leaf {proof.index} in its place")
-    try:
-        verify_inclusion(
-            leaf_hash(leaf),
-            said.index,
-            checkpoint.size,
-            [_base64(one, where) for one in proof.hashes],
-            checkpoint.root,
-        )
-    except BadProofError as exc:
-        raise BadProofError(f"{where}: {exc.message}", hint=exc.hint) from exc
-    return leaf, receipt
+_SPAN: Final = msgspec.json.Decoder(Span)
 
 
-def _check_row(
-    number: int, line: bytes, said: _ReceiptLine, receipt: Receipt, leaf_sha256: str
-) -> None:
-    where = f"{ROWS}: row {number}"
-    if said.exchange != receipt.exchange:
-        raise MalformedReceiptError(
-            f"{RECEIPTS}: row {number}: names exchange {said.exchange}, "
-            f"its receipt is of {receipt.exchange}"
-        )
-    if said.leaf != leaf_sha256:
-        raise BadDigestError(f"{RECEIPTS}: row {number}: its receipt is another leaf")
-    commitments = [
-        unit.row.value
-        for unit in receipt.outputs
-        if unit.choice == said.choice and unit.row is not None
-    ]
-    if not commitments:
-        raise BadDigestError(
-            f"{RECEIPTS}: row {number}: receipt {receipt.exchange} commits to no row of "
-            f"choice {said.choice}"
-        )
-    if sha256_hex(line) != said.sha256:
-        raise BadDigestError(
-            f"{where}: it was changed after it was sealed (receipt {receipt.exchange})",
-            hint="take the dataset from its source again",
-        )
-    if salted_sha256(_hex(said.salt, number), line) not in commitments:
-        raise BadDigestError(
-            f"{where}: receipt {receipt.exchange} commits to another row",
-            hint="take the dataset from its source again",
-        )
+def _is_first(span: Span) -> bool:
+    return not any((span.row, span.rows, span.receipts, span.leaves, *span.tiles))
 
 
-def _check_use(number: int, receipt: Receipt, manifest: DatasetManifest) -> None:
-    """What evidence alone can say against a row; the terms are the trainer's gate's to read."""
-    where = f"{ROWS}: row {number}: receipt {receipt.exchange}"
-    purpose = receipt.declared.use.purpose
-    if not teaches(purpose) or not covers(purpose, manifest.found.use.purpose):
-        raise MalformedReceiptError(
-            f"{where} was declared for `{purpose}`, the dataset for "
-            f"`{manifest.found.use.purpose}`"
-        )
-    if receipt.caller.project != manifest.asked.project:
-        raise MalformedReceiptError(f"{where} is of project `{receipt.caller.project}`")
-    if not receipt.readable or receipt.ended != "complete":
-        raise MalformedReceiptError(f"{where} is of an answer that was not read whole")
-    if receipt.ruling.effect != "permit":
-        raise MalformedReceiptError(f"{where} was not permitted")
+def _after(before: Span, span: Span) -> bool:
+    return before.row < span.row and before.index < span.index
 
 
-def _check_counts(manifest: DatasetManifest, counted: _Counted) -> None:
+def _check_counts(manifest: DatasetManifest, counted: Counted) -> None:
     found = manifest.found
     if found.rows != counted.rows:
         raise BadDigestError(f"{MANIFEST}: it counts {found.rows} rows, {counted.rows} stand")
-    named: dict[_Kind, _Given] = {}
-    for teacher in found.teachers:
-        named.setdefault(_kind_of(call_of_teacher(teacher), teacher.manifest), _Given()).add(
-            teacher.rows, teacher.days, (pin.policy for pin in teacher.policies)
-        )
+    named = named_by(manifest)
     if named.keys() != counted.by_teacher.keys() or any(
         (said.rows, said.days) != (given.rows, given.days) or given.policies - said.policies
         for kind, given in counted.by_teacher.items()
         for said in (named[kind],)
     ):
         raise BadDigestError(f"{MANIFEST}: its teachers are not those of the receipts")
-
-
-def _kind_of(call: Call, manifest: Sha256 | None) -> _Kind:
-    """Return what calls of one kind share: how they were made, under what, and what for."""
-    return dataclasses.replace(call, policies=(), reported=()), manifest
-
-
-def _receipt_line(receipts: _Lines, number: int) -> _ReceiptLine:
-    said: _ReceiptLine = _decode(receipts, _RECEIPT_LINE, f"{RECEIPTS}: row {number}")
-    if said.row != number:
-        raise MalformedReceiptError(f"{RECEIPTS}: row {number}: found row {said.row} instead")
-    return said
-
-
-def _row(said: _ReceiptLine, line: bytes, receipt: Receipt | None = None) -> Row:
-    return Row(
-        number=said.row,
-        exchange=ExchangeId(said.exchange),
-        choice=said.choice,
-        index=said.index,
-        line=line,
-        receipt=receipt,
-    )
-
-
-def _decode(lines: _Lines, decoder: msgspec.json.Decoder[Any], where: str) -> Any:
-    line = next(lines, None)
-    if line is None:
-        raise MalformedReceiptError(f"{where}: the line is missing")
-    try:
-        said = decoder.decode(line)
-        again = canonical_json(msgspec.to_builtins(said))
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as exc:
-        raise MalformedReceiptError(f"{where}: can't be read: {exc}") from exc
-    if again != line:
-        raise MalformedReceiptError(f"{where}: not written in the canonical form")
-    return said
-
-
-def _base64(text: str, where: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as exc:
-        raise MalformedReceiptError(f"{where}: not base64") from exc
-
-
-def _hex(text: str, number: int) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError as exc:
-        raise MalformedReceiptError(f"{RECEIPTS}: row {number}: the salt is not hex") from exc
 
 
 def _open(path: Path, name: str) -> BinaryIO:
@@ -503,44 +494,3 @@ def _open(path: Path, name: str) -> BinaryIO:
             f"{path / name}: can't be read: {exc.strerror}",
             hint="name a folder that `gateway dataset build` made",
         ) from exc
-
-
-def _read(path: Path, name: str, bytes_max: int) -> bytes:
-    with _open(path, name) as file:
-        content = file.read(bytes_max + 1)
-    if len(content) > bytes_max:
-        raise MalformedReceiptError(f"{name}: larger than {bytes_max} bytes")
-    return content
-
-
-class _Lines:
-    """The lines of a file, without their ends, one at a time; digested as they are read."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._name = name
-        self._file = _open(path, name)
-        self._digest = hashlib.sha256()
-        self._bytes_max = max(BODY_BYTES_HELD_MAX, 2 * LEAF_BYTES_MAX)
-        self.number = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self._file.readline(self._bytes_max)
-        if not line:
-            raise StopIteration
-        self._digest.update(line)
-        self.number += 1
-        if not line.endswith(b"\n"):
-            raise MalformedReceiptError(f"{self._name}: line {self.number}: it has no end")
-        return line[:-1]
-
-    @property
-    def sha256(self) -> str:
-        """Return the digest of what was read."""
-        return self._digest.hexdigest()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -22,6 +22,8 @@ from gateway.receipt.model import Manifest
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_manifest
+from gateway.tlog.proof import format_proof
+from gateway.tlog.tile import Tile
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER, TRUST
 
@@ -35,16 +37,22 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a dataset folder of five rows that verifies, to be copied before it is changed."""
+def built_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Return the house that the standing dataset was built in."""
     house = House(tmp_path_factory.mktemp("standing") / "house")
-    declaration = house.declare()
-    for _ in range(3):
-        house.answer(declaration)
-    house.answer(declaration, "one", "two")
-    house.answer(declaration, provider="closed")
-    yield house.build(declaration).folder
+    yield house
     house.close()
+
+
+@pytest.fixture(scope="module")
+def standing(built_in: House) -> Path:
+    """Return a dataset folder of five rows that verifies, to be copied before it is changed."""
+    declaration = built_in.declare()
+    for _ in range(3):
+        built_in.answer(declaration)
+    built_in.answer(declaration, "one", "two")
+    built_in.answer(declaration, provider="closed")
+    return built_in.build(declaration).folder
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ def test_each_check_is_told(standing: Path) -> None:
     told: list[str] = []
     verify_dataset(standing, TRUST, lambda check, found: told.append(check))
 
-    assert ["signature", "files", "rows", "receipts", "inclusion"] == told
+    assert ["signature", "logged", "files", "rows", "receipts", "inclusion"] == told
 
 
 def edited(name: str, line: int, old: bytes, new: bytes) -> Callable[[Path], None]:
@@ -149,28 +157,22 @@ def removed(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
-def bent_leaf(folder: Path) -> None:
-    """Change one byte inside the second receipt."""
-    path = folder / "evidence/leaves.jsonl"
-    lines = path.read_bytes().splitlines()
-    line = msgspec.json.decode(lines[1])
-    leaf = bytearray(base64.b64decode(line["leaf"]))
-    at = leaf.index(b'"payload":"') + 40
-    leaf[at] = leaf[at] ^ 1
-    lines[1] = canonical_json({"index": line["index"], "leaf": base64.b64encode(leaf).decode()})
-    path.write_bytes(b"\n".join(lines) + b"\n")
+def bent(name: str, at: int) -> Callable[[Path], None]:
+    """Return a change of one bit of a file."""
+
+    def change(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[at] ^= 1
+        (folder / name).write_bytes(content)
+
+    return change
 
 
-def bent_proof(folder: Path) -> None:
-    """Change one bit of the third receipt's proof."""
-    path = folder / "evidence/proofs.jsonl"
-    lines = path.read_bytes().splitlines()
-    line = msgspec.json.decode(lines[2])
-    first = bytearray(base64.b64decode(line["hashes"][0]))
-    first[5] ^= 1
-    line["hashes"][0] = base64.b64encode(first).decode()
-    lines[2] = canonical_json(line)
-    path.write_bytes(b"\n".join(lines) + b"\n")
+def without_leaf(folder: Path) -> None:
+    """Take the first receipt out of the leaves."""
+    path = folder / "evidence/leaves"
+    content = path.read_bytes()
+    path.write_bytes(content[2 + int.from_bytes(content[:2], "big") :])
 
 
 def linked(folder: Path) -> None:
@@ -185,26 +187,47 @@ def linked(folder: Path) -> None:
         (edited("rows.jsonl", 1, b"say", b"sax"), "rows.jsonl: row 1: it was changed"),
         (swapped("rows.jsonl", 0, 2), "rows.jsonl: row 0: it was changed"),
         (dropped("rows.jsonl", 2), "rows.jsonl: row 2: it was changed"),
-        (dropped("rows.jsonl", 4), "receipts.jsonl: line 5: belongs to no row"),
-        (added("rows.jsonl", b"{}\n"), "receipts.jsonl: row 5: the line is missing"),
-        (added("rows.jsonl", b"{}"), "rows.jsonl: line 6: it has no end"),
+        (dropped("rows.jsonl", 4), "rows.jsonl: row 4: the line is missing"),
+        (added("rows.jsonl", b"{}\n"), "rows.jsonl: after row 4, byte 485: what follows"),
+        (added("receipts.jsonl", b"{}\n"), "receipts.jsonl: after row 4, byte 1325: what"),
+        (lambda f: os.truncate(f / "rows.jsonl", 484), "rows.jsonl: line 5: it has no end"),
         (edited("receipts.jsonl", 1, b'"row":1', b'"row":9'), "receipts.jsonl: row 1: found"),
         (edited("receipts.jsonl", 1, b'"salt":"', b'"salt":"00'), "rows.jsonl: row 1: receipt"),
         (edited("receipts.jsonl", 1, b'"salt":"', b'"salt":"zz'), "row 1: the salt is not hex"),
         (edited("receipts.jsonl", 3, b'"choice":0', b'"choice":7'), "row 3: receipt x-"),
         (edited("receipts.jsonl", 3, b'"choice":0', b'"choice":1'), "rows.jsonl: row 3: rec"),
         (edited("receipts.jsonl", 2, b"x-", b"x-0"), "receipts.jsonl: row 2: names exchange"),
-        (edited("receipts.jsonl", 2, b'"index":3', b'"index":1'), "row 2: out of order"),
+        (edited("receipts.jsonl", 2, b'"index":4', b'"index":1'), "row 2: out of order"),
         (swapped("receipts.jsonl", 3, 4), "receipts.jsonl: row 3: found row 4"),
         (dropped("receipts.jsonl", 0), "receipts.jsonl: row 0: found row 1"),
-        (bent_leaf, "evidence/leaves.jsonl: leaf 2 (of row 1)"),
-        (dropped("evidence/leaves.jsonl", 0), "leaf 1 (of row 0): found leaf 2"),
-        (bent_proof, "evidence/proofs.jsonl: proof of leaf 3 (of row 2)"),
         (
-            dropped("evidence/proofs.jsonl", 3),
-            "proof of leaf 4 (of row 3): the line is missing",
+            edited("receipts.jsonl", 1, b'"salt":"', b'"salt":" '),
+            "row 1: the salt is not plain",
         ),
-        (edited("evidence/checkpoint", 1, b"6", b"7"), "evidence/checkpoint: "),
+        (
+            edited("receipts.jsonl", 1, b'"leaf":"', b'"leaf":"0'),
+            "row 1: its receipt is another",
+        ),
+        (edited("receipts.jsonl", 1, b'"row":1', b'"row": 1'), "row 1: not written in the can"),
+        (edited("receipts.jsonl", 1, b'"row":1', b'"row":x'), "row 1: can't be read"),
+        (
+            bent("evidence/leaves", 3000),
+            "evidence/leaves: leaf 3 (of row 1): it is not the one",
+        ),
+        (bent("evidence/leaves", 1), "evidence/leaves: leaf 2 (of row 0): it is not the one"),
+        (without_leaf, "evidence/leaves: leaf 2 (of row 0): it is not the one under"),
+        (added("evidence/leaves", b"\0"), "evidence/leaves: after row 4, byte "),
+        (lambda f: os.truncate(f / "evidence/leaves", 9), "leaf 2 (of row 0): the file ends"),
+        (bent("evidence/tiles/0", 40), "evidence/tiles/0 and those above: their ends don't"),
+        (lambda f: os.truncate(f / "evidence/tiles/0", 9), "evidence/tiles/0: it is too short"),
+        (added("evidence/tiles/0", bytes(32)), "evidence/tiles/0 and those above"),
+        (added("evidence/tiles/1", bytes(32)), "evidence/tiles/1: the manifest names no such"),
+        (added("evidence/spans.jsonl", b"{}\n"), "evidence/spans.jsonl: the file was changed"),
+        (added("evidence/keys.jsonl", b"{}\n"), "evidence/keys.jsonl: the file was changed"),
+        (bent("manifest.tlog-proof", 30), "manifest.tlog-proof: "),
+        (bent("manifest.tlog-proof", 60), "manifest.tlog-proof: leaf 7 is not under the root"),
+        (removed("manifest.tlog-proof"), "nothing shows that the manifest is in the log"),
+        (edited("evidence/checkpoint", 1, b"7", b"8"), "evidence/checkpoint: "),
         (added("evidence/checkpoint", b"more\n"), "evidence/checkpoint: "),
         (added("README.md", b"It is free to use.\n"), "README.md: the file was changed"),
         (
@@ -235,12 +258,15 @@ def test_whatever_is_changed_is_named(
     assert named in str(refused.value)
 
 
-def resigned(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the manifest and sign it again with the right key."""
+def resigned(house: House, folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest, sign it again with the right key, and put it in the log again."""
     path = folder / "manifest.json"
     statement, _ = verify_manifest(path.read_bytes(), TRUST)
     change(statement)
-    path.write_bytes(write_manifest(statement, MANIFEST_SIGNER)[0])
+    encoded, leaf = write_manifest(statement, MANIFEST_SIGNER)
+    path.write_bytes(encoded)
+    proof = house.prove(house.append(leaf), house.sequencer.checkpoint_now())
+    (folder / "manifest.tlog-proof").write_text(format_proof(proof))
 
 
 def inside(statement: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +278,8 @@ def inside(statement: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda s: inside(s).update(rows=4), "it counts 4 rows, 5 stand"),
+        (lambda s: inside(s).update(rows=4), "rows.jsonl: after row 3, byte 391: what follows"),
+        (lambda s: inside(s).update(rows=6), "rows.jsonl: row 5: the line is missing"),
         (lambda s: inside(s)["teachers"][0].update(provider="free"), "its teachers are not"),
         (lambda s: inside(s)["teachers"][0].update(rows=4), "its teachers are not"),
         (lambda s: inside(s)["teachers"][0].update(days=["2020-01-01"]), "its teachers are"),
@@ -268,16 +295,18 @@ def inside(statement: dict[str, Any]) -> dict[str, Any]:
     ids=map(str, count()),
 )
 def test_a_manifest_that_lies_is_found_out(
-    folder: Path, change: Callable[[dict[str, Any]], None], named: str
+    built_in: House, folder: Path, change: Callable[[dict[str, Any]], None], named: str
 ) -> None:
     """Even with the manifest key, a manifest can't say what the receipts don't."""
-    resigned(folder, change)
+    resigned(built_in, folder, change)
 
     with pytest.raises(EvidenceError, match=named):
         verify_dataset(folder, TRUST)
 
 
-def test_a_row_can_t_be_relabelled_by_who_holds_the_manifest_key(folder: Path) -> None:
+def test_a_row_can_t_be_relabelled_by_who_holds_the_manifest_key(
+    built_in: House, folder: Path
+) -> None:
     """A changed row fails against its receipt even where every digest was made anew."""
     rows = (folder / "rows.jsonl").read_bytes().replace(b"say something", b"say anything", 1)
     (folder / "rows.jsonl").write_bytes(rows)
@@ -291,9 +320,19 @@ def test_a_row_can_t_be_relabelled_by_who_holds_the_manifest_key(folder: Path) -
             content = (folder / subject["name"]).read_bytes()
             subject["digest"]["sha256"] = sha256_hex(content)
 
-    resigned(folder, renew)
+    resigned(built_in, folder, renew)
 
     with pytest.raises(EvidenceError, match=r"row 0: receipt x-.* commits to another row"):
+        verify_dataset(folder, TRUST)
+
+
+def test_a_manifest_outside_the_log_is_no_manifest(folder: Path) -> None:
+    """Who stole the manifest key can sign, but what the log never took is refused."""
+    path = folder / "manifest.json"
+    statement, _ = verify_manifest(path.read_bytes(), TRUST)
+    path.write_bytes(write_manifest(statement, MANIFEST_SIGNER)[0])
+
+    with pytest.raises(EvidenceError, match=r"manifest\.tlog-proof: leaf .* is not under the"):
         verify_dataset(folder, TRUST)
 
 
@@ -338,16 +377,51 @@ def test_a_ledger_that_fails_leaves_a_whole_dataset_or_none(house: House, when: 
     assert [built.folder] == list(built.folder.parent.iterdir())
 
 
+def test_a_build_without_its_proof_is_completed_by_the_next(house: House) -> None:
+    """Where the leaf is durable and its proof was never written, building again ends it."""
+    declaration = house.declare()
+    house.answer(declaration)
+
+    def fail() -> str:
+        raise LedgerUnwellError("no checkpoint can be signed")
+
+    with pytest.raises(LedgerUnwellError):
+        build(house, declaration, publish=fail)
+    assert not (house.folder / "datasets" / "set").exists()
+    size = house.ledger.head().size
+    built = build(house, declaration)
+
+    assert (None, size) == (built.index, house.ledger.head().size)
+    assert built.manifest_sha256 == verify_dataset(built.folder, TRUST).manifest_sha256
+
+
+def test_a_half_written_proof_is_written_again(house: House) -> None:
+    """What a crash left of a proof is replaced, and the folder stands whole."""
+    declaration = house.declare()
+    house.answer(declaration)
+    workshop = house.folder / "datasets" / ".set.building"
+
+    def cut() -> str:
+        (workshop / "manifest.tlog-proof").write_text("c2sp.org/tlog")
+        raise LedgerUnwellError("the power went")
+
+    with pytest.raises(LedgerUnwellError):
+        build(house, declaration, publish=cut)
+    built = build(house, declaration)
+
+    assert 1 == verify_dataset(built.folder, TRUST).rows
+
+
 def test_a_build_that_fails_early_leaves_nothing(house: House) -> None:
     """Before its manifest exists, a failed build sweeps up after itself."""
     declaration = house.declare()
     house.answer(declaration)
 
-    def fail(index: int, note: str) -> Any:
+    def fail(tile: Tile) -> bytes:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OperatorError, match="No space left"):
-        build(house, declaration, prove=fail)
+        build(house, declaration, tile=fail)
 
     assert [] == list((house.folder / "datasets").iterdir())
 

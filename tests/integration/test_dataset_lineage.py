@@ -179,7 +179,7 @@ def test_receipts_are_shown_where_the_folder_is_at_hand(house: House) -> None:
     root = tree(house, built.manifest_sha256)
 
     assert isinstance(root, DatasetNode)
-    assert [(receipt.exchange, 1)] == [(leaf.exchange, leaf.index) for leaf in root.receipts]
+    assert [(receipt.exchange, 2)] == [(leaf.exchange, leaf.index) for leaf in root.receipts]
 
 
 def test_an_answer_of_a_student_leads_to_its_teachers(house: House) -> None:

@@ -52,21 +52,67 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     house.close()
 
 
-@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), which=st.integers(0, 8))
+@given(data=st.data(), at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(max_examples=60, deadline=None)
-def test_any_flipped_bit_is_found(standing: Path, at: float, bit: int, which: int) -> None:
+def test_any_flipped_bit_is_found(
+    standing: Path, data: st.DataObject, at: float, bit: int
+) -> None:
     """Whichever bit of whichever file is flipped, the dataset no longer verifies."""
-    path = sorted(p for p in standing.rglob("*") if p.is_file())[which]
+    path = data.draw(st.sampled_from(files_of(standing)))
     whole = path.read_bytes()
-    bent = bytearray(whole)
-    bent[int(at * len(whole))] ^= 1 << bit
 
+    assert is_refused(standing, path, flipped(whole, int(at * len(whole)), bit))
+
+
+@given(data=st.data(), at=st.floats(0, 1, exclude_max=True), more=st.binary(max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_any_cut_and_any_addition_is_found(
+    standing: Path, data: st.DataObject, at: float, more: bytes
+) -> None:
+    """Whatever is cut off a file, put into it or put in its place, it no longer verifies."""
+    path = data.draw(st.sampled_from(files_of(standing)))
+    whole = path.read_bytes()
+    place = int(at * len(whole))
+
+    for bent in (whole[:place], whole[:place] + more + whole[place:], more):
+        assert bent == whole or is_refused(standing, path, bent)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+def test_every_byte_of_a_dataset_counts(standing: Path) -> None:
+    """No byte of any file can be another one, and what is refused is named by file."""
+    for path in files_of(standing):
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            assert is_refused(standing, path, flipped(whole, place, place % 8))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return every file of a dataset folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def flipped(whole: bytes, place: int, bit: int) -> bytes:
+    """Return *whole* with one bit the other way."""
+    bent = bytearray(whole)
+    bent[place] ^= 1 << bit
+    return bytes(bent)
+
+
+def is_refused(folder: Path, path: Path, bent: bytes) -> bool:
+    """Tell whether the dataset is refused, by a file's name, with *bent* in place of *path*."""
+    whole = path.read_bytes()
     path.write_bytes(bent)
     try:
-        with pytest.raises(EvidenceError):
-            verify_dataset(standing, TRUST)
+        verify_dataset(folder, TRUST)
+    except EvidenceError as refused:
+        return any(
+            file.relative_to(folder).as_posix() in str(refused) for file in files_of(folder)
+        )
     finally:
         path.write_bytes(whole)
+    return False
 
 
 @given(json_values)

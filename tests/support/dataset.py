@@ -26,6 +26,7 @@ from gateway.ledger.register import Register
 from gateway.ledger.sequencer import Sequencer
 from gateway.ledger.subtrees import Subtrees
 from gateway.policy.library import Library
+from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Ed25519Signer, generate_pem, trusted_keys
 from gateway.receipt.model import (
     PROVENANCE_TYPE,
@@ -56,8 +57,9 @@ from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.merkle import inclusion_proof
 from gateway.tlog.note import open_note
 from gateway.tlog.proof import InclusionProof
+from gateway.tlog.tile import Tile
 from tests.support.evidence import (
-    AUTHORITY,
+    AUTHORIZATION,
     LOG_SIGNER,
     MANIFEST_SIGNER,
     ORIGIN,
@@ -181,9 +183,11 @@ class House:
         publisher = Publisher(self.ledger, LOG_SIGNER, ORIGIN, self.clock)
         self.sequencer = Sequencer(self.ledger, publisher)
         self.register = Register()
+        self.authority = Authority(TRUST)
         self.texts = Texts()
         self.library = library or a_library()
         self.law = PolicyLaw(self.library, self.register)
+        self.append(AUTHORIZATION)
 
     def close(self) -> None:
         """Let go of the ledger."""
@@ -197,8 +201,15 @@ class House:
     def append(self, leaf: bytes) -> int:
         """Make *leaf* durable and fold it into the register; return its index."""
         index = self.sequencer.append_and_wait(leaf).index
-        self.register.apply(index, read_leaf(leaf))
+        statement = read_leaf(leaf)
+        self.register.apply(index, statement)
+        self.authority.admit(index, statement)
         return index
+
+    def leaf(self, index: int) -> bytes:
+        """Return the leaf at *index*."""
+        (leaf,) = self.ledger.leaves(index, index + 1)
+        return leaf
 
     def state(self, predicate: Predicate, subjects: tuple[Subject, ...] = ()) -> int:
         """Append a signed statement."""
@@ -392,11 +403,27 @@ class House:
                 return statement
         return None
 
+    def index_of(self, payload: Sha256) -> int | None:
+        """Return where the manifest with this payload stands."""
+        for index, leaf in enumerate(self.ledger.leaves(0, self.ledger.head().size)):
+            statement = read_leaf(leaf)
+            if isinstance(statement, Manifest) and statement.payload_sha256 == payload:
+                return index
+        return None
+
+    def tile(self, tile: Tile) -> bytes:
+        """Return the hashes of *tile*."""
+        return Subtrees(self.ledger).tile(tile.level, tile.index, tile.width)
+
     def prove(self, index: int, note: str) -> InclusionProof:
         """Return the proof that leaf *index* is under *note*."""
         covers = parse_checkpoint(open_note(note, [LOG_VERIFIER]))
         path = inclusion_proof(index, covers.size, Subtrees(self.ledger).root)
         return InclusionProof(index, tuple(path), note)
+
+    def proof(self, index: int) -> InclusionProof:
+        """Return the proof that leaf *index* is under a checkpoint of now."""
+        return self.prove(index, self.sequencer.checkpoint_now())
 
     def sources(self) -> Sources:
         """Return what a build reads and writes, as the house stands."""
@@ -408,13 +435,17 @@ class House:
             library=self.library.digest,
             words=self.register,
             manifest=self.manifest,
+            index_of=self.index_of,
             prove=self.prove,
+            tile=self.tile,
+            leaf=self.leaf,
+            publish=self.sequencer.checkpoint_now,
             checkpoint=note,
             covers=parse_checkpoint(open_note(note, [LOG_VERIFIER])),
             append=self.append,
             signer=MANIFEST_SIGNER,
             trust=TRUST,
-            authority=AUTHORITY,
+            authority=self.authority,
             clock=self.clock,
             version="0.1.0",
             invocation="build-1",
