@@ -21,6 +21,7 @@ from gateway.receipt.keys import Trust, parse_trust
 from gateway.student.card import format_card
 from gateway.student.recipe import TINY, Recipe, recipe_for
 from gateway.student.verify import VerifiedModel, verify_model
+from gateway.tlog.proof import InclusionProof
 
 if TYPE_CHECKING:
     from gateway.app.installation import Installation
@@ -211,6 +212,13 @@ def _rooms(installation: Installation) -> Rooms:
         found = installation.reader.manifest(payload)
         return None if found is None else found[1]
 
+    def index_of(payload: Sha256) -> int | None:
+        found = installation.reader.manifest(payload)
+        return None if found is None else found[0]
+
+    def prove(index: int) -> InclusionProof:
+        return installation.reader.prove(index, installation.sequencer.checkpoint_now())
+
     def sources() -> Sources:
         # A gateway that runs beside us may have written a withdrawal since.
         installation.reader.catch_up()
@@ -227,6 +235,8 @@ def _rooms(installation: Installation) -> Rooms:
     return Rooms(
         sources=sources,
         append=lambda leaf: installation.sequencer.append_and_wait(leaf).index,
+        index_of=index_of,
+        prove=prove,
         signer=installation.keyring.manifest,
         clock=installation.clock,
         version=installation.writer.version,

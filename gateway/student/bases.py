@@ -18,12 +18,13 @@ from typing import Any, Final
 import msgspec
 
 from gateway.canonical import digest_of
+from gateway.dataset.manifest import MANIFEST
 from gateway.errors import GateRefusedError, MissingPieceError
 from gateway.receipt.keys import Trust
 from gateway.student.files import file_sha256
 from gateway.student.manifest import UNKNOWN, Base
 from gateway.student.recipe import CONTEXT_TOKENS, TINY, VOCABULARY_COUNT_MAX
-from gateway.student.verify import MANIFEST, verify_model
+from gateway.student.verify import verify_model
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 WANTED: Final = (

@@ -3,7 +3,8 @@
 In this order: base, gate, token rows, steps, folder, leaf, place. What is true if the power
 fails: before the first whole checkpoint, nothing was learned; after it, a run with `--resume`
 goes on from there; once the manifest is signed, a run with `--resume` makes it a leaf, if it
-is none yet, and puts the folder in place. Every run, first or resumed, goes through the gate.
+is none yet, fetches the proof of that, signs the weights, and puts the folder in place. Each of
+these is asked for anew until it is there. Every run, first or resumed, goes through the gate.
 
 Nothing here imports a training library before the gate has let the datasets in.
 """
@@ -25,8 +26,11 @@ from typing import Any, Final
 import msgspec
 
 from gateway.clock import Clock, rfc3339
+from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
+    MANIFEST,
+    PROOF,
     Metadata,
     left_out_counts,
     manifest_dependency,
@@ -36,6 +40,7 @@ from gateway.ident import Sha256
 from gateway.receipt.envelope import Signer
 from gateway.receipt.model import Subject
 from gateway.receipt.sigstore import open_manifest, write_manifest
+from gateway.receipt.verify import verify_manifest
 from gateway.student.bases import BaseAtHand, context_of, find_base, load_model, load_tokenizer
 from gateway.student.card import format_card, shares
 from gateway.student.corpus import all_texts, check_stop_token, pieces_of
@@ -57,7 +62,16 @@ from gateway.student.picture import draw_png
 from gateway.student.progress import Metrics, Screen, Step
 from gateway.student.recipe import Recipe
 from gateway.student.report import format_report
-from gateway.student.verify import EVIDENCE, EVIDENCE_SUFFIX, MANIFEST, verify_model
+from gateway.student.signature import SIGNATURE, write_signature
+from gateway.student.verify import (
+    EVIDENCE,
+    EVIDENCE_SUFFIX,
+    PROOF_SUFFIX,
+    check_files,
+    signed_files,
+    verify_model,
+)
+from gateway.tlog.proof import InclusionProof, format_proof
 
 RUN: Final = "run.json"
 ROWS: Final = "rows.arrow"
@@ -91,6 +105,10 @@ class Rooms:
     """What the gate reads, as it is now; asked again before anything is signed."""
     append: Callable[[bytes], int]
     """Makes a leaf durable and returns its index."""
+    index_of: Callable[[Sha256], int | None]
+    """Finds a manifest's leaf by the digest of its payload."""
+    prove: Callable[[int], InclusionProof]
+    """Proves a leaf under a checkpoint that was signed after it."""
     signer: Signer
     clock: Clock
     version: str
@@ -313,6 +331,7 @@ def _stage(
     for number, dataset in enumerate(job.admitted.datasets):
         name = dataset.name if number == 0 else f"{dataset.name}-{number + 1}"
         shutil.copyfile(dataset.path / MANIFEST, evidence / f"{name}{EVIDENCE_SUFFIX}")
+        shutil.copyfile(dataset.path / PROOF, evidence / f"{name}{PROOF_SUFFIX}")
     draw_png(steps, f"{job.admitted.student}: loss", job.staged / PICTURE)
     manifest = _manifest(job, run, snapshot, steps, device)
     (job.staged / REPORT).write_text(format_report(manifest, steps), encoding="utf-8")
@@ -389,19 +408,32 @@ def _manifest(
 
 def _finish(job: _Job) -> Trained:
     """Make the signed manifest a leaf, if it is none yet, and put the folder in place."""
-    sources = job.rooms.sources()
-    verified = verify_model(job.staged, sources.trust)
-    index = None
-    if sources.manifest(verified.payload_sha256) is None:
-        leaf, _ = open_manifest((job.staged / MANIFEST).read_bytes())
-        index = job.rooms.append(leaf)
+    trust, rooms = job.rooms.sources().trust, job.rooms
+    encoded = (job.staged / MANIFEST).read_bytes()
+    statement, payload = verify_manifest(encoded, trust)
+    checked = check_files(job.staged, statement, trust)
+    index, appended = rooms.index_of(payload), None
+    if index is None:
+        leaf, _ = open_manifest(encoded)
+        index = appended = rooms.append(leaf)
+    # From here on the ledger says that this student was trained; what is left can be made anew.
+    proof = format_proof(rooms.prove(index))
+    write_durably(job.staged / PROOF, proof.encode())
+    signature = write_signature(
+        checked.manifest.asked.student,
+        signed_files(job.staged, checked),
+        rooms.signer,
+        verify_logged(job.staged, trust).key,
+    )
+    write_durably(job.staged / SIGNATURE, signature)
+    verify_model(job.staged, trust)
     put_in_place(job.staged, job.place)
     shutil.rmtree(job.folder, ignore_errors=True)
     return Trained(
         folder=job.place,
-        payload_sha256=verified.payload_sha256,
-        index=index,
-        manifest=verified.manifest,
+        payload_sha256=payload,
+        index=appended,
+        manifest=checked.manifest,
     )
 
 

@@ -1,28 +1,36 @@
-"""Verify a model folder offline: its signature, its files, and the datasets it names.
+"""Verify a model folder offline: signatures, place in the log, files, and its datasets.
 
-It loads no weights and no training library. A function that returns has checked everything
-its docstring says.
+The training manifest and the manifest of each dataset must be leaves of the trusted log, and
+`model.sig` must be over exactly the files that are there. It loads no weights and no training
+library. A function that returns has checked everything its docstring says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gateway.dataset.manifest import DATASET_MANIFEST, DatasetManifest, parse_manifest
+from gateway.dataset.logged import verify_logged
+from gateway.dataset.manifest import (
+    DATASET_MANIFEST,
+    MANIFEST,
+    PROOF,
+    DatasetManifest,
+    parse_manifest,
+)
 from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import BUNDLE_BYTES_MAX
-from gateway.receipt.keys import Trust
-from gateway.receipt.verify import verify_manifest
+from gateway.receipt.keys import PublicKey, Trust
 from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, parse_model_manifest
+from gateway.student.signature import SIGNATURE, verify_signature
 
-MANIFEST: Final = "manifest.json"
 EVIDENCE: Final = "evidence"
-EVIDENCE_SUFFIX: Final = ".manifest.json"
+EVIDENCE_SUFFIX: Final = f".{MANIFEST}"
+PROOF_SUFFIX: Final = f".{PROOF}"
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle"})
 """Files that run what they hold when they are loaded; no model folder ships any."""
 
@@ -33,11 +41,23 @@ Passed = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFiles:
+    """What a training manifest names, compared with what is there."""
+
+    manifest: ModelManifest
+    datasets: tuple[DatasetManifest, ...]
+    digests: dict[str, Sha256]
+    """SHA-256 of each file that the manifest names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedModel:
-    """A model folder whose signature, files and evidence were checked."""
+    """A model folder whose signatures, files and evidence were checked."""
 
     path: Path
     payload_sha256: Sha256
+    index: int
+    """Leaf index of the training manifest."""
     manifest: ModelManifest
     datasets: tuple[DatasetManifest, ...]
 
@@ -49,20 +69,54 @@ def verify_model(path: Path, trust: Trust, passed: Passed | None = None) -> Veri
         EvidenceError: something does not verify; the message names the file.
     """
     tell = passed or _say_nothing
-    statement, payload = verify_manifest(_read_manifest(path / MANIFEST), trust)
-    manifest = parse_model_manifest(statement)
-    tell("signature", f"training manifest {payload}")
-    _check_files(path, manifest)
-    tell("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
-    datasets = _check_evidence(path, manifest, trust)
-    for dataset in datasets:
-        tell("dataset", f"{dataset.asked.dataset}: {dataset.found.rows} rows, manifest signed")
+    logged = verify_logged(path, trust)
+    tell("signature", f"training manifest {logged.payload_sha256}")
+    tell("logged", f"the manifest is leaf {logged.index} of the log")
+    checked = check_files(path, logged.statement, trust, tell)
+    _check_signature(path, checked, logged.key)
+    tell("weights", f"{SIGNATURE} is over the same files")
     return VerifiedModel(
-        path=path, payload_sha256=payload, manifest=manifest, datasets=datasets
+        path=path,
+        payload_sha256=logged.payload_sha256,
+        index=logged.index,
+        manifest=checked.manifest,
+        datasets=checked.datasets,
     )
 
 
-def _read_manifest(path: Path) -> bytes:
+def check_files(
+    path: Path, statement: Mapping[str, Any], trust: Trust, passed: Passed | None = None
+) -> CheckedFiles:
+    """Compare the folder at *path* with the training manifest that *statement* is.
+
+    Not checked: the manifest's own signature and place, and `model.sig`, which is made last.
+
+    Raises:
+        EvidenceError: something does not verify; the message names the file.
+    """
+    tell = passed or _say_nothing
+    manifest = parse_model_manifest(statement)
+    digests = _check_digests(path, manifest)
+    tell("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
+    datasets = _check_evidence(path, manifest, trust)
+    for dataset in datasets:
+        tell("dataset", f"{dataset.asked.dataset}: {dataset.found.rows} rows, manifest logged")
+    return CheckedFiles(manifest=manifest, datasets=datasets, digests=digests)
+
+
+def signed_files(path: Path, checked: CheckedFiles) -> dict[str, Sha256]:
+    """Return the SHA-256 of every file that `model.sig` is over: all but itself."""
+    return checked.digests | {name: file_sha256(path / name) for name in (MANIFEST, PROOF)}
+
+
+def _check_signature(path: Path, checked: CheckedFiles, key: PublicKey) -> None:
+    try:
+        verify_signature(_read(path / SIGNATURE), signed_files(path, checked), key)
+    except EvidenceError as error:
+        raise _in(SIGNATURE, error) from error
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(BUNDLE_BYTES_MAX + 1)
@@ -72,13 +126,13 @@ def _read_manifest(path: Path) -> bytes:
         ) from error
 
 
-def _check_files(path: Path, manifest: ModelManifest) -> None:
+def _check_digests(path: Path, manifest: ModelManifest) -> dict[str, Sha256]:
     """Compare every file with its signed digest; nothing may be missing or added."""
     signed = manifest.digests
     found = files_under(path)
     for name in sorted(signed.keys() - found.keys()):
         raise BadDigestError(f"{name}: signed, but not there", hint=_FOLDER_HINT)
-    for name in sorted(found.keys() - signed.keys() - {MANIFEST}):
+    for name in sorted(found.keys() - signed.keys() - {MANIFEST, PROOF, SIGNATURE}):
         raise BadDigestError(
             f"{name}: there, but not signed", hint="remove it, or get the folder again"
         )
@@ -89,6 +143,7 @@ def _check_files(path: Path, manifest: ModelManifest) -> None:
             raise BadDigestError(f"{name}: a file that can run code is no part of a model")
         if file_sha256(found[name]) != digest:
             raise BadDigestError(f"{name}: not the bytes that were signed", hint=_FOLDER_HINT)
+    return {name: Sha256(digest) for name, digest in signed.items()}
 
 
 def _check_evidence(
@@ -105,14 +160,13 @@ def _check_evidence(
     datasets: list[DatasetManifest] = []
     for file in sorted((path / EVIDENCE).glob(f"*{EVIDENCE_SUFFIX}")):
         where = f"{EVIDENCE}/{file.name}"
+        proof = where.removesuffix(EVIDENCE_SUFFIX) + PROOF_SUFFIX
+        logged = verify_logged(path, trust, where, proof)
         try:
-            statement, payload = verify_manifest(_read_manifest(file), trust)
-            dataset = parse_manifest(statement)
+            dataset = parse_manifest(logged.statement)
         except EvidenceError as error:
-            raise EvidenceError(
-                f"{where}: {error.message}", hint=error.hint, code=error.problem
-            ) from error
-        if named.pop(payload, None) is None:
+            raise _in(where, error) from error
+        if named.pop(logged.payload_sha256, None) is None:
             raise BadDigestError(f"{where}: a dataset that the student does not name")
         datasets.append(dataset)
     for name in named.values():
@@ -125,6 +179,12 @@ def _check_evidence(
     if any(dataset.found.use != manifest.found.use for dataset in datasets):
         raise BadDigestError("the use of the student is not that of its datasets")
     return tuple(datasets)
+
+
+def _in(name: str, error: EvidenceError) -> EvidenceError:
+    if error.message.startswith(f"{name}: "):
+        return error
+    return EvidenceError(f"{name}: {error.message}", hint=error.hint, code=error.problem)
 
 
 def _say_nothing(check: str, found: str) -> None:

@@ -103,6 +103,8 @@ class School:
         return Rooms(
             sources=self.sources,
             append=self.house.append,
+            index_of=self.house.index_of,
+            prove=self.house.proof,
             signer=MANIFEST_SIGNER,
             clock=SystemClock(),
             version="0.1.0",
@@ -222,7 +224,11 @@ def install(folder: Path, count: int = 32) -> Path:
             library=installation.library.digest,
             words=installation.register,
             manifest=lambda _: None,
+            index_of=lambda _: None,
             prove=installation.reader.prove,
+            tile=installation.reader.tiles.read,
+            leaf=installation.reader.leaf,
+            publish=installation.sequencer.checkpoint_now,
             checkpoint=note,
             covers=parse_checkpoint(
                 open_note(note, [trusted_keys(installation.keyring.trust).log])

@@ -5,54 +5,82 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from gateway.dataset.manifest import DATASET_MANIFEST, manifest_dependency
-from gateway.errors import BadDigestError, BadSignatureError, EvidenceError
+from gateway.errors import BadDigestError, BadProofError, BadSignatureError, EvidenceError
+from gateway.receipt.keys import P256Signer, generate_pem
 from gateway.receipt.model import Subject
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, statement_of
+from gateway.student.signature import write_signature
 from gateway.student.verify import verify_model
+from gateway.tlog.proof import format_proof
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST
 from tests.unit.test_student_manifest import a_manifest
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Return the house whose log the model's manifests are in."""
+    house = House(tmp_path_factory.mktemp("house"))
+    yield house
+    house.close()
+
+
+@pytest.fixture(scope="module")
+def made(house: House) -> Path:
     """Return a model folder as a training would leave it; its weights are made up."""
-    folder = tmp_path_factory.mktemp("house")
-    house = House(folder)
     declaration = house.declare()
     house.answer(declaration)
     built = house.build(declaration)
-    house.close()
-    model = folder / "model"
+    model = house.folder / "model"
     (model / "evidence").mkdir(parents=True)
     (model / "model.safetensors").write_bytes(b"weights")
     (model / "config.json").write_bytes(b"{}")
-    shutil.copyfile(built.folder / "manifest.json", model / "evidence" / "set.manifest.json")
+    for name in ("manifest.json", "manifest.tlog-proof"):
+        shutil.copyfile(built.folder / name, model / "evidence" / f"set.{name}")
     manifest = a_manifest(teachers=built.manifest.found.teachers, use=built.manifest.found.use)
     dependency = manifest_dependency("dataset:set", built.manifest_sha256, DATASET_MANIFEST)
-    sign(model, msgspec.structs.replace(manifest, dependencies=(dependency,)))
+    sign(house, model, msgspec.structs.replace(manifest, dependencies=(dependency,)))
     return model
 
 
-def sign(model: Path, manifest: ModelManifest) -> None:
-    """Sign the folder as it stands."""
-    (model / "manifest.json").unlink(missing_ok=True)
-    subjects = tuple(
+def sign(house: House, model: Path, manifest: ModelManifest) -> None:
+    """Sign the folder as it stands, have the log take it, and sign all of that."""
+    for name in MADE_LAST:
+        (model / name).unlink(missing_ok=True)
+    named = msgspec.structs.replace(manifest, subjects=subjects_of(model))
+    encoded, leaf = write_manifest(statement_of(named), MANIFEST_SIGNER)
+    (model / "manifest.json").write_bytes(encoded)
+    proof = format_proof(house.proof(house.append(leaf)))
+    (model / "manifest.tlog-proof").write_text(proof)
+    sign_weights(model)
+
+
+def sign_weights(model: Path, signer: P256Signer = MANIFEST_SIGNER) -> None:
+    """Make `model.sig` over the folder as it stands."""
+    (model / "model.sig").unlink(missing_ok=True)
+    digests = {one.name: one.digest["sha256"] for one in subjects_of(model)}
+    (model / "model.sig").write_bytes(write_signature("parser", digests, signer, signer.public))
+
+
+def subjects_of(model: Path) -> tuple[Subject, ...]:
+    """Return every file that is there, by digest."""
+    return tuple(
         Subject(name=name, digest={"sha256": file_sha256(path)})
         for name, path in files_under(model).items()
     )
-    named = msgspec.structs.replace(manifest, subjects=subjects)
-    encoded, _ = write_manifest(statement_of(named), MANIFEST_SIGNER)
-    (model / "manifest.json").write_bytes(encoded)
+
+
+MADE_LAST = ("manifest.json", "manifest.tlog-proof", "model.sig")
 
 
 @pytest.fixture
@@ -71,12 +99,18 @@ def test_a_whole_folder_verifies_and_says_what_was_checked(model: Path) -> None:
     told: list[str] = []
     verified = verify_model(model, TRUST, lambda check, _: told.append(check))
 
-    assert told == ["signature", "files", "dataset"]
+    assert told == ["signature", "logged", "files", "dataset", "weights"]
     assert verified.manifest.asked.student == "parser"
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "evidence/set.manifest.json"]
+    "name",
+    [
+        "model.safetensors",
+        "config.json",
+        "evidence/set.manifest.json",
+        "evidence/set.manifest.tlog-proof",
+    ],
 )
 def test_one_byte_changed_is_named(model: Path, name: str) -> None:
     """A byte changed in any file ends it, naming the file."""
@@ -88,16 +122,18 @@ def test_one_byte_changed_is_named(model: Path, name: str) -> None:
         verify_model(model, TRUST)
 
 
-def test_a_changed_manifest_does_not_verify(model: Path) -> None:
-    """Every byte of the manifest is under its signature or its one way to be written."""
-    path = model / "manifest.json"
-    whole = path.read_bytes()
-    for at in range(0, len(whole), 97):
-        content = bytearray(whole)
-        content[at] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(EvidenceError):
-            verify_model(model, TRUST)
+def test_a_changed_manifest_proof_or_signature_does_not_verify(model: Path) -> None:
+    """Every byte of what is signed last counts, and what is refused is named."""
+    for name in MADE_LAST:
+        path = model / name
+        whole = path.read_bytes()
+        for at in range(0, len(whole), 41):
+            content = bytearray(whole)
+            content[at] ^= 1
+            path.write_bytes(content)
+            with pytest.raises(EvidenceError, match=r"manifest|model\.sig"):
+                verify_model(model, TRUST)
+        path.write_bytes(whole)
 
 
 def test_a_missing_and_an_added_file_are_named(model: Path) -> None:
@@ -121,29 +157,30 @@ def test_a_link_is_no_file_of_a_model(model: Path, tmp_path: Path) -> None:
         verify_model(model, TRUST)
 
 
-def test_a_pickle_is_no_part_of_a_model(model: Path) -> None:
+def test_a_pickle_is_no_part_of_a_model(house: House, model: Path) -> None:
     """A file that can run code is refused even where it was signed."""
     manifest = manifest_of(model)
     (model / "training_args.bin").write_bytes(b"\x80\x04.")
-    sign(model, manifest)
+    sign(house, model, manifest)
 
     with pytest.raises(BadDigestError, match=r"training_args\.bin"):
         verify_model(model, TRUST)
 
 
-def test_a_dataset_that_is_not_shown_is_missed(model: Path) -> None:
+def test_a_dataset_that_is_not_shown_is_missed(house: House, model: Path) -> None:
     """Each dataset that the student names has its own signed manifest in the folder."""
     manifest = manifest_of(model)
-    (model / "evidence" / "set.manifest.json").unlink()
-    sign(model, manifest)
+    for name in ("manifest.json", "manifest.tlog-proof"):
+        (model / "evidence" / f"set.{name}").unlink()
+    sign(house, model, manifest)
 
     with pytest.raises(BadDigestError, match="its manifest is not in evidence"):
         verify_model(model, TRUST)
 
 
-def test_teachers_are_those_of_the_datasets(model: Path) -> None:
+def test_teachers_are_those_of_the_datasets(house: House, model: Path) -> None:
     """A training manifest that hides or invents a teacher does not verify."""
-    sign(model, hidden(manifest_of(model)))
+    sign(house, model, hidden(manifest_of(model)))
 
     with pytest.raises(BadDigestError, match="teachers"):
         verify_model(model, TRUST)
@@ -163,6 +200,54 @@ def test_another_key_is_not_trusted(model: Path) -> None:
     (model / "manifest.json").write_bytes(encoded)
 
     with pytest.raises(BadSignatureError):
+        verify_model(model, TRUST)
+
+
+@pytest.mark.parametrize("name", MADE_LAST[1:])
+def test_what_is_made_last_may_not_be_missing(model: Path, name: str) -> None:
+    """A model whose manifest is not shown to be in the log, or without `model.sig`, is none."""
+    (model / name).unlink()
+
+    with pytest.raises(EvidenceError, match=name):
+        verify_model(model, TRUST)
+
+
+def test_a_manifest_outside_the_log_is_no_manifest(model: Path) -> None:
+    """Who stole the manifest key can sign a model, but what the log never took is refused."""
+    manifest = msgspec.structs.replace(manifest_of(model), version="another")
+    encoded, _ = write_manifest(statement_of(manifest), MANIFEST_SIGNER)
+    (model / "manifest.json").write_bytes(encoded)
+    sign_weights(model)
+
+    with pytest.raises(BadProofError, match=r"manifest\.tlog-proof: leaf"):
+        verify_model(model, TRUST)
+
+
+def test_a_dataset_outside_the_log_is_no_dataset(house: House, model: Path) -> None:
+    """The manifest of each dataset must be shown to be in the log too."""
+    manifest = manifest_of(model)
+    (model / "evidence" / "set.manifest.tlog-proof").unlink()
+    sign(house, model, manifest)
+
+    with pytest.raises(BadProofError, match="nothing shows that the manifest is in the log"):
+        verify_model(model, TRUST)
+
+
+def test_weights_are_signed_by_the_key_of_the_manifest(model: Path) -> None:
+    """`model.sig` by another key, however good, is no signature of this model."""
+    sign_weights(model, P256Signer(generate_pem("p256")))
+
+    with pytest.raises(EvidenceError, match=r"model\.sig: not by the key"):
+        verify_model(model, TRUST)
+
+
+def test_a_signature_over_other_files_is_found_out(model: Path) -> None:
+    """`model.sig` is over exactly the files that are there."""
+    (model / "manifest.tlog-proof").rename(model.parent / "aside")
+    sign_weights(model)
+    (model.parent / "aside").rename(model / "manifest.tlog-proof")
+
+    with pytest.raises(BadDigestError, match=r"model\.sig: it is over other files"):
         verify_model(model, TRUST)
 
 
