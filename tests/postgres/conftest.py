@@ -1,4 +1,4 @@
-"""One PostgreSQL for the session, and a fresh database for each test."""
+"""One PostgreSQL for the session, and an empty place in it for each test."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def url(server: Server) -> str:
-    """Return the URL of an empty database."""
-    return server.new_database()
+    """Return the URL of an empty place in its database."""
+    return server.new_place()

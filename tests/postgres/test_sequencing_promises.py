@@ -83,7 +83,7 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
         SqliteLedger.create(tmp_path / "ledger.db", ORIGIN).close()
     else:
         server: Server = request.getfixturevalue("server")
-        one.url = server.new_database()
+        one.url = server.new_place()
         PostgresLedger.create(one.url, ORIGIN).close()
     yield one
     for store in one.stores:

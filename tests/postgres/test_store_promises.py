@@ -58,7 +58,7 @@ def in_a_file(folder: Path) -> Place:
 
 def in_a_database(server: Server) -> Place:
     """Return a place for a PostgreSQL ledger."""
-    url = server.new_database()
+    url = server.new_place()
 
     def spoil(query: str) -> None:
         with psycopg.connect(url, autocommit=True) as connection:
