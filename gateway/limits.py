@@ -286,3 +286,10 @@ RECEIPT_KEY_LIFE_MS: Final = 24 * 60 * 60 * 1000
 
 RECEIPT_KEY_RENEWED_AFTER_MS: Final = 23 * 60 * 60 * 1000
 """When a running gateway takes another one, an hour before it must."""
+
+TIMESTAMP_TIMEOUT_S: Final = 15.0
+TIMESTAMP_ANSWER_BYTES_MAX: Final = 64 * KIB
+"""An RFC 3161 token takes one to eight KiB, with the certificates that its authority sends."""
+
+TIMESTAMP_RETRY_S: Final = 60.0
+"""How long until a timestamp that could not be had is asked for again."""

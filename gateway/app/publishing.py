@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.ledger.copies import Copies, Copy
 from gateway.ledger.publisher import Publisher
+from gateway.ledger.timestamp import Stamper
 from gateway.ledger.witness import Witness, Witnesses
 from gateway.settings import CheckpointSettings, Sourced
 from gateway.store.ports import LedgerStore
 from gateway.tlog.cosignature import parse_cosignature_vkey
 from gateway.tlog.note import NoteSigner
+
+TIMESTAMPS: Final = "timestamps"
+"""The folder of tokens in the data folder."""
 
 
 def build_publisher(
@@ -30,6 +35,7 @@ def build_publisher(
             [Copy(sourced.path(copy).absolute()) for copy in settings.copies],
             memory=data / "checkpoint.copies",
         ),
+        stamper=_stamper(sourced, data, clock),
         start_unwitnessed=settings.start_unwitnessed,
     )
 
@@ -39,3 +45,16 @@ def _witnesses(settings: CheckpointSettings) -> Witnesses | None:
         return None
     made = [Witness(one.url, parse_cosignature_vkey(one.vkey)) for one in settings.witnesses]
     return Witnesses(made, settings.needed)
+
+
+def _stamper(sourced: Sourced, data: Path, clock: Clock) -> Stamper | None:
+    settings = sourced.settings.checkpoint.timestamps
+    if settings is None:
+        return None
+    return Stamper(
+        data / TIMESTAMPS,
+        settings.urls,
+        sourced.path(settings.certificates),
+        every_hours=settings.every_hours,
+        clock=clock,
+    )

@@ -26,6 +26,7 @@ from gateway.errors import (
 from gateway.ledger.alarms import COPY_BEHIND, COPY_NEW, UNWITNESSED, Alarm
 from gateway.ledger.copies import Copies
 from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.timestamp import Stamper
 from gateway.ledger.witness import Collected, Witnesses
 from gateway.limits import (
     CHECKPOINT_INTERVAL_MS,
@@ -66,6 +67,7 @@ class Publisher:
         recheck_max: int = LEAVES_RECHECKED_AT_START_MAX,
         witnesses: Witnesses | None = None,
         copies: Copies | None = None,
+        stamper: Stamper | None = None,
         start_unwitnessed: bool = False,
     ) -> None:
         self._store = store
@@ -76,6 +78,7 @@ class Publisher:
         self._recheck_max = recheck_max
         self._witnesses = witnesses
         self._copies = copies or Copies(())
+        self._stamper = stamper
         self._start_unwitnessed = start_unwitnessed
         self._interval_s = (
             WITNESSED_INTERVAL_MS if witnesses is not None else CHECKPOINT_INTERVAL_MS
@@ -143,6 +146,7 @@ class Publisher:
                 Alarm(COPY_NEW, f"`{path}` was not there; it can't tell an older ledger")
                 for path in self._copies.fresh
             ),
+            *(() if self._stamper is None else self._stamper.alarms()),
         ]
 
     @property
@@ -165,6 +169,8 @@ class Publisher:
         """Start the thread that signs whenever the ledger has grown; after `stop`, anew."""
         self._stopping.clear()
         self._grown.set()
+        if self._stamper is not None:
+            self._stamper.start()
         self._thread = threading.Thread(
             target=self._integrate_often, name="ledger-publisher", daemon=True
         )
@@ -176,6 +182,8 @@ class Publisher:
         self._grown.set()
         if self._thread is not None:
             self._thread.join()
+        if self._stamper is not None:
+            self._stamper.stop()
         self.close()
 
     def close(self) -> None:
@@ -238,6 +246,8 @@ class Publisher:
                 done = [future for index, future in self._waiters if index < size]
                 self._waiters = [one for one in self._waiters if one[0] >= size]
         _settle(done, note)
+        if self._stamper is not None:
+            self._stamper.offer(note)
         return note
 
     def _integrate_often(self) -> None:
