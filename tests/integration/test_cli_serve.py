@@ -61,12 +61,12 @@ def test_a_second_init_changes_nothing(folder: Path) -> None:
 
 def test_an_init_that_was_cut_short_is_finished_by_the_next(folder: Path) -> None:
     """Keys without a ledger are used, not replaced."""
-    keys = (folder / "gateway-data/keys/receipt.key").read_bytes()
+    keys = (folder / "gateway-data/keys/manifest.key").read_bytes()
     for file in (folder / "gateway-data").glob("ledger.db*"):
         file.unlink()
 
     assert 0 == main(["--config", str(folder / "gateway.yaml"), "init"])
-    assert keys == (folder / "gateway-data/keys/receipt.key").read_bytes()
+    assert keys == (folder / "gateway-data/keys/manifest.key").read_bytes()
 
 
 def test_serving_without_a_ledger_makes_none(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_port_that_is_taken_is_named(folder: Path) -> None:
 
 def test_a_key_that_others_can_read_is_no_key(folder: Path) -> None:
     """A private key with the wrong permissions is named, with the remedy."""
-    (folder / "gateway-data/keys/receipt.key").chmod(0o644)
-    refused(run(folder, "serve"), "key.unreadable", "receipt.key", "chmod")
+    (folder / "gateway-data/keys/manifest.key").chmod(0o644)
+    refused(run(folder, "serve"), "key.unreadable", "manifest.key", "chmod")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 4096], ids=lambda count: f"{count} bytes")

@@ -119,10 +119,10 @@ def test_a_key_is_shown_once_and_ends_at_once(folder: Folder) -> None:
 
 def test_a_key_file_that_others_can_read_stops_everything(folder: Folder) -> None:
     """Wrong permissions are one line with the command that mends them."""
-    (folder.data / "keys" / "receipt.key").chmod(0o644)
+    (folder.data / "keys" / "manifest.key").chmod(0o644)
 
     refused = folder.gateway("ledger", "checkpoint")
     assert refused.returncode == 3
     assert "chmod 600" in refused.stderr
-    (folder.data / "keys" / "receipt.key").chmod(0o600)
+    (folder.data / "keys" / "manifest.key").chmod(0o600)
     assert parse_trust((folder.data / "trust.json").read_bytes()).origin

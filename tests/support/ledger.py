@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.receipt.model import Abandonment, Opening, Receipt, Refusal, Statement
+from gateway.receipt.model import (
+    Abandonment,
+    KeyAuthorization,
+    KeyRevocation,
+    Opening,
+    Receipt,
+    Refusal,
+    Statement,
+)
 from gateway.receipt.statement import read_leaf, statement_subjects
 from gateway.store.sqlite import SqliteLedger
 
@@ -29,12 +37,14 @@ class Written:
             ledger.close()
 
     def leaves(self) -> list[bytes]:
-        """Return the leaves so far."""
+        """Return the leaves so far, but for what they say of keys."""
         ledger = SqliteLedger(self._file)
         try:
-            return list(ledger.leaves(self.first, ledger.head().size))
+            found = list(ledger.leaves(self.first, ledger.head().size))
         finally:
             ledger.close()
+        about_keys = KeyAuthorization | KeyRevocation
+        return [leaf for leaf in found if not isinstance(read_leaf(leaf), about_keys)]
 
     def statements(self, kind: type[Kind]) -> list[Kind]:
         """Return the statements of one kind so far."""
