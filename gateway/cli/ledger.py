@@ -107,6 +107,11 @@ def lines_of(report: Report) -> Iterator[str]:
         yield f"open: {exchange}, opened at leaf {at}; under way, or sealed at the next start"
     for finding in report.findings:
         yield f"found: {finding}"
+    if report.disowned_count:
+        yield (
+            f"evidence no more: {report.disowned_count} leaves from {report.disowned[0]} on;"
+            " their key was revoked back to before them"
+        )
     if report.findings_count > len(report.findings):
         yield f"and {report.findings_count - len(report.findings)} more findings"
     yield "clean" if report.clean else f"not clean: {report.findings_count} findings"

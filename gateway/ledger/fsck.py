@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
+import msgspec
+
 from gateway.errors import EvidenceError, GatewayError
 from gateway.ident import ExchangeId, Sha256
 from gateway.ledger.checkers import check_in_order, checkers_at_hand
@@ -160,6 +162,15 @@ class _Part:
     keys: tuple[tuple[int, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _DatedBack:
+    """A key that ended at leaf *since*, as the leaf *said_at* or the trust file says."""
+
+    since: int
+    said_at: int
+    in_log: bool
+
+
 @dataclass(slots=True)
 class _Seen:
     """What was found in one part, as little as the checks of order need."""
@@ -169,7 +180,7 @@ class _Seen:
     walk: list[tuple[int, ExchangeId, int | None]] = field(default_factory=list)
     """Openings, and what closes them: leaf, exchange, and for the latter its opening."""
     revoked: list[tuple[int, str, int]] = field(default_factory=list)
-    """Revocations that reach back: their leaf, the key, and from which leaf on it ended."""
+    """Revocations: their leaf, the key, and from which leaf on it ended."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -191,7 +202,8 @@ def _check_part(trust: Trust, known: _Known, part: _Part) -> _Seen:
             case Receipt() | Abandonment() | Refusal():
                 if statement.opening is not None:
                     seen.walk.append((at, statement.exchange, statement.opening))
-            case KeyRevocation(since=int() as since) if since < at:
+            case KeyRevocation():
+                since = at if statement.since is None else statement.since
                 seen.revoked.append((at, statement.keyid, since))
             case _:
                 pass
@@ -265,7 +277,11 @@ class _Check:
         # Where something is said of a key: by its keyid, and of manifest keys in general.
         self._said_of: dict[str, list[int]] = {}
         self._said_of_manifest_keys: list[int] = []
-        self._revoked: list[tuple[int, str, int]] = []
+        # Of keys that ended before their revocation was said: since when, and where it was.
+        self._dated_back: dict[str, _DatedBack] = {
+            one.keyid: _DatedBack(one.since, self._head.size, in_log=False)
+            for one in trust.revoked
+        }
         self._open: dict[int, ExchangeId] = {}
         self._too_many_open = False
         # Roots by the size they belong to; a list, because two notes may differ at one size.
@@ -279,7 +295,9 @@ class _Check:
     def leaves(self, progress: Progress | None, workers: int | None) -> None:
         """Walk over all leaves."""
         size = self._head.size
-        check = functools.partial(_check_part, self._trust, self._known)
+        # In its own order first: what ends a key counts from where the ledger says so.
+        as_it_grew = msgspec.structs.replace(self._trust, revoked=())
+        check = functools.partial(_check_part, as_it_grew, self._known)
         count = workers or (1 if size <= LEAVES_CHECKED_ALONE_MAX else checkers_at_hand())
         parts = self._parts(size)
         answers = map(check, parts) if count == 1 else check_in_order(check, parts, count)
@@ -347,18 +365,22 @@ class _Check:
         )
 
     def _follow_revocations(self) -> None:
-        """List what a key signed before its revocation, from where that says it ended."""
-        for at, keyid, since in self._revoked:
-            said = self._key_leaves([keyid], at + 1)
+        """Go back over what a key signed after its end and before that was said."""
+        for keyid, ended in self._dated_back.items():
+            said = self._key_leaves([keyid], self._head.size)
             authority = _authority(self._trust, self._known, said)
-            for index, leaf in enumerate(self._store.leaves(since, at), since):
+            leaves = self._store.leaves(min(ended.since, ended.said_at), ended.said_at)
+            for at, leaf in enumerate(leaves, ended.since):
                 named = _NAMED.search(leaf, max(0, len(leaf) - _NAMED_BYTES_MAX))
                 if is_opening(leaf) or (named is not None and named["keyid"] != keyid.encode()):
                     continue
                 try:
-                    verify_leaf(leaf, index, authority)
-                except EvidenceError:
-                    self._report.disown(index)
+                    verify_leaf(leaf, at, authority)
+                except EvidenceError as bad:
+                    if ended.in_log:
+                        self._report.disown(at)
+                    else:
+                        self._report.add(bad.problem, bad.message, at)
 
     def _hash(self, at: int, leaf: bytes, kept: Mapping[int, tuple[bytes, ...]]) -> None:
         hashed = leaf_hash(leaf)
@@ -374,7 +396,11 @@ class _Check:
             report.kinds[kind] = report.kinds.get(kind, 0) + count
         for finding in seen.findings:
             report.add(finding.code, finding.message, finding.index)
-        self._revoked += seen.revoked
+        for at, keyid, since in seen.revoked:
+            known = self._dated_back.get(keyid)
+            if since < at or known is not None:
+                first = since if known is None else min(since, known.since)
+                self._dated_back[keyid] = _DatedBack(first, at, in_log=True)
         for at, exchange, opening in seen.walk:
             if opening is None:
                 self._opened(at, exchange)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from gateway.ledger.fsck import fsck
+from gateway.ident import Sha256
+from gateway.ledger.fsck import Report, fsck
 from gateway.receipt.envelope import seal_statement
-from gateway.receipt.keys import Ed25519Signer, generate_pem
+from gateway.receipt.keys import Ed25519Signer, P256Signer, RevokedKey, generate_pem
 from gateway.receipt.model import Abandonment, KeyRevocation, Receipt, Refusal
 from gateway.receipt.statement import write_statement
 from gateway.store import sqlite
@@ -18,11 +22,15 @@ from gateway.store.index import Index
 from gateway.tlog.merkle import leaf_hash, root_of
 from tests.support.evidence import (
     EVERY,
+    KEY_AUTHORIZATION,
+    KEY_REVOCATION,
+    MANIFEST_SIGNER,
     RECEIPT,
     RECEIPT_SIGNER,
     REFUSAL,
     SUBJECTS,
     TRUST,
+    VERDICT,
     an_authority,
     signer_of,
 )
@@ -242,3 +250,181 @@ def test_an_unknown_statement_is_found(ledger: LedgerUnderTest) -> None:
     )
 
     assert not ledger.fsck().clean
+
+
+# -- keys: from which leaf on, and up to which ---------------------------------------------
+
+OTHER = Ed25519Signer(generate_pem("ed25519"))
+
+
+def authorising(signer: Ed25519Signer) -> bytes:
+    """Return the leaf that lets *signer* sign from the next leaf on."""
+    said = msgspec.structs.replace(
+        KEY_AUTHORIZATION, keyid=Sha256(signer.keyid), key=signer.public.pem
+    )
+    return write_statement(said, (), MANIFEST_SIGNER)
+
+
+def revoking(signer: Ed25519Signer, since: int | None) -> bytes:
+    """Return the leaf that ends *signer* at leaf *since*, or where it stands."""
+    said = msgspec.structs.replace(KEY_REVOCATION, keyid=Sha256(signer.keyid), since=since)
+    return write_statement(said, (), MANIFEST_SIGNER)
+
+
+def a_verdict(signer: Ed25519Signer) -> bytes:
+    """Return some statement by *signer*."""
+    return write_statement(VERDICT, (), signer)
+
+
+def a_ledger(folder: Path, *leaves: bytes) -> LedgerUnderTest:
+    """Return a ledger of *leaves*, each appended by itself."""
+    ledger = LedgerUnderTest(folder)
+    for leaf in leaves:
+        ledger.store.append([leaf])
+    return ledger
+
+
+def told(report: Report) -> list[tuple[str, int | None]]:
+    """Return code and leaf of every finding."""
+    return [(finding.code, finding.index) for finding in report.findings]
+
+
+def test_a_key_counts_from_the_leaf_after_its_authorisation(tmp_path: Path) -> None:
+    """What a key signed before it was authorised is found, and nothing after."""
+    early, ledger = a_verdict(OTHER), LedgerUnderTest(tmp_path)
+    ledger.store.append([early, authorising(OTHER), a_verdict(OTHER), a_verdict(OTHER)])
+
+    assert [("signature.bad", 0)] == told(fsck(ledger.store, TRUST))
+    ledger.store.close()
+
+
+def test_a_key_counts_up_to_its_revocation(tmp_path: Path) -> None:
+    """What a key signed after its revocation is found, and nothing before."""
+    ledger = a_ledger(
+        tmp_path,
+        authorising(OTHER),
+        a_verdict(OTHER),
+        revoking(OTHER, None),
+        a_verdict(OTHER),
+        authorising(OTHER),
+        a_verdict(OTHER),
+    )
+
+    report = fsck(ledger.store, TRUST)
+
+    assert [("signature.bad", 3), ("signature.bad", 5)] == told(report)
+    assert 0 == report.disowned_count
+    ledger.store.close()
+
+
+def test_what_a_stolen_key_signed_is_listed_apart(tmp_path: Path) -> None:
+    """A revocation that reaches back ends leaves as evidence; the log is whole all the same."""
+    ledger = a_ledger(
+        tmp_path,
+        authorising(OTHER),
+        authorising(RECEIPT_SIGNER),
+        a_verdict(OTHER),
+        a_verdict(OTHER),
+        a_verdict(RECEIPT_SIGNER),
+        revoking(OTHER, 3),
+    )
+
+    report = fsck(ledger.store, TRUST)
+
+    assert (True, [3], 1) == (report.clean, report.disowned, report.disowned_count)
+    ledger.store.close()
+
+
+def test_a_key_that_the_trust_file_revokes_is_found(tmp_path: Path) -> None:
+    """Where only the trust file ends a key, what it signed from there on is a finding."""
+    leaves = [authorising(OTHER), a_verdict(OTHER), a_verdict(OTHER)]
+    ledger = a_ledger(tmp_path, *leaves)
+    revoked = (RevokedKey(keyid=Sha256(OTHER.keyid), since=2),)
+    trust = msgspec.structs.replace(TRUST, revoked=revoked)
+
+    assert [("signature.bad", 2)] == told(fsck(ledger.store, trust))
+
+    ledger.store.append([revoking(OTHER, 2), a_verdict(OTHER)])
+    report = fsck(ledger.store, trust)
+    assert ([("signature.bad", 4)], [2]) == (told(report), report.disowned)
+    ledger.store.close()
+
+
+def test_a_stranger_authorises_nobody(tmp_path: Path) -> None:
+    """An authorisation by a key that may not make one is found, and so is what leans on it."""
+    said = msgspec.structs.replace(
+        KEY_AUTHORIZATION, keyid=Sha256(OTHER.keyid), key=OTHER.public.pem
+    )
+    forged = write_statement(said, (), P256Signer(generate_pem("p256")))
+    ledger = a_ledger(tmp_path, forged, a_verdict(OTHER))
+
+    assert [("signature.bad", 0), ("signature.bad", 1)] == told(fsck(ledger.store, TRUST))
+    ledger.store.close()
+
+
+# -- several processes ---------------------------------------------------------------------
+
+
+@pytest.mark.crash
+def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
+    """Whoever checks, the report is the same, in the order of the leaves."""
+    leaves = [authorising(RECEIPT_SIGNER), *exchanges(750, 1)]
+    leaves += [a_verdict(OTHER), leaves[2]]
+    leaves += [revoking(RECEIPT_SIGNER, 1_490), a_verdict(RECEIPT_SIGNER)]
+    ledger = LedgerUnderTest(tmp_path)
+    for first in range(0, len(leaves), 500):
+        ledger.store.append(leaves[first : first + 500])
+    steps: list[tuple[int, int]] = []
+
+    alone = fsck(ledger.store, TRUST, workers=1)
+    together = fsck(ledger.store, TRUST, lambda *step: steps.append(step), workers=2)
+
+    assert alone == together
+    assert told(together) == [
+        ("signature.bad", 1_501),
+        ("exchange.closed_twice", 1_502),
+        ("signature.bad", 1_504),
+    ]
+    assert [*range(1_490, 1_501, 2), 1_502] == together.disowned
+    assert (len(leaves), len(leaves)) == steps[-1]
+    ledger.store.close()
+
+
+@pytest.mark.crash
+def test_a_process_that_is_ended_is_a_finding(tmp_path: Path) -> None:
+    """A part that nobody heard of again is never taken to have passed."""
+    ledger = LedgerUnderTest(tmp_path)
+    leaves = [authorising(RECEIPT_SIGNER), *exchanges(3_000, 1)]
+    for first in range(0, len(leaves), 1_000):
+        ledger.store.append(leaves[first : first + 1_000])
+
+    def end_one(done: int, size: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    report = fsck(ledger.store, TRUST, end_one, workers=2)
+
+    assert [("check.interrupted", None)] == told(report)
+    assert not report.clean
+    ledger.store.close()
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+def test_a_check_takes_no_memory_that_grows(tmp_path: Path) -> None:
+    """A ledger five times as long is checked in the same memory."""
+    peaks = []
+    leaf = a_verdict(RECEIPT_SIGNER)
+    for count in (3_000, 15_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        ledger = a_ledger(folder, authorising(RECEIPT_SIGNER))
+        for _ in range(0, count, 1_000):
+            ledger.store.append([leaf] * 1_000)
+        tracemalloc.start()
+        assert fsck(ledger.store, TRUST, workers=1).clean
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        ledger.store.close()
+
+    assert peaks[1] < peaks[0] + 500_000
