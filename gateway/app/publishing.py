@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from gateway.clock import Clock
+from gateway.ledger.alarms import Alarm
 from gateway.ledger.copies import Copies, Copy
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.timestamp import Stamper
 from gateway.ledger.witness import Witness, Witnesses
+from gateway.log import Logger
 from gateway.settings import CheckpointSettings, Sourced
 from gateway.store.ports import LedgerStore
 from gateway.tlog.cosignature import parse_cosignature_vkey
@@ -38,6 +41,24 @@ def build_publisher(
         stamper=_stamper(sourced, data, clock),
         start_unwitnessed=settings.start_unwitnessed,
     )
+
+
+class AlarmLog:
+    """Logs what is wrong with publishing when it begins, and when all is well again."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._raised: set[Alarm] = set()
+
+    def tell(self, alarms: Sequence[Alarm]) -> None:
+        """Log what is new in *alarms*."""
+        now = set(alarms)
+        for alarm in alarms:
+            if alarm not in self._raised:
+                self._log.warning(alarm.code, why=alarm.told)
+        if self._raised and not now:
+            self._log.info("checkpoint.well")
+        self._raised = now
 
 
 def _witnesses(settings: CheckpointSettings) -> Witnesses | None:

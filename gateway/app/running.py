@@ -184,6 +184,7 @@ async def _start(
             refresh=opened.desk.refresh,
             law=law,
             sums=opened.sums,
+            publishing=installation.publisher.counts,
         ),
         metrics=metrics,
         clock=installation.clock,

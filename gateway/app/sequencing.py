@@ -18,6 +18,7 @@ from gateway.app.activation import activation_of
 from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_library
 from gateway.app.orders import LIVES, Orders
+from gateway.app.publishing import AlarmLog
 from gateway.app.running import OTHER_POLICIES, statements_of
 from gateway.app.serve import erase_texts_overdue, settle_down
 from gateway.app.signals import Told
@@ -84,7 +85,9 @@ class Sequencing:
             on_relevant=lambda index, leaf: self._take_in(((index, leaf),)),
             library=lambda: self._in_force,
             on_stir=told.stir,
+            counts=house.publisher.counts,
         )
+        self._alarms = AlarmLog(log)
         house.sequencer = self._hub
         self._loop = asyncio.get_running_loop()
         self._notary = Notary(
@@ -131,6 +134,7 @@ class Sequencing:
                 await self._reload()
             await self._sweep()
             self._hub.beat()
+            self._alarms.tell(self._house.publisher.alarms())
             trouble = self._hub.trouble
             if isinstance(trouble, LedgerDamagedError):
                 # What is durable is unknown now; a restart reads the truth.

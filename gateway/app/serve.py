@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.app.activation import reload_policies
 from gateway.app.installation import Installation
+from gateway.app.publishing import AlarmLog
 from gateway.app.running import start
 from gateway.app.signals import Told, quick_loop
 from gateway.clock import day_of, rfc3339
@@ -47,6 +48,7 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, told.stop)
     failed = False
+    alarms = AlarmLog(log)
     erased_on: dt.date | None = None
     while not told.to_stop:
         today = day_of(gateway.installation.clock.now_ms())
@@ -58,6 +60,7 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
                 gateway.installation, gateway.walk.law, gateway.log, by="SIGHUP"
             )
         await gateway.walk.sweep()
+        alarms.tell(gateway.installation.publisher.alarms())
         trouble = gateway.installation.sequencer.trouble
         if isinstance(trouble, LedgerDamagedError):
             # What is durable is unknown now; a restart reads the truth.

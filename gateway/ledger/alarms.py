@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from gateway.ledger.frames import PRESENT
+
 UNWITNESSED: Final = "checkpoint.unwitnessed"
 """A witness has not cosigned the newest checkpoint."""
 
@@ -19,6 +21,16 @@ UNSTAMPED: Final = "checkpoint.unstamped"
 """A timestamp is overdue."""
 
 ALARMS: Final = (UNWITNESSED, COPY_BEHIND, COPY_NEW, UNSTAMPED)
+
+
+SEPARATOR: Final = "\x1f"
+"""Stands between the name of a count and its label."""
+
+PUBLISHED: Final = f"{PRESENT}checkpoint-leaves"
+"""Counts the leaves that the newest published checkpoint covers."""
+
+RAISED: Final = f"{PRESENT}checkpoint-alarm{SEPARATOR}"
+"""Begins the counts of alarms, each under its code."""
 
 
 class Alarm(msgspec.Struct, frozen=True):

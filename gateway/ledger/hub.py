@@ -118,6 +118,7 @@ class Hub:
         on_relevant: Callable[[int, bytes], None],
         library: Callable[[], Sha256 | None],
         on_stir: Callable[[], None],
+        counts: Callable[[], Counts] = dict,
     ) -> None:
         self._sequencer = sequencer
         self._leaves = leaves
@@ -126,6 +127,7 @@ class Hub:
         self._on_relevant = on_relevant
         self._library = library
         self._on_stir = on_stir
+        self._counts = counts
         self._loop = asyncio.get_running_loop()
         # OWNED BY: the event loop, all below.
         self._lines: set[_Line] = set()
@@ -436,7 +438,7 @@ class Hub:
             line.send(frame(Tell.REFRESHED, number))
 
     def _whole(self) -> Whole:
-        counts = dict(self._ended)
+        counts = {**self._ended, **self._counts()}
         lines = [line for line in self._lines if line.name]
         for line in lines:
             for name, value in line.counts.items():

@@ -23,8 +23,17 @@ from gateway.errors import (
     LedgerDamagedError,
     LedgerUnwellError,
 )
-from gateway.ledger.alarms import COPY_BEHIND, COPY_NEW, UNWITNESSED, Alarm
+from gateway.ledger.alarms import (
+    ALARMS,
+    COPY_BEHIND,
+    COPY_NEW,
+    PUBLISHED,
+    RAISED,
+    UNWITNESSED,
+    Alarm,
+)
 from gateway.ledger.copies import Copies
+from gateway.ledger.frames import Counts
 from gateway.ledger.subtrees import Subtrees
 from gateway.ledger.timestamp import Stamper
 from gateway.ledger.witness import Collected, Witnesses
@@ -92,11 +101,12 @@ class Publisher:
         """What enough witnesses cosigned and nobody was shown yet."""
         self._unwitnessed: dict[str, str] = {}
         """Witnesses that have not cosigned what was asked last, and why."""
-        # Held for moments only, over the seven fields below.
+        # Held for moments only, over the eight fields below.
         self._noting = threading.Lock()
         self._note: str | None = None
         self._note_size = -1
         self._note_at_ms = 0
+        self._published_at_s = 0.0
         self._trouble: GatewayError | None = None
         self._damage: LedgerDamagedError | None = None
         self._unproven = False
@@ -148,6 +158,14 @@ class Publisher:
             ),
             *(() if self._stamper is None else self._stamper.alarms()),
         ]
+
+    def counts(self) -> Counts:
+        """Return what metrics and health say of publishing, by names of `alarms.py`."""
+        counts: Counts = {f"{RAISED}{code}": 0 for code in ALARMS}
+        for alarm in self.alarms():
+            counts[f"{RAISED}{alarm.code}"] += 1
+        counts[PUBLISHED] = max(self._note_size, 0)
+        return counts
 
     @property
     def checkpointed_at_ms(self) -> int:
@@ -222,11 +240,23 @@ class Publisher:
     def checkpoint_now(self) -> str:
         """Sign, publish and return a checkpoint of the ledger as it is now.
 
+        While the thread runs, witnesses are asked once a second, whoever wants a checkpoint:
+        then it is one of the last second.
+
         Raises:
             LedgerUnwellError: it can't be kept, or too few witnesses cosign it.
             LedgerDamagedError: the ledger is older than, or other than, what was published
                 or cosigned; nothing is published any more.
         """
+        with self._noting:
+            note, at_s = self._note, self._published_at_s
+        runs = self._witnesses is not None and self._thread is not None
+        lately = time.monotonic() - at_s < self._interval_s
+        if note is not None and runs and lately and self.trouble is None:
+            return note
+        return self._publish_now()
+
+    def _publish_now(self) -> str:
         with self._integrating:
             try:
                 if self.damage is not None:
@@ -243,6 +273,7 @@ class Publisher:
                 if size != self._note_size:
                     self._note_at_ms = self._clock.now_ms()
                 self._note, self._note_size, self._trouble = note, size, None
+                self._published_at_s = time.monotonic()
                 done = [future for index, future in self._waiters if index < size]
                 self._waiters = [one for one in self._waiters if one[0] >= size]
         _settle(done, note)
@@ -261,7 +292,7 @@ class Publisher:
 
     def _try_to_integrate(self) -> None:
         try:
-            self.checkpoint_now()
+            self._publish_now()
         except GatewayError as trouble:
             self._turn_away(trouble)
             # Nothing else might be a reason to try again.

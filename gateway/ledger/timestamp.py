@@ -76,13 +76,13 @@ class Stamper:
         every_hours: int,
         clock: Clock,
     ) -> None:
-        load_client()
         self._folder = folder
         self._lines = [
             Line(url, timeout_s=TIMESTAMP_TIMEOUT_S, bytes_max=TIMESTAMP_ANSWER_BYTES_MAX)
             for url in urls
         ]
-        self._certificates = read_certificates(certificates)
+        self._certificates_file = certificates
+        self._certificates: list[Certificate] = []
         self._every_ms = every_hours * _HOUR_MS
         self._clock = clock
         self._note: str | None = None
@@ -95,8 +95,13 @@ class Stamper:
         """Of each authority the newest token: how many leaves, and when in milliseconds."""
 
     def start(self) -> None:
-        """Look at what there is, and start the thread."""
-        self._look()
+        """Look at what there is, and start the thread.
+
+        Raises:
+            MissingPieceError: what reads and verifies tokens is not installed.
+            SettingError: the certificates can't be read.
+        """
+        self.look()
         self._thread = threading.Thread(target=self._run, name="timestamps", daemon=True)
         self._thread.start()
 
@@ -155,7 +160,10 @@ class Stamper:
         for line in self._lines:
             line.close()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Find out what was stamped last; see `start`."""
+        load_client()
+        self._certificates = read_certificates(self._certificates_file)
         for stamp in read_stamps(self._folder):
             if stamp.place > len(self._lines):
                 continue

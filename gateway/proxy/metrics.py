@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.exchange.states import Answered, Forbidden, Held
+from gateway.ledger.alarms import ALARMS, PUBLISHED, RAISED
 from gateway.ledger.frames import PRESENT, Counts, Whole
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -130,6 +131,11 @@ class _Scrape(Collector):
                 int(bool(counts.get(ALARM))),
             ),
             ("ledger_leaves", "Leaves that have a place.", self._leaves),
+            (
+                "checkpoint_leaves",
+                "Leaves under the newest published checkpoint.",
+                counts.get(PUBLISHED, 0),
+            ),
             ("workers", "Doors that are open; all counts are theirs.", self._whole.workers),
             (
                 "workers_silent",
@@ -138,3 +144,11 @@ class _Scrape(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"gateway_{name}", told, value)
+        alarms = GaugeMetricFamily(
+            "gateway_checkpoint_alarms",
+            "What is wrong with witnesses, copies and timestamps of checkpoints.",
+            labels=["code"],
+        )
+        for code in ALARMS:
+            alarms.add_metric([code], counts.get(f"{RAISED}{code}", 0))
+        yield alarms

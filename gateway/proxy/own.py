@@ -23,6 +23,7 @@ from gateway.exchange.hall import Hall
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Principal
 from gateway.ident import ExchangeId, is_exchange_id
+from gateway.ledger.alarms import ALARMS, RAISED
 from gateway.ledger.frames import Counts, Whole
 from gateway.ledger.ports import Sequencing
 from gateway.ledger.reader import Reader
@@ -68,6 +69,8 @@ class Own:
     refresh: Callable[[], Awaitable[None]]
     """Takes in what other processes wrote."""
     law: Law
+    publishing: Callable[[], Counts] = dict
+    """Says how publishing checkpoints goes in this process."""
     sums: Callable[[Counts], Awaitable[Whole]] | None = None
     """Adds this door's counts to those of the others, where there are others."""
 
@@ -163,12 +166,13 @@ class Own:
         """
         counts = self.metrics.counts(self.hall.count, alarm=bool(self.law.alarm))
         if self.sums is None:
-            return Whole(counts=counts, workers=1, silent=0)
+            return Whole(counts=counts | self.publishing(), workers=1, silent=0)
         return await self.sums(counts)
 
     async def _health(self) -> bytes:
         well = self.is_well()
         workers: int | None = None
+        raised: list[str] = []
         try:
             whole = await self._whole()
         except LedgerUnwellError:
@@ -176,6 +180,7 @@ class Own:
         else:
             workers = whole.workers - whole.silent
             exchanges, alarm = int(whole.counts[UNDER_WAY]), bool(whole.counts[ALARM])
+            raised = [code for code in ALARMS if whole.counts.get(f"{RAISED}{code}")]
         return canonical_json(
             {
                 "status": "well" if well else "unwell",
@@ -184,6 +189,7 @@ class Own:
                 "exchanges": exchanges,
                 "policies": self.law.library.digest,
                 "alarm": "policies.kept_old" if alarm else None,
+                "alarms": [*(["policies.kept_old"] if alarm else ()), *raised],
             }
         )
 

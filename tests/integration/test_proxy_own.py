@@ -254,6 +254,7 @@ async def test_health_and_metrics_need_no_key(managed: Gateway) -> None:
         "exchanges": 0,
         "policies": managed.installation.library.digest,
         "alarm": None,
+        "alarms": [],
     } == json.loads(health.body)
     assert (
         'gateway_exchanges_total{ended="complete",operation="chat",provider="open"} 1.0'

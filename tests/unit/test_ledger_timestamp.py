@@ -69,7 +69,7 @@ class Stamping:
             every_hours=24,
             clock=self.clock,
         )
-        made._look()
+        made.look()
         for line in made._lines:
             self._stack.callback(line.close)
         return made
