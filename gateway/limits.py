@@ -225,7 +225,7 @@ DOUBT_MS_MAX: Final = 30_000
 at its next start. A server that was stopped is back, or replaced by its standby, by then."""
 
 WORKERS_MAX: Final = 64
-"""Door processes of one gateway; one sequencer writes for a handful and is then what is busy."""
+"""Door processes of one gateway; one sequencer keeps up with a handful of them."""
 
 FRAME_BYTES_MAX: Final = 1 * MIB
 """What workers and sequencer say at once: a leaf, a checkpoint, what a worker has counted."""
@@ -293,3 +293,6 @@ TIMESTAMP_ANSWER_BYTES_MAX: Final = 64 * KIB
 
 TIMESTAMP_RETRY_S: Final = 60.0
 """How long until a timestamp that could not be had is asked for again."""
+
+CLAIM_S_MAX: Final = 1.0
+"""How long a starting gateway waits for one that just ends to let go of the data folder."""

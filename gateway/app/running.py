@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from gateway.ledger.ports import Foreign
 from gateway.ledger.register import KINDS
 from gateway.ledger.remote import RemoteSequencer
 from gateway.ledger.sequencer import Sequencer
+from gateway.limits import CLAIM_S_MAX
 from gateway.log import Logger
 from gateway.policy.library import Library
 from gateway.provider.tokens import Encoding, TokenCounter
@@ -138,6 +140,11 @@ def claim(sourced: Sourced) -> int:
         raise no_ledger(data)
     try:
         served = hold(data / "served")
+        until = time.monotonic() + CLAIM_S_MAX
+        # Processes of a gateway that was killed take a moment to end.
+        while served is None and time.monotonic() < until:
+            time.sleep(CLAIM_S_MAX / 20)
+            served = hold(data / "served")
     except OSError as exc:
         raise OperatorError(
             f"can't write in {data}: {exc.strerror}",

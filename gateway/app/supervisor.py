@@ -118,6 +118,7 @@ class _Supervisor:
         self._children: dict[Part, set[_Child]] = {"sequencer": set(), "worker": set()}
         self._sequencing = asyncio.Event()
         self._up = False
+        self._to_reload = False
 
     async def run(self) -> int:
         """Tend all processes until told to stop, then end them in order."""
@@ -135,14 +136,21 @@ class _Supervisor:
         while not self._told.to_stop:
             await self._told.something(RESTART_CALM_S)
             if self._told.takes_reload():
-                for child in self._children["sequencer"]:
-                    child.tell(signal.SIGHUP)
+                self._to_reload = True
+                self._pass_reload_on()
         # Doors first: what they see through still needs the sequencer.
         killed = 0
         for part in ("worker", "sequencer"):
             killed += await self._end(part, tending[part])
         self._log.info("gateway.stopped", processes_killed=killed)
         return self._code
+
+    def _pass_reload_on(self) -> None:
+        """Have the sequencer put the policies on disk in force, as soon as it is there."""
+        for child in self._children["sequencer"]:
+            if self._to_reload and child.ready:
+                self._to_reload = False
+                child.tell(signal.SIGHUP)
 
     async def _end(self, part: Part, tending: list[asyncio.Task[None]]) -> int:
         """End all processes of one part; return how many had to be killed."""
@@ -243,6 +251,7 @@ class _Supervisor:
                 if part == "sequencer":
                     self._library = Sha256(line.decode().strip())
                     self._sequencing.set()
+                    self._pass_reload_on()
                 self._note_ready()
         finally:
             pipe.close()
