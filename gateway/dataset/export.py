@@ -75,7 +75,7 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import read_leaf
-from gateway.receipt.verify import verify_leaf, verify_manifest
+from gateway.receipt.verify import signed_statement, verify_manifest
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import leaf_hash
 from gateway.tlog.proof import InclusionProof, format_proof
@@ -321,7 +321,7 @@ def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress
         for seen, (index, leaf) in enumerate(sources.candidates(), start=1):
             if index >= sources.covers.size:
                 break
-            receipt = _receipt(index, leaf, sources.authority)
+            receipt, keyid = _receipt(index, leaf, sources.authority)
             taken: list[Row] = []
             for choice, outcome in _outcomes(gate, receipt, sources.texts):
                 match outcome:
@@ -344,7 +344,7 @@ def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress
                     spans.write(msgspec.json.encode(span) + b"\n")
                 tiles.touch(index)
                 leaves.write(len(leaf).to_bytes(2, "big") + leaf)
-                keyids.add(_keyid(leaf))
+                keyids.add(keyid)
                 hashed = leaf_hash(leaf).hex()
                 for row in taken:
                     line = _receipt_line(tally.rows, receipt, index, hashed, row)
@@ -360,10 +360,6 @@ def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress
         for file in (rows, receipts, leaves, left_out, spans, keys, *levels):
             tally.files[file.name] = file.finish()
     return tally
-
-
-def _keyid(leaf: bytes) -> str:
-    return open_envelope(leaf).signatures[0].keyid or ""
 
 
 def _said_of(keyids: Iterable[str], sources: Sources) -> dict[int, bytes]:
@@ -383,7 +379,7 @@ def _said_of(keyids: Iterable[str], sources: Sources) -> dict[int, bytes]:
             # A trust file may name a key from a leaf on that says nothing of it.
             if isinstance(statement, KeyAuthorization | KeyRevocation):
                 said[at] = leaf
-                by = _keyid(leaf)
+                by = open_envelope(leaf).signatures[0].keyid or ""
                 left += {by} - seen
                 seen.add(by)
     return said
@@ -401,20 +397,23 @@ def _outcomes(
         yield from gate.rows_of(receipt, kept, erased=erased)
 
 
-def _receipt(index: int, leaf: bytes, authority: Authority) -> Receipt:
-    """Return the receipt in *leaf*; one that doesn't verify is an alarm, not a reason."""
+def _receipt(index: int, leaf: bytes, authority: Authority) -> tuple[Receipt, str]:
+    """Return the receipt in *leaf* and its key; if it doesn't verify that is an alarm.
+
+    Whoever verifies the dataset looks for it in the log; its signature is checked here.
+    """
     try:
-        receipt = verify_leaf(leaf, index, authority)
+        receipt, keyid = signed_statement(leaf, index, authority)
     except EvidenceError as exc:
         raise LedgerDamagedError(
             f"leaf {index} of the ledger does not verify: {exc.message}",
             hint="run `gateway ledger fsck`; nothing was built",
         ) from exc
-    if not isinstance(receipt, Receipt):
+    if not isinstance(receipt, Receipt) or keyid is None:
         raise LedgerDamagedError(
             f"leaf {index} should be a usage receipt", hint="rebuild the index"
         )
-    return receipt
+    return receipt, keyid
 
 
 def _receipt_line(
