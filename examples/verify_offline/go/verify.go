@@ -8,9 +8,11 @@
 //	verify consistency VKEY OLD-CHECKPOINT PROOF
 //	verify folder VKEY FOLDER [OLD-CHECKPOINT]
 //	verify hashes VKEY FOLDER [OLD-CHECKPOINT]
+//	verify dataset VKEY FOLDER
 //
 // A folder is a log as C2SP's tlog-tiles lays it out: with folder, leaves and all; with hashes,
-// without the leaves.
+// without the leaves. A dataset is a folder that carries some leaves of a log, and the part of
+// the tree that leads from them to a checkpoint.
 // VKEY is a verifier key; more of them, joined by commas, must each have signed. It ends with
 // 0 and a line beginning with ok, with 1 and a line beginning with fail, or with 2 where it was
 // not asked properly.
@@ -22,6 +24,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -52,7 +55,7 @@ func main() {
 	fmt.Println("ok  ", said)
 }
 
-var errUsage = errors.New("usage: verify note|inclusion|consistency|folder|hashes VKEY FILE ...")
+var errUsage = errors.New("usage: verify note|inclusion|consistency|folder|hashes|dataset VKEY FILE ...")
 
 func run(words []string) (string, error) {
 	if len(words) < 3 {
@@ -66,6 +69,8 @@ func run(words []string) (string, error) {
 		return checkInclusion(vkeys, files[0], files[1])
 	case what == "consistency" && len(files) == 2:
 		return checkConsistency(vkeys, files[0], files[1])
+	case what == "dataset" && len(files) == 1:
+		return checkDataset(vkeys, files[0])
 	case (what == "folder" || what == "hashes") && len(files) <= 2:
 		old := ""
 		if len(files) == 2 {
@@ -294,6 +299,166 @@ func walkTiles(vkeys []string, folder string, tree tlog.Tree, oldFile string) (s
 	}
 	return fmt.Sprintf("%s, grown from %d", said, before.N), nil
 }
+
+// checkDataset checks that every receipt of a dataset, and every statement about keys, is a leaf
+// of the log at the place that the dataset says.
+func checkDataset(vkeys []string, folder string) (string, error) {
+	evidence := filepath.Join(folder, "evidence")
+	signed, err := os.ReadFile(filepath.Join(evidence, "checkpoint"))
+	if err != nil {
+		return "", err
+	}
+	tree, err := openCheckpoint(vkeys, signed)
+	if err != nil {
+		return "", err
+	}
+	indexes, err := indexesIn(filepath.Join(folder, "receipts.jsonl"))
+	if err != nil {
+		return "", err
+	}
+	leaves, err := readEntries(filepath.Join(evidence, "leaves"))
+	if err != nil {
+		return "", err
+	}
+	if len(leaves) != len(indexes) {
+		return "", fmt.Errorf("%d leaves for %d receipts", len(leaves), len(indexes))
+	}
+	touched, err := readTouched(filepath.Join(evidence, "tiles"), indexes, tree.N)
+	if err != nil {
+		return "", err
+	}
+	reader := tlog.TileHashReader(tree, touched)
+	for at, index := range indexes {
+		hashes, err := reader.ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
+		if err != nil {
+			return "", err
+		}
+		if hashes[0] != tlog.RecordHash(leaves[at]) {
+			return "", fmt.Errorf("leaf %d is another one", index)
+		}
+	}
+	keys, err := checkKeys(filepath.Join(evidence, "keys.jsonl"), tree)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d receipts and %d key statements are among %d leaves", len(indexes), keys, tree.N), nil
+}
+
+// indexesIn returns the leaf index of each receipt that rows name, in order, each once.
+func indexesIn(path string) ([]int64, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var indexes []int64
+	last := int64(-1)
+	for _, line := range linesOf(content) {
+		said := struct {
+			Index *int64 `json:"index"`
+		}{}
+		if err := json.Unmarshal(line, &said); err != nil {
+			return nil, err
+		}
+		if said.Index == nil || *said.Index < last {
+			return nil, errors.New("receipts.jsonl is out of order")
+		}
+		if *said.Index > last {
+			indexes = append(indexes, *said.Index)
+			last = *said.Index
+		}
+	}
+	return indexes, nil
+}
+
+// checkKeys checks the inclusion proof of each line, and returns how many there are.
+func checkKeys(path string, tree tlog.Tree) (int, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	lines := linesOf(content)
+	for _, line := range lines {
+		said := struct {
+			Hashes []string `json:"hashes"`
+			Index  int64    `json:"index"`
+			Leaf   []byte   `json:"leaf"`
+		}{}
+		if err := json.Unmarshal(line, &said); err != nil {
+			return 0, err
+		}
+		hashes, err := hashesIn(said.Hashes)
+		if err != nil {
+			return 0, err
+		}
+		if err := tlog.CheckRecord(hashes, tree.N, tree.Hash, said.Index, tlog.RecordHash(said.Leaf)); err != nil {
+			return 0, fmt.Errorf("key statement at leaf %d: %w", said.Index, err)
+		}
+	}
+	return len(lines), nil
+}
+
+func linesOf(content []byte) [][]byte {
+	return bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n"))
+}
+
+// readTouched returns the tiles of each level that the leaves touch: they stand one behind the
+// other in the level's file, and the tile at the right edge of the tree is always the last.
+func readTouched(folder string, indexes []int64, size int64) (touched, error) {
+	found := touched{}
+	for level := 0; size>>(tileHeight*level) > 0; level++ {
+		content, err := os.ReadFile(filepath.Join(folder, strconv.Itoa(level)))
+		if err != nil {
+			return nil, err
+		}
+		count := size >> (tileHeight * level)
+		edge := count / tileWidth
+		last := int64(-1)
+		take := func(number int64) error {
+			width := least(tileWidth, count-number*tileWidth)
+			if width <= 0 || number == last {
+				return nil
+			}
+			if int64(len(content)) < width*tlog.HashSize {
+				return fmt.Errorf("the tiles of level %d end too early", level)
+			}
+			tile := tlog.Tile{H: tileHeight, L: level, N: number, W: int(width)}
+			found[tile], content = content[:width*tlog.HashSize], content[width*tlog.HashSize:]
+			last = number
+			return nil
+		}
+		for _, index := range indexes {
+			if err := take(index >> (tileHeight * (level + 1))); err != nil {
+				return nil, err
+			}
+		}
+		if err := take(edge); err != nil {
+			return nil, err
+		}
+		if len(content) != 0 {
+			return nil, fmt.Errorf("the tiles of level %d are more than the leaves touch", level)
+		}
+	}
+	return found, nil
+}
+
+// touched holds some tiles of a log.
+type touched map[tlog.Tile][]byte
+
+func (t touched) Height() int { return tileHeight }
+
+func (t touched) ReadTiles(wanted []tlog.Tile) ([][]byte, error) {
+	var found [][]byte
+	for _, tile := range wanted {
+		content, ok := t[tile]
+		if !ok {
+			return nil, fmt.Errorf("the dataset carries no %s", tilePath(strconv.Itoa(tile.L), tile.N, tile.W))
+		}
+		found = append(found, content)
+	}
+	return found, nil
+}
+
+func (t touched) SaveTiles([]tlog.Tile, [][]byte) {}
 
 // storage holds hashes where tlog.StoredHashIndex says.
 type storage []tlog.Hash
