@@ -183,8 +183,13 @@ class SqliteLedger:
         return {seq + 1: _split(frontier) for seq, frontier in rows}
 
     def publish(self, size: int, note: str) -> None:
-        """Keep *note* as the newest checkpoint; an older size than the kept one is ignored."""
-        with self._side_lock, translated(self.path), self._side:
+        """Keep *note* as the newest checkpoint; an older size than the kept one is ignored.
+
+        Raises:
+            LedgerUnwellError: it was not kept.
+            LedgerDamagedError: it may or may not have been; the process must end.
+        """
+        with self._fatal_where_damaged(), self._side_lock, translated(self.path), self._side:
             for number, hashes in self._tiles.take():
                 self._keep(0, number, root_of(hashes), b"".join(hashes))
             self._side.execute(
@@ -222,7 +227,7 @@ class SqliteLedger:
     def keep_tile(self, level: int, number: int, hashes: bytes) -> None:
         """Keep a full tile; it need not be durable, and one already kept stays."""
         root = root_of(_split(hashes))
-        with self._side_lock, translated(self.path), self._side:
+        with self._fatal_where_damaged(), self._side_lock, translated(self.path), self._side:
             self._keep(level, number, root, hashes)
 
     def close(self) -> None:
@@ -275,15 +280,24 @@ class SqliteLedger:
         return grown
 
     def _renew_log(self) -> None:
-        """Make what the write-ahead log seems to hold durable, before anything is built on it.
+        """Make the write-ahead log durable, name and all, before anything is built on it.
 
         After a sync that failed the system may go on to show bytes that it has given up
         writing, and no later sync makes up for it; only writing them again does. Whoever starts
-        after such an end can't know of it, so the first append does this in any case.
+        after such an end can't know of it, so the first append does this in any case. SQLite
+        for its part goes on where the folder can't be synced that names the log.
         """
-        with transaction(self._writing):
-            # While this process may write nobody else changes the log.
-            write_again(self.path.with_name(f"{self.path.name}-wal"))
+        try:
+            with transaction(self._writing):
+                # While this process may write nobody else changes the log.
+                write_again(self.path.with_name(f"{self.path.name}-wal"))
+            sync_folder(self.path.parent)
+        except OSError as wrong:
+            self._damage = LedgerDamagedError(
+                f"the folder of `{self.path}` can't be synced: {wrong.strerror}",
+                hint="check the disk and the limit of open files, and start the gateway again",
+            )
+            raise self._damage from wrong
         self._log_renewed = True
 
     def _read(self, query: str, *values: int) -> list[Any]:
@@ -310,6 +324,15 @@ class SqliteLedger:
                 f" {self._broom.failure}",
                 hint="check the disk, start the gateway again, and run `gateway ledger fsck`",
             )
+
+    @contextlib.contextmanager
+    def _fatal_where_damaged(self) -> Iterator[None]:
+        """Append nothing more to a file that one of our connections can't trust any longer."""
+        try:
+            yield
+        except LedgerDamagedError as damage:
+            self._damage = damage
+            raise
 
     def _failed(self, wrong: apsw.Error) -> OperatorError:
         """Return what a failed append means, and remember it if no later one may be tried."""

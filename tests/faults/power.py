@@ -17,13 +17,12 @@ from typing import Final, Literal
 
 import apsw
 
-from gateway.clock import FrozenClock
 from gateway.errors import GatewayError, LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.publisher import Publisher
 from gateway.store.sqlite import SqliteLedger, connect
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
 from gateway.tlog.merkle import Frontier, leaf_hash
 from gateway.tlog.note import sign_note
+from tests.faults.found import wrong_with
 from tests.support.evidence import LOG_SIGNER, ORIGIN
 from tests.support.faults import Injected, workplace
 from tests.support.powerloss import Ack, RecordingDisk, never, nothing, put_down, recording
@@ -267,51 +266,7 @@ def after_power_cut(day: Day, upto: int, dice: Random, folder: Path) -> list[str
     folder.mkdir()
     try:
         put_down(day.disk.record.image(upto, dice), folder)
-        return list(_wrong_with(folder / "ledger.db", day, upto))
+        acks = day.disk.record.acks(upto)
+        return list(wrong_with(folder, acks, lambda index, leaf: leaf in day.offered[index]))
     finally:
         shutil.rmtree(folder)
-
-
-def _wrong_with(path: Path, day: Day, upto: int) -> Iterator[str]:
-    try:
-        store = SqliteLedger(path, origin=ORIGIN)
-    except GatewayError as wrong:
-        yield f"the ledger does not open: {wrong}"
-        return
-    try:
-        yield from _broken_promises(store, day, upto)
-    except (GatewayError, apsw.Error) as wrong:
-        yield f"the ledger can't be read: {wrong}"
-    finally:
-        store.close()
-
-
-def _broken_promises(store: SqliteLedger, day: Day, upto: int) -> Iterator[str]:
-    told = store._reading.pragma("integrity_check")
-    if told != "ok":
-        yield f"integrity_check says {told}"
-    head = store.head()
-    leaves = list(store.leaves(0, head.size))
-    kept = store.frontiers(0, head.size)
-    tree, roots = Frontier(), {}
-    for index, leaf in enumerate(leaves):
-        tree.push(leaf_hash(leaf))
-        roots[index + 1] = tree.root()
-        if kept.get(index + 1, tree.hashes) != tree.hashes:
-            yield f"the frontier kept at {index + 1} is another"
-        if leaf not in day.offered[index]:
-            yield f"leaf {index} was never offered"
-    if tree.hashes != head.frontier:
-        yield "the head's frontier is not that of the leaves"
-    for ack in day.disk.record.acks(upto):
-        if ack.what == "leaf":
-            if ack.number >= len(leaves):
-                yield f"leaf {ack.number} was promised; there are {len(leaves)}"
-            elif leaves[ack.number] != ack.content:
-                yield f"leaf {ack.number} is not the one that was promised"
-        elif ack.number and roots.get(ack.number) != ack.content:
-            yield f"a checkpoint of {ack.number} leaves is out; this log did not grow out of it"
-    # What a start does: it must refuse no image that a power cut can leave.
-    Publisher(store, LOG_SIGNER, ORIGIN, FrozenClock()).check()
-    if store.append([b"after"]).first != head.size:
-        yield "the next leaf did not come next"

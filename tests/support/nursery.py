@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,9 +50,11 @@ class Child:
 class Nursery:
     """The process that the gateways are forks of."""
 
+    MODULE = "tests.support.nursery"
+
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.nursery"],
+            [sys.executable, "-m", self.MODULE],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -81,7 +84,8 @@ class Nursery:
         return Child(int(self._process.stdout.readline()))
 
 
-def _raise_gateways() -> None:
+def raise_gateways(prepare: Callable[[], None] = lambda: None) -> None:
+    """Fork a gateway for each folder that is read; *prepare* is called in each of them."""
     # sqlite-utils imports pandas where it finds it; a gateway is installed without it.
     sys.modules["pandas"] = None  # type: ignore[assignment]
     import gateway.app  # noqa: PLC0415 - what is shared by all forks
@@ -91,11 +95,11 @@ def _raise_gateways() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _serve(line.strip())
+            _serve(line.strip(), prepare)
         print(pid, flush=True)  # noqa: T201 - the other side reads it
 
 
-def _serve(folder: str) -> None:
+def _serve(folder: str, prepare: Callable[[], None]) -> None:
     """Be a gateway; never return."""
     from gateway.cli.main import main  # noqa: PLC0415
 
@@ -105,6 +109,7 @@ def _serve(folder: str) -> None:
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    prepare()
     code = 70
     try:
         code = main(["serve"])
@@ -113,4 +118,4 @@ def _serve(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    _raise_gateways()
+    raise_gateways()
