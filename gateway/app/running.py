@@ -16,6 +16,7 @@ from gateway.app.activation import activation_of
 from gateway.app.installation import Installation, no_ledger, open_sourced
 from gateway.app.library import load_kept
 from gateway.app.providers import build_providers
+from gateway.app.receipt_key import end_keys_of_the_gone
 from gateway.errors import (
     GatewayError,
     MalformedReceiptError,
@@ -289,6 +290,9 @@ async def _open_alone(
     if activation is not None:
         sequenced = await sequencer.append(activation)
         register.apply(sequenced.index, read_leaf(activation))
+    gone = await asyncio.to_thread(end_keys_of_the_gone, installation)
+    if gone:
+        log.info("receipt_key.ended", count=len(gone))
     found = await recover(list(installation.index.unclosed()), opened.walk.notary.seal)
     if found:
         log.warning("exchange.recovered", count=found)

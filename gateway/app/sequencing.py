@@ -19,6 +19,7 @@ from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_library
 from gateway.app.orders import LIVES, Orders
 from gateway.app.publishing import AlarmLog
+from gateway.app.receipt_key import end_keys_of_the_gone, renew_receipt_key
 from gateway.app.running import OTHER_POLICIES, statements_of
 from gateway.app.serve import erase_texts_overdue, settle_down
 from gateway.app.signals import Told
@@ -114,6 +115,9 @@ class Sequencing:
         self._lives.bury()
         if self._in_force is None:
             await self._put_in_force(house.library, house.policy_files, "gateway serve")
+        gone = await asyncio.to_thread(end_keys_of_the_gone, house)
+        if gone:
+            self._log.info("receipt_key.ended", count=len(gone))
         self._accepting = self._loop.create_task(self._accept())
         self._orders.say(self._in_force or "")
         self._log.info(
@@ -132,6 +136,7 @@ class Sequencing:
             await self._told.something(HUB_BEAT_S)
             if self._told.takes_reload():
                 await self._reload()
+            await renew_receipt_key(self._house, self._log)
             await self._sweep()
             self._hub.beat()
             self._alarms.tell(self._house.publisher.alarms())

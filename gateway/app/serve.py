@@ -11,6 +11,7 @@ from typing import Final
 from gateway.app.activation import reload_policies
 from gateway.app.installation import Installation
 from gateway.app.publishing import AlarmLog
+from gateway.app.receipt_key import renew_receipt_key
 from gateway.app.running import start
 from gateway.app.signals import Told, quick_loop
 from gateway.clock import day_of, rfc3339
@@ -59,6 +60,7 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
             await reload_policies(
                 gateway.installation, gateway.walk.law, gateway.log, by="SIGHUP"
             )
+        await renew_receipt_key(gateway.installation, log)
         await gateway.walk.sweep()
         alarms.tell(gateway.installation.publisher.alarms())
         trouble = gateway.installation.sequencer.trouble

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 from gateway.app.orders import LIVES, Orders
+from gateway.app.receipt_key import renew_receipt_key
 from gateway.app.running import Place, start_worker
 from gateway.app.serve import SWEEP_S, settle_down
 from gateway.app.signals import Told
@@ -45,6 +46,7 @@ async def run_worker(orders: Orders, log: Logger) -> int:
         if isinstance(sequencer, RemoteSequencer):
             sequencer.tell_counts(gateway.counts())
         await told.something(HUB_BEAT_S)
+        await renew_receipt_key(gateway.installation, log)
         if sequencer.healthy or loop.time() - swept_at > SWEEP_S:
             await gateway.walk.sweep()
             swept_at = loop.time()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
 
+from gateway.errors import EvidenceError
 from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import KeyAuthorization
@@ -30,17 +32,15 @@ class Authorities:
         self._looked = 0
 
     def under(self, trust: Trust) -> Authority:
-        """Return whose signature counts as far as the index goes, for who holds *trust*.
-
-        Raises:
-            EvidenceError: a statement about keys is not signed by a key that may make it.
-        """
+        """Return whose signature counts as far as the index goes, for who holds *trust*."""
         with self._lock:
             size, authority = self._index.size, self._authority
             if authority is None or authority.trust != trust or size < self._folded:
                 authority, self._folded = Authority(trust), 0
             for at in self._index.statements(KEY_KINDS, self._folded):
-                authority.admit(at, verify_leaf(self._leaf(at), at, authority))
+                # What does not verify gives nobody a key and takes none away; fsck names it.
+                with contextlib.suppress(EvidenceError):
+                    authority.admit(at, verify_leaf(self._leaf(at), at, authority))
             self._authority, self._folded = authority, size
             return authority
 

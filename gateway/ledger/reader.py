@@ -128,11 +128,7 @@ class Reader:
         return format_bundle(Bundle(leaf, proof, self._authorization(index, leaf, note)))
 
     def authority(self, trust: Trust) -> Authority:
-        """Return whose signature counts at which leaf, for who holds *trust*.
-
-        Raises:
-            EvidenceError: a statement about keys is not signed by a key that may make it.
-        """
+        """Return whose signature counts at which leaf, for who holds *trust*."""
         self.catch_up()
         return self._authorities.under(trust)
 

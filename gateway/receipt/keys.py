@@ -122,7 +122,8 @@ class P256Signer:
 
     def sign(self, message: bytes) -> bytes:
         """Return the ECDSA signature over *message*, in DER."""
-        return self._key.sign(message, ECDSA(SHA256()))
+        # Deterministic (RFC 6979): no signature hangs on the quality of a random number.
+        return self._key.sign(message, ECDSA(SHA256(), deterministic_signing=True))
 
 
 class LogSigner:

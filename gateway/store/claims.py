@@ -55,9 +55,35 @@ class Claims:
         self.forget(keyid)
         os.close(handle)
 
+    def abandon(self, handle: int) -> None:
+        """Let go of a key that may be authorised and is not known to have ended."""
+        os.close(handle)
+
     def forget(self, keyid: str) -> None:
         """Remove what is left of a key that has ended."""
         (self._folder / keyid).unlink(missing_ok=True)
+        self._asking(keyid).unlink(missing_ok=True)
+
+    def ask_for_another(self, keyid: str) -> None:
+        """Ask whoever holds *keyid* to take another key.
+
+        Raises:
+            KeyUnreadableError: the data folder can't be written.
+        """
+        try:
+            self._asking(keyid).touch()
+        except OSError as wrong:
+            raise KeyUnreadableError(
+                f"can't write in `{self._folder}`: {wrong.strerror}",
+                hint="check that the data folder is writable and has space",
+            ) from wrong
+
+    def is_asked_for_another(self, keyid: str) -> bool:
+        """Tell whether the holder of *keyid* should take another key."""
+        return self._asking(keyid).exists()
+
+    def _asking(self, keyid: str) -> Path:
+        return self._folder / f"{keyid}.renew"
 
     def holder(self, keyid: str) -> Holder:
         """Tell whether a living process on this machine holds *keyid*."""

@@ -54,6 +54,8 @@ class Keyring:
     log: LogSigner = field(repr=False)
     process: ProcessKey = field(repr=False)
     """The receipt key of this process, made when it first signs."""
+    claims: Claims = field(repr=False)
+    """Which process holds which receipt key."""
     manifest: P256Signer = field(repr=False)
     commitment: bytes = field(repr=False)
     """Keys the commitments to texts that must not be guessed."""
@@ -108,10 +110,11 @@ def load_keyring(data_dir: Path, writer: Writer, clock: Clock) -> Keyring:
     """
     folder = data_dir / "keys"
     trust = _load(data_dir / "trust.json", parse_trust, mode_max=0o777)
-    manifest = _load(folder / "manifest.key", P256Signer)
+    manifest, claims = _load(folder / "manifest.key", P256Signer), Claims(data_dir / "signing")
     keyring = Keyring(
         log=_load(folder / "log.key", lambda pem: LogSigner(pem, trust.origin)),
-        process=ProcessKey(manifest, Claims(data_dir / "signing"), clock, writer),
+        process=ProcessKey(manifest, claims, clock, writer),
+        claims=claims,
         manifest=manifest,
         commitment=_load(folder / "commitment.key", _secret),
         content=_load(folder / "content.key", _secret),

@@ -78,13 +78,15 @@ class ProcessKey:
                 self._introduced = True
 
     def is_old(self) -> bool:
-        """Tell whether it is time for another key."""
-        with self._lock:
-            if self._held is None:
-                return False
-            age_ms = self._clock.now_ms() - self._held.made_at_ms
-            # A clock that was put back makes no key live longer.
-            return not 0 <= age_ms < RECEIPT_KEY_RENEWED_AFTER_MS
+        """Tell whether it is time for another key, or somebody asked for one."""
+        held = self.held
+        if held is None:
+            return False
+        age_ms = self._clock.now_ms() - held.made_at_ms
+        # A clock that was put back makes no key live longer.
+        return not 0 <= age_ms < RECEIPT_KEY_RENEWED_AFTER_MS or (
+            self._claims.is_asked_for_another(held.signer.keyid)
+        )
 
     def make(self) -> HeldKey:
         """Return a fresh key with its authorisation; nothing is signed with it yet.
@@ -147,5 +149,9 @@ class ProcessKey:
         return old
 
     def discard(self, key: HeldKey) -> None:
-        """Forget a key that has ended, or that never signed."""
+        """Forget a key that has ended, or that no leaf authorises."""
         self._claims.release(key.signer.keyid, key.claim)
+
+    def abandon(self, key: HeldKey) -> None:
+        """Forget a key whose end could not be written; whoever starts next writes it."""
+        self._claims.abandon(key.claim)

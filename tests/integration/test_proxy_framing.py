@@ -286,9 +286,7 @@ async def test_a_body_nobody_wants_is_not_asked_for(
     assert 0 == provider.dialled
 
 
-async def test_a_chunked_upload_goes_through(
-    gateway: Gateway, provider: RawProvider
-) -> None:
+async def test_a_chunked_upload_goes_through(gateway: Gateway, provider: RawProvider) -> None:
     """A body without a length that need not be read passes on in chunks."""
     provider.steps = [sized(b"{}")]
     wire = (
@@ -372,5 +370,5 @@ async def test_an_upload_without_end_is_told_so(
     await eventually(lambda: gateway.hall.count == 0)
 
     assert 413 == answer.status
-    # The library's activation, the opening and the receipt.
-    assert gateway.installation.reader.size() == 3
+    # The receipt key's authorisation, the library's activation, the opening, the receipt.
+    assert gateway.installation.reader.size() == 4
