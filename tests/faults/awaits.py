@@ -231,7 +231,17 @@ def _killed(house: House, provider: FakeProvider, name: str, order: Order) -> In
     )
 
 
-def faults_at_start(seed: int, count: int | None = None) -> Iterator[Injected]:
+def replayed(seed: str, phase: Phase) -> Iterator[Injected]:
+    """Yield what comes of the kill that *seed* names."""
+    name, _, rest = seed.partition(":")
+    with a_house() as (house, provider):
+        at = int(rest.partition(":")[0])
+        yield _killed(house, provider, name, Order(phase=phase, at=at))
+
+
+def faults_at_start(
+    seed: int, count: int | None = None, *, only: int | None = None
+) -> Iterator[Injected]:
     """Yield what came of a kill at every await of a start that has something to recover."""
     with a_house() as (house, _):
         house.gateway.kill()
@@ -239,7 +249,9 @@ def faults_at_start(seed: int, count: int | None = None) -> Iterator[Injected]:
         house.gateway.start()
         house.die()
         planned = list(range(1, counted(house.folder) + 1))
-        for at in planned if count is None else Random(seed).sample(planned, count):
+        if count is not None and count < len(planned):
+            planned = Random(seed).sample(planned, count)
+        for at in planned if only is None else [only]:
             house.gateway.start()
             # Killed while it is being answered, so that there is something to recover.
             Order(phase="suspend", at=4).give(house.folder)

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 @pytest.mark.parametrize("job", JOBS)
 def test_no_failed_call_breaks_a_promise(job: Job) -> None:
-    """Whatever call fails or is the last, and whatever a power cut leaves then, all is there."""
+    """Whichever call fails or is the last, with or without a power cut, all is there."""
     assert [] == broken(list(faults(job, seed=0, count=12, images=2)))
 
 
