@@ -24,7 +24,7 @@ from gateway.errors import (
     LedgerUnwellError,
 )
 from gateway.ledger.lease import Leader, Opens
-from gateway.ledger.ports import NONE, Foreign, Sequenced
+from gateway.ledger.ports import NONE, Foreign, Introducing, Sequenced
 from gateway.ledger.publisher import Publisher
 from gateway.limits import (
     HEARTBEAT_MS,
@@ -66,6 +66,7 @@ class Replica:
         clock: Clock,
         opens: Opens,
         *,
+        introduce: Introducing | None = None,
         seen_file: Path | None = None,
         on_foreign: Callable[[Foreign], None] | None = None,
     ) -> None:
@@ -74,9 +75,10 @@ class Replica:
         self._verify = verify
         self._clock = clock
         self._seen_file = seen_file
+        self._introduce = introduce
         self._on_foreign = on_foreign
         self._placed = threading.Event()
-        self._leader = Leader(intake, publisher, opens, self._placed.set)
+        self._leader = Leader(intake, publisher, opens, introduce, self._placed.set)
         self._group = GroupCommit[Handed, "Sequenced | LedgerUnwellError"](
             "ledger-intake",
             self._commit,
@@ -225,11 +227,15 @@ class Replica:
             wrong = self._wrong
             if wrong is not None:
                 raise wrong.with_traceback(None)
-            self._intake.hand_in(group)
+            introduced = () if self._introduce is None else self._introduce.first()
+            everything = [*map(handed, introduced), *group]
+            self._intake.hand_in(everything)
             self._call()
-            places = self._places(group)
+            places = self._places(everything)
             results = [_outcome(one, places.get(one.id)) for one in group]
-            self._hand_over(results)
+            self._hand_over(results, {place.index for place in places.values()})
+            if self._introduce is not None and len(places) == len(everything):
+                self._introduce.introduced(introduced)
         except LedgerDamagedError as damage:
             self._damage = damage
             raise
@@ -275,9 +281,8 @@ class Replica:
                 self._placed.wait(_LOOK_S)
         return found
 
-    def _hand_over(self, results: list[Sequenced | LedgerUnwellError]) -> None:
+    def _hand_over(self, results: list[Sequenced | LedgerUnwellError], own: set[int]) -> None:
         """Tell of what others added before these were, and put it with the first of them."""
-        own = {one.index for one in results if isinstance(one, Sequenced)}
         stop = max(own, default=-1) + 1
         known = stop if self._size is None else self._size
         fresh: Foreign = NONE
@@ -290,13 +295,15 @@ class Replica:
             self._size = stop
             if fresh and self._on_foreign is not None:
                 self._on_foreign(fresh)
-        while own and self._unclaimed:
+        while self._unclaimed:
             fresh = self._unclaimed.pop() + fresh
-        if fresh:
-            at, first = next(
-                (at, one) for at, one in enumerate(results) if isinstance(one, Sequenced)
-            )
-            results[at] = Sequenced(first.index, fresh)
+        if not fresh:
+            return
+        for at, one in enumerate(results):
+            if isinstance(one, Sequenced):
+                results[at] = Sequenced(one.index, fresh)
+                return
+        self._unclaimed.append(fresh)
 
     def _keep_unclaimed(self, result: Sequenced | LedgerUnwellError) -> None:
         if isinstance(result, Sequenced) and result.foreign:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, LedgerDamagedError
+from gateway.ledger.ports import Introducing
 from gateway.ledger.publisher import Publisher
 from gateway.limits import LEASE_MS
 from gateway.store.postgres.intake import (
@@ -39,11 +40,13 @@ class Leader:
         intake: Intake,
         publisher: Publisher,
         opens: Opens,
+        introduce: Introducing | None,
         on_placed: Callable[[], None],
     ) -> None:
         self._intake = intake
         self._publisher = publisher
         self._opens = opens
+        self._introduce = introduce
         self._on_placed = on_placed
         self._stirred = threading.Event()
         self._stopping = threading.Event()
@@ -127,7 +130,12 @@ class Leader:
 
     def _begin(self, epoch: int) -> None:
         """Write the first leaves of an epoch, before anything that was handed in."""
-        self._intake.sequence(epoch, [handed(leaf) for leaf in self._opens(epoch)])
+        opening = self._opens(epoch)
+        # Only now: what was signed just above may have needed a fresh key.
+        introduced = () if self._introduce is None else self._introduce.first()
+        self._intake.sequence(epoch, [handed(leaf) for leaf in (*introduced, *opening)])
+        if self._introduce is not None:
+            self._introduce.introduced(introduced)
         self._publisher.grown()
         self._tell()
 

@@ -68,7 +68,11 @@ class Oracle:
 
     def placed(self, index: int, leaf: bytes) -> None:
         """Note that *leaf* was promised its place at *index*."""
-        self._tell(kind="place", index=index, sha256=hashlib.sha256(leaf).hexdigest())
+        self.placed_digest(index, hashlib.sha256(leaf).hexdigest())
+
+    def placed_digest(self, index: int, sha256: str) -> None:
+        """Note that the leaf with that digest was promised its place at *index*."""
+        self._tell(kind="place", index=index, sha256=sha256)
 
     def noted(self, note: str) -> None:
         """Note a checkpoint, a signed note, that was seen."""

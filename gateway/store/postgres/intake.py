@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.clock import SystemClock
 from gateway.errors import LedgerUnwellError
 from gateway.limits import (
     LEASE_MS,
@@ -33,9 +34,10 @@ RELEASED: Final = "released"
 """What else is called out on the channel; nothing depends on its being heard."""
 
 _HAND_IN: Final = """
-INSERT INTO intake (id, relevant, writer, leaf)
-SELECT handed.id, handed.relevant, %b, handed.leaf
-FROM unnest(%b::uuid[], %b::boolean[], %b::bytea[]) AS handed (id, relevant, leaf)
+INSERT INTO intake (id, turn, relevant, writer, leaf)
+SELECT handed.id, %b + handed.place, handed.relevant, %b, handed.leaf
+FROM unnest(%b::uuid[], %b::boolean[], %b::bytea[]) WITH ORDINALITY
+  AS handed (id, relevant, leaf, place)
 ON CONFLICT DO NOTHING
 """
 _PLACES: Final = """
@@ -45,7 +47,7 @@ FROM entry WHERE intake = ANY(%b::uuid[])
 """
 _WAITING: Final = """
 SELECT id, sha256('\\x00'::bytea || leaf), EXISTS (SELECT FROM entry WHERE entry.intake = id)
-FROM intake ORDER BY id LIMIT %b
+FROM intake ORDER BY turn LIMIT %b
 """
 _MOVE: Final = """
 WITH taken AS (DELETE FROM intake WHERE id = ANY(%(all)b) RETURNING id, relevant, leaf)
@@ -59,6 +61,10 @@ _HOLD: Final = """
 UPDATE lease SET until = clock_timestamp() + %b * interval '1 ms'
 WHERE epoch = %b AND holder = %b
 """
+
+
+_TURN_BITS: Final = 20
+"""How many statements may be handed in within a millisecond before turns run ahead of it."""
 
 
 class LeaseLostError(Exception):
@@ -86,22 +92,29 @@ class Intake:
         self._handing = ledger.session()
         self._leading = ledger.session()
         self._pulse = ledger.session()
+        # OWNED BY: hand_in(). The turn of the last statement; later ones have higher turns.
+        self._turn = 0
 
     # -- handing in -----------------------------------------------------------------------
 
     def hand_in(self, handed: Sequence[Handed]) -> None:
         """Hand statements in; durable on return, each once however often it is repeated.
 
+        Their places will be in this order, and after those of what was handed in before.
+
         Raises:
             LedgerUnwellError: none was.
             DoubtfulCommitError: that could not be found out in time.
         """
+        turn = max(self._turn, SystemClock().now_ms() << _TURN_BITS)
+        self._turn = turn + len(handed)
 
         def attempt(again: bool) -> None:  # noqa: FBT001 — what `settled` hands over
             with self._handing.committing() as connection:
                 connection.execute(
                     _HAND_IN,
                     (
+                        turn,
                         self.instance,
                         [one.id for one in handed],
                         [one.relevant for one in handed],
@@ -311,7 +324,10 @@ class Intake:
         waiting: list[Any] = connection.execute(
             _WAITING, (STATEMENTS_PER_COMMIT_MAX,), binary=True
         ).fetchall()
-        fresh = [(one, hashed) for one, hashed, placed in waiting if not placed]
+        begins = {one.id for one in first}
+        fresh = [
+            (one, hashed) for one, hashed, placed in waiting if not placed and one not in begins
+        ]
         if not first and not waiting:
             return None
         hashes = [*(one.hash for one in first), *(hashed for _, hashed in fresh)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,13 @@ from gateway.clock import SystemClock
 from gateway.errors import MalformedReceiptError
 from gateway.ident import ExchangeId, is_exchange_id, random_bytes
 from gateway.receipt.envelope import open_envelope
-from gateway.receipt.model import ABANDONMENT_TYPE, RECEIPT_TYPE, REFUSAL_TYPE, Opening
+from gateway.receipt.model import (
+    ABANDONMENT_TYPE,
+    KEY_AUTHORIZATION_TYPE,
+    RECEIPT_TYPE,
+    REFUSAL_TYPE,
+    Opening,
+)
 from gateway.receipt.statement import is_opening, read_leaf
 from gateway.tlog.merkle import leaf_hash
 
@@ -20,6 +27,7 @@ _CROCKFORD: Final = {
     sign: value for value, sign in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 }
 _ID_BITS: Final = 128
+_UUID_DIGITS: Final = 32
 _CLOCK: Final = SystemClock()
 
 
@@ -38,14 +46,16 @@ class Handed:
 
 class _About(msgspec.Struct):
     exchange: ExchangeId | None = None
+    keyid: str | None = None
 
 
-class _Closing(msgspec.Struct):
+class _Said(msgspec.Struct):
     kind: str = msgspec.field(name="predicateType")
     predicate: _About
 
 
-_CLOSING: Final = msgspec.json.Decoder(_Closing)
+_SAID: Final = msgspec.json.Decoder(_Said)
+_KEYID: Final = re.compile(r"[0-9a-f]{64}")
 _CLOSES: Final = frozenset({RECEIPT_TYPE, REFUSAL_TYPE, ABANDONMENT_TYPE})
 
 
@@ -53,25 +63,30 @@ def handed(leaf: bytes) -> Handed:
     """Return *leaf* as it is handed in, under an id of its own.
 
     What closes an exchange goes by the id of the exchange, whoever writes it: so it is closed
-    once, even where a replica that was taken for dead comes back.
+    once, even where a replica that was taken for dead comes back. What authorises a key goes by
+    the id of the key.
     """
     hashed = leaf_hash(leaf)
     if is_opening(leaf):
         return Handed(id=new_id(), leaf=leaf, hash=hashed, relevant=not _opens(leaf))
     try:
-        closing = _CLOSING.decode(open_envelope(leaf).payload)
+        said = _SAID.decode(open_envelope(leaf).payload)
     except (MalformedReceiptError, msgspec.MsgspecError, ValueError, RecursionError):
         return Handed(id=new_id(), leaf=leaf, hash=hashed)
-    exchange = closing.predicate.exchange
-    if closing.kind not in _CLOSES or exchange is None or not is_exchange_id(exchange):
-        return Handed(id=new_id(), leaf=leaf, hash=hashed)
-    return Handed(
-        id=id_of(exchange),
-        leaf=leaf,
-        hash=hashed,
-        relevant=False,
-        abandons=closing.kind == ABANDONMENT_TYPE,
-    )
+    match said.predicate:
+        case _About(exchange=str() as exchange) if said.kind in _CLOSES:
+            return Handed(
+                id=id_of(exchange) if is_exchange_id(exchange) else new_id(),
+                leaf=leaf,
+                hash=hashed,
+                relevant=False,
+                abandons=said.kind == ABANDONMENT_TYPE,
+            )
+        case _About(keyid=str() as keyid) if said.kind == KEY_AUTHORIZATION_TYPE:
+            known = uuid.UUID(hex=keyid[:_UUID_DIGITS]) if _KEYID.fullmatch(keyid) else new_id()
+            return Handed(id=known, leaf=leaf, hash=hashed)
+        case _:
+            return Handed(id=new_id(), leaf=leaf, hash=hashed)
 
 
 def new_id() -> uuid.UUID:

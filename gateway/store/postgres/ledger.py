@@ -139,12 +139,13 @@ class PostgresLedger:
 
     def head(self) -> Head:
         """Return the durable head."""
+        # Before looking: what other threads learn meanwhile may be newer than what is read.
+        known = self._known
         ((size, frontier, awaits_standby),) = self._reading.rows(
             "SELECT size, frontier, current_setting('synchronous_standby_names') <> ''"
             " FROM head"
         )
         head = Head(size=size, frontier=_split(frontier))
-        known = self._known
         if head.size < known.size or (head.size == known.size and head != known):
             raise self._lost(head.size, known.size)
         if head.size > known.size:
@@ -341,9 +342,9 @@ class PostgresLedger:
 
     def _check(self, connection: Connection) -> None:
         """Refuse a database that is not this ledger, or that has lost some of it."""
+        known = self._known
         try:
             row: Any = connection.execute(_TIP.encode(), binary=True).fetchone()
-            known = self._known
             anchor: Any = connection.execute(
                 "SELECT frontier FROM entry WHERE seq = %s", (known.size - 1,), binary=True
             ).fetchone()

@@ -29,8 +29,10 @@ CREATE TABLE entry (
 );
 CREATE INDEX entry_relevant ON entry (seq) WHERE relevant;
 CREATE TABLE intake (
-  id uuid PRIMARY KEY, relevant boolean NOT NULL, writer text NOT NULL, leaf bytea NOT NULL
+  id uuid PRIMARY KEY, turn bigint NOT NULL, relevant boolean NOT NULL, writer text NOT NULL,
+  leaf bytea NOT NULL
 );
+CREATE INDEX intake_turn ON intake (turn);
 CREATE TABLE lease (
   one boolean PRIMARY KEY CHECK (one), epoch bigint NOT NULL, holder text NOT NULL,
   until timestamptz NOT NULL
