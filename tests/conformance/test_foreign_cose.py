@@ -19,6 +19,7 @@ from gateway.errors import BadProofError, MissingPieceError
 from gateway.receipt.cose import write_cose
 from gateway.receipt.keys import Ed25519Signer, LogSigner, generate_pem
 from gateway.tlog.proof import InclusionProof
+from tests.conformance.test_vectors import leaves, vectors
 from tests.support.evidence import ORIGIN, a_note, a_proof
 from tests.support.foreign import flipped
 
@@ -206,3 +207,17 @@ def test_the_key_in_a_trust_file_verifies_it() -> None:
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     assert asked(RECEIPT, key=pem).ok
+
+
+def test_the_vectors_are_accepted() -> None:
+    """What the vectors' own generator writes, the foreign verifier takes as well."""
+    said = vectors("cose")
+    for one in said["receipts"]:
+        leaf = leaves(one["index"] + 1)[-1]
+        result = asked(bytes.fromhex(one["bytes"]), leaf, said["logKey"]["public"])
+
+        assert (True, one["size"], one["index"]) == (
+            result.ok,
+            result.tree_size,
+            result.leaf_index,
+        )

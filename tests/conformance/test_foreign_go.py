@@ -20,6 +20,8 @@ from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
 from gateway.tlog.merkle import consistency_proof, leaf_hash, root_of
 from gateway.tlog.note import sign_note
 from gateway.tlog.proof import ConsistencyProof, format_consistency, format_proof
+from tests.conformance.test_vectors import leaves as vectors_leaves
+from tests.conformance.test_vectors import reasons, vectors
 from tests.support.evidence import LOG_SIGNER, ORIGIN, a_note, a_proof
 from tests.support.foreign import GoVerifier, flipped, places
 
@@ -317,3 +319,63 @@ def test_a_folder_that_did_not_grow_out_of_a_checkpoint_is_rejected(
 
     go.rejects("folder", VKEY, whole, held)
     go.rejects("hashes", VKEY, whole, held)
+
+
+# -- the vectors ----------------------------------------------------------------------------
+
+LENIENT = {
+    "an extension line, which C2SP allows and we neither write nor read, truly signed",
+    "an empty log with another root, truly signed",
+    "a root with spare bits, truly signed",
+}
+"""What Go's code lets pass: the first by the standard, the others by its own leniency."""
+
+
+def test_the_vectors_are_accepted(go: GoVerifier, tmp_path: Path) -> None:
+    """Three agree that share no code: the generator of the vectors, Go, and the package."""
+    said, text = vectors("notes"), vectors("proofs")
+    log, witness = said["log"]["vkey"], said["witness"]["vkey"]
+    for one in said["accepted"]:
+        go.accepts("note", log, *write(tmp_path, note=one["note"]))
+    for note in said["cosigned"]:
+        go.accepts("note", f"{log},{witness}", *write(tmp_path, note=note))
+    for one in text["inclusion"]:
+        leaf = vectors_leaves(one["index"] + 1)[-1]
+        go.accepts("inclusion", log, *write(tmp_path, proof=one["text"], leaf=leaf))
+    notes = {one["size"]: one["note"] for one in said["accepted"]}
+    for one in text["consistency"]:
+        if one["old"] in notes and one["old"]:
+            files = write(tmp_path, old=notes[one["old"]], proof=one["text"])
+            go.accepts("consistency", log, *files)
+
+
+@pytest.mark.parametrize("one", reasons("notes"))
+def test_a_bent_note_of_the_vectors_is_rejected(
+    one: dict[str, str], go: GoVerifier, tmp_path: Path
+) -> None:
+    """What the vectors say is no checkpoint is none to Go's code, but for known leniencies."""
+    log = vectors("notes")["log"]["vkey"]
+    check = go.accepts if one["why"] in LENIENT else go.rejects
+
+    check("note", log, *write(tmp_path, note=one["note"]))
+
+
+@pytest.mark.parametrize("one", reasons("notes", "cosignaturesRefused"))
+def test_a_bent_cosignature_of_the_vectors_is_rejected(
+    one: dict[str, str], go: GoVerifier, tmp_path: Path
+) -> None:
+    """A line in the witness's name that it did not make is no cosignature to Go either."""
+    said = vectors("notes")
+    keys = f"{said['log']['vkey']},{said['witness']['vkey']}"
+
+    go.rejects("note", keys, *write(tmp_path, note=one["note"]))
+
+
+@pytest.mark.parametrize("one", reasons("proofs", "inclusionRefused"))
+def test_a_bent_proof_of_the_vectors_is_rejected(
+    one: dict[str, str], go: GoVerifier, tmp_path: Path
+) -> None:
+    """A proof in another form proves nothing to the Go program either."""
+    log, leaf = vectors("notes")["log"]["vkey"], vectors_leaves(6)[-1]
+
+    go.rejects("inclusion", log, *write(tmp_path, proof=one["text"], leaf=leaf))

@@ -18,9 +18,11 @@ from gateway.ledger.subtrees import Subtrees
 from gateway.ledger.tiles import Tiles
 from gateway.receipt.authority import Authority
 from gateway.receipt.bundle import format_bundle, parse_bundle
+from gateway.receipt.cose import write_cose
 from gateway.receipt.envelope import pae, seal_statement, seal_unnamed, verify_envelope
 from gateway.receipt.keys import (
     Ed25519Signer,
+    LogSigner,
     P256Signer,
     Trust,
     parse_public_pem,
@@ -425,6 +427,20 @@ def test_what_is_no_signed_envelope_is_refused(one: dict[str, Any]) -> None:
     assert vectors("dsse")["p256"] != one["envelope"]
     with pytest.raises(EvidenceError):
         verify_envelope(one["envelope"].encode(), {public.keyid: public})
+
+
+# -- COSE -----------------------------------------------------------------------------------
+
+
+def test_a_cose_receipt_is_written_byte_for_byte() -> None:
+    """Deterministic CBOR and Ed25519 leave one way to write it."""
+    said = vectors("cose")
+    signer = LogSigner(said["logKey"]["private"].encode(), vectors("notes")["log"]["name"])
+    notes = {one["index"]: parse_proof(one["text"]) for one in vectors("proofs")["inclusion"]}
+    for one in said["receipts"]:
+        leaf = leaves(one["index"] + 1)[-1]
+
+        assert one["bytes"] == write_cose(leaf, notes[one["index"]], signer).hex()
 
 
 # -- a whole ledger -------------------------------------------------------------------------

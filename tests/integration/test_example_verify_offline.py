@@ -212,11 +212,12 @@ def test_openssfs_tool_verifies_the_weights(house: House, trust: Path, tmp_path:
     key.write_text(json.loads(trust.read_bytes())["manifestKeys"][0]["key"])
     model = Path(shutil.copytree(house.folder / "model", tmp_path / "model"))
     tool = needed("model_signing", Path(sys.executable).parent)
-    words = [tool, "verify", "key", model, "--signature", model / "model.sig"]
+    words: list[str | Path] = [tool, "verify", "key", model]
+    words += ["--signature", model / "model.sig", "--public_key", key]
 
     def verify() -> int:
         done = subprocess.run(
-            [*words, "--public_key", key],
+            words,
             capture_output=True,
             text=True,
             check=False,

@@ -1058,6 +1058,57 @@ def ledger_vectors() -> Json:
     }
 
 
+# -- COSE receipts: RFC 9942 over RFC 9052, in RFC 8949's deterministic encoding -------------
+
+
+def head(major: int, number: int) -> bytes:
+    """Return how a CBOR item begins: its major type, and a number as short as it goes."""
+    for length, code in ((0, None), (1, 24), (2, 25), (4, 26), (8, 27)):
+        if code is None and number < 24:
+            return bytes([major << 5 | number])
+        if code is not None and number < 256**length:
+            return bytes([major << 5 | code]) + number.to_bytes(length, "big")
+    raise OverflowError(number)
+
+
+def cbor(value: Json) -> bytes:
+    """Return numbers, bytes, text, lists and maps in CBOR; keys of maps come in order."""
+    match value:
+        case None:
+            return b"\xf6"
+        case int():
+            return head(0, value) if value >= 0 else head(1, -1 - value)
+        case bytes():
+            return head(2, len(value)) + value
+        case str():
+            return head(3, len(value.encode())) + value.encode()
+        case list():
+            return head(4, len(value)) + b"".join(map(cbor, value))
+        case dict():
+            items = sorted((cbor(key), cbor(one)) for key, one in value.items())
+            return head(5, len(items)) + b"".join(key + one for key, one in items)
+    raise TypeError(value)
+
+
+def cose() -> Json:
+    """Return COSE receipts of leaves of the log."""
+
+    def made(index: int, size: int) -> bytes:
+        protected = cbor({1: -8, 395: 1})
+        signature = LOG_KEY.sign(cbor(["Signature1", protected, b"", mth(0, size)]))
+        shown = {396: {-1: [cbor([size, index, path(index, 0, size)])]}}
+        return head(6, 18) + cbor([protected, shown, None, signature])
+
+    return {
+        "about": "RFC 9942 receipts by the log of notes.json; leaves are those of trees.json.",
+        "logKey": {"public": pem(LOG_KEY), "private": private_pem(LOG_KEY)},
+        "receipts": [
+            {"index": index, "size": size, "bytes": made(index, size).hex()}
+            for index, size in ((0, 1), (5, 11), (10, 11), (255, 257), (40_000, 65_537))
+        ],
+    }
+
+
 FILES: dict[str, Callable[[], Json]] = {
     "trees.json": trees,
     "inclusion.json": inclusion,
@@ -1065,6 +1116,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "notes.json": notes,
     "proofs.json": proofs,
     "tiles.json": tiles,
+    "cose.json": cose,
     "dsse.json": dsse,
     "ledger.json": ledger_vectors,
 }
