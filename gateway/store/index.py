@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import operator
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -229,6 +229,21 @@ class _Found:
     count: int
 
 
+class _Numbers(dict[str | tuple[str, ...], int]):
+    """The numbers of the words of one role; those not known yet are looked up as they come."""
+
+    def __init__(self, role: str, number: Callable[[str, str], int]) -> None:
+        super().__init__()
+        self._role = role
+        self._number = number
+
+    def __missing__(self, word: str | tuple[str, ...]) -> int:
+        # No obligation holds a comma (`policy/obligation.py`).
+        value = word if isinstance(word, str) else ",".join(word)
+        number = self[word] = self._number(self._role, value)
+        return number
+
+
 class Index:
     """The query index in one file; any thread may use it, one at a time."""
 
@@ -237,7 +252,7 @@ class Index:
         self._lock = threading.RLock()
         self._same_ledger = False
         # OWNED BY: catch_up(), between two commits. Numbers of words are never used again.
-        self._numbers: dict[str, dict[str, int]] = {role: {} for role in _WORDS}
+        self._numbers = {role: _Numbers(role, self._number) for role in _WORDS}
         try:
             self._database = open_database(path, migrations)
         except LedgerDamagedError:
@@ -613,7 +628,11 @@ class Index:
         connection = self._database.conn
         if sum(map(len, self._numbers.values())) > _WORDS_REMEMBERED_MAX:
             self._forget_numbers()
-        words = [self._numbers_of(row) for row in rows]
+        known = [self._numbers[role] for role in _WORDS]
+        words = [
+            [numbers[one] if one else None for numbers, one in zip(known, said, strict=True)]
+            for said in map(_WORDS_OF, rows)
+        ]
         plain = map(_PLAIN_OF, rows)
         connection.executemany(
             _INSERT, [(*one, *numbers) for one, numbers in zip(plain, words, strict=True)]
@@ -638,20 +657,6 @@ class Index:
         if size % STRETCH == 0:
             self._close_stretch(size // STRETCH - 1)
 
-    def _numbers_of(self, row: Row) -> list[int | None]:
-        """Return the words of *row* as numbers, in the order of `_WORDS`."""
-        numbers: list[int | None] = []
-        for role, value in zip(_WORDS, _WORDS_OF(row), strict=True):
-            if not value:
-                numbers.append(None)
-                continue
-            if role == "obligations":
-                # No obligation holds a comma (`policy/obligation.py`).
-                value = ",".join(value)  # noqa: PLW2901
-            number = self._numbers[role].get(value)
-            numbers.append(self._number(role, value) if number is None else number)
-        return numbers
-
     def _forget_numbers(self) -> None:
         for numbers in self._numbers.values():
             numbers.clear()
@@ -667,8 +672,7 @@ class Index:
                 "INSERT INTO word (role, value, count) VALUES (?, ?, 0)", (role, value)
             )
             row = connection.execute("SELECT last_insert_rowid()").fetchone()
-        number = self._numbers[role][value] = int(row[0])
-        return number
+        return int(row[0])
 
     def _close_stretch(self, number: int) -> None:
         """Keep the places of every word of a stretch that is full now, and its days."""
@@ -679,7 +683,7 @@ class Index:
             " WHERE leaf >= ? AND leaf < ?",
             (number, *within),
         )
-        places: dict[int, bytearray] = {}
+        places: defaultdict[int | None, bytearray] = defaultdict(_no_places)
         rows = connection.execute(
             f"SELECT leaf, {', '.join(_SEARCHED)} FROM coded WHERE leaf >= ? AND leaf < ?",  # noqa: S608
             within,
@@ -687,13 +691,14 @@ class Index:
         for leaf, *words in rows:
             byte, bit = (leaf - start) >> 3, 1 << (leaf & 7)
             for word in words:
-                if word is not None:
-                    if word not in places:
-                        places[word] = bytearray(PLACES_BYTES)
-                    places[word][byte] |= bit
+                places[word][byte] |= bit
         connection.executemany(
             "INSERT INTO places VALUES (?, ?)",
-            [(_key(word, number), pack(bits)) for word, bits in places.items()],
+            [
+                (_key(word, number), pack(bits))
+                for word, bits in places.items()
+                if word is not None
+            ],
         )
 
 
@@ -825,6 +830,10 @@ KINDS: Final[dict[type[Statement], Kind]] = {
     Manifest: "manifest",
 }
 """What each statement is called, in the index and wherever leaves are counted."""
+
+
+def _no_places() -> bytearray:
+    return bytearray(PLACES_BYTES)
 
 
 def _exactly(column: str, *values: str) -> _Filter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import msgspec
 import pytest
 
 from gateway.canonical import canonical_json
+from gateway.errors import LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
 from gateway.receipt.envelope import seal_unnamed
 from gateway.receipt.model import DeclarationFacts, Declared, Predicate, Verdict, Withdrawal
 from gateway.receipt.statement import payload_sha256
 from gateway.store.index import Index, row_of, statements_and_watermark
+from gateway.store.places import STRETCH
 from gateway.store.sqlite import SqliteLedger
 from gateway.store.tables import Migrations, open_database
 from tests.support.evidence import (
@@ -27,6 +30,7 @@ from tests.support.evidence import (
     a_manifest,
 )
 from tests.support.store import (
+    FaultStore,
     LedgerUnderTest,
     a_receipt,
     a_statement,
@@ -241,6 +245,34 @@ def test_two_may_catch_up_at_once(ledger: LedgerUnderTest, tmp_path: Path) -> No
     assert sum(done) == 3000
     with contextlib.closing(Index(tmp_path / "index.db")) as index:
         assert index.kinds() == {"opening": 1500, "receipt": 1500}
+
+
+def test_a_failed_catch_up_leaves_nothing_behind(ledger: LedgerUnderTest, index: Index) -> None:
+    """Words that were new when it failed are numbered anew, and everything is found."""
+    ledger.store.append(exchanges(2))
+    store = FaultStore(ledger.store)
+    store.fail_once("head", "after")
+    with pytest.raises(LedgerDamagedError):
+        index.catch_up(store)
+    store.fail_once("leaves", "after")
+    with pytest.raises(LedgerDamagedError):
+        index.catch_up(store)
+
+    assert index.size == 0
+    assert index.catch_up(store) == 4
+    assert [row.index for row in index.select(project="search")] == [0, 1, 2, 3]
+    assert index.recount() == index.kinds() == {"opening": 2, "receipt": 2}
+
+
+def test_damaged_places_are_said_to_be(ledger: LedgerUnderTest, index: Index) -> None:
+    """A search over places that can't be read says so; it does not find less."""
+    rows = [row_of(n, leaf) for n, leaf in enumerate(exchanges(STRETCH // 2))]
+    index.add(rows, b"")
+    with contextlib.closing(sqlite3.connect(index.path)) as connection, connection:
+        connection.execute("UPDATE places SET bits = X'00'")
+
+    with pytest.raises(LedgerDamagedError, match="remove it"):
+        list(index.select(project="search"))
 
 
 def test_progress_is_told(ledger: LedgerUnderTest, index: Index) -> None:
