@@ -91,11 +91,9 @@ def open_envelope(leaf: bytes) -> Envelope:
         raise MalformedReceiptError(f"an envelope is at most {LEAF_BYTES_MAX} bytes")
     try:
         wire = _DECODER.decode(leaf)
-        payload = binascii.a2b_base64(wire.payload, strict_mode=True)
-        sig = binascii.a2b_base64(wire.signatures[0].sig, strict_mode=True)
     except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
         raise MalformedReceiptError(f"not an envelope: {shown(broken)}") from broken
-    keyid = wire.signatures[0].keyid
+    payload, sig, keyid = wire.payload, wire.signatures[0].sig, wire.signatures[0].keyid
     named = b"" if keyid is None else b'"keyid":"%b",' % keyid.encode()
     # One spelling only: blanks, another order, a key twice or spare bits in base64 end here.
     if _write(payload, named, sig) != leaf:
@@ -159,12 +157,12 @@ _KeyId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class _Signature(msgspec.Struct, forbid_unknown_fields=True):
-    sig: str
+    sig: bytes
     keyid: _KeyId | None = None
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    payload: str
+    payload: bytes
     payload_type: Literal["application/vnd.in-toto+json"] = msgspec.field(name="payloadType")
     signatures: Annotated[list[_Signature], msgspec.Meta(min_length=1, max_length=1)]
 
