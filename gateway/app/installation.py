@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway import settings as settings_module
 from gateway.app.library import load_library
-from gateway.app.publishing import build_publisher
+from gateway.app.publishing import asked_of_auditors, build_publisher
 from gateway.clock import Clock, SystemClock
 from gateway.errors import (
     GatewayError,
@@ -200,7 +200,8 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
     # Keys first: a ledger without its keys could never be signed for, while keys without a
     # ledger are made whole by the next `init`, which finds and uses them.
     if not (data / "trust.json").exists():
-        make_keys(data, named)
+        witnesses, quorum = asked_of_auditors(sourced.settings.checkpoint)
+        make_keys(data, named, witnesses=witnesses, quorum=quorum)
     keyring = load_keyring(data, this_process(), SystemClock())
     SqliteLedger.create(data / "ledger.db", keyring.trust.origin).close()
     return data, keyring.trust.origin

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from gateway.clock import Clock
+from gateway.errors import SettingError
 from gateway.ledger.alarms import Alarm
 from gateway.ledger.copies import Copies, Copy
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.timestamp import Stamper
 from gateway.ledger.witness import Witness, Witnesses
 from gateway.log import Logger
+from gateway.receipt.keys import Trust
 from gateway.settings import CheckpointSettings, Sourced
 from gateway.store.ports import LedgerStore
 from gateway.tlog.cosignature import parse_cosignature_vkey
@@ -41,6 +43,33 @@ def build_publisher(
         stamper=_stamper(sourced, data, clock),
         start_unwitnessed=settings.start_unwitnessed,
     )
+
+
+def asked_of_auditors(settings: CheckpointSettings) -> tuple[tuple[str, ...], int]:
+    """Return what a trust file should ask for: vkeys of witnesses, and how many of them."""
+    vkeys = tuple(one.vkey for one in settings.witnesses)
+    return vkeys, settings.needed if vkeys else 0
+
+
+def check_trust(settings: CheckpointSettings, trust: Trust) -> None:
+    """Check that what will be published is what the trust file tells auditors to ask for.
+
+    Raises:
+        SettingError: they would turn it away.
+    """
+    vkeys, quorum = asked_of_auditors(settings)
+    strangers = [vkey.partition("+")[0] for vkey in vkeys if vkey not in trust.witnesses]
+    if trust.quorum > quorum:
+        raise SettingError(
+            f"trust.json tells auditors to ask for {trust.quorum} cosignatures, and"
+            f" `checkpoint` in the settings makes sure of {quorum}",
+            hint="name the witnesses of trust.json in the settings, with that quorum or more",
+        )
+    if trust.quorum and strangers:
+        raise SettingError(
+            f"the witness `{strangers[0]}` is not in trust.json: auditors don't count it",
+            hint="give auditors a trust file that names it before you count on it",
+        )
 
 
 class AlarmLog:

@@ -16,6 +16,7 @@ from gateway.app.activation import activation_of
 from gateway.app.installation import Installation, no_ledger, open_sourced
 from gateway.app.library import load_kept
 from gateway.app.providers import build_providers
+from gateway.app.publishing import check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone
 from gateway.errors import (
     GatewayError,
@@ -249,6 +250,7 @@ async def _open_alone(
     """Take statements in this process, and recover what a crash left."""
     # Without policies that load no door opens, and nothing is written.
     library = installation.library
+    check_trust(installation.settings.settings.checkpoint, installation.keyring.trust)
     loop = asyncio.get_running_loop()
     register, reader = installation.register, installation.reader
     overlays = installation.overlays

@@ -18,7 +18,7 @@ from gateway.app.activation import activation_of
 from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_library
 from gateway.app.orders import LIVES, Orders
-from gateway.app.publishing import AlarmLog
+from gateway.app.publishing import AlarmLog, check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone, renew_receipt_key
 from gateway.app.running import OTHER_POLICIES, statements_of
 from gateway.app.serve import erase_texts_overdue, settle_down
@@ -110,6 +110,7 @@ class Sequencing:
             GatewayError: the ledger, or the policies, are not in order.
         """
         house, hub = self._house, self._hub
+        check_trust(house.settings.settings.checkpoint, house.keyring.trust)
         hub.start(seen=house.index.size)
         hub.resume(house.index.unclosed())
         self._lives.bury()

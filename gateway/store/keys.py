@@ -7,7 +7,7 @@ may be handed to anyone.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -69,8 +69,12 @@ class Keyring:
         return self.process.current
 
 
-def make_keys(data_dir: Path, origin: str) -> None:
+def make_keys(
+    data_dir: Path, origin: str, *, witnesses: Sequence[str] = (), quorum: int = 0
+) -> None:
     """Make the keys of a new installation and its trust file; durable on return.
+
+    The trust file asks for cosignatures by *quorum* of *witnesses* (vkeys).
 
     Raises:
         KeyUnreadableError: there are keys already, none can be made, or *origin* names no log.
@@ -79,7 +83,7 @@ def make_keys(data_dir: Path, origin: str) -> None:
     try:
         check_name(origin)
         made = {name: make() for name, make in _MAKERS.items()}
-        trust = _trust_of(origin, made)
+        trust = _trust_of(origin, made, witnesses, quorum)
         for path in (*(folder / name for name in made), trust_file):
             if path.exists():
                 raise _already_there(path)
@@ -124,10 +128,14 @@ def load_keyring(data_dir: Path, writer: Writer, clock: Clock) -> Keyring:
     return keyring
 
 
-def _trust_of(origin: str, made: dict[str, bytes]) -> Trust:
+def _trust_of(
+    origin: str, made: dict[str, bytes], witnesses: Sequence[str], quorum: int
+) -> Trust:
     return Trust(
         origin=origin,
         log=LogSigner(made["log.key"], origin).vkey,
+        witnesses=tuple(witnesses),
+        quorum=quorum,
         manifest_keys=(
             TrustedManifestKey(key=P256Signer(made["manifest.key"]).public.pem, since=0),
         ),
