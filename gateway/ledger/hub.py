@@ -202,7 +202,7 @@ class Hub:
         Raises:
             GatewayError: the rest could not be closed at present.
         """
-        here = {line.name for line in self._lines}
+        here = self.names
         gone = {
             writer
             for writer in {one.writer for one in self._open.values()} - here
@@ -229,6 +229,11 @@ class Hub:
     def line(self) -> asyncio.Protocol:
         """Return the protocol of a worker's connection that was accepted."""
         return _Line(self)
+
+    @property
+    def names(self) -> set[str]:
+        """The workers that are connected."""
+        return {line.name for line in self._lines if line.name}
 
     @property
     def busy(self) -> bool:
