@@ -26,7 +26,7 @@ from pymerkle import (
 )
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # its documented home
 
 from gateway.receipt.keys import Ed25519Signer, PublicKey, generate_pem
 from gateway.receipt.sigstore import write_manifest

@@ -1087,7 +1087,8 @@ def cbor(value: Json) -> bytes:
         case dict():
             items = sorted((cbor(key), cbor(one)) for key, one in value.items())
             return head(5, len(items)) + b"".join(key + one for key, one in items)
-    raise TypeError(value)
+        case _:
+            raise TypeError(value)
 
 
 def cose() -> Json:
