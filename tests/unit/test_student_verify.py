@@ -11,20 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.dataset.manifest import DATASET_MANIFEST, manifest_dependency
 from gateway.errors import BadDigestError, BadProofError, BadSignatureError, EvidenceError
 from gateway.receipt.keys import P256Signer, generate_pem
-from gateway.receipt.model import Subject
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.verify import verify_manifest
-from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, statement_of
-from gateway.student.signature import write_signature
 from gateway.student.verify import verify_model
-from gateway.tlog.proof import format_proof
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST
-from tests.unit.test_student_manifest import a_manifest
+from tests.support.model import MADE_LAST, a_model, sign, sign_weights
 
 
 @pytest.fixture(scope="module")
@@ -37,50 +32,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="module")
 def made(house: House) -> Path:
-    """Return a model folder as a training would leave it; its weights are made up."""
-    declaration = house.declare()
-    house.answer(declaration)
-    built = house.build(declaration)
-    model = house.folder / "model"
-    (model / "evidence").mkdir(parents=True)
-    (model / "model.safetensors").write_bytes(b"weights")
-    (model / "config.json").write_bytes(b"{}")
-    for name in ("manifest.json", "manifest.tlog-proof"):
-        shutil.copyfile(built.folder / name, model / "evidence" / f"set.{name}")
-    manifest = a_manifest(teachers=built.manifest.found.teachers, use=built.manifest.found.use)
-    dependency = manifest_dependency("dataset:set", built.manifest_sha256, DATASET_MANIFEST)
-    sign(house, model, msgspec.structs.replace(manifest, dependencies=(dependency,)))
-    return model
-
-
-def sign(house: House, model: Path, manifest: ModelManifest) -> None:
-    """Sign the folder as it stands, have the log take it, and sign all of that."""
-    for name in MADE_LAST:
-        (model / name).unlink(missing_ok=True)
-    named = msgspec.structs.replace(manifest, subjects=subjects_of(model))
-    encoded, leaf = write_manifest(statement_of(named), MANIFEST_SIGNER)
-    (model / "manifest.json").write_bytes(encoded)
-    proof = format_proof(house.proof(house.append(leaf)))
-    (model / "manifest.tlog-proof").write_text(proof)
-    sign_weights(model)
-
-
-def sign_weights(model: Path, signer: P256Signer = MANIFEST_SIGNER) -> None:
-    """Make `model.sig` over the folder as it stands."""
-    (model / "model.sig").unlink(missing_ok=True)
-    digests = {one.name: one.digest["sha256"] for one in subjects_of(model)}
-    (model / "model.sig").write_bytes(write_signature("parser", digests, signer, signer.public))
-
-
-def subjects_of(model: Path) -> tuple[Subject, ...]:
-    """Return every file that is there, by digest."""
-    return tuple(
-        Subject(name=name, digest={"sha256": file_sha256(path)})
-        for name, path in files_under(model).items()
-    )
-
-
-MADE_LAST = ("manifest.json", "manifest.tlog-proof", "model.sig")
+    """Return a model folder that verifies."""
+    return a_model(house)
 
 
 @pytest.fixture
