@@ -10,7 +10,7 @@ import base64
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -104,20 +104,19 @@ class AccessKeys:
         encoded = base64.b32encode(random_bytes(_SECRET_BYTES)).decode("ascii").lower()
         secret = SECRET_PREFIX + encoded
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        with self._lock, translated(self.path), immediate(self._database):
-            self._database.table("key").insert(
-                {
-                    "id": f"key-{digest[:12]}",
-                    "sha256": digest,
-                    "principal": principal,
-                    "project": project,
-                    "roles": " ".join(sorted(wanted)),
-                    "declaration": declaration,
-                    "created": rfc3339(self._clock.now_ms()),
-                    "expires": expires,
-                    "revoked": None,
-                }
-            )
+        self._add(
+            {
+                "id": f"key-{digest[:12]}",
+                "sha256": digest,
+                "principal": principal,
+                "project": project,
+                "roles": " ".join(sorted(wanted)),
+                "declaration": declaration,
+                "created": rfc3339(self._clock.now_ms()),
+                "expires": expires,
+                "revoked": None,
+            }
+        )
         return secret
 
     def find(self, secret: str) -> AccessKey | None:
@@ -125,7 +124,7 @@ class AccessKeys:
         if not secret.startswith(SECRET_PREFIX):
             return None
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
-        key = self._newest().get(digest)
+        key = self._known_by(digest)
         if key is None or key.revoked is not None:
             return None
         if key.expires is not None and key.expires < day_of(self._clock.now_ms()).isoformat():
@@ -134,9 +133,12 @@ class AccessKeys:
 
     def list(self) -> list[AccessKey]:
         """Return every key ever made, in the order they were made."""
+        return [key_of(row) for row in self.rows()]
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Return every key as it is kept, secrets hashed, in the order they were made."""
         with self._lock, translated(self.path):
-            rows = list(self._database.table("key").rows_where(order_by="created, id"))
-        return [_key(row) for row in rows]
+            return tuple(self._database.table("key").rows_where(order_by="created, id"))
 
     def revoke(self, id: str) -> None:  # noqa: A002 — the glossary's word
         """End a key at once, in every process.
@@ -144,12 +146,7 @@ class AccessKeys:
         Raises:
             NotFoundError: there is no such key.
         """
-        with self._lock, translated(self.path), immediate(self._database):
-            cursor = self._database.conn.execute(
-                "UPDATE key SET revoked = coalesce(revoked, ?) WHERE id = ?",
-                (rfc3339(self._clock.now_ms()), id),
-            )
-        if cursor.rowcount == 0:
+        if not self._end(id, rfc3339(self._clock.now_ms())):
             raise NotFoundError(f"no key `{id[:64]}`", hint="see `gateway key list`")
 
     def close(self) -> None:
@@ -157,6 +154,22 @@ class AccessKeys:
         with self._lock:
             self._database.close()
             os.close(self._handle)
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        with self._lock, translated(self.path), immediate(self._database):
+            self._database.table("key").insert(dict(row))
+
+    def _end(self, id: str, at: str) -> bool:  # noqa: A002 — the glossary's word
+        """Note that a key ended *at* an instant, unless it has; tell whether there is one."""
+        with self._lock, translated(self.path), immediate(self._database):
+            cursor = self._database.conn.execute(
+                "UPDATE key SET revoked = coalesce(revoked, ?) WHERE id = ?", (at, id)
+            )
+        return cursor.rowcount > 0
+
+    def _known_by(self, digest: bytes) -> AccessKey | None:
+        """Return the key whose secret has that digest, as of now."""
+        return self._newest().get(digest)
 
     def _newest(self) -> dict[bytes, AccessKey]:
         """Return all keys, read again if there was a commit since."""
@@ -167,7 +180,7 @@ class AccessKeys:
             return self._known
         with self._lock, translated(self.path):
             rows = list(self._database.table("key").rows)
-            known = {bytes.fromhex(row["sha256"]): _key(row) for row in rows}
+            known = {bytes.fromhex(row["sha256"]): key_of(row) for row in rows}
             self._known, self._known_as_of = known, count if count == self._commits() else None
         return known
 
@@ -175,7 +188,8 @@ class AccessKeys:
         return os.pread(self._handle, _CHANGE_COUNTER_BYTES, _CHANGE_COUNTER_AT)
 
 
-def _key(row: Mapping[str, Any]) -> AccessKey:
+def key_of(row: Mapping[str, Any]) -> AccessKey:
+    """Return the key that *row* describes."""
     return AccessKey(
         id=row["id"],
         principal=row["principal"],

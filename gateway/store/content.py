@@ -144,9 +144,13 @@ class ContentStore(Contents):
     """Encrypted contents in one file, and the key to them; any thread may use it."""
 
     def __init__(self, path: Path, wrapping_key: bytes) -> None:
+        super().__init__(path)
+        self._take_key(wrapping_key)
+
+    def _take_key(self, wrapping_key: bytes) -> None:
+        """Seal and open texts from now on."""
         if len(wrapping_key) != KEY_BYTES:
             raise ValueError("the wrapping key has 32 bytes")
-        super().__init__(path)
         self._wrapping = AESGCM(wrapping_key)
         self._bytes_waiting = 0
         self._group = GroupCommit[tuple[ExchangeId, Content], None](
@@ -186,13 +190,8 @@ class ContentStore(Contents):
         Raises:
             LedgerDamagedError: what is kept can't be opened with this wrapping key.
         """
-        with self._lock, translated(self.path):
-            row = self._connection.execute(
-                "SELECT key, body FROM content WHERE exchange = ?", (exchange,)
-            ).fetchone()
-        if row is None or row[0] is None:
-            return None
-        return self._opened(exchange, bytes(row[0]), bytes(row[1]))
+        row = self._read(exchange)
+        return None if row is None else self._opened(exchange, *row)
 
     def close(self) -> None:
         """Write what is waiting and let go of the file."""
@@ -206,11 +205,23 @@ class ContentStore(Contents):
             self._sealed(exchange, pack(_ENCODER.encode(content)))
             for exchange, content in contents
         ]
+        self._write(sealed)
+        return [None] * len(sealed)
+
+    def _read(self, exchange: ExchangeId) -> tuple[bytes, bytes] | None:
+        """Return the wrapped key and the sealed body of *exchange*, if there are any."""
+        with self._lock, translated(self.path):
+            row = self._connection.execute(
+                "SELECT key, body FROM content WHERE exchange = ?", (exchange,)
+            ).fetchone()
+        return None if row is None or row[0] is None else (bytes(row[0]), bytes(row[1]))
+
+    def _write(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Write exchanges, wrapped keys and sealed bodies; what is there already stays."""
         with self._lock, translated(self.path), transaction(self._connection):
             self._connection.executemany(
                 "INSERT INTO content VALUES (?, ?, ?) ON CONFLICT DO NOTHING", sealed
             )
-        return [None] * len(sealed)
 
     def _sealed(self, exchange: ExchangeId, packed: bytes) -> tuple[str, bytes, bytes]:
         about = exchange.encode()

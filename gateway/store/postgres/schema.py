@@ -1,4 +1,4 @@
-"""The tables of the ledger in PostgreSQL; described in `docs/formats/ledger.md`."""
+"""The tables of an installation in PostgreSQL; described in `docs/formats/ledger.md`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,18 @@ CREATE TABLE tile (
   PRIMARY KEY (level, number)
 );
 ALTER TABLE tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
+CREATE TABLE content (
+  exchange text PRIMARY KEY, key bytea, body bytea, CHECK ((key IS NULL) = (body IS NULL))
+);
+ALTER TABLE content ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE TABLE applied (
+  one boolean PRIMARY KEY CHECK (one), leaf bigint NOT NULL, sha256 text NOT NULL
+);
+CREATE TABLE access_key (
+  id text PRIMARY KEY, sha256 text NOT NULL UNIQUE, principal text NOT NULL,
+  project text NOT NULL, roles text NOT NULL, declaration text, created text NOT NULL,
+  expires text, revoked text
+);
 ALTER TABLE intake SET (
   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, fillfactor = 100
 );

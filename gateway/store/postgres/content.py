@@ -1,0 +1,144 @@
+"""Contents that all replicas share: encrypted as in a file of one's own, kept in the database.
+
+Erasing destroys key and body in their table. PostgreSQL keeps what it has replaced in its own
+log, and in pages until they are used again, so what is erased is out of reach of queries at
+once, and off the disks when log and pages have been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from gateway.errors import LedgerUnwellError
+from gateway.ident import ExchangeId, Sha256
+from gateway.store.content import ContentStore
+from gateway.store.postgres.connection import (
+    Connection,
+    DoubtfulCommitError,
+    connect,
+    error_of,
+)
+from gateway.store.postgres.ledger import PostgresLedger, settled
+
+
+class PostgresContents(ContentStore):
+    """Encrypted contents in a ledger's database; any thread of any replica may use it."""
+
+    def __init__(self, ledger: PostgresLedger, wrapping_key: bytes) -> None:
+        # What messages name as the place of the texts.
+        self.path = Path("the database")
+        self._url = ledger.url
+        self._session = ledger.session()
+        self._take_key(wrapping_key)
+
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Tell whether *exchange* was erased, so that nothing of it is kept any more."""
+        rows = self._session.rows(
+            "SELECT key IS NULL FROM content WHERE exchange = %s", (exchange,)
+        )
+        return bool(rows and rows[0][0])
+
+    def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* of which there is a text."""
+        rows = self._session.rows(
+            "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange = ANY(%s)",
+            (list(exchanges),),
+        )
+        return {ExchangeId(row[0]) for row in rows}
+
+    def erase_all(
+        self, exchanges: Sequence[ExchangeId], *, ahead: Sequence[ExchangeId] = ()
+    ) -> int:
+        """Destroy keys and bodies of *exchanges*, in one transaction; return how many went.
+
+        Of those *ahead*, whose text may be under way, nothing is kept from then on.
+        """
+
+        def erase(connection: Connection) -> int:
+            gone = connection.execute(
+                "UPDATE content SET key = NULL, body = NULL"
+                " WHERE exchange = ANY(%s) AND key IS NOT NULL",
+                (list(exchanges),),
+            )
+            connection.execute(
+                "INSERT INTO content SELECT named, NULL, NULL FROM unnest(%s::text[]) AS named"
+                " ON CONFLICT DO NOTHING",
+                (list(ahead),),
+            )
+            return gone.rowcount
+
+        return self._commit_once(erase)
+
+    def empty_log(self) -> None:
+        """Let the pages in which erased texts stood be used again."""
+        with contextlib.closing(connect(self._url)) as connection:
+            try:
+                # It takes as long as it takes, and nobody waits for it.
+                connection.execute("SET statement_timeout = 0")
+                connection.execute("VACUUM content")
+            except psycopg.Error as wrong:
+                raise error_of(wrong) from wrong
+
+    def applied(self) -> tuple[int, Sha256] | None:
+        """Return index and digest of the last erasure in the ledger that was carried out."""
+        rows = self._session.rows("SELECT leaf, sha256 FROM applied")
+        return (int(rows[0][0]), Sha256(rows[0][1])) if rows else None
+
+    def note_applied(self, leaf: int, sha256: Sha256) -> None:
+        """Remember that the erasure at *leaf*, and all before it, were carried out."""
+        self._commit_once(
+            lambda connection: (
+                connection.execute(
+                    "INSERT INTO applied VALUES (true, %s, %s) ON CONFLICT (one) DO UPDATE"
+                    " SET leaf = excluded.leaf, sha256 = excluded.sha256"
+                    # Another replica may be further.
+                    " WHERE excluded.leaf > applied.leaf",
+                    (leaf, sha256),
+                ).rowcount
+            )
+        )
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the connection."""
+        self._group.stop()
+        self._session.close()
+
+    def _read(self, exchange: ExchangeId) -> tuple[bytes, bytes] | None:
+        rows: list[Any] = self._session.rows(
+            "SELECT key, body FROM content WHERE exchange = %s AND key IS NOT NULL", (exchange,)
+        )
+        return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
+
+    def _write(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> None:
+        exchanges, keys, bodies = (list(column) for column in zip(*sealed, strict=True))
+        self._commit_once(
+            lambda connection: (
+                connection.execute(
+                    "INSERT INTO content SELECT * FROM"
+                    " unnest(%b::text[], %b::bytea[], %b::bytea[]) ON CONFLICT DO NOTHING",
+                    (exchanges, keys, bodies),
+                ).rowcount
+            )
+        )
+
+    def _commit_once(self, work: Callable[[Connection], int]) -> int:
+        """Do *work*, which may be done again, in a transaction; durable on return.
+
+        Raises:
+            LedgerUnwellError: it is not known to be done.
+        """
+
+        def attempt(again: bool) -> int:  # noqa: FBT001 — what `settled` hands over
+            with self._session.committing() as connection, connection.transaction():
+                return work(connection)
+
+        try:
+            return settled(attempt)
+        except DoubtfulCommitError as doubt:
+            # Nothing rests on a text that was kept, or erased, without its statement.
+            raise LedgerUnwellError(doubt.message, hint=doubt.hint) from doubt
