@@ -4,6 +4,7 @@ Signatures are judged by `securesystemslib`, the log's notes and trees by Go's o
 `golang.org/x/mod` (the program in `go/`, which must be built first). What is here takes files
 apart, says who may sign what, and compares digests. README.md says what it shows and what not.
 
+    python verify_with_others.py trust TRUST ROOT-KEY
     python verify_with_others.py receipt BUNDLE TRUST
     python verify_with_others.py dataset FOLDER TRUST
     python verify_with_others.py model FOLDER TRUST
@@ -38,6 +39,7 @@ AUTHORIZATION = "https://tos-gateway.example/key-authorization/v1"
 REVOCATION = "https://tos-gateway.example/key-revocation/v1"
 SUCCESSION = "https://tos-gateway.example/log-succession/v1"
 RECEIPT = "https://tos-gateway.example/usage-receipt/v1"
+TRUST = "https://tos-gateway.example/trust/v2"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 
 
@@ -175,6 +177,19 @@ class Keys:
 
 
 # -- what can be asked -----------------------------------------------------------------------
+
+
+def trust_file(file: Path, root: str) -> Iterator[str]:
+    """Check that the root key signed the trust file, by the signature that lies beside it."""
+    bundle = json.loads(file.with_name("trust.sigstore.json").read_bytes())
+    statement = signed_by(bundle["dsseEnvelope"], root)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    origin = json.loads(file.read_bytes())["origin"]
+    if statement["predicateType"] != TRUST or statement["predicate"]["origin"] != origin:
+        raise NotVerifiedError("the root signed something else")
+    if [one["digest"]["sha256"] for one in statement["subject"]] != [digest]:
+        raise NotVerifiedError("the root signed another trust file")
+    yield f"signed by the root key {keyid_of(root)[:16]}… on {statement['predicate']['at']}"
 
 
 def receipt(file: Path, trust: Json, log: Log) -> Iterator[str]:
@@ -372,22 +387,32 @@ def unbase64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
+def of_this_format(trust: Json) -> Json:
+    """Return a trust file whose every word is known here."""
+    if trust["format"] != "trust/v2":
+        raise NotVerifiedError("the trust file is of another format")
+    return trust
+
+
 def main() -> int:
     """Verify what the command line names."""
     asked = {"receipt": receipt, "dataset": dataset, "model": model}
-    if len(sys.argv) != 4 or sys.argv[1] not in asked:
+    if len(sys.argv) != 4 or sys.argv[1] not in {"trust", *asked}:
         print(__doc__, file=sys.stderr)
         return 2
     if not GO.exists():
         print(f"build `{GO}` first; README.md says how", file=sys.stderr)
         return 2
-    path, trust = Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_bytes())
-    if trust["format"] != "trust/v2":
-        print("this trust file is of another format", file=sys.stderr)
-        return 2
+    what, path = sys.argv[1], Path(sys.argv[2])
     try:
+        given = Path(sys.argv[3]).read_text()
         with tempfile.TemporaryDirectory() as scratch:
-            for found in asked[sys.argv[1]](path, trust, Log(trust, Path(scratch))):
+            if what == "trust":
+                checks = trust_file(path, given)
+            else:
+                trust = of_this_format(json.loads(given))
+                checks = asked[what](path, trust, Log(trust, Path(scratch)))
+            for found in checks:
                 print(f"ok   {found}")
     except (NotVerifiedError, OSError, ValueError, LookupError, TypeError) as bad:
         print(f"fail {type(bad).__name__}: {bad}")

@@ -16,6 +16,7 @@ from gateway.receipt.keys import P256Signer, generate_pem
 from gateway.receipt.model import TRAINING_BUILD, Manifest
 from gateway.receipt.sigstore import open_manifest, write_manifest
 from gateway.receipt.statement import read_payload
+from tests.conformance.test_vectors import vectors
 from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, a_manifest
 from tests.support.foreign import SigstoreJs, flipped, places
 
@@ -115,3 +116,13 @@ def test_the_foreign_verifier_reads_the_bundle_we_read(sigstore_js: SigstoreJs) 
     """What it accepts is exactly what stands in the ledger."""
     assert LEAF == open_manifest(BUNDLE)[0]
     assert sigstore_js([(BUNDLE, KEY)])[0].startswith("ok ")
+
+
+def test_a_trust_files_signature_is_accepted(sigstore_js: SigstoreJs) -> None:
+    """The root's signature of a trust file is a Sigstore bundle; one by another key is not."""
+    said = vectors("ledger")
+    root = said["root"]["public"]
+    bent = [one["signature"] for one in said["trustSignatureRefused"] if "key" in one["why"]]
+    answers = sigstore_js([(said["trustSignature"], root), (bent[0], root)])
+
+    assert ["ok", "fail"] == [answer.split()[0] for answer in answers]

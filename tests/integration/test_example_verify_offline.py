@@ -18,9 +18,8 @@ from gateway.receipt.keys import format_trust
 from tests.support.dataset import House
 from tests.support.evidence import TRUST
 from tests.support.foreign import EXAMPLE, build_go_verifier, flipped
-from tests.support.tools import needed
+from tests.support.model import sign
 from tests.unit.test_student_manifest import a_manifest
-from tests.unit.test_student_verify import sign
 
 VECTORS: Any = json.loads(
     (Path(__file__).parents[1] / "conformance/vectors/ledger.json").read_bytes()
@@ -131,6 +130,44 @@ def test_another_trust_refuses_it(
     assert 1 == code, said
 
 
+# -- trust files ----------------------------------------------------------------------------
+
+
+def trust_of(
+    folder: Path, signature: str, file: str = VECTORS["trustFile"]
+) -> tuple[Path, Path]:
+    """Write a trust file with its signature beside it, and the root's public key."""
+    (folder / "trust.json").write_text(file)
+    (folder / "trust.sigstore.json").write_text(signature)
+    (folder / "root.pub").write_text(VECTORS["root"]["public"])
+    return folder / "trust.json", folder / "root.pub"
+
+
+def test_a_trust_file_is_verified(auditor: Auditor, tmp_path: Path) -> None:
+    """Whoever has the root's public key takes no trust file on faith."""
+    files = trust_of(tmp_path, VECTORS["trustSignature"])
+    code, said = auditor.check("trust", *files)
+
+    assert 0 == code, said
+    assert "signed by the root key" in said
+
+
+@pytest.mark.parametrize(
+    "signature", [one["signature"] for one in VECTORS["trustSignatureRefused"]]
+)
+def test_another_signature_is_refused(signature: str, auditor: Auditor, tmp_path: Path) -> None:
+    """Another file, another key, another log, or a statement about something else."""
+    assert 1 == auditor.check("trust", *trust_of(tmp_path, signature))[0]
+
+
+def test_a_changed_trust_file_is_refused(auditor: Auditor, tmp_path: Path) -> None:
+    """A quorum of none is not what the root signed."""
+    changed = VECTORS["trustFile"].replace('"quorum": 1', '"quorum": 0')
+    code, said = auditor.check("trust", *trust_of(tmp_path, VECTORS["trustSignature"], changed))
+
+    assert 1 == code, said
+
+
 # -- datasets and models --------------------------------------------------------------------
 
 
@@ -204,30 +241,6 @@ def test_a_bent_folder_is_refused(
     code, said = auditor.check(what, folder, trust)
 
     assert (1, "fail") == (code, said.splitlines()[-1][:4]), said
-
-
-def test_openssfs_tool_verifies_the_weights(house: House, trust: Path, tmp_path: Path) -> None:
-    """`model_signing` takes `model.sig` as it is, and refuses it over other weights."""
-    key = tmp_path / "manifest.pem"
-    key.write_text(json.loads(trust.read_bytes())["manifestKeys"][0]["key"])
-    model = Path(shutil.copytree(house.folder / "model", tmp_path / "model"))
-    tool = needed("model_signing", Path(sys.executable).parent)
-    words: list[str | Path] = [tool, "verify", "key", model]
-    words += ["--signature", model / "model.sig", "--public_key", key]
-
-    def verify() -> int:
-        done = subprocess.run(
-            words,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
-        return done.returncode
-
-    assert 0 == verify()
-    change("model.safetensors", 0)(model)
-    assert 0 != verify()
 
 
 def test_it_says_what_is_missing(auditor: Auditor, tmp_path: Path) -> None:

@@ -916,6 +916,22 @@ def bundle(
     return parts
 
 
+ROOT_KEY = p256_key("root")
+
+
+def trust_signature(trust_file: bytes, *, by: Private = ROOT_KEY, origin: str = ORIGIN) -> str:
+    """Return the root key's signature of a trust file, as it lies beside it."""
+    payload = canonical(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "trust.json", "digest": {"sha256": sha256(trust_file).hex()}}],
+            "predicateType": PREDICATES + "trust/v2",
+            "predicate": {"at": AT, "origin": origin},
+        }
+    )
+    return sigstore(envelope(payload, by, named=False), by).decode()
+
+
 def written(parts: Json) -> str:
     """Return a bundle as it is written."""
     return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
@@ -1037,11 +1053,28 @@ def ledger_vectors() -> Json:
             quorum=2,
         ),
     }
+    trust_file = json.dumps(trust(), indent=2) + "\n"
+    encoded = trust_file.encode()
+    root_signed = {
+        "another trust file": trust_signature(encoded[:-1]),
+        "another key": trust_signature(encoded, by=STRANGE_KEY),
+        "another log": trust_signature(encoded, origin="other.example/log"),
+        "a manifest": sigstore(leaves[3], MANIFEST_KEY).decode(),
+        "a manifest by the root key": sigstore(
+            envelope(canonical(a_statement()), ROOT_KEY, named=False), ROOT_KEY
+        ).decode(),
+    }
     until_then = trust(revoked=[stolen | {"since": RECEIPT_AT + 1}])
     return {
         "about": "Bundles from one ledger. The receipt is leaf 5; leaves 0 and 2 say nothing.",
         "leaves": [one.decode() for one in leaves],
         "trust": trust(),
+        "root": {"public": pem(ROOT_KEY)},
+        "trustFile": trust_file,
+        "trustSignature": trust_signature(encoded),
+        "trustSignatureRefused": [
+            {"why": why, "signature": one} for why, one in root_signed.items()
+        ],
         "bundles": {
             "authorisation": written(bundle(leaves, 1, None)),
             "manifest": written(bundle(leaves, 3, None)),
