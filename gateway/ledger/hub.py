@@ -38,7 +38,8 @@ from gateway.ledger.frames import (
     packed,
     refused_of,
 )
-from gateway.ledger.ports import Foreign, Sequenced, Sequencing
+from gateway.ledger.ports import Foreign, Sequenced
+from gateway.ledger.sequencer import Sequencer
 from gateway.limits import HUB_BYTES_UNREAD_MAX, HUB_SILENCE_S_MAX
 from gateway.receipt.model import ABANDONMENT_TYPE, RECEIPT_TYPE, REFUSAL_TYPE
 from gateway.receipt.statement import is_opening
@@ -110,7 +111,7 @@ class Hub:
 
     def __init__(
         self,
-        sequencer: Sequencing,
+        sequencer: Sequencer,
         leaves: LedgerStore,
         *,
         release: str,
@@ -132,7 +133,7 @@ class Hub:
         # OWNED BY: the event loop, all below.
         self._lines: set[_Line] = set()
         self._open: dict[int, _Opened] = {}
-        self._closing: set[int] = set()
+        self._closing: set[int | None] = set()
         self._forsaken: set[int] = set()
         self._ended: Counts = {}
         self._known = 0
@@ -170,7 +171,7 @@ class Hub:
         Raises:
             ExchangeClosedError: it closes an exchange that is not open; it was not added.
         """
-        return Sequenced(await self._take(None, leaf))
+        return Sequenced(await self._append(leaf))
 
     def append_and_wait(self, leaf: bytes) -> Sequenced:
         """Add *leaf*, blocking this thread, which is not the loop's; see `append`."""
@@ -257,7 +258,7 @@ class Hub:
 
     async def put_in_force(self, leaf: bytes, library: Sha256) -> int:
         """Add the leaf of an activation; all workers have *library* before any later leaf."""
-        return await self._take(None, leaf, adopt=library)
+        return await self._append(leaf, library)
 
     def adopt(self, library: Sha256) -> None:
         """Have all workers rule by *library*, which is in force already."""
@@ -285,8 +286,7 @@ class Hub:
         """Do what a worker asks."""
         line.heard_at = self._loop.time()
         if kind == Ask.APPEND:
-            line.under_way += 1
-            self._spawn(self._append_for(line, number, content))
+            self._append_for(line, number, content)
             return
         match kind:
             case Ask.HELLO:
@@ -324,32 +324,53 @@ class Hub:
         finally:
             line.done()
 
-    async def _append_for(self, line: _Line, number: int, leaf: bytes) -> None:
-        try:
-            index = await self._take(line, leaf)
-        except GatewayError as error:
-            line.send(packed(Tell.REFUSED, number, refused_of(error)))
-        else:
-            line.send(frame(Tell.PLACED, number, index_bytes(index)))
-        finally:
+    def _append_for(self, line: _Line, number: int, leaf: bytes) -> None:
+        # Most of what the hub does: no task of its own, but a call when the leaf has its place.
+        def answer(taken: asyncio.Future[Sequenced]) -> None:
+            try:
+                index = self._taken(taken.result(), leaf, brief, line)
+            except GatewayError as error:
+                self._closing.discard(brief.opening)
+                line.send(packed(Tell.REFUSED, number, refused_of(error)))
+            else:
+                line.send(frame(Tell.PLACED, number, index_bytes(index)))
             line.done()
 
-    async def _take(
-        self, line: _Line | None, leaf: bytes, *, adopt: Sha256 | None = None
-    ) -> int:
+        line.under_way += 1
         brief = brief_of(leaf)
-        closes = brief.opening
-        if closes is not None:
-            self._check_open(closes, brief)
-            self._closing.add(closes)
         try:
-            sequenced = await self._sequencer.append(leaf)
-        finally:
-            if closes is not None:
-                self._closing.discard(closes)
-        # What others added before it has been noted: `foreign` runs ahead of this.
+            taken = self._take(leaf, brief)
+        except GatewayError as error:
+            line.send(packed(Tell.REFUSED, number, refused_of(error)))
+            line.done()
+        else:
+            taken.add_done_callback(answer)
+
+    async def _append(self, leaf: bytes, adopt: Sha256 | None = None) -> int:
+        brief = brief_of(leaf)
+        taken = self._take(leaf, brief)
+        try:
+            sequenced = await taken
+        except GatewayError:
+            self._closing.discard(brief.opening)
+            raise
         if adopt is not None:
             self.adopt(adopt)
+        return self._taken(sequenced, leaf, brief, None)
+
+    def _take(self, leaf: bytes, brief: Brief) -> asyncio.Future[Sequenced]:
+        if brief.opening is not None:
+            self._check_open(brief.opening, brief)
+        taken = self._sequencer.append_soon(leaf)
+        if brief.opening is not None:
+            self._closing.add(brief.opening)
+        return taken
+
+    def _taken(
+        self, sequenced: Sequenced, leaf: bytes, brief: Brief, line: _Line | None
+    ) -> int:
+        # What others added before it has been noted: `foreign` runs ahead of this.
+        self._closing.discard(brief.opening)
         self._note(sequenced.index, leaf, brief, line)
         return sequenced.index
 

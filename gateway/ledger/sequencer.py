@@ -7,6 +7,7 @@ may append too; what they added is handed to whoever keeps a fold over the ledge
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -99,13 +100,17 @@ class Sequencer:
             LedgerUnwellError: it was not added.
             LedgerDamagedError: it may or may not have been; nothing more is taken.
         """
+        return await self.append_soon(leaf)
+
+    def append_soon(self, leaf: bytes) -> asyncio.Future[Sequenced]:
+        """Take *leaf* in its turn; what is returned will have its place. See `append`."""
         wrong = self._wrong
         if wrong is not None:
             raise wrong.with_traceback(None)
         if len(leaf) > LEAF_BYTES_MAX:
             raise _too_long(leaf)
         # Hashing lets other threads run; the sequencing thread should have no such stops.
-        return await self._group.submit((leaf, leaf_hash(leaf)))
+        return self._group.submit_soon((leaf, leaf_hash(leaf)))
 
     def append_and_wait(self, leaf: bytes) -> Sequenced:
         """Add *leaf*, blocking this thread; see `append`."""

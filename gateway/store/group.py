@@ -80,9 +80,13 @@ class GroupCommit(Generic[Item, Result]):
             LedgerUnwellError: too many are waiting, or the thread was stopped.
             GatewayError: what *commit* raised for the group.
         """
+        return await self.submit_soon(item)
+
+    def submit_soon(self, item: Item) -> asyncio.Future[Result]:
+        """Hand *item* in; what is returned will have the result. See `submit`."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._put(item, future)
-        return await future
+        return future
 
     def submit_and_wait(self, item: Item) -> Result:
         """Return the result for *item* once its group is durable; blocks this thread."""
