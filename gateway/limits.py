@@ -170,7 +170,7 @@ ROWS_CHECKED_ALONE_MAX: Final = 20_000
 ROWS_PER_SPAN: Final = 1_024
 """After so many rows a dataset notes where the next begin, so that several can check at once."""
 
-SPANS_AT_ONCE: Final = 8
+SPANS_AT_ONCE: Final = 4
 """Spans that a process checks before it answers; a tenth of a second."""
 
 KINDS_REMEMBERED_MAX: Final = 4_096

@@ -96,8 +96,6 @@ class Tree:
 
     def seek(self, offsets: tuple[int, ...]) -> None:
         """Go to where the next tiles begin in each file."""
-        if len(offsets) != len(self._files):
-            raise BadProofError(f"a log of that size has {len(self._files)} levels of tiles")
         for level, offset in enumerate(offsets):
             self._files[level].seek(offset)
             self._last[level], self._next[level] = -1, offset

@@ -254,7 +254,7 @@ def _open_folder(path: Path, trust: Trust) -> _Folder:
         index=logged.index,
         checkpoint=checkpoint,
         authority=read_authority(_open(path, KEYS), checkpoint, trust),
-        spans=_spans(path),
+        spans=_spans(path, levels_of(checkpoint.size)),
     )
 
 
@@ -445,7 +445,7 @@ def _checkpoint(path: Path, manifest: DatasetManifest, trust: Trust) -> Checkpoi
     return checkpoint
 
 
-def _spans(path: Path) -> tuple[Span, ...]:
+def _spans(path: Path, levels: int) -> tuple[Span, ...]:
     """Return where spans of rows begin; whether that is so shows when they are walked."""
     spans: list[Span] = []
     with _open(path, SPANS) as lines:
@@ -454,6 +454,8 @@ def _spans(path: Path) -> tuple[Span, ...]:
                 span = _SPAN.decode(line)
             except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
                 raise MalformedReceiptError(f"{SPANS}: line {number}: {exc}") from exc
+            if len(span.tiles) != levels:
+                raise MalformedReceiptError(f"{SPANS}: line {number}: not {levels} levels")
             if not (_after(spans[-1], span) if spans else _is_first(span)):
                 raise MalformedReceiptError(f"{SPANS}: line {number}: out of order")
             spans.append(span)

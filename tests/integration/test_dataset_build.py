@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -16,7 +18,13 @@ import pytest
 from gateway.canonical import canonical_json, sha256_hex
 from gateway.dataset.export import Built, Order, build_dataset
 from gateway.dataset.verify import iterate_rows, verified_rows, verify_dataset
-from gateway.errors import EvidenceError, GateRefusedError, LedgerUnwellError, OperatorError
+from gateway.errors import (
+    CheckInterruptedError,
+    EvidenceError,
+    GateRefusedError,
+    LedgerUnwellError,
+    OperatorError,
+)
 from gateway.receipt.keys import P256Signer, generate_pem
 from gateway.receipt.model import Manifest
 from gateway.receipt.sigstore import write_manifest
@@ -26,6 +34,7 @@ from gateway.tlog.proof import format_proof
 from gateway.tlog.tile import Tile
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER, TRUST
+from tests.support.history import History
 
 
 @pytest.fixture
@@ -269,6 +278,17 @@ def resigned(house: House, folder: Path, change: Callable[[dict[str, Any]], None
     (folder / "manifest.tlog-proof").write_text(format_proof(proof))
 
 
+def renewed(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Return a change that names every file of *folder* as it is now."""
+
+    def renew(statement: dict[str, Any]) -> None:
+        for subject in statement["subject"]:
+            content = (folder / subject["name"]).read_bytes()
+            subject["digest"]["sha256"] = sha256_hex(content)
+
+    return renew
+
+
 def inside(statement: dict[str, Any]) -> dict[str, Any]:
     """Return the internal parameters of a manifest."""
     found: dict[str, Any] = statement["predicate"]["buildDefinition"]["internalParameters"]
@@ -314,13 +334,7 @@ def test_a_row_can_t_be_relabelled_by_who_holds_the_manifest_key(
     first = msgspec.json.decode(lines[0])
     lines[0] = canonical_json(first | {"sha256": sha256_hex(rows.split(b"\n")[0])})
     (folder / "receipts.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-
-    def renew(statement: dict[str, Any]) -> None:
-        for subject in statement["subject"]:
-            content = (folder / subject["name"]).read_bytes()
-            subject["digest"]["sha256"] = sha256_hex(content)
-
-    resigned(built_in, folder, renew)
+    resigned(built_in, folder, renewed(folder))
 
     with pytest.raises(EvidenceError, match=r"row 0: receipt x-.* commits to another row"):
         verify_dataset(folder, TRUST)
@@ -493,3 +507,145 @@ def test_leaves_after_the_checkpoint_wait_for_the_next_dataset(house: House) -> 
     built = build_dataset(order, sources)
 
     assert 1 == verify_dataset(built.folder, TRUST).rows
+
+
+# -- large ones: several processes, several tiles ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """Return a house with some thousands of answered calls."""
+    history = History(tmp_path_factory.mktemp("large") / "house", 9_000)
+    yield history
+    history.house.close()
+
+
+@pytest.fixture(scope="module")
+def large(history: History) -> Path:
+    """Return a dataset of some spans, whose receipts touch tiles of two levels."""
+    return history.build().folder
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+def test_several_processes_verify_what_one_verifies(large: Path) -> None:
+    """However many check, they count the same, and tell how far they are."""
+    steps: list[tuple[int, int]] = []
+
+    alone = verify_dataset(large, TRUST, workers=1)
+    many = verify_dataset(
+        large, TRUST, progress=lambda *step: steps.append(step), workers=2, every_signature=True
+    )
+
+    assert alone == many
+    assert (9_000, 9_000) == (many.rows, many.receipts)
+    assert (9_000, 9_000) == steps[-1]
+    assert 8_192 * 70 < (large / "evidence/tiles/0").stat().st_size < 8_192 * 71
+    assert 32 * 70 == (large / "evidence/tiles/1").stat().st_size
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+def test_the_first_wrong_row_is_named_whoever_finds_it(large: Path, tmp_path: Path) -> None:
+    """Of several things that are wrong, one process and many name the same one."""
+    folder = Path(shutil.copytree(large, tmp_path / "set"))
+    edited("rows.jsonl", 8_400, b"user", b"usex")(folder)
+    edited("rows.jsonl", 4_500, b"user", b"usex")(folder)
+    edited("rows.jsonl", 1_400, b"user", b"usex")(folder)
+
+    for workers in (1, 2):
+        with pytest.raises(EvidenceError, match=r"rows\.jsonl: row 1400: it was changed"):
+            verify_dataset(folder, TRUST, workers=workers)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+def test_a_process_that_is_ended_decides_nothing(large: Path) -> None:
+    """A dataset is not verified where a process that checked it was killed."""
+
+    def end_first(done: int, rows: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(CheckInterruptedError):
+        verify_dataset(large, TRUST, progress=end_first, workers=2)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (bent("evidence/tiles/0", 8_192 * 3 + 5), "evidence/tiles/0: tile 3 does not lead"),
+        (bent("evidence/tiles/0", -1), "evidence/tiles/0 and those above: their ends don't"),
+        (bent("evidence/tiles/1", 40), "evidence/tiles/0 and those above: their ends don't"),
+        (bent("evidence/leaves", 2_000_000), "evidence/leaves: leaf 1"),
+        (swapped("evidence/spans.jsonl", 0, 1), "evidence/spans.jsonl: the file was changed"),
+    ],
+    ids=map(str, count()),
+)
+def test_a_changed_tile_is_named(
+    large: Path, tmp_path: Path, change: Callable[[Path], None], named: str
+) -> None:
+    """A hash anywhere in the tree counts, and is named with its tile."""
+    folder = Path(shutil.copytree(large, tmp_path / "set"))
+    change(folder)
+
+    with pytest.raises(EvidenceError) as refused:
+        verify_dataset(folder, TRUST)
+
+    assert named in str(refused.value)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda s: s | {"rows": s["rows"] + 1}, "rows.jsonl: after row 1023"),
+        (lambda s: s | {"leaves": s["leaves"] + 1}, "evidence/leaves: after row 1023"),
+        (lambda s: s | {"receipts": s["receipts"] - 1}, "receipts.jsonl: after row 1023"),
+        (lambda s: s | {"tiles": [0, 0]}, "evidence/tiles/0: after row 1023"),
+        (lambda s: s | {"tiles": [0]}, "evidence/spans.jsonl: line 1: not 2 levels"),
+        (lambda s: s | {"row": 1_000}, "rows.jsonl: after row 999"),
+        (lambda s: s | {"row": 0}, "evidence/spans.jsonl: line 1: out of order"),
+        (lambda s: s | {"index": s["index"] + 2}, "receipts.jsonl: row 1024: out of order"),
+        (lambda s: s | {"index": s["index"] - 2}, "receipts.jsonl: row 1023: out of order"),
+        (lambda s: s | {"more": 1}, "evidence/spans.jsonl: line 1: "),
+    ],
+    ids=map(str, count()),
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_spans_that_lie_skip_nothing(
+    history: History,
+    large: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    named: str,
+    workers: int,
+) -> None:
+    """Whoever signs spans that leave something out, or check it twice, is found out."""
+    folder = Path(shutil.copytree(large, tmp_path / "set"))
+    path = folder / "evidence/spans.jsonl"
+    lines = path.read_bytes().splitlines()
+    lines[1] = canonical_json(change(msgspec.json.decode(lines[1])))
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    resigned(history.house, folder, renewed(folder))
+
+    with pytest.raises(EvidenceError) as refused:
+        verify_dataset(folder, TRUST, workers=workers)
+
+    assert named in str(refused.value)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+def test_verifying_takes_a_part_of_what_is_verified(large: Path) -> None:
+    """A dataset of thirty megabytes is verified in a tenth of that."""
+    size = sum(path.stat().st_size for path in large.rglob("*") if path.is_file())
+    tracemalloc.start()
+    verify_dataset(large, TRUST, workers=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 6_000_000 < size // 4

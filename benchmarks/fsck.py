@@ -1,0 +1,122 @@
+"""What checking a whole ledger takes, set against hashing its leaves.
+
+The same leaves are read and hashed into the tree, which is the least that any check must do;
+then `fsck` checks every signature, every exchange, every root and every tile. Half of the
+leaves are openings, which are not signed: so it is in a gateway's ledger. Bars stand in
+`budget.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateway.ledger.fsck import fsck
+from gateway.receipt.keys import Ed25519Signer, generate_pem
+from gateway.store.sqlite import SqliteLedger
+from gateway.tlog.merkle import Frontier, leaf_hash
+from tests.support.evidence import TRUST
+from tests.support.history import History
+
+HERE = Path(__file__).resolve().parent
+MESSAGE = b"m" * 1_500
+
+
+def main() -> int:
+    """Measure, print, and with `--check` hold the figures against the budget."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--leaves", type=int, default=50_000, help="leaves of the ledger")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds over the same ledger")
+    parser.add_argument("--folder", type=Path, help="where the ledger is made")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--check", action="store_true", help="exit 1 over the budget")
+    said = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=said.folder) as folder:
+        report = measure(Path(folder), said.leaves, said.rounds)
+    print(json.dumps(report, indent=1) if said.json else _table(report))
+    return _over_budget(report) if said.check else 0
+
+
+def measure(folder: Path, leaves: int, rounds: int) -> dict[str, Any]:
+    """Return wall times over one ledger, in turns; the best of each."""
+    house = folder / "house"
+    History(house, leaves // 2).house.close()
+    ledger = SqliteLedger(house / "ledger.db")
+    hashing, checking, signature = [], [], []
+    for _ in range(rounds):
+        hashing.append(_hashed(ledger))
+        signature.append(_signature_us())
+        begun = time.perf_counter()
+        report = fsck(ledger, TRUST)
+        checking.append(time.perf_counter() - begun)
+        if not report.clean:
+            raise SystemExit(f"not clean: {report.findings[0]}")
+    size = ledger.head().size
+    ledger.close()
+    own, others = (
+        resource.getrusage(who).ru_maxrss / 1024
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "leaves": size,
+        "cores": len(os.sched_getaffinity(0)),
+        "hashing_s": min(hashing),
+        "fsck_s": min(checking),
+        "ratio": min(checking) / min(hashing),
+        "us_a_leaf": min(checking) / size * 1e6,
+        "million_s": min(checking) / size * 1e6,
+        "signature_us": min(signature),
+        "process_mib_max": max(own, others),
+    }
+
+
+def _hashed(ledger: SqliteLedger) -> float:
+    """Return how long it takes to hash all leaves into the tree."""
+    begun = time.perf_counter()
+    tree = Frontier()
+    for leaf in ledger.leaves(0, ledger.head().size):
+        tree.push(leaf_hash(leaf))
+    tree.root()
+    return time.perf_counter() - begun
+
+
+def _signature_us() -> float:
+    """Return how long one Ed25519 signature takes to verify here and now, on one core."""
+    signer = Ed25519Signer(generate_pem("ed25519"))
+    signature = signer.sign(MESSAGE)
+    begun = time.process_time()
+    for _ in range(1_000):
+        signer.public.verify(signature, MESSAGE)
+    return (time.process_time() - begun) * 1_000
+
+
+def _table(report: dict[str, Any]) -> str:
+    return (
+        f"{report['leaves']} leaves, half of them signed, {report['cores']} cores\n"
+        f"hashing them   {report['hashing_s']:8.2f} s\n"
+        f"fsck           {report['fsck_s']:8.2f} s  ratio {report['ratio']:.1f},"
+        f" {report['us_a_leaf']:.1f} us a leaf: {report['million_s']:.0f} s a million\n"
+        f"one signature takes {report['signature_us']:.0f} us of a core;"
+        f" the largest process took {report['process_mib_max']:.0f} MiB"
+    )
+
+
+def _over_budget(report: dict[str, Any]) -> int:
+    budget = yaml.safe_load((HERE / "budget.yaml").read_text())["fsck"]
+    over = report["million_s"] > budget["million_leaves_s_max"]
+    if over:
+        print(f"over budget: {report['million_s']:.0f} > {budget['million_leaves_s_max']}")
+    return int(over)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

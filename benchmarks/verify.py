@@ -1,0 +1,111 @@
+"""What verifying a dataset takes, set against `sha256sum` over the same bytes.
+
+A ledger is written, a dataset built from it, and `gateway verify` run on the folder as anyone
+would run it, interpreter start and all; then `sha256sum` and, for machines whose `sha256sum`
+does not use the processor's own instructions, `openssl dgst -sha256`. Bars stand in
+`budget.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateway.receipt.keys import format_trust
+from tests.support.evidence import TRUST
+from tests.support.history import History
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Measure, print, and with `--check` hold the figures against the budget."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=50_000, help="rows, each with its receipt")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds over the same folder")
+    parser.add_argument("--folder", type=Path, help="where the ledger and the dataset are made")
+    parser.add_argument("--every-signature", action="store_true", help="check signatures too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--check", action="store_true", help="exit 1 over the budget")
+    said = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=said.folder) as folder:
+        report = measure(Path(folder), said.rows, said.rounds, every=said.every_signature)
+    print(json.dumps(report, indent=1) if said.json else _table(report))
+    return _over_budget(report) if said.check else 0
+
+
+def measure(folder: Path, rows: int, rounds: int, *, every: bool) -> dict[str, Any]:
+    """Return wall times over one dataset folder, in turns."""
+    begun = time.perf_counter()
+    history = History(folder / "house", rows)
+    written = time.perf_counter()
+    built = history.build().folder
+    made = {"write_s": written - begun, "build_s": time.perf_counter() - written}
+    trust = folder / "trust.json"
+    trust.write_bytes(format_trust(TRUST))
+    files = [str(path) for path in sorted(built.rglob("*")) if path.is_file()]
+    gateway = [sys.executable, "-m", "gateway", "verify", str(built), "--trust", str(trust)]
+    commands = {
+        "verify": [*gateway, "--every-signature"] if every else gateway,
+        "sha256sum": ["sha256sum", *files],
+        "openssl": ["openssl", "dgst", "-sha256", *files],
+    }
+    # Once without counting: everything is in memory then, for all of them.
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    peak = 0
+    for number in range(rounds + 1):
+        for name, command in commands.items():
+            begun = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=HERE.parent)
+            if number:
+                taken[name].append(time.perf_counter() - begun)
+            if name == "verify":
+                peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    wall = {name: statistics.median(times) for name, times in taken.items()}
+    return {
+        "rows": rows,
+        "bytes": sum(Path(path).stat().st_size for path in files),
+        "cores": len(os.sched_getaffinity(0)),
+        "every_signature": every,
+        **made,
+        **{f"{name}_s": seconds for name, seconds in wall.items()},
+        "us_a_row": wall["verify"] / rows * 1e6,
+        "ratio": wall["verify"] / wall["sha256sum"],
+        "ratio_openssl": wall["verify"] / wall["openssl"],
+        "process_mib_max": peak / 1024,
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    return (
+        f"{report['rows']} rows, {report['bytes'] / 1e6:.0f} MB, {report['cores']} cores\n"
+        f"gateway verify       {report['verify_s']:8.2f} s  ({report['us_a_row']:.1f} us a row;"
+        f" the largest process took {report['process_mib_max']:.0f} MiB)\n"
+        f"sha256sum            {report['sha256sum_s']:8.2f} s  ratio {report['ratio']:.2f}\n"
+        f"openssl dgst -sha256 {report['openssl_s']:8.2f} s"
+        f"  ratio {report['ratio_openssl']:.2f}\n"
+        f"(written in {report['write_s']:.0f} s, built in {report['build_s']:.0f} s)"
+    )
+
+
+def _over_budget(report: dict[str, Any]) -> int:
+    budget = yaml.safe_load((HERE / "budget.yaml").read_text())["verify"]
+    over = report["ratio"] > budget["sha256sum_ratio_max"]
+    if over:
+        print(f"over budget: {report['ratio']:.2f} > {budget['sha256sum_ratio_max']}")
+    return int(over)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

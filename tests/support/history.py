@@ -1,0 +1,140 @@
+"""A ledger of many exchanges and a dataset of their answers, made quickly and for real.
+
+Every exchange is an opening and a signed receipt, appended in large groups; texts are made
+again whenever somebody asks for them, so that their number costs no memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.canonical import canonical_json, salted_sha256, sha256_hex
+from gateway.dataset.export import Built, Order, build_dataset
+from gateway.ident import ExchangeId, new_exchange_id
+from gateway.intent.model import Declaration
+from gateway.ledger.subtrees import Subtrees
+from gateway.receipt.model import Commitment, Opening, OutputFacts, Receipt, Subject
+from gateway.receipt.statement import write_opening, write_statement
+from gateway.tlog.checkpoint import parse_checkpoint
+from gateway.tlog.merkle import inclusion_proof
+from gateway.tlog.note import parse_note
+from gateway.tlog.proof import InclusionProof
+from tests.support.dataset import House, Kept
+from tests.support.evidence import RECEIPT_SIGNER
+
+APPENDED_AT_ONCE: Final = 4_096
+_WORDS: Final = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "twice")
+
+
+class History:
+    """A house whose ledger holds *count* answered calls."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.house = House(folder)
+        self._declaration: Declaration = self.house.declare()
+        self._template = self.house.receipt(self._declaration, "an answer")
+        self._first = self.house.ledger.head().size
+        self.count = count
+        leaves: list[bytes] = []
+        for number in range(count):
+            leaves += self._exchange(number)
+            if len(leaves) >= APPENDED_AT_ONCE or number == count - 1:
+                self.house.ledger.append(leaves)
+                leaves = []
+        self._subtrees = Subtrees(self.house.ledger)
+
+    def build(self) -> Built:
+        """Build the dataset of every answer."""
+        order = Order(
+            name="bench",
+            declaration=self._declaration,
+            folder=self.house.folder / "datasets" / "bench",
+        )
+        sources = dataclasses.replace(
+            self.house.sources(),
+            candidates=self._candidates,
+            texts=self,
+            prove=self._prove,
+            tile=lambda tile: self._subtrees.tile(tile.level, tile.index, tile.width),
+        )
+        return build_dataset(order, sources)
+
+    def get(self, exchange: ExchangeId) -> Kept:
+        """Return the text of an exchange, made anew."""
+        return Kept(exchange[-16:].encode(), {0: _row(exchange)})
+
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Say no: nothing is erased here."""
+        return False
+
+    def _exchange(self, number: int) -> tuple[bytes, bytes]:
+        exchange = new_exchange_id(self.house.clock.now_ms() + number)
+        row = _row(exchange)
+        answer = sha256_hex(row)
+        opening = self._first + 2 * number
+        receipt: Receipt = msgspec.structs.replace(
+            self._template,
+            exchange=exchange,
+            opening=opening,
+            outputs=(
+                OutputFacts(
+                    choice=0,
+                    kind="text",
+                    bytes=len(row),
+                    sha256=answer,
+                    row=Commitment(
+                        alg="sha256-salted",
+                        value=salted_sha256(exchange[-16:].encode(), row),
+                    ),
+                ),
+            ),
+        )
+        subjects = (
+            Subject(name="response.body", digest={"sha256": answer}),
+            Subject(name="output/0", digest={"sha256": answer}),
+        )
+        return (
+            write_opening(
+                Opening(
+                    exchange=exchange,
+                    at=receipt.received,
+                    principal="team",
+                    project=receipt.caller.project,
+                    provider=receipt.provider.name,
+                    operation=receipt.operation,
+                    purpose=receipt.declared.use.purpose,
+                    ruling_sha256=answer,
+                    writer="bench",
+                )
+            ),
+            write_statement(receipt, subjects, RECEIPT_SIGNER),
+        )
+
+    def _candidates(self) -> Iterator[tuple[int, bytes]]:
+        stop = self._first + 2 * self.count
+        for index, leaf in enumerate(self.house.ledger.leaves(self._first, stop), self._first):
+            if (index - self._first) % 2:
+                yield index, leaf
+
+    def _prove(self, index: int, note: str) -> InclusionProof:
+        size = parse_checkpoint(parse_note(note)[0]).size
+        path = inclusion_proof(index, size, self._subtrees.root)
+        return InclusionProof(index, tuple(path), note)
+
+
+def _row(exchange: str) -> bytes:
+    """Return a training row of some six hundred bytes, another one for every exchange."""
+    words = [_WORDS[ord(letter) % len(_WORDS)] for letter in exchange]
+    return canonical_json(
+        {
+            "messages": [
+                {"role": "user", "content": " ".join(words * 2)},
+                {"role": "assistant", "content": " ".join(reversed(words * 2))},
+            ]
+        }
+    )
