@@ -96,6 +96,15 @@ class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return len(self.witnesses) // 2 + 1 if self.quorum is None else self.quorum
 
 
+class SigningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the long-lived signing keys are; absent: in the data folder."""
+
+    log: str | None = None
+    """`file:path`, `env:NAME`, or a `pkcs11:` URI; an Ed25519 key."""
+    manifest: str | None = None
+    """The same; an ECDSA P-256 key."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an operator can set; an empty file is a valid one."""
 
@@ -106,6 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: str = "./gateway-data"
     ledger: Literal["sqlite"] = "sqlite"
     checkpoint: CheckpointSettings = CheckpointSettings()
+    signing: SigningSettings = SigningSettings()
     keys: Literal["passthrough", "managed"] = "passthrough"
     policies: str = "builtin"
     """`builtin`, or a folder."""
@@ -137,6 +147,17 @@ class Sourced(msgspec.Struct, frozen=True, kw_only=True):
         """Return *text* as a path; a relative one starts at the file's folder."""
         base = self.file.parent if self.file is not None else Path()
         return base / text
+
+    def signing_key(self, reference: str | None, key: str) -> bytes | str | None:
+        """Return the PEM that *reference* refers to, or a `pkcs11:` URI as it is.
+
+        Raises:
+            SettingError: it is not a reference, or refers to nothing.
+        """
+        if reference is None or reference.startswith("pkcs11:"):
+            return reference
+        kind, _, name = reference.partition(":")
+        return pem(f"file:{self.path(name)}" if kind == "file" else reference, key)
 
     def secret(self, reference: str, key: str) -> str:
         """Return what *reference* (`env:NAME` or `file:path`) refers to.
@@ -227,6 +248,22 @@ def secret(reference: str, key: str, environment: Mapping[str, str] | None = Non
     Raises:
         SettingError: it is not a reference, or refers to nothing.
     """
+    _, _, name = reference.partition(":")
+    return _said(_referred(reference, key, environment), key, name)
+
+
+def pem(reference: str, key: str, environment: Mapping[str, str] | None = None) -> bytes:
+    """Return the private key in PEM that *reference* (`env:NAME` or `file:path`) refers to.
+
+    In a variable its lines may be divided by a backslash and an `n`.
+
+    Raises:
+        SettingError: it is not a reference, or refers to nothing.
+    """
+    return _referred(reference, key, environment).replace("\\n", "\n").encode()
+
+
+def _referred(reference: str, key: str, environment: Mapping[str, str] | None) -> str:
     if environment is None:
         environment = os.environ  # noqa: TID251  the one place that reads it
     kind, _, name = reference.partition(":")
@@ -237,10 +274,10 @@ def secret(reference: str, key: str, environment: Mapping[str, str] | None = Non
                 f"`{key}` refers to the variable {name}, which is not set",
                 hint=f"set {name}, or use file:<path>",
             )
-        return _said(value, key, name)
+        return value
     if kind == "file":
         try:
-            return _said(Path(name).read_text(encoding="utf-8"), key, name)
+            return Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise SettingError(f"`{key}` refers to {name}, which can't be read") from exc
     raise SettingError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway import settings as settings_module
 from gateway.app.library import load_library
 from gateway.app.publishing import asked_of_auditors, build_publisher
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SystemClock, rfc3339
 from gateway.errors import (
     GatewayError,
     LedgerMissingError,
@@ -33,7 +33,7 @@ from gateway.settings import Sourced
 from gateway.store.access import AccessKeys
 from gateway.store.content import ContentStore
 from gateway.store.index import Index
-from gateway.store.keys import Keyring, load_keyring, make_keys
+from gateway.store.keys import KeyPlaces, Keyring, load_keyring, make_keys
 from gateway.store.sqlite import SqliteLedger
 
 
@@ -128,7 +128,7 @@ def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
     if not ledger_file.exists():
         raise no_ledger(data)
     clock, writer = SystemClock(), this_process(named)
-    keyring = load_keyring(data, writer, clock)
+    keyring = load_keyring(data, writer, clock, key_places(sourced))
     store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
     index = Index(data / "index.db")
     reader = Reader(store, index)
@@ -162,6 +162,19 @@ def no_ledger(data: Path) -> LedgerMissingError:
     return LedgerMissingError(
         f"there is no ledger in {data}",
         hint="make one with `gateway init`, or point `data` at the folder that holds it",
+    )
+
+
+def key_places(sourced: Sourced) -> KeyPlaces:
+    """Return where the settings say that the long-lived signing keys are.
+
+    Raises:
+        SettingError: a reference is none, or refers to nothing.
+    """
+    chosen = sourced.settings.signing
+    return KeyPlaces(
+        log=sourced.signing_key(chosen.log, "signing.log"),
+        manifest=sourced.signing_key(chosen.manifest, "signing.manifest"),
     )
 
 
@@ -201,7 +214,8 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
     # ledger are made whole by the next `init`, which finds and uses them.
     if not (data / "trust.json").exists():
         witnesses, quorum = asked_of_auditors(sourced.settings.checkpoint)
-        make_keys(data, named, witnesses=witnesses, quorum=quorum)
-    keyring = load_keyring(data, this_process(), SystemClock())
+        at = rfc3339(SystemClock().now_ms())
+        make_keys(data, named, at, key_places(sourced), witnesses=witnesses, quorum=quorum)
+    keyring = load_keyring(data, this_process(), SystemClock(), key_places(sourced))
     SqliteLedger.create(data / "ledger.db", keyring.trust.origin).close()
     return data, keyring.trust.origin

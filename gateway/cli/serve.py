@@ -53,7 +53,10 @@ def _init(args: argparse.Namespace) -> int:
     sourced = _settings(args)
     data, origin = init(sourced, args.origin)
     print(f"made {data} for the ledger `{origin}`")
-    print(f"give auditors {data / 'trust.json'}; keep {data / 'keys'} to yourself")
+    print(f"give auditors {data / 'trust.json'} and {data / 'trust.sigstore.json'}")
+    print(f"give them {data / 'root.pub'} by another way: it vouches for both")
+    print(f"move {data / 'keys' / 'root.key'} to where no network reaches: it signs trust only")
+    print(f"keep {data / 'keys'} to yourself")
     print("next: gateway serve")
     return 0
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.errors import EvidenceError, MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
-from gateway.receipt.keys import Trust, parse_trust
+from gateway.receipt.keys import Trust, parse_public_pem, parse_trust
 from gateway.receipt.model import (
     DATASET_BUILD,
     TRAINING_BUILD,
@@ -37,10 +37,11 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.sigstore import open_manifest
 from gateway.receipt.statement import read_leaf
-from gateway.receipt.verify import verify_bundle, verify_manifest
+from gateway.receipt.verify import verify_bundle, verify_manifest, verify_trust
 
 MANIFEST: Final = "manifest.json"
 REPLAY_STATEMENT: Final = "report.dsse.json"
+TRUST_SIGNATURE: Final = "trust.sigstore.json"
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
 
 FINE: Final = 0
@@ -64,6 +65,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help=f"the public keys to trust (default: {TRUST_DEFAULT})",
     )
     parser.add_argument(
+        "--root",
+        metavar="FILE",
+        type=Path,
+        help="the operator's root key (root.pub): check that it signed the trust file",
+    )
+    parser.add_argument(
         "--every-signature",
         action="store_true",
         help="of a dataset, check each receipt's own signature too, not only its place in the "
@@ -77,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     path: Path = args.path
     try:
         trust = _read_trust(args.trust)
+        if getattr(args, "root", None) is not None:
+            _check_root(args.trust or TRUST_DEFAULT, args.root)
         if path.is_dir():
             return _verify_folder(path, trust, every_signature=args.every_signature)
         return _verify_file(_read(path, BUNDLE_BYTES_MAX), trust)
@@ -156,6 +165,14 @@ def _build_type(path: Path) -> str:
         f"`{path.parent}` is neither a dataset folder (manifest.json, rows.jsonl) nor a model "
         "folder (manifest.json, *.safetensors)"
     )
+
+
+def _check_root(trust_file: Path, root_file: Path) -> None:
+    """Check that the root key signed the trust file; its signature lies beside it."""
+    root = parse_public_pem(_read(root_file, TRUST_BYTES_MAX).decode("utf-8", "replace"))
+    signature = _read(trust_file.with_name(TRUST_SIGNATURE), BUNDLE_BYTES_MAX)
+    _, at = verify_trust(_read(trust_file, TRUST_BYTES_MAX), signature, root)
+    _tell("ok", "trust", f"signed by the root {root.keyid[:16]}… at {at}")
 
 
 def _read_trust(given: Path | None) -> Trust:

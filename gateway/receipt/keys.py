@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, Protocol, assert_never
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -74,6 +74,17 @@ class PublicKey:
         self.keyid = sha256(spki).hexdigest()
         self.pem = pem.decode("ascii")
 
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes of an Ed25519 key.
+
+        Raises:
+            KeyUnreadableError: it is of another kind.
+        """
+        if not isinstance(self._key, Ed25519PublicKey):
+            raise KeyUnreadableError("a log's key must be Ed25519", hint="see `gateway init`")
+        return self._key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Check *signature* over *message*.
 
@@ -87,6 +98,31 @@ class PublicKey:
                 self._key.verify(signature, message, ECDSA(SHA256()))
         except InvalidSignature as bad:
             raise BadSignatureError(f"the signature by key {self.keyid[:16]}… is bad") from bad
+
+
+class SigningKey(Protocol):
+    """A private key wherever it is: in a file, in a module, or with a cloud's key service.
+
+    Calls block; whoever signs on an event loop keeps keys in memory instead.
+    """
+
+    @property
+    def keyid(self) -> str:
+        """SHA-256 of the public key's SubjectPublicKeyInfo DER, in hex."""
+        ...
+
+    @property
+    def public(self) -> PublicKey:
+        """What its signatures are checked with."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature over *message*: Ed25519's 64 bytes, or ECDSA's DER.
+
+        Raises:
+            KeyUnreadableError: what holds the key can't be reached, or refuses.
+        """
+        ...
 
 
 class Ed25519Signer:
@@ -131,13 +167,11 @@ class LogSigner:
 
     __slots__ = ("_key", "key_id", "name", "vkey")
 
-    def __init__(self, pem: bytes, origin: str) -> None:
-        key = _load_private(pem)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise KeyUnreadableError("a log's key must be Ed25519", hint="see `gateway init`")
+    def __init__(self, key: bytes | SigningKey, origin: str) -> None:
+        """Take the private *key*, as PEM or wherever it is."""
         check_name(origin)
-        public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self._key = key
+        self._key: SigningKey = Ed25519Signer(key) if isinstance(key, bytes) else key
+        public = self._key.public.raw
         self.name = origin
         self.key_id = key_id_of(origin, public)
         self.vkey = format_vkey(origin, public)

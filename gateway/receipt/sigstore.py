@@ -1,4 +1,4 @@
-"""Manifests as Sigstore bundles v0.3, which cosign and sigstore-js verify.
+"""Manifests as Sigstore bundles v0.3, which cosign and sigstore-js verify; trust files too.
 
 The envelope inside carries one signature without a key's name; the bundle's hint names it. The
 bare envelope is also a leaf of the ledger.
@@ -11,12 +11,16 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.canonical import canonical_json
+from gateway.canonical import canonical_json, sha256_hex
 from gateway.errors import MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.envelope import Signer, open_envelope, seal_unnamed
+from gateway.receipt.model import PREDICATES, STATEMENT_TYPE
 from gateway.receipt.statement import read_payload
 from gateway.tlog.text import shown
+
+TRUST_TYPE: Final = PREDICATES + "trust/v2"
+TRUST_NAME: Final = "trust.json"
 
 SIGSTORE_BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
@@ -36,6 +40,17 @@ def write_manifest(statement: dict[str, Any], signer: Signer) -> tuple[bytes, by
     read_payload(payload)
     leaf = seal_unnamed(payload, signer)
     return wrap_leaf(leaf, signer.keyid), leaf
+
+
+def write_trust_signature(trust_file: bytes, origin: str, at: str, root: Signer) -> bytes:
+    """Return the Sigstore bundle by which the root key vouches for *trust_file* as it is."""
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": TRUST_NAME, "digest": {"sha256": sha256_hex(trust_file)}}],
+        "predicateType": TRUST_TYPE,
+        "predicate": {"at": at, "origin": origin},
+    }
+    return wrap_leaf(seal_unnamed(canonical_json(statement), root), root.keyid)
 
 
 def wrap_leaf(leaf: bytes, keyid: str) -> bytes:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from gateway.errors import BadProofError, BadSignatureError, MalformedReceiptError
+import msgspec
+
+from gateway.canonical import sha256_hex
+from gateway.errors import (
+    BadDigestError,
+    BadProofError,
+    BadSignatureError,
+    MalformedReceiptError,
+)
 from gateway.ident import Sha256
 from gateway.receipt.authority import Authority
 from gateway.receipt.bundle import Included, parse_bundle
 from gateway.receipt.envelope import open_envelope, signed_by
-from gateway.receipt.keys import PublicKey, Trust, trusted_keys
-from gateway.receipt.model import KeyAuthorization, Manifest, Statement
-from gateway.receipt.sigstore import open_manifest
+from gateway.receipt.keys import PublicKey, Trust, parse_trust, trusted_keys
+from gateway.receipt.model import KeyAuthorization, Manifest, Statement, Subject
+from gateway.receipt.sigstore import TRUST_NAME, open_manifest
 from gateway.receipt.statement import is_opening, read_leaf, read_payload
 from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
 from gateway.tlog.cosignature import Cosigned, check_quorum
@@ -140,6 +148,52 @@ def verify_manifest(
     if not isinstance(manifest, Manifest):
         raise MalformedReceiptError("the statement is not a manifest")
     return manifest.statement, manifest.payload_sha256
+
+
+def verify_trust(trust_file: bytes, signature: bytes, root: PublicKey) -> tuple[Trust, str]:
+    """Return the trust in *trust_file*, and when *root* signed it, after checking that it did.
+
+    Whoever has the root's public key from the operator's own hand needs to take no trust file
+    on faith.
+
+    Raises:
+        EvidenceError: the file is malformed, is not the one that was signed, or was signed by
+            another key.
+    """
+    leaf, hinted = open_manifest(signature)
+    if hinted != root.keyid:
+        raise BadSignatureError(
+            f"the trust file is signed by {hinted[:16]}…, not by the root {root.keyid[:16]}…"
+        )
+    envelope = open_envelope(leaf)
+    signed_by(envelope, {root.keyid: root})
+    trust = parse_trust(trust_file)
+    try:
+        said = msgspec.json.decode(envelope.payload, type=_TrustStatement)
+    except msgspec.MsgspecError as broken:
+        raise MalformedReceiptError("the signature is of something else") from broken
+    if said.subject != (Subject(name=TRUST_NAME, digest={"sha256": sha256_hex(trust_file)}),):
+        raise BadDigestError(
+            "the trust file is not the one that the root signed",
+            hint="take `trust.json` and `trust.sigstore.json` from the same place, together",
+        )
+    if said.predicate.origin != trust.origin:
+        raise MalformedReceiptError("the signature names another log")
+    return trust, said.predicate.at
+
+
+class _TrustPredicate(msgspec.Struct, forbid_unknown_fields=True):
+    at: str
+    origin: str
+
+
+class _TrustStatement(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["https://in-toto.io/Statement/v1"] = msgspec.field(name="_type")
+    subject: tuple[Subject, ...]
+    predicate_type: Literal["https://tos-gateway.example/trust/v2"] = msgspec.field(
+        name="predicateType"
+    )
+    predicate: _TrustPredicate
 
 
 def document_keys(trust: Trust) -> Mapping[str, PublicKey]:

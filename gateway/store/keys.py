@@ -18,8 +18,11 @@ from gateway.ident import random_bytes
 from gateway.limits import KEY_FILE_MODE_MAX
 from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import (
+    Ed25519Signer,
+    KeyKind,
     LogSigner,
     P256Signer,
+    SigningKey,
     Trust,
     TrustedManifestKey,
     format_trust,
@@ -27,18 +30,25 @@ from gateway.receipt.keys import (
     parse_trust,
 )
 from gateway.receipt.model import Writer
+from gateway.receipt.sigstore import write_trust_signature
 from gateway.store.claims import Claims
-from gateway.store.files import write_once
+from gateway.store.files import write_durably, write_once
+from gateway.store.hsm import Pkcs11Key, parse_pkcs11_uri
 from gateway.store.process_key import ProcessKey
 from gateway.tlog.note import check_name
 
 SECRET_BYTES: Final = 32
+TRUST: Final = "trust.json"
+TRUST_SIGNATURE: Final = "trust.sigstore.json"
+ROOT_KEY: Final = "root.key"
+ROOT_PUBLIC: Final = "root.pub"
 
 _FOLDER_MODE: Final = 0o700
 _TRUST_MODE: Final = 0o644
 _MAKERS: Final[dict[str, Callable[[], bytes]]] = {
     "log.key": lambda: generate_pem("ed25519"),
     "manifest.key": lambda: generate_pem("p256"),
+    ROOT_KEY: lambda: generate_pem("p256"),
     "commitment.key": lambda: random_bytes(SECRET_BYTES).hex().encode() + b"\n",
     "content.key": lambda: random_bytes(SECRET_BYTES).hex().encode() + b"\n",
 }
@@ -56,7 +66,7 @@ class Keyring:
     """The receipt key of this process, made when it first signs."""
     claims: Claims = field(repr=False)
     """Which process holds which receipt key."""
-    manifest: P256Signer = field(repr=False)
+    manifest: SigningKey = field(repr=False)
     commitment: bytes = field(repr=False)
     """Keys the commitments to texts that must not be guessed."""
     content: bytes = field(repr=False)
@@ -69,28 +79,62 @@ class Keyring:
         return self.process.current
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlaces:
+    """Where the long-lived keys are: PEM at hand, a PKCS #11 URI, or `None` for `keys/`."""
+
+    log: bytes | str | None = field(default=None, repr=False)
+    manifest: bytes | str | None = field(default=None, repr=False)
+
+
+IN_FILES: Final = KeyPlaces()
+"""The keys that `gateway init` makes."""
+
+
 def make_keys(
-    data_dir: Path, origin: str, *, witnesses: Sequence[str] = (), quorum: int = 0
+    data_dir: Path,
+    origin: str,
+    at: str,
+    places: KeyPlaces = IN_FILES,
+    *,
+    witnesses: Sequence[str] = (),
+    quorum: int = 0,
 ) -> None:
-    """Make the keys of a new installation and its trust file; durable on return.
+    """Make the keys of a new installation and its signed trust file; durable on return.
+
+    A key that *places* says to be elsewhere is used and not made. *at* is the time.
 
     The trust file asks for cosignatures by *quorum* of *witnesses* (vkeys).
 
     Raises:
         KeyUnreadableError: there are keys already, none can be made, or *origin* names no log.
     """
-    folder, trust_file = data_dir / "keys", data_dir / "trust.json"
+    folder, trust_file = data_dir / "keys", data_dir / TRUST
     try:
         check_name(origin)
-        made = {name: make() for name, make in _MAKERS.items()}
-        trust = _trust_of(origin, made, witnesses, quorum)
-        for path in (*(folder / name for name in made), trust_file):
+        elsewhere = {"log.key": places.log, "manifest.key": places.manifest}
+        made = {name: make() for name, make in _MAKERS.items() if elsewhere.get(name) is None}
+        root = P256Signer(made[ROOT_KEY])
+        trust = Trust(
+            origin=origin,
+            log=LogSigner(_log_key(places.log or made["log.key"]), origin).vkey,
+            manifest_keys=(
+                TrustedManifestKey(
+                    key=_manifest_key(places.manifest or made["manifest.key"]).public.pem,
+                    since=0,
+                ),
+            ),
+            witnesses=tuple(witnesses),
+            quorum=quorum,
+        )
+        for path in (*(folder / name for name in made), trust_file, data_dir / ROOT_PUBLIC):
             if path.exists():
                 raise _already_there(path)
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         for name, content in made.items():
             write_once(folder / name, content, mode=KEY_FILE_MODE_MAX)
-        write_once(trust_file, format_trust(trust), mode=_TRUST_MODE)
+        write_once(data_dir / ROOT_PUBLIC, root.public.pem.encode(), mode=_TRUST_MODE)
+        write_trust(data_dir, trust, root, at)
     except BadProofError as bad:
         raise KeyUnreadableError(
             f"not an origin: `{origin[:80]}`",
@@ -105,7 +149,54 @@ def make_keys(
         ) from wrong
 
 
-def load_keyring(data_dir: Path, writer: Writer, clock: Clock) -> Keyring:
+def write_trust(data_dir: Path, trust: Trust, root: SigningKey, at: str) -> None:
+    """Write the trust file and the root's signature of it; durable on return.
+
+    Killed in between, it leaves a signature of another file, which no auditor takes; writing
+    it again mends that.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    encoded = format_trust(trust)
+    signature = write_trust_signature(encoded, trust.origin, at, root)
+    write_durably(data_dir / TRUST_SIGNATURE, signature, mode=_TRUST_MODE)
+    write_durably(data_dir / TRUST, encoded, mode=_TRUST_MODE)
+
+
+def load_root(path: Path) -> P256Signer:
+    """Return the root key kept at *path*.
+
+    Raises:
+        KeyUnreadableError: it is missing, malformed, or readable by others.
+    """
+    return _load(path, P256Signer)
+
+
+def load_trust(data_dir: Path) -> Trust:
+    """Return what the trust file in *data_dir* says.
+
+    Raises:
+        KeyUnreadableError: it is missing or malformed.
+    """
+    return _load(data_dir / TRUST, parse_trust, mode_max=0o777)
+
+
+def load_key(data_dir: Path, name: str, kind: KeyKind, place: bytes | str | None) -> SigningKey:
+    """Return the key at *place*, or else the one in `keys/`*name*.
+
+    Raises:
+        KeyUnreadableError: it is missing, malformed, of another kind, or readable by others.
+    """
+    read = _log_key if kind == "ed25519" else _manifest_key
+    if place is not None:
+        return read(place)
+    return _load(data_dir / "keys" / name, read)
+
+
+def load_keyring(
+    data_dir: Path, writer: Writer, clock: Clock, places: KeyPlaces = IN_FILES
+) -> Keyring:
     """Return the keys of the installation in *data_dir*, for the process *writer*.
 
     Raises:
@@ -113,10 +204,11 @@ def load_keyring(data_dir: Path, writer: Writer, clock: Clock) -> Keyring:
             the trust file.
     """
     folder = data_dir / "keys"
-    trust = _load(data_dir / "trust.json", parse_trust, mode_max=0o777)
-    manifest, claims = _load(folder / "manifest.key", P256Signer), Claims(data_dir / "signing")
+    trust, claims = load_trust(data_dir), Claims(data_dir / "signing")
+    manifest = load_key(data_dir, "manifest.key", "p256", places.manifest)
+    log = load_key(data_dir, "log.key", "ed25519", places.log)
     keyring = Keyring(
-        log=_load(folder / "log.key", lambda pem: LogSigner(pem, trust.origin)),
+        log=LogSigner(log, trust.origin),
         process=ProcessKey(manifest, claims, clock, writer),
         claims=claims,
         manifest=manifest,
@@ -128,18 +220,16 @@ def load_keyring(data_dir: Path, writer: Writer, clock: Clock) -> Keyring:
     return keyring
 
 
-def _trust_of(
-    origin: str, made: dict[str, bytes], witnesses: Sequence[str], quorum: int
-) -> Trust:
-    return Trust(
-        origin=origin,
-        log=LogSigner(made["log.key"], origin).vkey,
-        witnesses=tuple(witnesses),
-        quorum=quorum,
-        manifest_keys=(
-            TrustedManifestKey(key=P256Signer(made["manifest.key"]).public.pem, since=0),
-        ),
-    )
+def _log_key(place: bytes | str) -> SigningKey:
+    return Ed25519Signer(place) if isinstance(place, bytes) else _in_module(place, "ed25519")
+
+
+def _manifest_key(place: bytes | str) -> SigningKey:
+    return P256Signer(place) if isinstance(place, bytes) else _in_module(place, "p256")
+
+
+def _in_module(uri: str, kind: KeyKind) -> SigningKey:
+    return Pkcs11Key(parse_pkcs11_uri(uri), kind)
 
 
 def _load(

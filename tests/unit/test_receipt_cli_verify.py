@@ -12,16 +12,18 @@ import pytest
 
 from gateway.cli import verify
 from gateway.receipt.bundle import format_bundle
-from gateway.receipt.keys import format_trust
+from gateway.receipt.keys import P256Signer, format_trust, generate_pem
 from gateway.receipt.model import Predicate
-from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.sigstore import write_manifest, write_trust_signature
 from gateway.receipt.statement import write_opening, write_statement
 from tests.support.evidence import (
     ABANDONMENT,
+    AT,
     AUTHORIZATION,
     DECLARED,
     MANIFEST_SIGNER,
     OPENING,
+    ORIGIN,
     RECEIPT,
     RECEIPT_SIGNER,
     REFUSAL,
@@ -142,6 +144,26 @@ def test_another_trust_fails(
 
     assert run(kept(tmp_path, BUNDLE), "--trust", trust) == 1
     assert "trust.malformed" in capsys.readouterr().out
+
+
+def test_a_root_vouches_for_the_trust_file(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--root` the trust file itself is checked, and nothing goes on without it."""
+    root, stranger = (P256Signer(generate_pem("p256")) for _ in range(2))
+    (tmp_path / "root.pub").write_text(root.public.pem)
+    (tmp_path / "other.pub").write_text(stranger.public.pem)
+    words = ("--trust", trust, "--root", tmp_path / "root.pub")
+    signature = trust.with_name("trust.sigstore.json")
+
+    assert run(kept(tmp_path, BUNDLE), *words) == 2
+    signature.write_bytes(write_trust_signature(trust.read_bytes(), ORIGIN, AT, root))
+    assert run(kept(tmp_path, BUNDLE), *words) == 0
+    assert f"signed by the root {root.keyid[:16]}… at {AT}" in capsys.readouterr().out
+    assert run(kept(tmp_path, BUNDLE), *words[:3], tmp_path / "other.pub") == 1
+    trust.write_bytes(trust.read_bytes() + b"\n")
+    assert run(kept(tmp_path, BUNDLE), *words) == 1
+    assert "not the one that the root signed" in capsys.readouterr().out
 
 
 def test_without_trust_there_is_a_hint(

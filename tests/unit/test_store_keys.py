@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import FrozenClock
-from gateway.errors import KeyUnreadableError
+from gateway.errors import (
+    BadDigestError,
+    BadSignatureError,
+    EvidenceError,
+    KeyUnreadableError,
+)
 from gateway.receipt.authority import Authority
-from gateway.receipt.keys import parse_trust
+from gateway.receipt.keys import P256Signer, generate_pem, parse_public_pem, parse_trust
+from gateway.receipt.sigstore import write_trust_signature
 from gateway.receipt.statement import write_statement
-from gateway.receipt.verify import verify_leaf
+from gateway.receipt.verify import verify_leaf, verify_trust
 from gateway.store.keys import Keyring, load_keyring, make_keys
-from tests.support.evidence import RECEIPT, SUBJECTS, WRITER
+from tests.support.evidence import AT, RECEIPT, SUBJECTS, WRITER
 
 NAMES = ["commitment.key", "content.key", "log.key", "manifest.key"]
 ORIGIN = "receipts.example/acme"
@@ -23,7 +29,7 @@ ORIGIN = "receipts.example/acme"
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Return a folder with fresh keys."""
-    make_keys(tmp_path, ORIGIN)
+    make_keys(tmp_path, ORIGIN, AT)
     return tmp_path
 
 
@@ -34,8 +40,9 @@ def load(data: Path) -> Keyring:
 
 def test_private_keys_are_private(data: Path) -> None:
     """Only the gateway's account may read private keys; anyone may read the trust file."""
-    assert sorted(path.name for path in (data / "keys").iterdir()) == NAMES
-    modes = {stat.S_IMODE((data / "keys" / name).stat().st_mode) for name in NAMES}
+    names = sorted([*NAMES, "root.key"])
+    assert sorted(path.name for path in (data / "keys").iterdir()) == names
+    modes = {stat.S_IMODE((data / "keys" / name).stat().st_mode) for name in names}
     assert modes == {0o600}
     assert stat.S_IMODE((data / "keys").stat().st_mode) == 0o700
     assert stat.S_IMODE((data / "trust.json").stat().st_mode) == 0o644
@@ -57,6 +64,36 @@ def test_what_they_sign_the_trust_file_verifies(data: Path) -> None:
     assert keyring.commitment != keyring.content
 
 
+def test_the_root_vouches_for_the_trust_file(data: Path) -> None:
+    """The trust file of a new installation is signed by its root, and by nobody else's."""
+    trust_file = (data / "trust.json").read_bytes()
+    signature = (data / "trust.sigstore.json").read_bytes()
+    root = parse_public_pem((data / "root.pub").read_text())
+    stranger = P256Signer(generate_pem("p256"))
+
+    assert verify_trust(trust_file, signature, root) == (parse_trust(trust_file), AT)
+    with pytest.raises(BadSignatureError):
+        verify_trust(trust_file, signature, stranger.public)
+    with pytest.raises(EvidenceError):
+        verify_trust(trust_file.replace(b'"quorum": 0', b'"quorum": 00'), signature, root)
+    with pytest.raises(BadDigestError):
+        verify_trust(trust_file + b" ", signature, root)
+    with pytest.raises(BadSignatureError):
+        verify_trust(trust_file, write_trust_signature(trust_file, ORIGIN, AT, stranger), root)
+    for mask in (0x01, 0x20):
+        for at in range(len(signature)):
+            bent = signature[:at] + bytes([signature[at] ^ mask]) + signature[at + 1 :]
+            with pytest.raises(EvidenceError):
+                verify_trust(trust_file, bent, root)
+
+
+def test_a_root_that_has_left_is_not_missed(data: Path) -> None:
+    """The root key is for rotations; the gateway runs without it."""
+    (data / "keys" / "root.key").unlink()
+
+    assert load(data).trust.origin == ORIGIN
+
+
 def test_a_keyring_shows_no_secret(data: Path) -> None:
     """Printing a keyring gives nothing away."""
     keyring = load(data)
@@ -70,7 +107,7 @@ def test_keys_are_made_once(data: Path) -> None:
     before = {path: path.read_bytes() for path in (data / "keys").iterdir()}
 
     with pytest.raises(KeyUnreadableError, match="already there"):
-        make_keys(data, ORIGIN)
+        make_keys(data, ORIGIN, AT)
 
     assert before == {path: path.read_bytes() for path in (data / "keys").iterdir()}
 
@@ -79,7 +116,7 @@ def test_keys_are_made_once(data: Path) -> None:
 def test_a_bad_origin_makes_nothing(tmp_path: Path, origin: str) -> None:
     """An origin that can't name a log is refused before anything is written."""
     with pytest.raises(KeyUnreadableError, match="not an origin"):
-        make_keys(tmp_path, origin)
+        make_keys(tmp_path, origin, AT)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -121,7 +158,7 @@ def test_a_missing_key_is_named(data: Path, name: str) -> None:
 def test_keys_of_two_installations_dont_mix(data: Path, tmp_path: Path, name: str) -> None:
     """A key that the trust file does not name would sign what no auditor can verify."""
     other = tmp_path / "other"
-    make_keys(other, ORIGIN)
+    make_keys(other, ORIGIN, AT)
     (data / "keys" / name).write_bytes((other / "keys" / name).read_bytes())
 
     with pytest.raises(KeyUnreadableError, match="not a key that"):
@@ -133,4 +170,4 @@ def test_a_folder_that_cant_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
 
     with pytest.raises(KeyUnreadableError, match="can't be written"):
-        make_keys(tmp_path / "data", ORIGIN)
+        make_keys(tmp_path / "data", ORIGIN, AT)
