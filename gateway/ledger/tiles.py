@@ -59,8 +59,12 @@ class Tiles:
     def __init__(self, store: LedgerStore, subtrees: Subtrees) -> None:
         self._store = store
         self._subtrees = subtrees
-        self._published = 0
+        self._size = 0
         """A size that is known to be published; it only grows."""
+
+    def published(self) -> str | None:
+        """Return the newest published checkpoint, a signed note, or `None`."""
+        return self._store.checkpoint()
 
     def read(self, tile: Tile) -> bytes:
         """Return the bytes of *tile*, of which only the width that is asked for need exist.
@@ -111,13 +115,11 @@ class Tiles:
         return Exported(size=checkpoint.size, tiles=total, added=added)
 
     def _reaches(self, tile: Tile) -> bool:
-        if width_in(tile, self._published) >= tile.width:
-            return True
-        note = self._store.checkpoint()
-        if note is not None:
-            size = parse_checkpoint(parse_note(note)[0]).size
-            self._published = max(self._published, size)
-        return width_in(tile, self._published) >= tile.width
+        if width_in(tile, self._size) < tile.width:
+            note = self.published()
+            if note is not None:
+                self._size = max(self._size, parse_checkpoint(parse_note(note)[0]).size)
+        return width_in(tile, self._size) >= tile.width
 
     def _bytes_of(self, tile: Tile) -> bytes:
         if tile.level != ENTRIES:

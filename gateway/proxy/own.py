@@ -100,7 +100,7 @@ class Own:
                 leaves = await asyncio.to_thread(self.reader.size)
                 return _Page(CONTENT_TYPE, metrics_text(await self._whole(), leaves))
             case ["log", "checkpoint"]:
-                note = await asyncio.to_thread(self.sequencer.checkpoint_now)
+                note = await asyncio.to_thread(self._checkpoint)
                 return _Page("text/plain; charset=utf-8", note.encode(), (_FRESH,))
             case ["log", "tile", *rest]:
                 return await self._tile("/".join(["tile", *rest]), knock)
@@ -121,6 +121,20 @@ class Own:
                     f"nothing is at `{knock.raw_path[:64]}`",
                     hint="see /-/health, /-/receipts/{id}, /-/log/checkpoint, /-/metrics",
                 )
+
+    def _checkpoint(self) -> str:
+        """Return a checkpoint of the ledger as it is now, else the newest that was published.
+
+        Raises:
+            LedgerUnwellError: none was ever published, and none can be at present.
+        """
+        try:
+            return self.sequencer.checkpoint_now()
+        except LedgerUnwellError:
+            note = self.reader.tiles.published()
+            if note is None:
+                raise
+            return note
 
     async def _tile(self, path: str, knock: Knock) -> _Page:
         """Return a tile of the log: hashes for every reader, leaves for who may read all.

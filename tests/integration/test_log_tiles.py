@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from gateway.app.running import Gateway
+from gateway.errors import LedgerUnwellError
 from gateway.receipt.verify import verify_checkpoint
 from gateway.tlog.merkle import leaf_hash
 from gateway.tlog.tile import decode_entries, format_path, tiles_of
 from tests.support.caller import Answer, Caller
 from tests.support.foreign import build_go_verifier
 from tests.support.house import CHAT, RawProvider, completion, gateway_in, sized
-from tests.support.store import an_exchange_id, an_opening
+from tests.support.store import an_exchange_id, an_opening, brittle_disk
 
 LEAVES = 600
 
@@ -216,6 +217,25 @@ async def test_without_a_key_there_is_the_checkpoint_alone(managed: Gateway) -> 
     assert 401 == (await look(managed, "tile/0/000")).status
     assert 401 == (await look(managed, "tile/entries/000")).status
     assert 401 == (await look(managed, "tile/nothing")).status
+
+
+async def test_a_log_that_can_not_grow_is_still_read(
+    tmp_path: Path, provider: RawProvider
+) -> None:
+    """While nothing can be published, the newest checkpoint and its tiles stay there."""
+    with brittle_disk() as disk:
+        async with gateway_in(tmp_path, provider.url) as gateway:
+            await fill(gateway)
+            before = await look(gateway, "checkpoint")
+            disk.full = True
+            with pytest.raises(LedgerUnwellError):
+                await gateway.installation.sequencer.append(an_opening(an_exchange_id(9_999)))
+            after = await look(gateway, "checkpoint")
+            tile = await look(gateway, "tile/entries/002.p/88")
+            disk.full = False
+
+    assert (200, before.body) == (after.status, after.body)
+    assert 200 == tile.status
 
 
 async def test_the_door_stays_open_while_tiles_are_read(
