@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults import awaits, calls, power
+from tests.faults import awaits, calls, mutations, power
 from tests.support.faults import Injected
 
 IMAGES_A_DAY = 40
 LINES_A_KIND = 20
+VALUES_A_BYTE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def campaigns(seed: int, wanted: int) -> list[Campaign]:
             for trouble in power.TROUBLES
         ),
         *planned,
+        Campaign(name="mutation", faults=lambda: mutations.faults(seed, VALUES_A_BYTE)),
     ]
 
 
@@ -81,6 +83,10 @@ def replayed(line: str) -> Iterator[Injected]:
             yield from awaits.faults_at_start(0, only=int(seed))
         case "awaits", ("suspend" | "resume" | "line") as phase:
             yield from awaits.replayed(seed, phase)
+        case "mutation", piece:
+            # A mutation is named by its place and byte, whatever the seed.
+            every = mutations.faults(0, 255, piece)
+            yield from (one for one in every if one.seed == seed)
         case _:
             raise SystemExit(f"no campaign injects `{kind}`")
 
