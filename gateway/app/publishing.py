@@ -11,7 +11,7 @@ from gateway.errors import SettingError
 from gateway.ledger.alarms import Alarm
 from gateway.ledger.copies import Copies, Copy
 from gateway.ledger.publisher import Publisher
-from gateway.ledger.timestamp import Stamper
+from gateway.ledger.timestamp import Stamper, read_stamps
 from gateway.ledger.witness import Witness, Witnesses
 from gateway.log import Logger
 from gateway.receipt.keys import Trust
@@ -36,13 +36,24 @@ def build_publisher(
         clock,
         publish_file=data / "checkpoint",
         witnesses=_witnesses(settings),
-        copies=Copies(
-            [Copy(sourced.path(copy).absolute()) for copy in settings.copies],
-            memory=data / "checkpoint.copies",
-        ),
+        copies=_copies(sourced, data),
         stamper=_stamper(sourced, data, clock),
         start_unwitnessed=settings.start_unwitnessed,
     )
+
+
+def published_notes(sourced: Sourced, data: Path) -> list[str]:
+    """Return every checkpoint that is kept beside the ledger: its file, copies, and stamped.
+
+    Raises:
+        LedgerUnwellError: one can't be read, or is gone.
+    """
+    file = data / "checkpoint"
+    notes = [file.read_text("utf-8", "replace")] if file.exists() else []
+    notes += [note for _, note in _copies(sourced, data).read(published=False)]
+    stamped = {stamp.note for stamp in read_stamps(data / TIMESTAMPS)}
+    notes += [note.decode("utf-8", "replace") for note in sorted(stamped)]
+    return list(dict.fromkeys(notes))
 
 
 def asked_of_auditors(settings: CheckpointSettings) -> tuple[tuple[str, ...], int]:
@@ -88,6 +99,14 @@ class AlarmLog:
         if self._raised and not now:
             self._log.info("checkpoint.well")
         self._raised = now
+
+
+def _copies(sourced: Sourced, data: Path) -> Copies:
+    copies = sourced.settings.checkpoint.copies
+    return Copies(
+        [Copy(sourced.path(copy).absolute()) for copy in copies],
+        memory=data / "checkpoint.copies",
+    )
 
 
 def _witnesses(settings: CheckpointSettings) -> Witnesses | None:
