@@ -22,6 +22,7 @@ from gateway.tlog.cosignature import parse_cosignature_vkey
 
 FILE_NAME: Final = "gateway.yaml"
 PREFIX: Final = "GATEWAY__"
+DATABASE_SCHEMES: Final = ("postgres://", "postgresql://")
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +114,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     behind_tls_proxy: bool = False
     """Whoever sets this says that TLS ends before the gateway."""
     data: str = "./gateway-data"
-    ledger: Literal["sqlite"] = "sqlite"
+    ledger: str = "sqlite"
+    """`sqlite`, or the database that replicas share: `postgres://…`, or a reference to that."""
     checkpoint: CheckpointSettings = CheckpointSettings()
     signing: SigningSettings = SigningSettings()
     keys: Literal["passthrough", "managed"] = "passthrough"
@@ -147,6 +149,23 @@ class Sourced(msgspec.Struct, frozen=True, kw_only=True):
         """Return *text* as a path; a relative one starts at the file's folder."""
         base = self.file.parent if self.file is not None else Path()
         return base / text
+
+    def database(self) -> str | None:
+        """Return the URL of the database that the ledger is in, or `None` for a file.
+
+        Raises:
+            SettingError: it refers to nothing, or to what is no such URL.
+        """
+        named = self.settings.ledger
+        if named == "sqlite":
+            return None
+        url = named if named.startswith(DATABASE_SCHEMES) else self.secret(named, "ledger")
+        if not url.startswith(DATABASE_SCHEMES):
+            raise SettingError(
+                "`ledger` refers to what is not the URL of a database",
+                hint="it begins with postgres://",
+            )
+        return url
 
     def signing_key(self, reference: str | None, key: str) -> bytes | str | None:
         """Return the PEM that *reference* refers to, or a `pkcs11:` URI as it is.
@@ -302,6 +321,7 @@ def _check(settings: Settings) -> None:
             f"`workers` must be a number from 1 to {WORKERS_MAX}, not `{settings.workers}`",
             hint="one for each core that callers should keep busy; 1 is a single process",
         )
+    _check_ledger(settings)
     _check_checkpoint(settings.checkpoint)
     host, _ = address(settings.listen, "listen")
     if is_loopback(host):
@@ -316,6 +336,33 @@ def _check(settings: Settings) -> None:
             f"listening on {host} needs `tls: {{cert, key}}`",
             hint="or `behind_tls_proxy: true` where TLS ends before the gateway",
         )
+
+
+def _check_ledger(settings: Settings) -> None:
+    named = settings.ledger
+    if named == "sqlite":
+        return
+    if not named.startswith((*DATABASE_SCHEMES, "env:", "file:")):
+        raise SettingError(
+            f"`ledger` is neither `sqlite` nor a database: `{named[:80]}`",
+            hint="write postgres://account@host/database, or env:NAME or file:<path>",
+        )
+    if named.startswith(DATABASE_SCHEMES) and _has_password(named):
+        raise SettingError(
+            "`ledger` holds a password in plain text",
+            hint="write env:NAME or file:<path> for the whole URL, or let a .pgpass hold it",
+        )
+    if settings.workers != 1:
+        raise SettingError(
+            "`workers` share a ledger in a file; in PostgreSQL, replicas share it",
+            hint="set `workers: 1`, and run another gateway with a data folder of its own",
+        )
+
+
+def _has_password(url: str) -> bool:
+    parts = urlsplit(url)
+    account, at, _ = parts.netloc.rpartition("@")
+    return (bool(at) and ":" in account) or "password=" in parts.query
 
 
 def _check_checkpoint(settings: CheckpointSettings) -> None:

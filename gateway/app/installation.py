@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,19 +14,18 @@ from pathlib import Path
 from gateway import settings as settings_module
 from gateway.app.library import load_library
 from gateway.app.publishing import asked_of_auditors, build_publisher
+from gateway.app.stores import LEDGER_FILE, OnForeign, make_ledger, no_ledger, open_stores
 from gateway.clock import Clock, SystemClock, rfc3339
 from gateway.errors import (
     GatewayError,
-    LedgerMissingError,
     SettingError,
 )
 from gateway.ident import random_bytes
 from gateway.ledger.erasure import apply_erasures
-from gateway.ledger.ports import Sequencing
+from gateway.ledger.ports import Sequencing, Shared
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.reader import Reader
 from gateway.ledger.register import KINDS, Register
-from gateway.ledger.sequencer import Sequencer
 from gateway.policy.library import Library
 from gateway.receipt.model import Writer
 from gateway.settings import Sourced
@@ -34,7 +33,7 @@ from gateway.store.access import AccessKeys
 from gateway.store.content import ContentStore
 from gateway.store.index import Index
 from gateway.store.keys import KeyPlaces, Keyring, load_keyring, make_keys
-from gateway.store.sqlite import SqliteLedger
+from gateway.store.ports import LedgerStore
 
 
 @dataclass(kw_only=True)
@@ -44,10 +43,12 @@ class Installation:
     settings: Sourced
     data: Path
     keyring: Keyring
-    store: SqliteLedger
+    store: LedgerStore
     index: Index
     reader: Reader
     sequencer: Sequencing
+    sequencing: Callable[[Publisher, OnForeign | None], Sequencing]
+    """Makes another that tells of what others append."""
     publisher: Publisher
     content: ContentStore
     access: AccessKeys
@@ -100,6 +101,8 @@ class Installation:
         """End the receipt key, if this process had one, and let go of every file."""
         with contextlib.suppress(GatewayError):
             self.end_key()
+        if isinstance(self.sequencer, Shared):
+            self.sequencer.let_go()
         self.content.close()
         self.index.close()
         self.access.close()
@@ -124,18 +127,20 @@ def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
     *named* is what this process is called among others of its gateway.
     """
     data = sourced.path(sourced.settings.data)
-    ledger_file = data / "ledger.db"
-    if not ledger_file.exists():
+    if sourced.database() is None and not (data / LEDGER_FILE).exists():
         raise no_ledger(data)
+    if sourced.database() is not None:
+        # On another machine, or in another container, a process may have the same number.
+        named = named or f"{os.getpid()}-{random_bytes(4).hex()}"
     clock, writer = SystemClock(), this_process(named)
     keyring = load_keyring(data, writer, clock, key_places(sourced))
-    store = SqliteLedger(ledger_file, origin=keyring.trust.origin)
+    stores = open_stores(sourced, data, keyring, writer, clock)
+    store, content = stores.ledger, stores.content
     index = Index(data / "index.db")
     reader = Reader(store, index)
     reader.catch_up()
     register = Register()
     register.fold(reader.statements(kinds=KINDS))
-    content = ContentStore(data / "content.db", keyring.content)
     # What a crash left of an erasure, or a restored copy brought back, goes before anything
     # else can read it.
     apply_erasures(reader, content)
@@ -147,21 +152,14 @@ def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
         store=store,
         index=index,
         reader=reader,
-        sequencer=Sequencer(store, publisher, introduce=keyring.process),
+        sequencer=stores.sequencing(publisher, None),
+        sequencing=stores.sequencing,
         publisher=publisher,
         content=content,
-        access=AccessKeys(data / "access.db"),
+        access=stores.access,
         register=register,
         clock=clock,
         writer=writer,
-    )
-
-
-def no_ledger(data: Path) -> LedgerMissingError:
-    """Return what to raise where there is no ledger in *data*."""
-    return LedgerMissingError(
-        f"there is no ledger in {data}",
-        hint="make one with `gateway init`, or point `data` at the folder that holds it",
     )
 
 
@@ -201,7 +199,7 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
     """
     data = sourced.path(sourced.settings.data)
     named = origin or f"{socket.gethostname()}/{random_bytes(4).hex()}"
-    if (data / "ledger.db").exists():
+    if sourced.database() is None and (data / LEDGER_FILE).exists():
         raise SettingError(
             f"{data} holds a ledger already",
             hint="use it with `gateway serve`, or set `data` to another folder",
@@ -217,5 +215,5 @@ def init(sourced: Sourced, origin: str | None) -> tuple[Path, str]:
         at = rfc3339(SystemClock().now_ms())
         make_keys(data, named, at, key_places(sourced), witnesses=witnesses, quorum=quorum)
     keyring = load_keyring(data, this_process(), SystemClock(), key_places(sourced))
-    SqliteLedger.create(data / "ledger.db", keyring.trust.origin).close()
+    make_ledger(sourced, keyring.trust.origin)
     return data, keyring.trust.origin

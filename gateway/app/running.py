@@ -13,11 +13,12 @@ from typing import Final
 
 from gateway import settings as settings_module
 from gateway.app.activation import activation_of
-from gateway.app.installation import Installation, no_ledger, open_sourced
+from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_kept
 from gateway.app.providers import build_providers
 from gateway.app.publishing import check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone
+from gateway.app.stores import no_ledger
 from gateway.errors import (
     GatewayError,
     MalformedReceiptError,
@@ -32,10 +33,9 @@ from gateway.exchange.seal import Notary
 from gateway.exchange.walk import Walk
 from gateway.ident import Sha256
 from gateway.ledger.frames import Counts, Whole
-from gateway.ledger.ports import Foreign
+from gateway.ledger.ports import Foreign, Shared
 from gateway.ledger.register import KINDS
 from gateway.ledger.remote import RemoteSequencer
-from gateway.ledger.sequencer import Sequencer
 from gateway.limits import CLAIM_S_MAX
 from gateway.log import Logger
 from gateway.policy.library import Library
@@ -270,12 +270,7 @@ async def _open_alone(
         # a register that is older than its own opening.
         loop.call_soon_threadsafe(take_in, foreign)
 
-    sequencer = Sequencer(
-        installation.store,
-        installation.publisher,
-        on_foreign=hand_over,
-        introduce=installation.keyring.process,
-    )
+    sequencer = installation.sequencing(installation.publisher, hand_over)
     installation.sequencer = sequencer
     undo.callback(sequencer.stop)
     sequencer.start(seen=installation.index.size)
@@ -295,9 +290,11 @@ async def _open_alone(
     gone = await asyncio.to_thread(end_keys_of_the_gone, installation)
     if gone:
         log.info("receipt_key.ended", count=len(gone))
-    found = await recover(list(installation.index.unclosed()), opened.walk.notary.seal)
-    if found:
-        log.warning("exchange.recovered", count=found)
+    if not isinstance(sequencer, Shared):
+        # Of replicas, others live: whoever leads closes what the dead left open.
+        found = await recover(list(installation.index.unclosed()), opened.walk.notary.seal)
+        if found:
+            log.warning("exchange.recovered", count=found)
     return opened
 
 

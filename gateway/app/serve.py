@@ -12,6 +12,7 @@ from gateway.app.activation import reload_policies
 from gateway.app.installation import Installation
 from gateway.app.publishing import AlarmLog
 from gateway.app.receipt_key import renew_receipt_key
+from gateway.app.replicas import Undertaker
 from gateway.app.running import start
 from gateway.app.signals import Told, quick_loop
 from gateway.clock import day_of, rfc3339
@@ -50,6 +51,7 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
         loop.add_signal_handler(name, told.stop)
     failed = False
     alarms = AlarmLog(log)
+    undertaker = Undertaker(gateway.installation, gateway.walk.notary, log)
     erased_on: dt.date | None = None
     while not told.to_stop:
         today = day_of(gateway.installation.clock.now_ms())
@@ -62,6 +64,7 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
             )
         await renew_receipt_key(gateway.installation, log)
         await gateway.walk.sweep()
+        await undertaker.sweep()
         alarms.tell(gateway.installation.publisher.alarms())
         trouble = gateway.installation.sequencer.trouble
         if isinstance(trouble, LedgerDamagedError):

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from gateway import settings as settings_module
-from gateway.app.installation import no_ledger, our_version
+from gateway.app.installation import our_version
+from gateway.app.stores import needs_file, no_ledger
 from gateway.cli.ledger import lines_of
 from gateway.clock import SystemClock, rfc3339
 from gateway.errors import SettingError, UncleanBackupError
@@ -66,7 +67,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _backup(args: argparse.Namespace) -> int:
-    _, data = _sourced(args)
+    sourced, data = _sourced(args)
+    needs_file(sourced, "a backup")
     if not (data / "ledger.db").is_file():
         raise no_ledger(data)
     now = rfc3339(SystemClock().now_ms())
@@ -86,6 +88,7 @@ def _backup(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     sourced, data = _sourced(args)
+    needs_file(sourced, "a backup")
     known = [(str(path), _read(path)) for path in args.known_checkpoint]
     listed = sourced.settings.checkpoint.copies
     copies = [Copy(sourced.path(copy).absolute()) for copy in listed]

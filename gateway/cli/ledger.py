@@ -16,19 +16,22 @@ from rich.progress import Progress
 
 from gateway import settings as settings_module
 from gateway.app.installation import Installation, open_installation
-from gateway.cli import witness
+from gateway.app.publishing import published_notes
+from gateway.app.stores import open_ledger
+from gateway.cli import timestamps, witness
 from gateway.errors import (
     BadProofError,
     KeyUnreadableError,
+    LedgerUnwellError,
     MalformedReceiptError,
     SettingError,
 )
 from gateway.ident import ExchangeId
 from gateway.ledger.fsck import Report, fsck
 from gateway.receipt.keys import Trust, parse_trust
+from gateway.settings import Sourced
 from gateway.store.files import write_durably
 from gateway.store.index import Index
-from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.proof import ConsistencyProof, format_consistency
 from gateway.tlog.text import SIZE_MAX, parse_decimal
 
@@ -50,6 +53,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     prove.add_argument("--out", type=Path, metavar="FILE", help="write to FILE, not stdout")
     actions.add_parser("checkpoint", help="sign a checkpoint of the ledger as it is now")
     witness.add(actions)
+    timestamps.add(actions)
     export = actions.add_parser(
         "export", help="write the log as files that any web server serves"
     )
@@ -68,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         # must still be checked.
         config = args.config
         sourced = settings_module.load(Path(config) if config else None)
-        return check(sourced.path(sourced.settings.data))
+        return check(sourced)
     with contextlib.closing(open_installation(args)) as installation:
         if args.action == "checkpoint":
             sys.stdout.write(installation.sequencer.checkpoint_now())
@@ -80,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
         return prove(installation, args.exchange, args.out)
 
 
-def check(data: Path) -> int:
-    """Check the ledger in the folder *data*, print what was found, return the exit code."""
+def check(sourced: Sourced) -> int:
+    """Check the ledger of *sourced*, print what was found, return the exit code."""
+    data = sourced.path(sourced.settings.data)
     trust = _read_trust(data / "trust.json")
-    checkpoint = data / "checkpoint"
-    published = [checkpoint.read_text("utf-8", "replace")] if checkpoint.exists() else []
-    with contextlib.closing(SqliteLedger(data / "ledger.db", origin=trust.origin)) as store:
+    published = published_notes(sourced, data)
+    with contextlib.closing(open_ledger(sourced, trust.origin)) as store:
         index = Index(data / "index.db") if (data / "index.db").exists() else None
         with progress_bar("checking") as progress:
             report = fsck(store, trust, progress, index=index, published=published)
@@ -139,7 +143,14 @@ def prove_growth(house: Installation, since: int, out: Path | None) -> int:
 
 def export(house: Installation, folder: Path, *, entries: bool) -> int:
     """Write the log to *folder* as files that any web server serves; return the exit code."""
-    note = house.sequencer.checkpoint_now()
+    try:
+        note = house.sequencer.checkpoint_now()
+    except LedgerUnwellError as trouble:
+        published = house.reader.tiles.published()
+        if published is None:
+            raise
+        note = published
+        print(f"without the newest leaves: {trouble.message}", file=sys.stderr)
     with progress_bar("exporting") as progress:
         done = house.reader.tiles.export(folder, note, progress, entries=entries)
     print(f"{folder}: {done.size} leaves in {done.tiles} tiles, {done.added} of them new")

@@ -19,9 +19,11 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.errors import (
     EvidenceError,
+    ExchangeClosedError,
     GatewayError,
     LedgerDamagedError,
     LedgerUnwellError,
+    OperatorError,
 )
 from gateway.ledger.lease import Leader, Opens
 from gateway.ledger.ports import NONE, Foreign, Introducing, Sequenced
@@ -79,7 +81,7 @@ class Replica:
         self._on_foreign = on_foreign
         self._placed = threading.Event()
         self._leader = Leader(intake, publisher, opens, introduce, self._placed.set)
-        self._group = GroupCommit[Handed, "Sequenced | LedgerUnwellError"](
+        self._group = GroupCommit[Handed, "Sequenced | OperatorError"](
             "ledger-intake",
             self._commit,
             group_max=STATEMENTS_PER_COMMIT_MAX,
@@ -148,6 +150,7 @@ class Replica:
         """Add *leaf*; it is durable on return, even where the caller was cancelled meanwhile.
 
         Raises:
+            ExchangeClosedError: it closes an exchange that is closed; it was not added.
             LedgerUnwellError: it was not added.
             LedgerDamagedError: it may or may not have been; nothing more is taken.
         """
@@ -207,7 +210,12 @@ class Replica:
             self._pulse.join()
             self._intake.leave()
         self._turn_away(LedgerUnwellError("the gateway is stopping and signs nothing more"))
+        self.let_go()
         self._intake.close()
+
+    def let_go(self) -> None:
+        """Leave it to others to give places, where this was not started."""
+        self._leader.let_go()
 
     # -- appending ------------------------------------------------------------------------
 
@@ -222,7 +230,7 @@ class Replica:
             )
         return handed(leaf)
 
-    def _commit(self, group: Sequence[Handed]) -> Sequence[Sequenced | LedgerUnwellError]:
+    def _commit(self, group: Sequence[Handed]) -> Sequence[Sequenced | OperatorError]:
         try:
             wrong = self._wrong
             if wrong is not None:
@@ -281,7 +289,7 @@ class Replica:
                 self._placed.wait(_LOOK_S)
         return found
 
-    def _hand_over(self, results: list[Sequenced | LedgerUnwellError], own: set[int]) -> None:
+    def _hand_over(self, results: list[Sequenced | OperatorError], own: set[int]) -> None:
         """Tell of what others added before these were, and put it with the first of them."""
         stop = max(own, default=-1) + 1
         known = stop if self._size is None else self._size
@@ -305,7 +313,7 @@ class Replica:
                 return
         self._unclaimed.append(fresh)
 
-    def _keep_unclaimed(self, result: Sequenced | LedgerUnwellError) -> None:
+    def _keep_unclaimed(self, result: Sequenced | OperatorError) -> None:
         if isinstance(result, Sequenced) and result.foreign:
             self._unclaimed.append(result.foreign)
 
@@ -403,21 +411,21 @@ class Replica:
             _settle(future, trouble)
 
 
-def _outcome(one: Handed, place: Place | None) -> Sequenced | LedgerUnwellError:
+def _outcome(one: Handed, place: Place | None) -> Sequenced | OperatorError:
     if place is None:
         return LedgerUnwellError(
             "no replica gave the statement its place in time; it was taken back",
             hint="see the logs of the replicas; one of them should hold the lease",
         )
-    if place.hash != one.hash and not one.abandons:
-        return LedgerUnwellError(
+    if place.hash != one.hash and one.closes:
+        return ExchangeClosedError(
             f"the exchange was closed meanwhile, by leaf {place.index}",
             hint="this replica was taken for dead; see that it reaches the database",
         )
     return Sequenced(place.index)
 
 
-def _place(outcome: Sequenced | LedgerUnwellError) -> Sequenced:
+def _place(outcome: Sequenced | OperatorError) -> Sequenced:
     if isinstance(outcome, Sequenced):
         return outcome
     raise outcome

@@ -51,6 +51,8 @@ class Leader:
         self._stirred = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        # OWNED BY: lead_once().
+        self._once: int | None = None
         # OWNED BY: the thread.
         self.epoch: int | None = None
         """The epoch that this replica sequences in, or `None`."""
@@ -76,22 +78,36 @@ class Leader:
     def lead_once(self) -> bool:
         """Sequence what waits in the calling thread, if nobody else does; tell whether.
 
+        The lease is held until `let_go`, or until it runs out.
+
         Raises:
             LedgerDamagedError: the ledger is not the one that was published.
         """
-        epoch = self._intake.take_over()
-        if epoch is None:
-            return False
         try:
-            self._publisher.check()
-            self._begin(epoch)
-            while self._intake.sequence(epoch) is not None:
+            if self._once is None:
+                epoch = self._intake.take_over()
+                if epoch is None:
+                    return False
+                try:
+                    self._publisher.check()
+                    self._begin(epoch)
+                except GatewayError:
+                    self._intake.release(epoch)
+                    raise
+                self._once = epoch
+            while self._intake.sequence(self._once) is not None:
                 pass
         except LeaseLostError:
+            self._once = None
             return False
-        finally:
-            self._intake.release(epoch)
         return True
+
+    def let_go(self) -> None:
+        """Let go of the lease that `lead_once` took."""
+        if self._once is not None:
+            self._intake.release(self._once)
+            self._intake.call_out_as_leader(RELEASED)
+            self._once = None
 
     def _run(self) -> None:
         while not self._stopping.is_set():

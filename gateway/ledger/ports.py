@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -105,4 +105,22 @@ class Sequencing(Protocol):
 
     def stop(self) -> None:
         """Write what is waiting, have a last checkpoint published, and end the threads."""
+        ...
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """What appends in one of several replicas, one of which gives places to all."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica gives places at present."""
+        ...
+
+    def living(self) -> set[str]:
+        """Return the instances of all replicas that live, and of this one."""
+        ...
+
+    def let_go(self) -> None:
+        """Leave it to others to give places, where this was not started."""
         ...

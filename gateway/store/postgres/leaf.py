@@ -40,8 +40,8 @@ class Handed:
     hash: bytes
     relevant: bool = True
     """It can change what other replicas rule: all but exchanges can."""
-    abandons: bool = False
-    """It closes an exchange that nobody finished; any other closing statement will do."""
+    closes: bool = False
+    """It closes an exchange, which others may have closed."""
 
 
 class _About(msgspec.Struct):
@@ -80,7 +80,7 @@ def handed(leaf: bytes) -> Handed:
                 leaf=leaf,
                 hash=hashed,
                 relevant=False,
-                abandons=said.kind == ABANDONMENT_TYPE,
+                closes=True,
             )
         case _About(keyid=str() as keyid) if said.kind == KEY_AUTHORIZATION_TYPE:
             known = uuid.UUID(hex=keyid[:_UUID_DIGITS]) if _KEYID.fullmatch(keyid) else new_id()
