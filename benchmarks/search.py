@@ -61,7 +61,7 @@ def rows(receipts: int) -> Iterator[Row]:
     skewed = [int(len(PRINCIPALS) * (n / 4096) ** 3) for n in range(4096)]
     for number in range(receipts):
         at_ms = START_MS + int(number * step_ms)
-        at, exchange = rfc3339(at_ms), new_exchange_id(at_ms)
+        at, exchange = rfc3339(at_ms - at_ms % 1000), new_exchange_id(at_ms)
         bits = dice.getrandbits(48)
         is_rare = number in rare
         project = "seldom" if is_rare else PROJECTS[(bits & 255) % 40]
@@ -205,6 +205,7 @@ def _build(folder: Path, receipts: int) -> dict[str, Any]:
         ledger.execute("PRAGMA synchronous = OFF")
         ledger.execute("PRAGMA wal_autocheckpoint = 4096")
         index._database.conn.execute("PRAGMA synchronous = OFF")  # noqa: SLF001
+        index.expect_much()
         while stretch := list(itertools.islice(made, STRETCH)):
             leaves = [
                 f"{row.exchange}{row.kind}".encode().ljust(

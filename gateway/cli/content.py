@@ -30,7 +30,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Destroy keys and bodies of the texts that are kept of what is named, "
         "up to now; their receipts stay and still verify. It can't be undone. Copies of the "
         "data folder made before still hold the texts: `gateway restore` erases them again, "
-        "but whoever has such a copy and keys/content.key can read them.",
+        "but whoever has such a copy and keys/content.key can read them. Nor does it reach "
+        "datasets that were built: docs/guides/erasing.md.",
     )
     named = erase.add_mutually_exclusive_group()
     named.add_argument("--principal", metavar="NAME", help="of this principal")

@@ -17,9 +17,11 @@ import operator
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, assert_never
+
+import msgspec
 
 from gateway.errors import LedgerDamagedError, MalformedReceiptError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
@@ -84,8 +86,7 @@ Progress = Callable[[int, int], None]
 """Called with how many leaves are done, and how many there are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What the index knows about one leaf; the leaf itself is the evidence."""
 
     index: int
@@ -113,7 +114,7 @@ class Row:
     """The manifest that this leaf is, or that it withdraws."""
 
 
-_FIELDS: Final = tuple(field.name for field in fields(Row))
+_FIELDS: Final = Row.__struct_fields__
 _PLAIN: Final = ("at", "exchange", "opening", "readable", "approved")
 """What is kept as it is; everything else is a word, and kept as that word's number."""
 _WORDS: Final = tuple(name for name in _FIELDS[1:] if name not in _PLAIN)
@@ -135,6 +136,8 @@ _ROWS_AT_ONCE: Final = 500
 _STRETCHES_AT_ONCE: Final = (8, 256)
 """How many stretches are looked through at first, and at most; doubling in between."""
 _WORDS_REMEMBERED_MAX: Final = 100_000
+_CACHE_KIB: Final = 32_768
+"""Pages kept in memory while much is indexed: a stretch adds to the last page of each word."""
 
 migrations = Migrations("index")
 
@@ -282,6 +285,8 @@ class Index:
                 self._same_ledger = True
                 if size >= goal:
                     return done
+                if goal - size > STRETCH:
+                    self.expect_much()
                 rows, last = [], b""
                 for index, leaf in enumerate(leaves.leaves(size, stop), size):
                     rows.append(row_of(index, leaf))
@@ -297,6 +302,10 @@ class Index:
         with self._writing():
             self._add(rows)
             self._note_watermark(rows[-1].index + 1, last)
+
+    def expect_much(self) -> None:
+        """Take more memory than for searching, to index many leaves in a row."""
+        self._database.conn.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
     def find(self, exchange: ExchangeId) -> Row | None:
         """Return the statement that closed *exchange*, or `None`."""

@@ -1,4 +1,4 @@
-"""Every command of the guide on recovering works, in a folder that is as its section says."""
+"""Every command of some guides works, in a folder that is as its section says."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from tests.support.store import an_opening, brittle_disk
 from tests.support.texts import Kept, kept_in
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-GUIDE: Final = ROOT / "docs" / "guides" / "recovering.md"
+GUIDES: Final = ROOT / "docs" / "guides"
 EXPECTED: Final = re.compile(r"\s+# exits ([0-9])$")
 WAIT_S: Final = 30.0
 
 
-def sections() -> dict[str, list[str]]:
+def sections(guide: str) -> dict[str, list[str]]:
     """Return the commands of each section that has any, in order."""
     found: dict[str, list[str]] = {}
     heading, fenced = "", False
-    for line in GUIDE.read_text("utf-8").splitlines():
+    for line in (GUIDES / guide).read_text("utf-8").splitlines():
         if line.startswith("```"):
             fenced = line == "```sh"
         elif fenced:
@@ -295,7 +295,16 @@ def without_texts(case: Case) -> None:
     assert "erasure" in case.gateway("ledger", "fsck")
 
 
-STATES: Final[dict[str, tuple[Callable[[Case], None], Callable[[Case], None]]]] = {
+def copied(case: Case) -> None:
+    """There is a new backup, and the old one is gone."""
+    assert (case.folder / "backup" / "after" / "backup.json").is_file()
+    assert not (case.folder / "backup" / "newest").exists()
+
+
+Walk = tuple[Callable[[Case], None], Callable[[Case], None]]
+"""What brings a folder into a state, and what is true after the guide was followed."""
+
+RECOVERING: Final[dict[str, Walk]] = {
     "Before anything breaks": (fine, whole),
     "The process died": (died, closed),
     "The disk is full": (full, whole),
@@ -308,6 +317,11 @@ STATES: Final[dict[str, tuple[Callable[[Case], None], Callable[[Case], None]]]] 
     "The gateway keys are lost": (unlocked, whole),
     "Somebody contradicts the ledger": (forked, whole),
 }
+ERASING: Final[dict[str, Walk]] = {
+    "When somebody asks for it": (fine, without_texts),
+    "What it does not reach": (fine, copied),
+}
+WALKS: Final = {"recovering.md": RECOVERING, "erasing.md": ERASING}
 
 
 @pytest.fixture(scope="module")
@@ -346,17 +360,20 @@ def case(template: tuple[Path, list[ExchangeId]], tmp_path: Path) -> Iterator[Ca
 
 def test_every_section_with_commands_is_walked_through() -> None:
     """No command stands in the guide that no test runs, and no test is left behind."""
-    assert STATES.keys() == sections().keys()
+    for guide, walks in WALKS.items():
+        assert walks.keys() == sections(guide).keys()
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("section", STATES)
-def test_the_commands_of_a_section_work(case: Case, section: str) -> None:
+@pytest.mark.parametrize(
+    ("guide", "section"), [(guide, section) for guide in WALKS for section in WALKS[guide]]
+)
+def test_the_commands_of_a_section_work(case: Case, guide: str, section: str) -> None:
     """In the state that a section is about, its commands do what it promises."""
-    prepare, promised = STATES[section]
+    prepare, promised = WALKS[guide][section]
     prepare(case)
-    for line in sections()[section]:
+    for line in sections(guide)[section]:
         case.run(line)
     case.stop()
 
@@ -365,7 +382,7 @@ def test_the_commands_of_a_section_work(case: Case, section: str) -> None:
 
 def test_links_lead_somewhere() -> None:
     """Whatever section the guide sends its reader to is there."""
-    text = GUIDE.read_text("utf-8")
+    text = (GUIDES / "recovering.md").read_text("utf-8")
     headings = {
         re.sub(r"[^a-z0-9 -]", "", line.removeprefix("## ").lower()).replace(" ", "-")
         for line in text.splitlines()
@@ -380,7 +397,7 @@ def test_every_finding_is_explained() -> None:
     source = (ROOT / "gateway" / "ledger" / "fsck.py").read_text("utf-8")
     codes = set(re.findall(r'\badd\(\s*"([a-z_]+\.[a-z_]+)"', source))
     codes |= {"receipt.malformed", "signature.bad", "proof.bad", "ledger.damaged"}
-    text = GUIDE.read_text("utf-8")
+    text = (GUIDES / "recovering.md").read_text("utf-8")
 
     assert set() == {code for code in codes if f"`{code}`" not in text}
     assert "root.differs" in codes
