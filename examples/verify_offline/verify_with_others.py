@@ -394,18 +394,18 @@ def of_this_format(trust: Json) -> Json:
     return trust
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     """Verify what the command line names."""
     asked = {"receipt": receipt, "dataset": dataset, "model": model}
-    if len(sys.argv) != 4 or sys.argv[1] not in {"trust", *asked}:
+    if len(words) != 3 or words[0] not in {"trust", *asked}:
         print(__doc__, file=sys.stderr)
         return 2
     if not GO.exists():
         print(f"build `{GO}` first; README.md says how", file=sys.stderr)
         return 2
-    what, path = sys.argv[1], Path(sys.argv[2])
+    what, path = words[0], Path(words[1])
     try:
-        given = Path(sys.argv[3]).read_text()
+        given = Path(words[2]).read_text()
         with tempfile.TemporaryDirectory() as scratch:
             if what == "trust":
                 checks = trust_file(path, given)
@@ -422,4 +422,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

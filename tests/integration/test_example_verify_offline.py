@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -33,18 +37,24 @@ class Auditor:
         self.desk = Path(shutil.copytree(EXAMPLE, folder / "verify_offline"))
         shutil.copy(build_go_verifier(folder).program, self.desk / "go" / "verify")
 
-    def check(self, what: str, path: Path, trust: Path) -> tuple[int, str]:
-        """Run the example; return its exit code and what it said."""
-        done = subprocess.run(
-            [sys.executable, self.desk / "verify_with_others.py", what, path, trust],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+        self._main = loaded(self.desk / "verify_with_others.py").main
 
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
+    def check(self, what: str, path: Path, trust: Path) -> tuple[int, str]:
+        """Ask the example; return its exit code and what it said."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = self._main([what, str(path), str(trust)])
+        return code, said.getvalue()
+
+
+def loaded(script: Path) -> ModuleType:
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +251,16 @@ def test_a_bent_folder_is_refused(
     code, said = auditor.check(what, folder, trust)
 
     assert (1, "fail") == (code, said.splitlines()[-1][:4]), said
+
+
+def test_it_runs_from_the_command_line(auditor: Auditor, house: House, trust: Path) -> None:
+    """As the README says: one command, a line for each thing found true, and an exit code."""
+    script = auditor.desk / "verify_with_others.py"
+    model = house.folder / "model"
+    words: list[str | Path] = [sys.executable, script, "model", model, trust]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50)
+
+    assert (0, "verified") == (done.returncode, done.stdout.splitlines()[-1]), done.stderr
 
 
 def test_it_says_what_is_missing(auditor: Auditor, tmp_path: Path) -> None:
