@@ -22,9 +22,7 @@ from typing import Any
 
 import yaml
 
-from gateway.receipt.keys import format_trust
-from tests.support.evidence import TRUST
-from tests.support.history import History
+from tests.support.history import Kept, keep
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,28 +32,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000, help="rows, each with its receipt")
     parser.add_argument("--rounds", type=int, default=3, help="rounds over the same folder")
-    parser.add_argument("--folder", type=Path, help="where the ledger and the dataset are made")
+    parser.add_argument("--keep", type=Path, help="make them there once, and keep them")
     parser.add_argument("--every-signature", action="store_true", help="check signatures too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--check", action="store_true", help="exit 1 over the budget")
     said = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=said.folder) as folder:
-        report = measure(Path(folder), said.rows, said.rounds, every=said.every_signature)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = keep(said.keep or Path(folder), said.rows)
+        report = measure(kept, said.rounds, every=said.every_signature)
     print(json.dumps(report, indent=1) if said.json else _table(report))
     return _over_budget(report) if said.check else 0
 
 
-def measure(folder: Path, rows: int, rounds: int, *, every: bool) -> dict[str, Any]:
+def measure(kept: Kept, rounds: int, *, every: bool) -> dict[str, Any]:
     """Return wall times over one dataset folder, in turns."""
-    begun = time.perf_counter()
-    history = History(folder / "house", rows)
-    written = time.perf_counter()
-    built = history.build().folder
-    made = {"write_s": written - begun, "build_s": time.perf_counter() - written}
-    trust = folder / "trust.json"
-    trust.write_bytes(format_trust(TRUST))
-    files = [str(path) for path in sorted(built.rglob("*")) if path.is_file()]
-    gateway = [sys.executable, "-m", "gateway", "verify", str(built), "--trust", str(trust)]
+    files = [str(path) for path in sorted(kept.dataset.rglob("*")) if path.is_file()]
+    with (kept.dataset / "rows.jsonl").open("rb") as lines:
+        rows = sum(1 for _ in lines)
+    gateway = [sys.executable, "-m", "gateway", "verify", str(kept.dataset)]
+    gateway += ["--trust", str(kept.trust)]
     commands = {
         "verify": [*gateway, "--every-signature"] if every else gateway,
         "sha256sum": ["sha256sum", *files],
@@ -78,7 +73,8 @@ def measure(folder: Path, rows: int, rounds: int, *, every: bool) -> dict[str, A
         "bytes": sum(Path(path).stat().st_size for path in files),
         "cores": len(os.sched_getaffinity(0)),
         "every_signature": every,
-        **made,
+        "write_s": kept.write_s,
+        "build_s": kept.build_s,
         **{f"{name}_s": seconds for name, seconds in wall.items()},
         "us_a_row": wall["verify"] / rows * 1e6,
         "ratio": wall["verify"] / wall["sha256sum"],
