@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.foreign import (
+    GoJudge,
     GoVerifier,
     SigstoreJs,
+    build_go_judge,
     build_go_verifier,
     install_sigstore_js,
 )
@@ -16,6 +18,12 @@ from tests.support.foreign import (
 def go(tmp_path_factory: pytest.TempPathFactory) -> GoVerifier:
     """Return the verifier that is made of Go's own notes and trees."""
     return build_go_verifier(tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> GoJudge:
+    """Return Go's own answers to any question about trees and notes."""
+    return build_go_judge(tmp_path_factory.mktemp("judge"))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 from tests.support.tools import needed
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "verify_offline"
-_NPM: Final = Path(__file__).parents[1] / "conformance" / "foreign" / "npm"
+_FOREIGN: Final = Path(__file__).parents[1] / "conformance" / "foreign"
 _GO_SOURCES: Final = "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog"
 
 
@@ -48,18 +48,44 @@ class GoVerifier:
 
 
 def build_go_verifier(folder: Path) -> GoVerifier:
-    """Compile the Go program against Debian's `golang.org/x/mod`, without any network."""
+    """Compile the example's Go program."""
+    return GoVerifier(_build_go(EXAMPLE / "go", folder / "verify"))
+
+
+@dataclass(frozen=True, slots=True)
+class GoJudge:
+    """The program of `foreign/go`, compiled: asked what our own code was asked."""
+
+    program: Path
+
+    def __call__(self, questions: Iterable[dict[str, object]]) -> list[bool]:
+        """Return whether Go's code says yes, question by question."""
+        asked = "\n".join(map(json.dumps, questions))
+        done = subprocess.run(
+            [self.program], input=asked, capture_output=True, text=True, check=False, timeout=50
+        )
+
+        assert (0, "") == (done.returncode, done.stderr), done.stderr
+        return [line == "yes" for line in done.stdout.splitlines()]
+
+
+def build_go_judge(folder: Path) -> GoJudge:
+    """Compile the Go program that answers questions."""
+    return GoJudge(_build_go(_FOREIGN / "go", folder / "judge"))
+
+
+def _build_go(source: Path, program: Path) -> Path:
+    """Compile *source* against Debian's `golang.org/x/mod`, without any network."""
     go = needed("go")
     needed("tlog.go", _GO_SOURCES)
-    program = folder / "verify"
     built = subprocess.run(
         [go, "build", "-o", program, "."],
-        cwd=EXAMPLE / "go",
+        cwd=source,
         env={
             **os.environ,
             "GO111MODULE": "off",
             "GOPATH": "/usr/share/gocode",
-            "GOCACHE": str(folder / "cache"),
+            "GOCACHE": str(program.with_name("cache")),
             "GOFLAGS": "",
         },
         capture_output=True,
@@ -69,7 +95,7 @@ def build_go_verifier(folder: Path) -> GoVerifier:
     )
 
     assert 0 == built.returncode, built.stderr
-    return GoVerifier(program)
+    return program
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +129,7 @@ def install_sigstore_js(folder: Path) -> SigstoreJs:
     npm = needed("npm")
     needed("node")
     installed = folder / "npm"
-    shutil.copytree(_NPM, installed, ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copytree(_FOREIGN / "npm", installed, ignore=shutil.ignore_patterns("node_modules"))
     done = subprocess.run(
         [npm, "ci", "--prefer-offline"],
         cwd=installed,
