@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults import awaits, calls, mutations, power
+from tests.faults import awaits, calls, days, mutations, power
 from tests.support.faults import Injected
 
 IMAGES_A_DAY = 40
@@ -46,19 +46,20 @@ def campaigns(seed: int, wanted: int) -> list[Campaign]:
         Campaign(name="awaits", faults=lambda: awaits.faults(seed, lines=LINES_A_KIND)),
         Campaign(name="awaits.start", faults=lambda: awaits.faults_at_start(seed)),
     ]
-    days = max(1, wanted * 7 // 10 // IMAGES_A_DAY // len(power.TROUBLES))
+    sessions = max(1, wanted * 7 // 10 // IMAGES_A_DAY // len(power.TROUBLES))
     return [
         *(
             Campaign(
                 name=f"power.{trouble}",
                 faults=lambda trouble=trouble: power.faults(  # type: ignore[misc]
-                    seed, days, IMAGES_A_DAY, trouble
+                    seed, sessions, IMAGES_A_DAY, trouble
                 ),
-                expected=days * IMAGES_A_DAY,
+                expected=sessions * IMAGES_A_DAY,
             )
             for trouble in power.TROUBLES
         ),
         *planned,
+        Campaign(name="day", faults=days.faults),
         Campaign(name="mutation", faults=lambda: mutations.faults(seed, VALUES_A_BYTE)),
     ]
 
@@ -83,6 +84,8 @@ def replayed(line: str) -> Iterator[Injected]:
             yield from awaits.faults_at_start(0, only=int(seed))
         case "awaits", ("suspend" | "resume" | "line") as phase:
             yield from awaits.replayed(seed, phase)
+        case "day", _:
+            yield from (one for one in days.faults() if one.kind == kind)
         case "mutation", piece:
             # A mutation is named by its place and byte, whatever the seed.
             every = mutations.faults(0, 255, piece)
