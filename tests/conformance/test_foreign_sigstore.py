@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from gateway.receipt.envelope import open_envelope
-from gateway.receipt.keys import P256Signer, generate_pem
+from gateway.receipt.keys import P256Signer, format_trust, generate_pem
 from gateway.receipt.model import TRAINING_BUILD, Manifest
-from gateway.receipt.sigstore import open_manifest, write_manifest
+from gateway.receipt.sigstore import open_manifest, write_manifest, write_trust_signature
 from gateway.receipt.statement import read_payload
 from tests.conformance.test_vectors import vectors
-from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, a_manifest
+from tests.support.evidence import AT, MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST, a_manifest
 from tests.support.foreign import SigstoreJs, flipped, places
 
 KEY = MANIFEST_SIGNER.public.pem
@@ -121,8 +121,15 @@ def test_the_foreign_verifier_reads_the_bundle_we_read(sigstore_js: SigstoreJs) 
 def test_a_trust_files_signature_is_accepted(sigstore_js: SigstoreJs) -> None:
     """The root's signature of a trust file is a Sigstore bundle; one by another key is not."""
     said = vectors("ledger")
-    root = said["root"]["public"]
     bent = [one["signature"] for one in said["trustSignatureRefused"] if "key" in one["why"]]
-    answers = sigstore_js([(said["trustSignature"], root), (bent[0], root)])
+    ours = write_trust_signature(format_trust(TRUST), TRUST.origin, AT, OTHER)
+    answers = sigstore_js(
+        [
+            (said["trustSignature"], said["root"]["public"]),
+            (ours, OTHER.public.pem),
+            (bent[0], said["root"]["public"]),
+            (ours, KEY),
+        ]
+    )
 
-    assert ["ok", "fail"] == [answer.split()[0] for answer in answers]
+    assert ["ok", "ok", "fail", "fail"] == [answer.split()[0] for answer in answers]

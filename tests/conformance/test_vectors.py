@@ -30,7 +30,7 @@ from gateway.receipt.keys import (
 )
 from gateway.receipt.model import Receipt
 from gateway.receipt.sigstore import open_manifest, wrap_leaf
-from gateway.receipt.verify import verify_bundle, verify_leaf
+from gateway.receipt.verify import verify_bundle, verify_leaf, verify_trust
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
 from gateway.tlog.cosignature import check_quorum, cosigned_by, parse_cosignature_vkey
@@ -500,6 +500,28 @@ def test_what_is_no_evidence_is_refused(one: dict[str, Any]) -> None:
     assert one["bundle"] not in vectors("ledger")["bundles"].values()
     with pytest.raises(EvidenceError):
         verify_bundle(one["bundle"].encode(), trust)
+
+
+def test_the_root_has_signed_the_trust_file() -> None:
+    """Its signature is over the exact bytes of the file, and verifies under the root's key."""
+    said = vectors("ledger")
+    root = parse_public_pem(said["root"]["public"])
+    trust, at = verify_trust(said["trustFile"].encode(), said["trustSignature"].encode(), root)
+
+    assert trust_file(said["trust"]) == trust
+    assert "2026-11-22T04:30:00.123Z" == at
+    with pytest.raises(EvidenceError):
+        verify_trust(said["trustFile"].encode() + b"\n", said["trustSignature"].encode(), root)
+
+
+@pytest.mark.parametrize("one", reasons("ledger", "trustSignatureRefused"))
+def test_what_the_root_did_not_sign_is_refused(one: dict[str, Any]) -> None:
+    """Another file, another key, another log, or a statement about something else."""
+    said = vectors("ledger")
+    root = parse_public_pem(said["root"]["public"])
+
+    with pytest.raises(EvidenceError):
+        verify_trust(said["trustFile"].encode(), one["signature"].encode(), root)
 
 
 def test_what_an_authorised_key_signs_after_its_revocation_is_known_from_the_whole() -> None:
