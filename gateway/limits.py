@@ -296,3 +296,6 @@ TIMESTAMP_RETRY_S: Final = 60.0
 
 CLAIM_S_MAX: Final = 1.0
 """How long a starting gateway waits for one that just ends to let go of the data folder."""
+
+WORKER_ENDS_S_MAX: Final = 10.0
+"""How long after its connection a worker's process may last until it is really gone."""

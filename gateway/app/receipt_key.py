@@ -55,17 +55,33 @@ def end_keys_of_the_gone(house: Installation) -> list[str]:
     Raises:
         LedgerUnwellError: an end could not be written.
     """
-    process, claims = house.keyring.process, house.keyring.claims
+    gone = keys_of_the_gone(house)
+    for life in gone:
+        end_key_of_one_gone(house, life)
+    return [life.keyid for life in gone]
+
+
+def keys_of_the_gone(house: Installation) -> list[KeyLife]:
+    """Return the receipt keys without an end whose processes are gone."""
     now = rfc3339(house.clock.now_ms())
-    ended: list[str] = []
-    for life in house.reader.authority(house.keyring.trust).lives:
-        if life.role != "receipt" or life.until is not None:
-            continue
-        if _is_gone(life, claims.holder(life.keyid), now):
-            house.sequencer.append_and_wait(process.ending(life.keyid, "process-ended"))
-            claims.forget(life.keyid)
-            ended.append(life.keyid)
-    return ended
+    return [
+        life
+        for life in house.reader.authority(house.keyring.trust).lives
+        if life.role == "receipt"
+        and life.until is None
+        and _is_gone(life, house.keyring.claims.holder(life.keyid), now)
+    ]
+
+
+def end_key_of_one_gone(house: Installation, life: KeyLife) -> None:
+    """End a receipt key behind all that its process has signed. Blocks this thread.
+
+    Raises:
+        LedgerUnwellError: that could not be written.
+    """
+    ending = house.keyring.process.ending(life.keyid, "process-ended")
+    house.sequencer.append_and_wait(ending)
+    house.keyring.claims.forget(life.keyid)
 
 
 def _is_gone(life: KeyLife, holder: Holder, now: str) -> bool:

@@ -19,7 +19,12 @@ from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_library
 from gateway.app.orders import LIVES, Orders
 from gateway.app.publishing import AlarmLog, check_trust
-from gateway.app.receipt_key import end_keys_of_the_gone, renew_receipt_key
+from gateway.app.receipt_key import (
+    end_key_of_one_gone,
+    end_keys_of_the_gone,
+    keys_of_the_gone,
+    renew_receipt_key,
+)
 from gateway.app.running import OTHER_POLICIES, statements_of
 from gateway.app.serve import erase_texts_overdue, settle_down
 from gateway.app.signals import Told
@@ -32,7 +37,7 @@ from gateway.ident import ExchangeId
 from gateway.ledger.hub import Hub
 from gateway.ledger.ports import Foreign
 from gateway.ledger.sequencer import Sequencer
-from gateway.limits import HUB_BEAT_S
+from gateway.limits import HUB_BEAT_S, WORKER_ENDS_S_MAX
 from gateway.log import Logger
 from gateway.policy.library import Library
 from gateway.provider.tokens import TokenCounter
@@ -139,6 +144,7 @@ class Sequencing:
                 await self._reload()
             await renew_receipt_key(self._house, self._log)
             await self._sweep()
+            await self._end_keys()
             self._hub.beat()
             self._alarms.tell(self._house.publisher.alarms())
             trouble = self._hub.trouble
@@ -154,6 +160,7 @@ class Sequencing:
             await self._told.something(HUB_BEAT_S)
         if not failed:
             await self._sweep()
+            await self._end_keys()
         return 3 if failed else 0
 
     async def _accept(self) -> None:
@@ -174,6 +181,20 @@ class Sequencing:
             return
         if count:
             self._log.warning("exchange.recovered", count=count)
+
+    async def _end_keys(self) -> None:
+        """End the receipt keys of workers that are gone, behind all that they have signed."""
+        if self._hub.departed_at + WORKER_ENDS_S_MAX < self._loop.time():
+            return
+        self._lives.bury()
+        try:
+            for life in await asyncio.to_thread(keys_of_the_gone, self._house):
+                # Of one whose connection is not over yet there may be more to come.
+                if life.writer not in self._hub.names:
+                    await asyncio.to_thread(end_key_of_one_gone, self._house, life)
+                    self._log.info("receipt_key.ended", count=1)
+        except GatewayError as error:
+            self._log.warning("ledger.unwell", error=str(error))
 
     async def _reload(self) -> None:
         """Put the policies on disk in force, in all workers; or keep the old ones in all."""

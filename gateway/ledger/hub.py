@@ -140,6 +140,8 @@ class Hub:
         """All leaves below have been looked at."""
         self._refreshing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.departed_at = float("-inf")
+        """When a worker's connection was over last, by the loop's clock."""
         self.alarm = ""
         """Why newer policies could not be put in force; workers are told."""
 
@@ -277,6 +279,7 @@ class Hub:
     def leave(self, line: _Line) -> None:
         """Forget *line*: its worker is gone, and all that it asked for has been done."""
         self._lines.discard(line)
+        self.departed_at = self._loop.time()
         for name, value in line.counts.items():
             if not name.startswith(PRESENT):
                 self._ended[name] = self._ended.get(name, 0) + value

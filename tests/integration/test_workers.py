@@ -15,7 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.receipt.model import Activation, KeyAuthorization, Opening, Receipt, Withdrawal
+from gateway.receipt.model import (
+    Activation,
+    KeyAuthorization,
+    KeyRevocation,
+    Opening,
+    Receipt,
+    Withdrawal,
+)
 from gateway.receipt.statement import read_leaf
 from gateway.store.policies import builtin_policies
 from tests.support.caller import Caller
@@ -372,8 +379,15 @@ def test_a_killed_workers_exchanges_are_closed_while_the_others_go_on(
             whole = living.read()
         _wait_for_workers(house)
         left = written.unclosed()
+        ended_at = _key_ended_at(house, name)
+        signed = [
+            index
+            for index, statement in enumerate(map(read_leaf, leaves_of(house)))
+            if isinstance(statement, Receipt) and statement.writer.instance == name
+        ]
 
     assert not cut.whole
+    assert max(signed) < ended_at
     assert (200, True) == (whole.status, whole.whole)
     assert set() == left
     assert 0 == house.command("ledger", "fsck").returncode
@@ -394,6 +408,20 @@ def test_without_their_supervisor_all_processes_end(
 
     assert 200 == answer.status
     assert os.uname().nodename == name.partition("/")[0]
+
+
+def _key_ended_at(house: Gateway, writer: str) -> int:
+    """Return the leaf that ends the receipt key of *writer*, once there is one."""
+    until = time.monotonic() + 30
+    while True:
+        keys = set()
+        for index, statement in enumerate(map(read_leaf, leaves_of(house))):
+            if isinstance(statement, KeyAuthorization) and statement.writer.instance == writer:
+                keys.add(statement.keyid)
+            elif isinstance(statement, KeyRevocation) and statement.keyid in keys:
+                return index
+        assert time.monotonic() < until, house.log()
+        time.sleep(0.1)
 
 
 def _wait_for_workers(house: Gateway) -> None:
