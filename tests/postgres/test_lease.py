@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 
@@ -19,9 +20,9 @@ from gateway.receipt.statement import read_leaf
 from gateway.store.postgres.intake import Intake, LeaseLostError
 from gateway.store.postgres.leaf import handed, id_of, new_id
 from gateway.store.postgres.ledger import PostgresLedger
-from tests.support.evidence import ORIGIN
+from tests.support.evidence import ABANDONMENT, ORIGIN
 from tests.support.replica import replica_of
-from tests.support.store import a_receipt, an_abandonment, an_opening, exchanges
+from tests.support.store import a_receipt, a_statement, an_abandonment, an_opening, exchanges
 
 pytestmark = pytest.mark.postgres
 
@@ -200,9 +201,12 @@ def test_an_exchange_is_closed_once(ledger: PostgresLedger, tmp_path: Path) -> N
     opening = a.append_and_wait(an_opening(exchange)).index
     abandoned = b.append_and_wait(an_abandonment(exchange, opening)).index
 
-    for late in (a_receipt, an_abandonment):
+    other = msgspec.structs.replace(
+        ABANDONMENT, exchange=exchange, opening=opening, why="gateway-failed"
+    )
+    for late in (a_receipt(exchange, opening), a_statement(other)):
         with pytest.raises(ExchangeClosedError, match=f"by leaf {abandoned}"):
-            a.append_and_wait(late(exchange, opening))
+            a.append_and_wait(late)
 
     kept = [leaf for leaf in ledger.leaves(0, ledger.head().size) if b"Takeover" not in leaf]
     assert sum(exchange.encode() in leaf for leaf in kept) == 1
