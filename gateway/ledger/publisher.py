@@ -343,6 +343,7 @@ class Publisher:
             f"too few witnesses cosign the checkpoint; {self._witnesses.quorum} of"
             f" {len(self._witnesses.all)} must: {_reasons(missing)}",
             hint="statements are kept and go on; see to the witnesses, it is tried again",
+            code=UNWITNESSED,
         )
 
     def _sign(self, now: Checkpoint) -> str:
@@ -395,6 +396,7 @@ class Publisher:
             f" {_reasons(collected.missing)}",
             hint="see to the witnesses; if you are sure of the copy, set"
             " `checkpoint: {start_unwitnessed: true}` for one start",
+            code=UNWITNESSED,
         )
 
     @contextlib.contextmanager

@@ -31,6 +31,7 @@ from gateway.errors import (
 )
 from gateway.exchange.states import Answered, Forbidden, Held
 from gateway.ident import ExchangeId
+from gateway.ledger.alarms import UNWITNESSED
 from gateway.policy.explain import ASK_LEGAL, Explanation, reason_json
 from gateway.provider.model import Problem
 
@@ -73,6 +74,9 @@ def problem_of(error: GatewayError, exchange: ExchangeId | None = None) -> Probl
         if isinstance(error, LedgerUnwellError | LedgerDamagedError):
             message = "the gateway can't write its ledger, so it answers nothing"
             hint = "tell the gateway's operator, and try again later"
+        if error.problem == UNWITNESSED:
+            message = "too few witnesses have cosigned a checkpoint that covers it"
+            hint = "try again later"
         return Problem(
             status=status,
             code=error.problem,

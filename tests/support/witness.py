@@ -93,6 +93,10 @@ class WitnessProcess:
         self._port = int(json.loads(started)["listen"].rpartition(":")[2])
         return self
 
+    def listen_like(self, other: WitnessProcess) -> None:
+        """Take the address that *other* had."""
+        self._port = other._port
+
     @property
     def url(self) -> str:
         """Where it answers."""
