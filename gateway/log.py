@@ -167,7 +167,7 @@ def build_logger(level: str, stream: TextIO | None = None, *, shared: bool = Fal
     *shared*: other processes write there too; what is written at once then stays in one piece.
     """
     out = stream or sys.stdout
-    shared: list[structlog.typing.Processor] = [_stamp, redact]
+    first: list[structlog.typing.Processor] = [_stamp, redact]
     if out.isatty():
         render: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
             timestamp_key="at", pad_event_to=20
@@ -185,7 +185,7 @@ def build_logger(level: str, stream: TextIO | None = None, *, shared: bool = Fal
         Logger,
         structlog.wrap_logger(
             factory(),
-            processors=[*shared, render],
+            processors=[*first, render],
             wrapper_class=_straight(structlog.make_filtering_bound_logger(_LEVELS[level])),
         ).bind(),
     )

@@ -73,7 +73,7 @@ class Contents:
                 "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange IN carray(?)",
                 (apsw.carray(tuple(exchanges)),),
             ).fetchall()
-        return {ExchangeId(exchange) for (exchange,) in rows}
+        return {ExchangeId(str(exchange)) for (exchange,) in rows}
 
     def erase(self, exchange: ExchangeId) -> bool:
         """Destroy key and body of *exchange*; tell whether there were any. Durable on return.
