@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from gateway.app.installation import Installation
 from gateway.app.library import load_library
 from gateway.clock import rfc3339
-from gateway.errors import (
-    GatewayError,
-)
+from gateway.errors import GatewayError, MalformedReceiptError
 from gateway.exchange.rule import Law
+from gateway.ledger.ports import Foreign
 from gateway.log import Logger
 from gateway.policy.library import Library
-from gateway.receipt.model import Activation
+from gateway.receipt.model import Activation, Statement
 from gateway.receipt.statement import read_leaf, write_statement
 from gateway.store.libraries import keep_library
+
+OTHER_POLICIES: Final = "another process put other policies in force; reload them here"
 
 
 def activation_of(
@@ -81,3 +83,13 @@ async def reload_policies(house: Installation, law: Law, log: Logger, by: str) -
     house.policies = files, library
     log.info("policies.loaded", digest=library.digest, by=by)
     return True
+
+
+def statements_of(foreign: Foreign, log: Logger) -> Iterator[tuple[int, Statement]]:
+    """Yield what other processes stated, as far as this release can read it."""
+    for index, leaf in foreign:
+        try:
+            yield index, read_leaf(leaf)
+        except MalformedReceiptError as error:
+            # A newer release may have written it; what comes after it still counts.
+            log.warning("ledger.unread", leaf=index, why=error.message)

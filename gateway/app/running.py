@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from gateway import settings as settings_module
-from gateway.app.activation import activation_of
+from gateway.app.activation import OTHER_POLICIES, activation_of, statements_of
 from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_kept
 from gateway.app.providers import build_providers
 from gateway.app.publishing import check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone
-from gateway.app.stores import no_ledger
+from gateway.app.upkeep import claim
 from gateway.errors import (
     GatewayError,
-    MalformedReceiptError,
-    OperatorError,
 )
 from gateway.exchange.forward import Forwarder
 from gateway.exchange.hall import Hall
@@ -36,7 +32,6 @@ from gateway.ledger.frames import Counts, Whole
 from gateway.ledger.ports import Foreign, Shared
 from gateway.ledger.register import KINDS
 from gateway.ledger.remote import RemoteSequencer
-from gateway.limits import CLAIM_S_MAX
 from gateway.log import Logger
 from gateway.policy.library import Library
 from gateway.provider.tokens import Encoding, TokenCounter
@@ -49,9 +44,6 @@ from gateway.proxy.server import Door, tls_context
 from gateway.receipt.model import Activation, Statement
 from gateway.receipt.statement import read_leaf
 from gateway.settings import Sourced
-from gateway.store.files import hold
-
-OTHER_POLICIES: Final = "another process put other policies in force; reload them here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,38 +119,6 @@ async def start_worker(sourced: Sourced, log: Logger, served: int, place: Place)
         gateway = await _start(sourced, log, served, undo, place)
         undo.pop_all()  # all is well: from here on `stop` undoes it
     return gateway
-
-
-def claim(sourced: Sourced) -> int:
-    """Make sure that no other gateway serves the data folder; return the handle that says so.
-
-    A second one would take the first one's exchanges under way for a crash's and close them.
-
-    Raises:
-        OperatorError: another gateway serves it.
-    """
-    data = sourced.path(sourced.settings.data)
-    if not data.is_dir():
-        raise no_ledger(data)
-    try:
-        served = hold(data / "served")
-        until = time.monotonic() + CLAIM_S_MAX
-        # Processes of a gateway that was killed take a moment to end.
-        while served is None and time.monotonic() < until:
-            time.sleep(CLAIM_S_MAX / 20)
-            served = hold(data / "served")
-    except OSError as exc:
-        raise OperatorError(
-            f"can't write in {data}: {exc.strerror}",
-            hint="give the gateway's account permission to",
-        ) from exc
-    if served is None:
-        raise OperatorError(
-            f"another gateway serves {data}",
-            hint="stop it first, or set `data` to another folder",
-            code="gateway.running",
-        )
-    return served
 
 
 async def _start(
@@ -355,16 +315,6 @@ async def _open_beside_others(
     sequencer.start(seen=installation.index.size)
     await sequencer.connected()
     return replace(opened, sums=sequencer.whole)
-
-
-def statements_of(foreign: Foreign, log: Logger) -> Iterator[tuple[int, Statement]]:
-    """Yield what other processes stated, as far as this release can read it."""
-    for index, leaf in foreign:
-        try:
-            yield index, read_leaf(leaf)
-        except MalformedReceiptError as error:
-            # A newer release may have written it; what comes after it still counts.
-            log.warning("ledger.unread", leaf=index, why=error.message)
 
 
 def _furnish(

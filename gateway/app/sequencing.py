@@ -14,7 +14,7 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.app.activation import activation_of
+from gateway.app.activation import OTHER_POLICIES, activation_of, statements_of
 from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_library
 from gateway.app.orders import LIVES, Orders
@@ -25,9 +25,8 @@ from gateway.app.receipt_key import (
     keys_of_the_gone,
     renew_receipt_key,
 )
-from gateway.app.running import OTHER_POLICIES, statements_of
-from gateway.app.serve import erase_texts_overdue, settle_down
 from gateway.app.signals import Told
+from gateway.app.upkeep import erase_texts_overdue, settle_down
 from gateway.clock import day_of
 from gateway.errors import GatewayError, LedgerDamagedError
 from gateway.exchange.providers import Providers

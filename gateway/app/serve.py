@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import gc
 import signal
 from typing import Final
 
 from gateway.app.activation import reload_policies
-from gateway.app.installation import Installation
 from gateway.app.publishing import AlarmLog
 from gateway.app.receipt_key import renew_receipt_key
 from gateway.app.replicas import Undertaker
 from gateway.app.running import start
 from gateway.app.signals import Told, quick_loop
-from gateway.clock import day_of, rfc3339
+from gateway.app.upkeep import erase_texts_overdue, settle_down
+from gateway.clock import day_of
 from gateway.errors import (
-    GatewayError,
     LedgerDamagedError,
 )
-from gateway.ledger.erasure import erase_overdue
 from gateway.log import Logger, build_logger
-from gateway.receipt.model import Erasure
-from gateway.receipt.statement import write_statement
 from gateway.settings import Sourced
 
 SWEEP_S: Final = 5.0
 """How often exchanges whose receipt could not be written are tried again."""
-
-GC_THRESHOLDS: Final = (10_000, 20, 50)
-"""Exchanges leave next to no cycles behind; looking for them less often saves a tenth."""
 
 
 def serve(sourced: Sourced) -> int:
@@ -75,36 +67,3 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
     left = await gateway.stop()
     log.info("gateway.stopped", exchanges_left=left)
     return 3 if failed else 0
-
-
-def settle_down() -> None:
-    """Let the collector look no more at what lives as long as the process."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
-async def erase_texts_overdue(house: Installation, today: dt.date, log: Logger) -> bool:
-    """Erase what may not be kept any longer; tell whether that is done for today."""
-
-    def state() -> None:
-        erasure = Erasure(
-            overdue=today.isoformat(),
-            reason="the terms let nobody keep these texts any longer",
-            by="gateway serve",
-            at=rfc3339(house.clock.now_ms()),
-            writer=house.writer,
-        )
-        leaf = write_statement(erasure, (), house.keyring.receipt)
-        house.sequencer.append_and_wait(leaf)
-
-    try:
-        erased = await asyncio.to_thread(
-            erase_overdue, house.reader, house.content, today, state
-        )
-    except GatewayError as error:
-        log.error("content.kept_too_long", error=str(error))  # noqa: TRY400  # as above
-        return False
-    if erased:
-        log.info("content.erased", count=erased, why="delete-by-days")
-    return True

@@ -20,10 +20,8 @@ import msgspec
 
 from gateway import settings as settings_module
 from gateway.app.orders import SOCKET, Orders, Part, read_orders
-from gateway.app.running import claim
-from gateway.app.sequencing import run_sequencer
 from gateway.app.signals import Told, quick_loop
-from gateway.app.worker import run_worker
+from gateway.app.upkeep import claim
 from gateway.errors import OperatorError, PortInUseError
 from gateway.ident import Sha256
 from gateway.limits import (
@@ -70,9 +68,13 @@ def supervise(sourced: Sourced) -> int:
 
 def run_part(part: Part) -> int:
     """Be one of the processes that a supervisor starts; return the exit code."""
+    # Each loads only what it needs: how soon it can be back is how long callers are refused.
+    if part == "sequencer":
+        from gateway.app.sequencing import run_sequencer as run  # noqa: PLC0415
+    else:
+        from gateway.app.worker import run_worker as run  # noqa: PLC0415
     orders = read_orders()
     log = build_logger(orders.settings.log_level, shared=True)
-    run = run_sequencer if part == "sequencer" else run_worker
     with quick_loop() as runner:
         return runner.run(run(orders, log))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from gateway.app.orders import LIVES, Orders
 from gateway.app.receipt_key import renew_receipt_key
 from gateway.app.running import Place, start_worker
-from gateway.app.serve import SWEEP_S, settle_down
+from gateway.app.serve import SWEEP_S
 from gateway.app.signals import Told
+from gateway.app.upkeep import settle_down
 from gateway.errors import LedgerDamagedError
 from gateway.ledger.remote import RemoteSequencer
 from gateway.limits import HUB_BEAT_S

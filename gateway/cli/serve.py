@@ -12,8 +12,6 @@ from rich.table import Table
 from gateway import settings as settings_module
 from gateway.app.installation import init
 from gateway.app.orders import Part
-from gateway.app.serve import serve
-from gateway.app.supervisor import run_part, supervise
 
 
 def add(commands: Any) -> None:
@@ -62,10 +60,17 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    # A supervisor needs nothing of a door, and neither does the sequencer's process.
+    from gateway.app.supervisor import run_part, supervise  # noqa: PLC0415
+
     if args.part is not None:
         return run_part(args.part)
     sourced = _settings(args)
-    return serve(sourced) if sourced.settings.workers == 1 else supervise(sourced)
+    if sourced.settings.workers > 1:
+        return supervise(sourced)
+    from gateway.app.serve import serve  # noqa: PLC0415
+
+    return serve(sourced)
 
 
 def _show(args: argparse.Namespace) -> int:

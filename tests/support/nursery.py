@@ -88,7 +88,7 @@ def raise_gateways(prepare: Callable[[], None] = lambda: None) -> None:
     """Fork a gateway for each folder that is read; *prepare* is called in each of them."""
     # sqlite-utils imports pandas where it finds it; a gateway is installed without it.
     sys.modules["pandas"] = None  # type: ignore[assignment]
-    import gateway.app  # noqa: PLC0415 - what is shared by all forks
+    import gateway.app.serve  # noqa: PLC0415 - what is shared by all forks
     import gateway.cli.serve  # noqa: F401, PLC0415
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
