@@ -11,7 +11,7 @@ import contextlib
 
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
-from gateway.cli.ledger import progress_bar
+from gateway.cli.bar import progress_bar
 from gateway.clock import rfc3339
 from gateway.errors import CallerError, NotFoundError
 from gateway.ident import ExchangeId

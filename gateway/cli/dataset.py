@@ -16,6 +16,7 @@ from gateway import settings as settings_module
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
+from gateway.cli.bar import progress_bar
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.card import card_of
 from gateway.dataset.export import Built, EmptyDatasetError, Order, Sources, build_dataset
@@ -222,12 +223,14 @@ class _Bar:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    dataset = verify_dataset(
-        args.path,
-        trust_of(args),
-        lambda check, found: print(f"ok   {check:<10} {found}"),
-        every_signature=args.every_signature,
-    )
+    with progress_bar("verifying rows") as progress:
+        dataset = verify_dataset(
+            args.path,
+            trust_of(args),
+            lambda check, found: print(f"ok   {check:<10} {found}"),
+            every_signature=args.every_signature,
+            progress=progress,
+        )
     print(f"{args.path}: dataset `{dataset.name}` verifies")
     return 0
 

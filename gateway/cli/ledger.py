@@ -8,17 +8,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress
 
 from gateway import settings as settings_module
 from gateway.app.installation import Installation, open_installation
 from gateway.app.publishing import published_notes
 from gateway.app.stores import open_ledger
 from gateway.cli import timestamps, witness
+from gateway.cli.bar import progress_bar
 from gateway.errors import (
     BadProofError,
     KeyUnreadableError,
@@ -189,15 +187,6 @@ def write_out(out: Path, content: bytes) -> None:
         raise SettingError(
             f"`{out}` can't be written: {wrong.strerror}", hint="choose another --out"
         ) from wrong
-
-
-@contextlib.contextmanager
-def progress_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far something is, where a person watches."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _read_trust(path: Path) -> Trust:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli.arguments import day
+from gateway.cli.bar import progress_bar
 from gateway.clock import day_of
 from gateway.dataset.recall import Recall, Sources
 from gateway.dataset.recall_report import CHANGES, About, Report, text_of, write_signed
@@ -88,8 +89,6 @@ def replay(
     Raises:
         SettingError: it can't be written.
     """
-    from gateway.cli.ledger import progress_bar  # noqa: PLC0415  # it loads the server
-
     sources = sources_of(house, changed, today)
     about = About(
         on=today.isoformat(),

@@ -133,9 +133,13 @@ def _verify_folder(path: Path, trust: Trust, *, every_signature: bool) -> int:
     build_type = _build_type(path / MANIFEST)
     if build_type == DATASET_BUILD:
         # The verifier of a bundle must not load what only a dataset needs.
+        from gateway.cli.bar import progress_bar  # noqa: PLC0415
         from gateway.dataset.verify import verify_dataset  # noqa: PLC0415
 
-        dataset = verify_dataset(path, trust, _passed, every_signature=every_signature)
+        with progress_bar("verifying rows") as progress:
+            dataset = verify_dataset(
+                path, trust, _passed, every_signature=every_signature, progress=progress
+            )
         _tell("says", "", f"dataset {dataset.name}")
         return FINE
     # The verifier of a bundle must not load what only a model needs.
