@@ -144,7 +144,14 @@ def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
     # What a crash left of an erasure, or a restored copy brought back, goes before anything
     # else can read it.
     apply_erasures(reader, content)
-    publisher = build_publisher(sourced, data, store, keyring.log, clock)
+    publisher = build_publisher(
+        sourced,
+        data,
+        store,
+        keyring.log,
+        clock,
+        predecessors=[one.origin for one in keyring.trust.predecessors],
+    )
     return Installation(
         settings=sourced,
         data=data,

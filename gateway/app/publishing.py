@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +25,18 @@ TIMESTAMPS: Final = "timestamps"
 
 
 def build_publisher(
-    sourced: Sourced, data: Path, store: LedgerStore, signer: NoteSigner, clock: Clock
+    sourced: Sourced,
+    data: Path,
+    store: LedgerStore,
+    signer: NoteSigner,
+    clock: Clock,
+    *,
+    predecessors: Collection[str] = (),
 ) -> Publisher:
-    """Return what publishes the checkpoints of *store*, signed by *signer*."""
+    """Return what publishes the checkpoints of *store*, signed by *signer*.
+
+    *predecessors* are the origins of the logs that it goes on from.
+    """
     settings = sourced.settings.checkpoint
     return Publisher(
         store,
@@ -39,6 +48,7 @@ def build_publisher(
         copies=_copies(sourced, data),
         stamper=_stamper(sourced, data, clock),
         start_unwitnessed=settings.start_unwitnessed,
+        predecessors=predecessors,
     )
 
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -78,6 +78,7 @@ class Publisher:
         copies: Copies | None = None,
         stamper: Stamper | None = None,
         start_unwitnessed: bool = False,
+        predecessors: Collection[str] = (),
     ) -> None:
         self._store = store
         self._signer = signer
@@ -89,6 +90,8 @@ class Publisher:
         self._copies = copies or Copies(())
         self._stamper = stamper
         self._start_unwitnessed = start_unwitnessed
+        # A successor begins with all leaves of the logs before it: their checkpoints hold.
+        self._origins = {origin, *predecessors}
         self._interval_s = (
             WITNESSED_INTERVAL_MS if witnesses is not None else CHECKPOINT_INTERVAL_MS
         ) / 1000
@@ -361,19 +364,19 @@ class Publisher:
 
     def _check(self) -> Head:
         head = self._store.head()
-        compared: set[Checkpoint] = set()
+        compared: set[tuple[int, bytes]] = set()
         published = self._published()
         copies = self._copies.read(published=bool(published))
         for where, note in (*published, *copies):
             known = _read_note(where, note)
-            if known.origin != self._origin:
+            if known.origin not in self._origins:
                 raise LedgerDamagedError(
                     f"{where} belongs to the ledger `{known.origin}`, not `{self._origin}`",
                     hint="keep ledger, checkpoint and keys of one data folder together",
                 )
-            if known not in compared:
+            if (known.size, known.root) not in compared:
                 self._compare(head, known, where)
-                compared.add(known)
+                compared.add((known.size, known.root))
         self._check_with_witnesses(head)
         self._checked = True
         return head

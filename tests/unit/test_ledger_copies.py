@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
 from gateway.ledger.alarms import COPY_BEHIND, COPY_NEW
 from gateway.ledger.copies import Copies, Copy
 from gateway.ledger.publisher import Publisher
+from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.receipt.verify import verify_checkpoint
-from tests.support.evidence import TRUST
+from tests.support.evidence import ORIGIN, TRUST
 from tests.support.store import LedgerUnderTest, exchanges
 
 
@@ -200,3 +202,33 @@ def test_processes_do_not_take_a_copy_back(ledger: LedgerUnderTest, medium: Path
         sizes.append(verify_checkpoint(copy.read_text(), TRUST).size)
 
     assert [4 + 2 * number for number in range(10)] == sizes
+
+
+def test_a_copy_by_the_log_before_holds(ledger: LedgerUnderTest, medium: Path) -> None:
+    """A successor begins with its predecessor's leaves, so that its checkpoints are kept to."""
+    copy, memory = medium / "checkpoint", ledger.folder / "checkpoint.copies"
+    ledger.store.append(exchanges(2))
+    note = publisher(ledger, copy).checkpoint_now()
+    signer = LogSigner(generate_pem("ed25519"), "receipts.example/next")
+
+    def successor(*predecessors: str) -> Publisher:
+        return Publisher(
+            ledger.store,
+            signer,
+            signer.name,
+            FrozenClock(),
+            publish_file=ledger.checkpoint_file,
+            copies=Copies([Copy(copy)], memory),
+            predecessors=predecessors,
+        )
+
+    with pytest.raises(LedgerDamagedError, match="belongs to the ledger"):
+        successor().check()
+    ledger.store.append(exchanges(1, first=9))
+    later = successor(ORIGIN).checkpoint_now()
+    assert later == copy.read_text()
+    assert later.startswith("receipts.example/next\n6\n")
+    # What the log before signed of other leaves is not what this one went on from.
+    copy.write_text(note.replace("\n4\n", "\n3\n"))
+    with pytest.raises(LedgerDamagedError, match="not the one that was published"):
+        successor(ORIGIN).check()
