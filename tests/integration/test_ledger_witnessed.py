@@ -26,6 +26,7 @@ from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.cosignature import check_quorum
 from gateway.tlog.note import open_note, parse_vkey
+from tests.support.authority import Authority
 from tests.support.store import append_all, exchanges
 from tests.support.witness import ROOT, CrookedServer, WitnessProcess
 
@@ -328,3 +329,44 @@ def test_the_command_publishes_only_what_is_cosigned(
     assert 3 == refused.returncode
     assert "too few witnesses answer" in refused.stderr
     assert 1 == refused.stderr.count("\n")
+
+
+def test_certificates_are_checked(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A witness behind TLS is asked where the system trusts its certificate, else never."""
+    root = Authority(tmp_path / "root")
+    door = root.issue("door", "127.0.0.1")
+    witness = WitnessProcess(
+        tmp_path / "w", "witness.example/tls", opened.signer.vkey, tls=door
+    )
+    witness.start()
+    try:
+        asked = Witnesses([Witness(witness.url, witness.verifier)], 1)
+        with pytest.raises(LedgerUnwellError, match="CERTIFICATE_VERIFY_FAILED"):
+            opened.published(asked).checkpoint_now()
+        monkeypatch.setenv("SSL_CERT_FILE", str(root.root))
+        note = opened.published(asked).checkpoint_now()
+    finally:
+        witness.kill()
+
+    assert check_quorum(note, [witness.verifier], 1)
+
+
+def test_a_witness_is_not_open_to_others_without_tls(tmp_path: Path) -> None:
+    """Beyond this machine it speaks TLS, or says who does in its place."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "gateway", "ledger", "witness", "--listen", "0.0.0.0:0"),
+            *("--name", "w", "--key", "k", "--state", "s", "--log", SIGNERS[0].vkey),
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 3 == done.returncode
+    assert "needs --cert" in done.stderr
+    assert [] == list(tmp_path.iterdir())

@@ -23,6 +23,10 @@ keyUsage = critical, keyCertSign, cRLSign
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = critical, timeStamping
+[door]
+basicConstraints = critical, CA:FALSE
+subjectAltName = IP:127.0.0.1
+extendedKeyUsage = serverAuth
 [authority]
 serial = {folder}/serial
 crypto_device = builtin
@@ -35,6 +39,8 @@ tsa_name = yes
 ess_cert_id_alg = sha256
 """
 
+_NEW_KEY: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
 
 class Authority:
     """Stamps what it is sent; its root is in `root`."""
@@ -43,7 +49,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._openssl = str(needed("openssl"))
-        self.root, signer = folder / "root.pem", folder / "signer.pem"
+        self.root = folder / "root.pem"
         self._settings = folder / "settings"
         self._settings.write_text(_SETTINGS.format(folder=folder))
         (folder / "serial").write_text("01")
@@ -61,16 +67,22 @@ class Authority:
                 *options,
             ),
         )
-        request = folder / "signer.csr"
+        self.issue("signer", name)
+
+    def issue(self, what: str, name: str) -> tuple[Path, Path]:
+        """Make a key and a certificate for *what*, `signer` or `door`; return both files."""
+        made, key = self._folder / f"{what}.pem", self._folder / f"{what}.key"
+        request = self._folder / f"{what}.csr"
         self._run(
-            *("req", *key, "-keyout", str(folder / "signer.key"), "-subj", f"/CN={name}"),
-            *("-out", str(request), *options),
+            *("req", *_NEW_KEY, "-keyout", str(key), "-subj", f"/CN={name}"),
+            *("-out", str(request), "-config", str(self._settings)),
         )
         self._run(
             *("x509", "-req", "-in", str(request), "-CA", str(self.root), "-days", "2"),
-            *("-CAkey", str(folder / "root.key"), "-CAcreateserial", "-out", str(signer)),
-            *("-extfile", str(self._settings), "-extensions", "signer"),
+            *("-CAkey", str(self._folder / "root.key"), "-CAcreateserial", "-out", str(made)),
+            *("-extfile", str(self._settings), "-extensions", what),
         )
+        return made, key
 
     @functools.cached_property
     def server(self) -> CrookedServer:

@@ -60,8 +60,11 @@ def a_log(size: int, tail: str = "", common: int | None = None) -> MemoryLog:
 class WitnessProcess:
     """`gateway ledger witness` in a process of its own, killed and started as a test likes."""
 
-    def __init__(self, folder: Path, name: str, *vkeys: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, *vkeys: str, tls: tuple[Path, Path] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._tls = tls
         self.key, self.state = folder / "witness.key", folder / "witness.json"
         self.name = name
         self._vkeys = vkeys
@@ -72,6 +75,8 @@ class WitnessProcess:
     def start(self, *before: str) -> WitnessProcess:
         """Start it where it was, after the words *before*; return once it answers."""
         logs = [word for vkey in self._vkeys for word in ("--log", vkey)]
+        if self._tls is not None:
+            logs += ["--cert", str(self._tls[0]), "--cert-key", str(self._tls[1])]
         self._process = subprocess.Popen(
             [
                 *(*before, sys.executable, "-m", "gateway", "ledger", "witness", *logs),
@@ -100,7 +105,7 @@ class WitnessProcess:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def verifier(self) -> CosignatureVerifier:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
@@ -332,3 +334,33 @@ def test_an_answer_that_drips_is_cut(tmp_path: Path) -> None:
     stop.set()
     thread.join()
     listener.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    status=st.sampled_from([200, 400, 403, 404, 409, 422, 500]),
+    kind=st.sampled_from([PLAIN, SIZE, "x", ""]),
+    text=st.one_of(
+        st.binary(max_size=200),
+        st.integers(-5, 50).map(lambda number: f"{number}\n".encode()),
+        st.text("—+ \nAa0=", max_size=60).map(str.encode),
+    ),
+)
+def test_no_answer_breaks_it(
+    tmp_path_factory: pytest.TempPathFactory, status: int, kind: str, text: bytes
+) -> None:
+    """Whatever a witness says is no cosignature, a reason, or damage; nothing else."""
+    log = a_log(9)
+    with neighbours(tmp_path_factory.mktemp("w"), 1) as (one,):
+        one.server.answer = lambda _: (status, kind, text)
+        witness = one.client()
+        try:
+            asked = witness.ask(log.note(9), log.checkpoint(9), Shown(log))
+        except LedgerDamagedError:
+            asked = None
+
+        if asked is None:
+            assert status in {409, 422}
+        else:
+            assert asked.line is None
+            assert asked.trouble
