@@ -296,6 +296,17 @@ async def test_nothing_is_written_over(kept: Kept, tmp_path: Path) -> None:
     assert 0 == (await asyncio.to_thread(kept.command, "backup", str(tmp_path / "dir")))[0]
 
 
+@pytest.mark.parametrize("words", [("backup", "copy"), ("restore", "copy")])
+def test_a_ledger_in_a_database_is_left_to_its_own_tools(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Half of a folder is no backup: where the ledger is elsewhere, both commands say so."""
+    (tmp_path / "gateway.yaml").write_text("ledger: postgres://127.0.0.1:1/ledger\n")
+    code, _, said = Kept(tmp_path, tmp_path / "gateway.yaml").command(*words)
+
+    assert (3, True) == (code, "the ledger is in PostgreSQL" in said)
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("what", ["backup", "restore"])
