@@ -238,6 +238,19 @@ def load(
     return Sourced(settings=settings, sources=everything, file=file)
 
 
+def with_ledger(sourced: Sourced, named: str) -> Sourced:
+    """Return *sourced* with the ledger in the database *named*, as `ledger` would name it.
+
+    Raises:
+        SettingError: it names none.
+    """
+    settings = msgspec.structs.replace(sourced.settings, ledger=named)
+    _check_ledger(settings)
+    if named == "sqlite":
+        raise SettingError("`sqlite` is where the ledger is", hint="name a database")
+    return msgspec.structs.replace(sourced, settings=settings)
+
+
 def address(text: str, key: str) -> tuple[str, int]:
     """Return host and port of `host:port`.
 

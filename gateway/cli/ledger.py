@@ -15,7 +15,7 @@ from gateway import settings as settings_module
 from gateway.app.installation import Installation, open_installation
 from gateway.app.publishing import published_notes
 from gateway.app.stores import open_ledger
-from gateway.cli import timestamps, witness
+from gateway.cli import migrate, timestamps, witness
 from gateway.cli.bar import progress_bar
 from gateway.errors import (
     BadProofError,
@@ -52,6 +52,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     actions.add_parser("checkpoint", help="sign a checkpoint of the ledger as it is now")
     witness.add(actions)
     timestamps.add(actions)
+    migrate.add(actions)
     export = actions.add_parser(
         "export", help="write the log as files that any web server serves"
     )
@@ -65,6 +66,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if args.action == "migrate":
+        return migrate.migrate(args)
     if args.action == "fsck":
         # Not through `open_installation`: a damaged ledger, or one without its private keys,
         # must still be checked.

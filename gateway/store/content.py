@@ -7,10 +7,11 @@ place. Whoever can write the file can only lose text: a row is believed by its r
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -23,7 +24,7 @@ from gateway.ident import ExchangeId, Sha256, random_bytes
 from gateway.limits import BODY_BYTES_MAX, STATEMENTS_PER_COMMIT_MAX, STATEMENTS_WAITING_MAX
 from gateway.limits import CONTENT_BYTES_WAITING_MAX as BYTES_WAITING_MAX
 from gateway.store.group import GroupCommit
-from gateway.store.sqlite import connect, transaction, translated
+from gateway.store.sqlite import connect, renew_log, transaction, translated
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -37,6 +38,10 @@ CREATE TABLE IF NOT EXISTS applied (
   one INTEGER PRIMARY KEY CHECK (one = 1), leaf INTEGER NOT NULL, sha256 TEXT NOT NULL
 ) STRICT;
 """
+
+
+Sealed = tuple[str, bytes | None, bytes | None]
+"""An exchange, its wrapped key and its sealed body; `None` where they were erased."""
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +62,7 @@ class Contents:
         with translated(path):
             self._connection = _open(path)
         self._lock = threading.Lock()
+        self._log_renewed = False
 
     def was_erased(self, exchange: ExchangeId) -> bool:
         """Tell whether *exchange* was erased, so that nothing of it is kept any more."""
@@ -96,7 +102,7 @@ class Contents:
         Of those *ahead*, whose text may be under way, nothing is kept from then on. What went
         is out of the file for good after `empty_log`.
         """
-        with self._lock, translated(self.path), transaction(self._connection):
+        with self._writing():
             before = self._connection.total_changes()
             self._connection.executemany(
                 "UPDATE content SET key = NULL, body = NULL"
@@ -119,6 +125,16 @@ class Contents:
         with self._lock, translated(self.path):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def sealed(self, after: str, count: int) -> list[Sealed]:
+        """Return up to *count* exchanges behind *after*, each with its key and body, sealed."""
+        with self._lock, translated(self.path):
+            rows: list[Any] = self._connection.execute(
+                "SELECT exchange, key, body FROM content WHERE exchange > ?"
+                " ORDER BY exchange LIMIT ?",
+                (after, count),
+            ).fetchall()
+        return rows
+
     def applied(self) -> tuple[int, Sha256] | None:
         """Return index and digest of the last erasure in the ledger that was carried out."""
         with self._lock, translated(self.path):
@@ -127,7 +143,7 @@ class Contents:
 
     def note_applied(self, leaf: int, sha256: Sha256) -> None:
         """Remember that the erasure at *leaf*, and all before it, were carried out."""
-        with self._lock, translated(self.path), transaction(self._connection):
+        with self._writing():
             self._connection.execute(
                 "INSERT INTO applied VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
                 " SET leaf = excluded.leaf, sha256 = excluded.sha256",
@@ -138,6 +154,16 @@ class Contents:
         """Let go of the file."""
         with self._lock:
             self._connection.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the right to write from the first statement to the commit."""
+        with self._lock, translated(self.path):
+            if not self._log_renewed:
+                renew_log(self._connection, self.path)
+                self._log_renewed = True
+            with transaction(self._connection):
+                yield
 
 
 class ContentStore(Contents):
@@ -218,7 +244,7 @@ class ContentStore(Contents):
 
     def _write(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> None:
         """Write exchanges, wrapped keys and sealed bodies; what is there already stays."""
-        with self._lock, translated(self.path), transaction(self._connection):
+        with self._writing():
             self._connection.executemany(
                 "INSERT INTO content VALUES (?, ?, ?) ON CONFLICT DO NOTHING", sealed
             )

@@ -136,13 +136,17 @@ class SqliteLedger:
         first = self._tip.size
         try:
             if not self._log_renewed:
-                self._renew_log()
+                renew_log(self._writing, self.path)
+                self._log_renewed = True
             grown = self._insert(leaves, made)
             if grown is None:
                 grown = self._insert_after_others(leaves, made)
                 first = grown.size - len(leaves)
         except apsw.Error as wrong:
             raise self._failed(wrong) from wrong
+        except LedgerDamagedError as damage:
+            self._damage = damage
+            raise
         self._tip = grown
         self._tiles.add(first, made)
         self._sweep(leaves)
@@ -230,6 +234,11 @@ class SqliteLedger:
         with self._fatal_where_damaged(), self._side_lock, translated(self.path), self._side:
             self._keep(level, number, root, hashes)
 
+    def leave(self, at: str) -> None:
+        """Note that the ledger goes on elsewhere *at* an instant; it is opened no more."""
+        with translated(self.path), transaction(self._writing):
+            self._writing.execute("INSERT INTO meta VALUES ('moved', ?)", (at,))
+
     def close(self) -> None:
         """Let go of the file; further calls are errors."""
         self._broom.stop()
@@ -238,6 +247,13 @@ class SqliteLedger:
         self._writing.close()
 
     def _read_origin(self, expected: str | None) -> str:
+        row = self._writing.execute("SELECT value FROM meta WHERE key = 'moved'").fetchone()
+        if row is not None:
+            # Two that go on from here would be two histories under one name.
+            raise LedgerMissingError(
+                f"the ledger in `{self.path}` goes on in PostgreSQL since {row[0]}",
+                hint="set `ledger` in gateway.yaml to where it is; keep this file as a copy",
+            )
         row = self._writing.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
         if row is None:
             raise _damaged(self.path, "does not say which ledger it is")
@@ -278,27 +294,6 @@ class SqliteLedger:
             if grown is None:
                 raise self._lost(newer.size)
         return grown
-
-    def _renew_log(self) -> None:
-        """Make the write-ahead log durable, name and all, before anything is built on it.
-
-        After a sync that failed the system may go on to show bytes that it has given up
-        writing, and no later sync makes up for it; only writing them again does. Whoever starts
-        after such an end can't know of it, so the first append does this in any case. SQLite
-        for its part goes on where the folder can't be synced that names the log.
-        """
-        try:
-            with transaction(self._writing):
-                # While this process may write nobody else changes the log.
-                write_again(self.path.with_name(f"{self.path.name}-wal"))
-            sync_folder(self.path.parent)
-        except OSError as wrong:
-            self._damage = LedgerDamagedError(
-                f"the folder of `{self.path}` can't be synced: {wrong.strerror}",
-                hint="check the disk and the limit of open files, and start the gateway again",
-            )
-            raise self._damage from wrong
-        self._log_renewed = True
 
     def _read(self, query: str, *values: int) -> list[Any]:
         return self._reading.execute(query, values).fetchall()
@@ -448,12 +443,35 @@ def _make(path: Path, origin: str) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-def write_again(path: Path) -> None:
-    """Write the bytes of *path*, if it is there, where they are, and sync them."""
-    if not path.exists():
+def renew_log(connection: apsw.Connection, path: Path) -> None:
+    """Make the write-ahead log of *path* durable, name and all, before anything is built on it.
+
+    After a sync that failed the system may go on to show bytes that it has given up writing,
+    and no later sync makes up for it; only writing them again does. Whoever starts after such
+    an end can't know of it, so every process does this before the first thing it writes. SQLite
+    for its part goes on where the folder can't be synced that names the log.
+
+    Raises:
+        LedgerDamagedError: the folder can't be synced.
+    """
+    with transaction(connection):
+        # While this process may write nobody else changes the log.
+        _write_again(path.with_name(f"{path.name}-wal"))
+    try:
+        sync_folder(path.parent)
+    except OSError as wrong:
+        raise LedgerDamagedError(
+            f"the folder of `{path}` can't be synced: {wrong.strerror}",
+            hint="check the disk and the limit of open files, and start the gateway again",
+        ) from wrong
+
+
+def _write_again(log: Path) -> None:
+    """Write the bytes of *log*, if it is there, where they are, and sync them."""
+    if not log.exists():
         return
     # SQLite's own door: whatever stands between it and the disk sees this too.
-    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
     try:
         size = file.xFileSize()
         for start in range(0, size, _WRITTEN_AGAIN_AT_ONCE):

@@ -32,7 +32,7 @@ _COLUMNS: Final = (
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM access_key"  # noqa: S608 — names of ours
 _INSERT: Final = (
     f"INSERT INTO access_key VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})"  # noqa: S608
-    " ON CONFLICT (id) DO NOTHING"
+    " ON CONFLICT (id) DO UPDATE SET revoked = coalesce(access_key.revoked, excluded.revoked)"
 )
 _REST_S: Final = 1.0
 
@@ -52,7 +52,7 @@ class PostgresAccessKeys(AccessKeys):
         return [_named(row) for row in self._session.rows(f"{_SELECT} ORDER BY created, id")]
 
     def take(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take in keys from elsewhere; what is here already stays.
+        """Take in keys from elsewhere; who is revoked there or here is revoked.
 
         Raises:
             LedgerUnwellError: they are not known to be kept.

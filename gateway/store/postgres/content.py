@@ -16,7 +16,7 @@ import psycopg
 
 from gateway.errors import LedgerUnwellError
 from gateway.ident import ExchangeId, Sha256
-from gateway.store.content import ContentStore
+from gateway.store.content import ContentStore, Sealed
 from gateway.store.postgres.connection import (
     Connection,
     DoubtfulCommitError,
@@ -99,6 +99,30 @@ class PostgresContents(ContentStore):
                     # Another replica may be further.
                     " WHERE excluded.leaf > applied.leaf",
                     (leaf, sha256),
+                ).rowcount
+            )
+        )
+
+    def sealed(self, after: str, count: int) -> list[Sealed]:
+        """Return up to *count* exchanges behind *after*, each with its key and body, sealed."""
+        rows: list[Any] = self._session.rows(
+            "SELECT exchange, key, body FROM content WHERE exchange > %s"
+            ' ORDER BY exchange COLLATE "C" LIMIT %s',
+            (after, count),
+        )
+        return rows
+
+    def take(self, sealed: Sequence[Sealed]) -> None:
+        """Take in contents from elsewhere; what is erased there or here is erased."""
+        columns = [list(column) for column in zip(*sealed, strict=True)]
+        self._commit_once(
+            lambda connection: (
+                connection.execute(
+                    "INSERT INTO content SELECT * FROM"
+                    " unnest(%b::text[], %b::bytea[], %b::bytea[])"
+                    " ON CONFLICT (exchange) DO UPDATE SET key = NULL, body = NULL"
+                    " WHERE excluded.key IS NULL",
+                    columns,
                 ).rowcount
             )
         )
