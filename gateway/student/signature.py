@@ -8,14 +8,14 @@ and is signed with the manifest key. Who has that tool and the public key needs 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 import orjson
 
 from gateway.canonical import canonical_json
-from gateway.errors import BadDigestError, MalformedReceiptError
+from gateway.errors import BadDigestError, BadSignatureError, MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.envelope import Signer, open_envelope, seal_unnamed, signed_by
 from gateway.receipt.keys import PublicKey
@@ -42,8 +42,10 @@ def write_signature(
     return _wrap(envelope, key)
 
 
-def verify_signature(encoded: bytes, digests: Mapping[str, str], key: PublicKey) -> None:
-    """Check that *encoded* is the signature by *key* over exactly the files of *digests*.
+def verify_signature(
+    encoded: bytes, digests: Mapping[str, str], keys: Iterable[PublicKey]
+) -> PublicKey:
+    """Return the one of *keys* that signed *encoded*, over exactly the files of *digests*.
 
     Raises:
         EvidenceError: it is malformed, made by another key, or over other files.
@@ -60,9 +62,10 @@ def verify_signature(encoded: bytes, digests: Mapping[str, str], key: PublicKey)
         raise MalformedReceiptError(
             f"{SIGNATURE}: not a model's signature: {shown(broken)}"
         ) from broken
-    if _wrap(leaf, key) != encoded:
-        raise MalformedReceiptError(
-            f"{SIGNATURE}: not by the key of the training manifest, or not in the one form"
+    key = next((key for key in keys if _wrap(leaf, key) == encoded), None)
+    if key is None:
+        raise BadSignatureError(
+            f"{SIGNATURE}: not by a key that is trusted for manifests, or not in the one form"
         )
     signed_by(envelope, {key.keyid: key})
     if canonical_json(_statement_of(str(name), digests)) != envelope.payload:
@@ -70,6 +73,7 @@ def verify_signature(encoded: bytes, digests: Mapping[str, str], key: PublicKey)
             f"{SIGNATURE}: it is over other files than those that are here",
             hint="get the model folder again from where it was trained",
         )
+    return key
 
 
 def _statement_of(name: str, digests: Mapping[str, str]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from typing import Any, Final
 import msgspec
 
 from gateway.clock import Clock, rfc3339
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     MANIFEST,
@@ -38,9 +37,10 @@ from gateway.dataset.manifest import (
 from gateway.errors import GateError, GateRefusedError, MissingPieceError, OperatorError
 from gateway.ident import Sha256
 from gateway.receipt.envelope import Signer
+from gateway.receipt.keys import PublicKey, Trust
 from gateway.receipt.model import Subject
 from gateway.receipt.sigstore import open_manifest, write_manifest
-from gateway.receipt.verify import verify_manifest
+from gateway.receipt.verify import document_keys, verify_manifest
 from gateway.student.bases import BaseAtHand, context_of, find_base, load_model, load_tokenizer
 from gateway.student.card import format_card, shares
 from gateway.student.corpus import all_texts, check_stop_token, pieces_of
@@ -423,7 +423,7 @@ def _finish(job: _Job) -> Trained:
         checked.manifest.asked.student,
         signed_files(job.staged, checked),
         rooms.signer,
-        verify_logged(job.staged, trust).key,
+        _key_of(rooms.signer, trust),
     )
     write_durably(job.staged / SIGNATURE, signature)
     verify_model(job.staged, trust)
@@ -435,6 +435,17 @@ def _finish(job: _Job) -> Trained:
         index=appended,
         manifest=checked.manifest,
     )
+
+
+def _key_of(signer: Signer, trust: Trust) -> PublicKey:
+    key = document_keys(trust).get(signer.keyid)
+    if key is None:
+        raise GateError(
+            f"the manifest key {signer.keyid[:16]}… is not in the trust file, or ended there",
+            hint="see `gateway key list`; then go on with --resume",
+            code="student.untrusted_key",
+        )
+    return key
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ library. A function that returns has checked everything its docstring says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.keys import PublicKey, Trust
+from gateway.receipt.verify import document_keys
 from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, parse_model_manifest
 from gateway.student.signature import SIGNATURE, verify_signature
@@ -73,7 +74,8 @@ def verify_model(path: Path, trust: Trust, passed: Passed | None = None) -> Veri
     tell("signature", f"training manifest {logged.payload_sha256}")
     tell("logged", f"the manifest is leaf {logged.index} of the log")
     checked = check_files(path, logged.statement, trust, tell)
-    _check_signature(path, checked, logged.key)
+    # The key of the manifest may have been followed by another before this was made.
+    _check_signature(path, checked, [logged.key, *document_keys(trust).values()])
     tell("weights", f"{SIGNATURE} is over the same files")
     return VerifiedModel(
         path=path,
@@ -109,9 +111,9 @@ def signed_files(path: Path, checked: CheckedFiles) -> dict[str, Sha256]:
     return checked.digests | {name: file_sha256(path / name) for name in (MANIFEST, PROOF)}
 
 
-def _check_signature(path: Path, checked: CheckedFiles, key: PublicKey) -> None:
+def _check_signature(path: Path, checked: CheckedFiles, keys: Iterable[PublicKey]) -> None:
     try:
-        verify_signature(_read(path / SIGNATURE), signed_files(path, checked), key)
+        verify_signature(_read(path / SIGNATURE), signed_files(path, checked), keys)
     except EvidenceError as error:
         raise _in(SIGNATURE, error) from error
 

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from gateway.dataset.manifest import parse_training
-from gateway.errors import BadDigestError, EvidenceError, GateError, GateRefusedError
+from gateway.errors import (
+    BadDigestError,
+    EvidenceError,
+    GateError,
+    GateRefusedError,
+    LedgerUnwellError,
+)
 from gateway.student.bases import tiny_base
 from gateway.student.corpus import all_texts
 from gateway.student.gate import StudentGate
@@ -121,16 +127,38 @@ def test_a_run_that_ended_after_its_signature_is_put_in_place(school: School) ->
     first = trained(school.train(built, recipe))
     size = school.house.ledger.head().size
     run = first.folder.parent / ".parser.run"
-    run.mkdir()
-    (run / "run.json").write_bytes(b"{}")
-    first.folder.rename(run / "model")
 
-    again = trained(school.train(built, recipe, resume=True))
+    for made in ((), ("model.sig",), ("model.sig", "manifest.tlog-proof")):
+        run.mkdir()
+        (run / "run.json").write_bytes(b"{}")
+        first.folder.rename(run / "model")
+        for name in made:
+            (run / "model" / name).unlink()
 
-    assert again.payload_sha256 == first.payload_sha256
-    assert again.index is None
-    assert size == school.house.ledger.head().size
-    assert not run.exists()
+        again = trained(school.train(built, recipe, resume=True))
+
+        assert again.payload_sha256 == first.payload_sha256
+        assert again.index is None
+        assert size == school.house.ledger.head().size
+        assert verify_model(first.folder, TRUST).payload_sha256 == first.payload_sha256
+        assert not run.exists()
+
+
+def test_a_leaf_without_its_proof_is_no_lost_student(school: School) -> None:
+    """Where no checkpoint can be signed after the leaf, the next run goes on from there."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=2, batch=8)
+    school.proofs_fail = True
+    with pytest.raises(LedgerUnwellError):
+        school.train(built, recipe)
+    size = school.house.ledger.head().size
+    assert not (school.house.folder / "students" / "parser").exists()
+
+    school.proofs_fail = False
+    student = trained(school.train(built, recipe, resume=True))
+
+    assert (None, size) == (student.index, school.house.ledger.head().size)
+    assert verify_model(student.folder, TRUST).manifest == student.manifest
 
 
 def test_a_changed_row_is_refused_by_name(school: School) -> None:

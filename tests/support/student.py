@@ -19,6 +19,7 @@ from gateway.dataset.export import Built, build_dataset
 from gateway.dataset.export import Order as DatasetOrder
 from gateway.dataset.export import Sources as DatasetSources
 from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.errors import LedgerUnwellError
 from gateway.ident import new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
 from gateway.ledger.register import KINDS
@@ -41,6 +42,7 @@ from gateway.student.recipe import Recipe
 from gateway.student.train import Interrupted, Order, Rooms, Trained, train_student
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.note import open_note
+from gateway.tlog.proof import InclusionProof
 from tests.support.dataset import POLICIES, TERMS, WRITER, House, Kept, Texts
 from tests.support.evidence import MANIFEST_SIGNER, ORIGIN, TRUST
 
@@ -73,6 +75,7 @@ class School:
     def __init__(self, folder: Path) -> None:
         self.house = House(folder)
         self.declaration = self.house.declare()
+        self.proofs_fail = False
 
     def close(self) -> None:
         """Let go of the ledger."""
@@ -104,7 +107,7 @@ class School:
             sources=self.sources,
             append=self.house.append,
             index_of=self.house.index_of,
-            prove=self.house.proof,
+            prove=self._prove,
             signer=MANIFEST_SIGNER,
             clock=SystemClock(),
             version="0.1.0",
@@ -133,6 +136,11 @@ class School:
             quiet,
             quiet.stop if isinstance(quiet, Quiet) else Quiet().stop,
         )
+
+    def _prove(self, index: int) -> InclusionProof:
+        if self.proofs_fail:
+            raise LedgerUnwellError("no checkpoint can be signed")
+        return self.house.proof(index)
 
     def _answer(self, declaration: Declaration, number: int) -> None:
         receipt = self.house.receipt(declaration, answer(number))

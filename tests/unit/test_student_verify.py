@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.errors import BadDigestError, BadProofError, BadSignatureError, EvidenceError
-from gateway.receipt.keys import P256Signer, generate_pem
+from gateway.receipt.keys import P256Signer, TrustedManifestKey, generate_pem
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.student.manifest import ModelManifest, statement_of
@@ -186,12 +186,16 @@ def test_a_dataset_outside_the_log_is_no_dataset(house: House, model: Path) -> N
         verify_model(model, TRUST)
 
 
-def test_weights_are_signed_by_the_key_of_the_manifest(model: Path) -> None:
-    """`model.sig` by another key, however good, is no signature of this model."""
-    sign_weights(model, P256Signer(generate_pem("p256")))
-
-    with pytest.raises(EvidenceError, match=r"model\.sig: not by the key"):
+def test_weights_are_signed_by_a_manifest_key(model: Path) -> None:
+    """`model.sig` by a key nobody trusts is none; by the next manifest key it is one."""
+    successor = P256Signer(generate_pem("p256"))
+    sign_weights(model, successor)
+    with pytest.raises(BadSignatureError, match=r"model\.sig: not by a key that is trusted"):
         verify_model(model, TRUST)
+
+    known = TrustedManifestKey(key=successor.public.pem, since=100)
+    trust = msgspec.structs.replace(TRUST, manifest_keys=(*TRUST.manifest_keys, known))
+    assert verify_model(model, trust).manifest.asked.student == "parser"
 
 
 def test_a_signature_over_other_files_is_found_out(model: Path) -> None:
