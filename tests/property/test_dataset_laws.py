@@ -79,7 +79,7 @@ def test_any_cut_and_any_addition_is_found(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_byte_of_a_dataset_counts(standing: Path) -> None:
     """No byte of any file can be another one, and what is refused is named by file."""
     for path in files_of(standing):
