@@ -1,0 +1,52 @@
+"""A process that appends and publishes, and says what it published: for tests that end it.
+
+    python -m tests.support.publishing FOLDER KEY COPY URL VKEY TIMES
+
+FOLDER holds the ledger, COPY the checkpoint on another medium; URL and VKEY are its witness's.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from gateway.clock import SystemClock
+from gateway.ledger.copies import Copies, Copy
+from gateway.ledger.publisher import Publisher
+from gateway.ledger.witness import Witness, Witnesses
+from gateway.receipt.keys import LogSigner
+from gateway.store.sqlite import SqliteLedger
+from gateway.tlog.cosignature import parse_cosignature_vkey
+
+
+def open_publisher(
+    folder: Path, key: Path, copy: Path, url: str, vkey: str
+) -> tuple[SqliteLedger, Publisher]:
+    """Open the ledger, and what publishes its checkpoints."""
+    store = SqliteLedger(folder / "ledger.db")
+    witness = Witness(url, parse_cosignature_vkey(vkey))
+    publisher = Publisher(
+        store,
+        LogSigner(key.read_bytes(), store.origin),
+        store.origin,
+        SystemClock(),
+        publish_file=folder / "checkpoint",
+        witnesses=Witnesses([witness], 1),
+        copies=Copies([Copy(copy)], folder / "checkpoint.copies"),
+    )
+    return store, publisher
+
+
+def main() -> None:
+    """Append and publish, so many times."""
+    folder, key, copy, url, vkey, times = sys.argv[1:]
+    store, publisher = open_publisher(Path(folder), Path(key), Path(copy), url, vkey)
+    for number in range(int(times)):
+        store.append([b"leaf %d" % number, b"another"])
+        note = publisher.checkpoint_now()
+        sys.stdout.write(note.split("\n")[1] + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
