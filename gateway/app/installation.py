@@ -121,10 +121,13 @@ def open_installation(args: argparse.Namespace) -> Installation:
     return open_sourced(settings_module.load(Path(config) if config else None))
 
 
-def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
+def open_sourced(
+    sourced: Sourced, *, named: str | None = None, writes: bool = True
+) -> Installation:
     """Open the installation of *sourced*; see `open_installation`.
 
-    *named* is what this process is called among others of its gateway.
+    *named* is what this process is called among others of its gateway; where one of those
+    *writes* the ledger, this process only reads it.
     """
     data = sourced.path(sourced.settings.data)
     if sourced.database() is None and not (data / LEDGER_FILE).exists():
@@ -134,7 +137,7 @@ def open_sourced(sourced: Sourced, *, named: str | None = None) -> Installation:
         named = named or f"{os.getpid()}-{random_bytes(4).hex()}"
     clock, writer = SystemClock(), this_process(named)
     keyring = load_keyring(data, writer, clock, key_places(sourced))
-    stores = open_stores(sourced, data, keyring, writer, clock)
+    stores = open_stores(sourced, data, keyring, writer, clock, writes=writes)
     store, content = stores.ledger, stores.content
     index = Index(data / "index.db")
     reader = Reader(store, index)

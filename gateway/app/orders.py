@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, Literal
 
 import msgspec
@@ -58,20 +59,25 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         os.write(self.says, line.encode() + b"\n")
 
 
-def read_orders() -> Orders:
-    """Return the orders, and end with the supervisor from now on."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        got = os.read(_STDIN, 1 << 16)
-        if not got or len(line) > ORDERS_BYTES_MAX:
-            os._exit(_ORPHANED)
-        line += got
-    threading.Thread(target=_end_with_supervisor, name="watch", daemon=True).start()
-    return msgspec.json.decode(line, type=Orders)
+class Supervised:
+    """What the supervisor tells this process; once it is made, the process ends with it."""
 
+    def __init__(self) -> None:
+        self._orders: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=self._listen, name="supervised", daemon=True).start()
 
-def _end_with_supervisor() -> None:
-    while os.read(_STDIN, 1 << 10):
-        pass
-    # As after a crash of our own: the next start recovers what was under way.
-    os._exit(_ORPHANED)
+    def orders(self) -> Orders:
+        """Return the orders, as soon as they are given."""
+        return msgspec.json.decode(self._orders.get(), type=Orders)
+
+    def _listen(self) -> None:
+        line = bytearray()
+        while got := os.read(_STDIN, 1 << 16):
+            line += got
+            if line.endswith(b"\n"):
+                self._orders.put(bytes(line))
+                line.clear()
+            elif len(line) > ORDERS_BYTES_MAX:
+                break
+        # As after a crash of our own: the next start recovers what was under way.
+        os._exit(_ORPHANED)

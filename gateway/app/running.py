@@ -128,7 +128,11 @@ async def _start(
     undo: contextlib.ExitStack,
     place: Place | None = None,
 ) -> Gateway:
-    installation = open_sourced(sourced, named=None if place is None else place.name)
+    installation = (
+        open_sourced(sourced)
+        if place is None
+        else open_sourced(sourced, named=place.name, writes=False)
+    )
     undo.callback(installation.close)
     if place is None:
         opened = await _open_alone(installation, log, undo)

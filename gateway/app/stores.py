@@ -45,15 +45,21 @@ class Stores:
 
 
 def open_stores(
-    sourced: Sourced, data: Path, keyring: Keyring, writer: Writer, clock: Clock
+    sourced: Sourced,
+    data: Path,
+    keyring: Keyring,
+    writer: Writer,
+    clock: Clock,
+    *,
+    writes: bool = True,
 ) -> Stores:
-    """Open everything that is kept.
+    """Open everything that is kept; the ledger for reading alone where another *writes* it.
 
     Raises:
         LedgerMissingError: there is no ledger; `gateway init` makes one.
         MissingPieceError: it is in PostgreSQL, and the driver is not installed.
     """
-    ledger = open_ledger(sourced, keyring.trust.origin)
+    ledger = open_ledger(sourced, keyring.trust.origin, writes=writes)
     if isinstance(ledger, SqliteLedger):
 
         def alone(publisher: Publisher, on_foreign: OnForeign | None) -> Sequencing:
@@ -98,7 +104,9 @@ def open_stores(
     )
 
 
-def open_ledger(sourced: Sourced, origin: str | None) -> SqliteLedger | PostgresLedger:
+def open_ledger(
+    sourced: Sourced, origin: str | None, *, writes: bool = True
+) -> SqliteLedger | PostgresLedger:
     """Open the ledger that the settings name.
 
     Raises:
@@ -114,7 +122,7 @@ def open_ledger(sourced: Sourced, origin: str | None) -> SqliteLedger | Postgres
     data = sourced.path(sourced.settings.data)
     if not (data / LEDGER_FILE).exists():
         raise no_ledger(data)
-    return SqliteLedger(data / LEDGER_FILE, origin=origin)
+    return SqliteLedger(data / LEDGER_FILE, origin=origin, writes=writes)
 
 
 def make_ledger(sourced: Sourced, origin: str) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from gateway import settings as settings_module
-from gateway.app.orders import SOCKET, Orders, Part, read_orders
+from gateway.app.orders import SOCKET, Orders, Part, Supervised
 from gateway.app.signals import Told, quick_loop
 from gateway.app.upkeep import claim
 from gateway.errors import OperatorError, PortInUseError
@@ -68,12 +68,13 @@ def supervise(sourced: Sourced) -> int:
 
 def run_part(part: Part) -> int:
     """Be one of the processes that a supervisor starts; return the exit code."""
+    supervised = Supervised()
     # Each loads only what it needs: how soon it can be back is how long callers are refused.
     if part == "sequencer":
         from gateway.app.sequencing import run_sequencer as run  # noqa: PLC0415
     else:
         from gateway.app.worker import run_worker as run  # noqa: PLC0415
-    orders = read_orders()
+    orders = supervised.orders()
     log = build_logger(orders.settings.log_level, shared=True)
     with quick_loop() as runner:
         return runner.run(run(orders, log))

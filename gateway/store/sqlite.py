@@ -70,16 +70,24 @@ _WRITTEN_AGAIN_AT_ONCE: Final = 64 * 1024
 
 
 class SqliteLedger:
-    """A ledger in one file; `append` belongs to one thread, all else may come from any."""
+    """A ledger in one file; `append` belongs to one thread, all else may come from any.
 
-    def __init__(self, path: Path, *, origin: str | None = None) -> None:
+    One that is opened without *writes* can only be read: another process has it for writing.
+    """
+
+    def __init__(self, path: Path, *, origin: str | None = None, writes: bool = True) -> None:
         self.path = path
+        self._writes = writes
         self._damage: LedgerDamagedError | None = None
         self._writing = _open(path)
         try:
             self.origin = self._read_origin(origin)
             self._reading = connect(path, writes=False)
             self._side = connect(path, durable=False)
+            if not writes:
+                for connection in (self._writing, self._reading, self._side):
+                    connection.execute("PRAGMA query_only = 1")
+                    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             # OWNED BY: append().
             self._tip = _frontier_of(path, self._writing)
         except apsw.Error as wrong:
@@ -230,6 +238,8 @@ class SqliteLedger:
 
     def keep_tile(self, level: int, number: int, hashes: bytes) -> None:
         """Keep a full tile; it need not be durable, and one already kept stays."""
+        if not self._writes:
+            return
         root = root_of(_split(hashes))
         with self._fatal_where_damaged(), self._side_lock, translated(self.path), self._side:
             self._keep(level, number, root, hashes)
@@ -424,6 +434,8 @@ def connect(
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     connection.execute("PRAGMA fullfsync = 1")
+    # Nothing is copied out of a log that nobody has renewed, by those who only read above all.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     if not writes:
         connection.execute("PRAGMA query_only = 1")
     return connection
@@ -464,6 +476,7 @@ def renew_log(connection: apsw.Connection, path: Path) -> None:
             f"the folder of `{path}` can't be synced: {wrong.strerror}",
             hint="check the disk and the limit of open files, and start the gateway again",
         ) from wrong
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
 
 def _write_again(log: Path) -> None:

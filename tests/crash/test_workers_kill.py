@@ -17,6 +17,7 @@ from tests.support.oracle import Oracle
 from tests.support.provider import fake_provider
 from tests.support.proxy import Gateway
 from tests.support.workers import (
+    READY_S_MAX,
     Auditor,
     Load,
     ended,
@@ -31,7 +32,7 @@ from tests.support.workers import (
 KILLS = int(os.environ.get("WORKER_KILLS", "24"))
 """How often something is killed; a nightly run asks for many more."""
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300 + 10 * KILLS)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 20 * KILLS)]
 
 CALLERS = 4
 PAUSE_S = (0.05, 1.0)
@@ -81,7 +82,7 @@ def test_no_kill_of_any_process_breaks_a_promise(
             part = dice.choice(PARTS)
             killed[part] += strike(gateway, workers, part, dice)
             auditor.catch_up()
-    until = time.monotonic() + 60
+    until = time.monotonic() + READY_S_MAX
     while well(gateway) < workers:
         assert time.monotonic() < until, gateway.log()
         time.sleep(0.05)

@@ -34,7 +34,7 @@ TRAINING: Final[Headers] = (
 )
 CHAT: Final = "/openai/v1/chat/completions"
 
-READY_S_MAX: Final = 60.0
+READY_S_MAX: Final = 150.0
 """Several interpreters start at once, on a machine that may be busy."""
 
 
@@ -100,7 +100,7 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def ended(gateway: Gateway, *, within_s: float = 10) -> None:
+def ended(gateway: Gateway, *, within_s: float = 60) -> None:
     """Return once none of a gateway's processes is left."""
     until = time.monotonic() + within_s
     while any(processes(gateway).values()):
@@ -154,7 +154,7 @@ def one_to_each(gateway: Gateway, workers: int) -> Iterator[dict[str, Caller]]:
     """Yield a connection to each worker, by the worker's name."""
     found: dict[str, Caller] = {}
     with contextlib.ExitStack() as open_:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while len(found) < workers:
             assert time.monotonic() < until, f"only {sorted(found)} take callers"
             caller = open_.enter_context(Caller(gateway.port))
@@ -272,7 +272,7 @@ class Auditor:
         closed = record.receipts + record.refusals + record.abandonments
         return sum(1 for exchange in record.openings if not closed[exchange])
 
-    def settle(self, *, within_s: float = 30) -> None:
+    def settle(self, *, within_s: float = 60) -> None:
         """Return once every exchange is closed."""
         until = time.monotonic() + within_s
         while left := self.open():

@@ -14,6 +14,7 @@ from gateway.errors import LedgerDamagedError, LedgerMissingError, LedgerUnwellE
 from gateway.store import sqlite
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
+from gateway.tlog.tile import TILE_WIDTH
 from tests.support.store import brittle_disk
 
 
@@ -302,3 +303,18 @@ def test_a_closed_ledger_says_so(tmp_path: Path) -> None:
 def test_only_apsw_with_the_repaired_log_will_do() -> None:
     """The SQLite in use is one without the WAL-reset bug."""
     assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)
+
+
+def test_a_ledger_that_another_process_writes_can_only_be_read(ledger: SqliteLedger) -> None:
+    """Opened for reading alone it shows every leaf, and adds neither leaf nor tile."""
+    ledger.append([b"%d" % number for number in range(TILE_WIDTH)])
+    with contextlib.closing(SqliteLedger(ledger.path, writes=False)) as beside:
+        with pytest.raises(LedgerUnwellError):
+            beside.append([b"x"])
+        beside.keep_tile(0, 0, b"".join(leaf_hash(leaf) for leaf in beside.leaves(0, 256)))
+        ledger.append([b"more"])
+        seen = list(beside.leaves(0, beside.head().size))
+
+    assert TILE_WIDTH + 1 == len(seen)
+    assert b"more" == seen[-1]
+    assert ledger.tile(0, 0) is None
