@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from gateway.receipt.model import TRAINING_BUILD, Manifest
 from gateway.receipt.sigstore import open_manifest, write_manifest, write_trust_signature
 from gateway.receipt.statement import read_payload
 from tests.conformance.test_vectors import vectors
+from tests.support.dataset import House
 from tests.support.evidence import AT, MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST, a_manifest
 from tests.support.foreign import SigstoreJs, flipped, places
+from tests.support.model import a_model
 
 KEY = MANIFEST_SIGNER.public.pem
 OTHER = P256Signer(generate_pem("p256"))
@@ -40,6 +43,19 @@ def test_a_manifest_is_accepted(statement: dict[str, Any], sigstore_js: Sigstore
 
     assert isinstance(manifest, Manifest)
     assert [f"ok {manifest.payload_sha256}"] == sigstore_js([(bundle, KEY)])
+
+
+def test_the_manifests_of_folders_are_accepted(sigstore_js: SigstoreJs, tmp_path: Path) -> None:
+    """`manifest.json` of a dataset that was built, and of a model, as they lie there."""
+    house = House(tmp_path / "house")
+    model = a_model(house)
+    house.close()
+    files = [house.folder / "datasets" / "set" / "manifest.json", model / "manifest.json"]
+    copy = (model / "evidence" / "set.manifest.json").read_bytes()
+    answers = sigstore_js([(file.read_bytes(), KEY) for file in files])
+    bent = sigstore_js([(copy.replace(b'"payload":"e', b'"payload":"f'), KEY)])
+
+    assert ["ok", "ok", "fail"] == [answer.split()[0] for answer in (*answers, *bent)]
 
 
 def changed(**more: Any) -> str:
