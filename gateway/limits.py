@@ -299,3 +299,7 @@ CLAIM_S_MAX: Final = 1.0
 
 WORKER_ENDS_S_MAX: Final = 10.0
 """How long after its connection a worker's process may last until it is really gone."""
+
+RECEIPT_KEY_ROTATION_S_MAX: Final = 30.0
+"""How long `gateway key rotate` waits for running processes to take another key; they look for
+it every few seconds."""

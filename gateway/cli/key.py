@@ -1,5 +1,7 @@
 """`gateway key new | list | revoke`: who may come in, for which project.
 
+The same word is for signing keys, whose ids are 64 hex digits (`signing.py`).
+
 Exit codes: 0 fine; 2 no such key; 3 a name, role or day that can't be.
 """
 
@@ -13,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.app.installation import open_installation
+from gateway.cli import signing
 from gateway.store.access import ROLES, AccessKey, AccessKeys
 
 
@@ -34,11 +37,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     new.add_argument("--declaration", metavar="ID", help="the declaration it cites by default")
     actions.add_parser("list", help="list every key, without its secret")
     revoke = actions.add_parser("revoke", help="end a key at once")
-    revoke.add_argument("id", help="as `gateway key list` shows it")
+    revoke.add_argument("id", help="as `gateway key list` or `gateway key show` has it")
+    wrong_hands = revoke.add_argument_group("of a signing key")
+    wrong_hands.add_argument("--because", choices=("stolen", "lost"), help="why it ends")
+    wrong_hands.add_argument(
+        "--since", type=int, metavar="N", help="the first leaf that it did not sign for you"
+    )
+    signing.add_hand(revoke)
+    signing.add(actions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if args.action in signing.ACTIONS:
+        return signing.run(args)
+    if args.action == "revoke" and signing.KEYID.fullmatch(args.id):
+        return signing.revoke(args)
     with contextlib.closing(open_installation(args)) as installation:
         access = installation.access
         match args.action:

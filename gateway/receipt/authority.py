@@ -11,19 +11,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from gateway.errors import BadSignatureError, MalformedReceiptError
+from gateway.ident import Sha256
 from gateway.receipt.envelope import Envelope, pae
-from gateway.receipt.keys import PublicKey, Trust, parse_public_pem, trusted_keys
+from gateway.receipt.keys import (
+    Predecessor,
+    PublicKey,
+    RevokedKey,
+    Trust,
+    TrustedManifestKey,
+    parse_public_pem,
+    trusted_keys,
+)
 from gateway.receipt.model import (
     KeyAuthorization,
     KeyRevocation,
     KeyRole,
+    LogSuccession,
     Manifest,
     Statement,
 )
 from gateway.receipt.statement import MANIFEST_KEY_SIGNS
+
+STOLEN: Final = "stolen"
+"""The reason of a revocation or a succession after which a key's word is worth nothing."""
+
+WRONG_HANDS: Final = frozenset({STOLEN, "lost"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +223,54 @@ class Authority:
             )
         elif known.ended_at is None:
             self._lives[said.keyid] = replace(known, reason=said.reason, ended_at=index)
+
+
+def trust_after(
+    trust: Trust,
+    authority: Authority,
+    successions: Iterable[LogSuccession],
+    witnesses: tuple[str, ...],
+    quorum: int,
+) -> Trust:
+    """Return what *trust* has become by what the ledger says of keys and of itself.
+
+    *authority* was folded from the whole ledger for who holds *trust*, *successions* come in
+    order. Of receipt keys only those in the wrong hands are named: all others are gone.
+    """
+    revoked = {one.keyid: one.since for one in trust.revoked}
+    for life in authority.lives:
+        if life.until is not None and life.reason in WRONG_HANDS:
+            revoked[Sha256(life.keyid)] = life.until
+    known = {one.origin: one for one in trust.predecessors}
+    origin, log = trust.origin, trust.log
+    for said in successions:
+        frozen = said.predecessor
+        known.setdefault(
+            frozen.origin,
+            Predecessor(
+                origin=frozen.origin,
+                log=frozen.log,
+                size=frozen.size,
+                root=frozen.root,
+                trusted=said.reason != STOLEN,
+            ),
+        )
+        origin, log = said.origin, said.log
+    return Trust(
+        origin=origin,
+        log=log,
+        witnesses=witnesses,
+        quorum=quorum,
+        manifest_keys=tuple(
+            TrustedManifestKey(key=life.key.pem, since=life.since, until=life.until)
+            for life in authority.lives
+            if life.role == "manifest"
+        ),
+        revoked=tuple(
+            RevokedKey(keyid=keyid, since=since) for keyid, since in sorted(revoked.items())
+        ),
+        predecessors=tuple(known.values()),
+    )
 
 
 def _check_kind(key: PublicKey, role: KeyRole) -> None:

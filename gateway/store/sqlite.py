@@ -92,6 +92,8 @@ class SqliteLedger:
             self._tip = _frontier_of(path, self._writing)
         except apsw.Error as wrong:
             raise error_of(wrong, path) from wrong
+        self._named_at = self._tip.size
+        """At which size the ledger's name was last looked at."""
         self._bytes_since_tidy_up = 0
         self._log_renewed = False
         # OWNED BY: append() at the tail, publish() at the head.
@@ -164,7 +166,44 @@ class SqliteLedger:
         """Return the durable head."""
         with self._reading_lock, translated(self.path):
             tip = _frontier_of(self.path, self._reading)
+            if tip.size != self._named_at:
+                # Only a leaf can give the ledger another name.
+                self._check_name(self._reading)
+                self._named_at = tip.size
         return Head(size=tip.size, frontier=tip.hashes)
+
+    def succeed(self, leaf: bytes, origin: str, size: int) -> None:
+        """Go on under another name: *leaf* says so, at index *size*, in the same commit.
+
+        Durable on return. From then on whoever has the ledger open under its old name can
+        neither add to it nor sign for it.
+
+        Raises:
+            LedgerUnwellError: it has more or fewer than *size* leaves; nothing was changed.
+            LedgerDamagedError: the durable state is unknown or wrong; the process must end.
+        """
+        try:
+            if not self._log_renewed:
+                renew_log(self._writing, self.path)
+                self._log_renewed = True
+            with transaction(self._writing):
+                self._check_name(self._writing)
+                self._tip = _frontier_of(self.path, self._writing)
+                if self._tip.size != size:
+                    raise LedgerUnwellError(
+                        f"the ledger has {self._tip.size} leaves by now, not {size}",
+                        hint="run it again",
+                    )
+                grown = self._insert([leaf], [leaf_hash(leaf)])
+                if grown is None:
+                    raise self._lost(size)
+                self._writing.execute(
+                    "UPDATE meta SET value = ? WHERE key = 'origin'", (origin,)
+                )
+        except apsw.Error as wrong:
+            raise self._failed(wrong) from wrong
+        self._tiles.add(size, [leaf_hash(leaf)])
+        self._tip, self.origin = grown, origin
 
     def leaves(self, first: int, stop: int) -> Iterator[bytes]:
         """Yield leaves *first* up to, not including, *stop*, in order, in constant memory."""
@@ -274,6 +313,14 @@ class SqliteLedger:
             )
         return str(row[0])
 
+    def _check_name(self, connection: apsw.Connection) -> None:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
+        if row is not None and row[0] != self.origin:
+            raise LedgerDamagedError(
+                f"`{self.path}` goes on as the ledger `{row[0]}`; `{self.origin}` is frozen",
+                hint="start the command again",
+            )
+
     def _insert(self, leaves: Sequence[bytes], hashes: list[bytes]) -> Frontier | None:
         """Add *leaves* on top of the tip, or nothing if others have added in between."""
         tip, count = self._tip, len(leaves)
@@ -295,6 +342,7 @@ class SqliteLedger:
 
     def _insert_after_others(self, leaves: Sequence[bytes], hashes: list[bytes]) -> Frontier:
         with transaction(self._writing):
+            self._check_name(self._writing)
             newer = _frontier_of(self.path, self._writing)
             grew = newer.size > self._tip.size
             if not grew and newer.hashes != self._tip.hashes:
