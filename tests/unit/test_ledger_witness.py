@@ -17,8 +17,10 @@ from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
 from gateway.ledger.cosigner import Cosigner, open_witness
 from gateway.ledger.post import Line
+from gateway.ledger.publisher import Publisher
 from gateway.ledger.witness import Witness, Witnesses
 from gateway.receipt.keys import WitnessSigner, generate_pem
+from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.cosignature import (
     add_cosignatures,
@@ -364,3 +366,25 @@ def test_no_answer_breaks_it(
         else:
             assert asked.line is None
             assert asked.trouble
+
+
+def test_callers_do_not_set_the_pace(tmp_path: Path) -> None:
+    """While it runs, witnesses are asked once a second, whoever wants a checkpoint."""
+    with neighbours(tmp_path, 1) as (one,), contextlib.ExitStack() as stack:
+        store = SqliteLedger.create(tmp_path / "ledger.db", LOG.name)
+        stack.callback(store.close)
+        publisher = Publisher(
+            store, LOG, LOG.name, FrozenClock(), witnesses=Witnesses([one.client()], 1)
+        )
+        publisher.check()
+        publisher.start()
+        stack.callback(publisher.stop)
+        begun, asked = time.monotonic(), len(one.server.bodies)
+        notes = set()
+        for _ in range(200):
+            store.append([b"leaf"])
+            notes.add(publisher.checkpoint_now())
+        took = time.monotonic() - begun
+
+        assert len(notes) <= 2 * took + 2
+        assert len(one.server.bodies) - asked <= 2 * took + 2
