@@ -328,6 +328,7 @@ def _beside(target: Path, what: str) -> Iterator[Path]:
             f"`{target}` holds something already",
             hint="name a folder that is empty or not there",
         )
+    target = target.resolve()
     place = target.with_name(f".{target.name}.{what}")
     try:
         # What an earlier attempt left when it was killed.
