@@ -123,6 +123,7 @@ class Contents:
             LedgerUnwellError: somebody reads the file at this moment; it must be tried again.
         """
         with self._lock, translated(self.path):
+            self._renew_log()
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def sealed(self, after: str, count: int) -> list[Sealed]:
@@ -159,11 +160,14 @@ class Contents:
     def _writing(self) -> Iterator[None]:
         """Hold the right to write from the first statement to the commit."""
         with self._lock, translated(self.path):
-            if not self._log_renewed:
-                renew_log(self._connection, self.path)
-                self._log_renewed = True
+            self._renew_log()
             with transaction(self._connection):
                 yield
+
+    def _renew_log(self) -> None:
+        if not self._log_renewed:
+            renew_log(self._connection, self.path)
+            self._log_renewed = True
 
 
 class ContentStore(Contents):

@@ -218,6 +218,9 @@ class Day:
         self.past += self.stores
         self.disk.die_and_live_again(self.disk.record.root.parent / f"life-{self.deaths}")
         self.disk.deadly = never
+        if self.dice.random() < 0.5:
+            # Somebody looks at the ledger before the gateway starts again.
+            SqliteLedger(self.path, origin=ORIGIN).close()
         self.open()
 
     def end(self) -> None:

@@ -232,6 +232,7 @@ async def test_a_ledger_that_is_not_clean_is_not_put_back(kept: Kept) -> None:
     target = await backed_up(kept)
     with contextlib.closing(sqlite.connect(target / "ledger.db")) as connection:
         connection.execute("UPDATE leaf SET leaf = CAST(leaf || ' ' AS BLOB) WHERE seq = 1")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     manifest = json.loads((target / "backup.json").read_bytes())
     for one in manifest["files"]:
         if one["name"] == "ledger.db":
