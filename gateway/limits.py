@@ -247,7 +247,7 @@ RECONNECT_S_MAX: Final = 1.0
 """How soon a worker looks for its sequencer again; doubled at each try."""
 
 RESTART_S: Final = 0.05
-RESTART_S_MAX: Final = 10.0
+RESTART_S_MAX: Final = 3.0
 RESTART_CALM_S: Final = 30.0
 """How soon a process that ended is started again; doubled at each end that comes sooner than
 the last of these."""

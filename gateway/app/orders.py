@@ -27,6 +27,15 @@ _STDIN: Final = 0
 _ORPHANED: Final = 70
 
 
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process tells its supervisor: that it is ready, and what must outlive it."""
+
+    library: Sha256 | None = None
+    """The policies in force."""
+    alarm: str = ""
+    """Why newer ones could not be put in force."""
+
+
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """All that a process must know; the settings are those that the supervisor read."""
 
@@ -38,6 +47,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     library: Sha256 | None
     """The policies in force; `None`: those on the disk are to be put in force."""
+    alarm: str
+    """Why newer ones could not be put in force; empty if all is well."""
     served: int
     """The handle that keeps other gateways off the data folder, as long as anybody has it."""
     says: int
@@ -54,9 +65,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
             file=None if self.file is None else Path(self.file),
         )
 
-    def say(self, line: str = "") -> None:
+    def say(self, said: Said) -> None:
         """Tell the supervisor that this process is ready, or what has changed."""
-        os.write(self.says, line.encode() + b"\n")
+        os.write(self.says, msgspec.json.encode(said) + b"\n")
 
 
 class Supervised:

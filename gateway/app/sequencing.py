@@ -17,7 +17,7 @@ from typing import Final
 from gateway.app.activation import OTHER_POLICIES, activation_of, statements_of
 from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_library
-from gateway.app.orders import LIVES, Orders
+from gateway.app.orders import LIVES, Orders, Said
 from gateway.app.publishing import AlarmLog, check_trust
 from gateway.app.receipt_key import (
     end_key_of_one_gone,
@@ -92,6 +92,7 @@ class Sequencing:
             on_stir=told.stir,
             counts=house.publisher.counts,
         )
+        self._hub.alarm = orders.alarm
         self._alarms = AlarmLog(log)
         house.sequencer = self._hub
         self._loop = asyncio.get_running_loop()
@@ -124,7 +125,7 @@ class Sequencing:
         if gone:
             self._log.info("receipt_key.ended", count=len(gone))
         self._accepting = self._loop.create_task(self._accept())
-        self._orders.say(self._in_force or "")
+        self._say()
         self._log.info(
             "sequencer.started", leaves=house.index.size, writer=house.writer.instance
         )
@@ -203,13 +204,18 @@ class Sequencing:
             await self._put_in_force(library, files, "SIGHUP")
         except GatewayError as error:
             self._hub.alarm = str(error)
+            self._say()
             self._log.error(  # what is wrong is one line; a trace would hide it
                 "policies.kept_old", in_force=self._in_force, error=str(error)
             )
             return
         self._hub.alarm = ""
-        self._orders.say(self._in_force or "")
+        self._say()
         self._log.info("policies.loaded", digest=library.digest, by="SIGHUP")
+
+    def _say(self) -> None:
+        """Have the supervisor remember what the next process in this one's place must know."""
+        self._orders.say(Said(library=self._in_force, alarm=self._hub.alarm))
 
     async def _put_in_force(self, library: Library, files: Mapping[str, str], by: str) -> None:
         leaf = activation_of(self._house, library, files, by)
@@ -233,6 +239,8 @@ class Sequencing:
                 and (statement.library, statement.overlays) != (self._in_force, house.overlays)
             ):
                 self._hub.alarm = OTHER_POLICIES
+                if self._accepting is not None:
+                    self._say()
                 self._log.error(
                     "policies.kept_old", in_force=self._in_force, error=OTHER_POLICIES
                 )

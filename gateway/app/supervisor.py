@@ -19,11 +19,10 @@ from typing import Final
 import msgspec
 
 from gateway import settings as settings_module
-from gateway.app.orders import SOCKET, Orders, Part, Supervised
+from gateway.app.orders import SOCKET, Orders, Part, Said, Supervised
 from gateway.app.signals import Told, quick_loop
 from gateway.app.upkeep import claim
 from gateway.errors import OperatorError, PortInUseError
-from gateway.ident import Sha256
 from gateway.limits import (
     DRAIN_TIMEOUT_S,
     RESTART_CALM_S,
@@ -35,6 +34,9 @@ from gateway.settings import Sourced
 
 _GRACE_S: Final = 10.0
 """How much longer than it promised a process may take to end."""
+
+_NOT_STARTED: Final = 71
+"""Stands for the exit code of a process that could not be started (EX_OSERR)."""
 
 _PATH_BYTES_MAX: Final = 100
 """A socket's path can't be longer than this on every system."""
@@ -111,7 +113,7 @@ class _Supervisor:
         self._listening = listening
         self._path = path
         self._port = port
-        self._library: Sha256 | None = None
+        self._said = Said()
         self._told = Told()
         self._code = 0
         self._stopping: dict[Part, asyncio.Event] = {
@@ -174,10 +176,7 @@ class _Supervisor:
         pause_s, stopping = RESTART_S, self._stopping[part]
         while not stopping.is_set():
             began = asyncio.get_running_loop().time()
-            child, told = await self._start(part)
-            code = await child.process.wait()
-            await told
-            self._children[part].discard(child)
+            code, pid = await self._see_through(part)
             if stopping.is_set():
                 return
             if code > 0 and not self._up:
@@ -187,10 +186,22 @@ class _Supervisor:
                 return
             if asyncio.get_running_loop().time() - began > RESTART_CALM_S:
                 pause_s = RESTART_S
-            self._say_ended(part, child.process.pid, code, pause_s)
+            self._say_ended(part, pid, code, pause_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), pause_s)
             pause_s = min(2 * pause_s, RESTART_S_MAX)
+
+    async def _see_through(self, part: Part) -> tuple[int, int]:
+        """Start a process and wait for its end; return its exit code (or signal) and pid."""
+        try:
+            child, told = await self._start(part)
+        except OSError:
+            # The system has no room for another process just now.
+            return _NOT_STARTED, 0
+        code = await child.process.wait()
+        await told
+        self._children[part].discard(child)
+        return code, child.process.pid
 
     def _say_ended(self, part: Part, pid: int, code: int, pause_s: float) -> None:
         ended = {"pid": pid, "code": code, "started_again_after_s": pause_s}
@@ -212,6 +223,9 @@ class _Supervisor:
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(self._served, self._listening.fileno(), theirs),
             )
+        except OSError:
+            os.close(ours)
+            raise
         finally:
             os.close(theirs)
         child = _Child(process)
@@ -228,7 +242,8 @@ class _Supervisor:
             file=None if self._sourced.file is None else str(self._sourced.file.absolute()),
             socket=self._path,
             port=self._port,
-            library=self._library,
+            library=self._said.library,
+            alarm=self._said.alarm,
             served=self._served,
             says=theirs,
             listening=self._listening.fileno(),
@@ -252,7 +267,7 @@ class _Supervisor:
             while line := await reader.readline():
                 child.ready = True
                 if part == "sequencer":
-                    self._library = Sha256(line.decode().strip())
+                    self._said = msgspec.json.decode(line, type=Said)
                     self._sequencing.set()
                     self._pass_reload_on()
                 self._note_ready()
@@ -270,7 +285,7 @@ class _Supervisor:
             "gateway.started",
             listen=f"{host}:{self._port}",
             data=str(self._sourced.path(self._sourced.settings.data)),
-            policies=self._library,
+            policies=self._said.library,
             keys=self._sourced.settings.keys,
             workers=doors,
         )

@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from gateway.app.orders import LIVES, Orders
+from gateway.app.orders import LIVES, Orders, Said
 from gateway.app.receipt_key import renew_receipt_key
 from gateway.app.running import Place, start_worker
 from gateway.app.serve import SWEEP_S
@@ -39,7 +39,7 @@ async def run_worker(orders: Orders, log: Logger) -> int:
     )
     gateway = await start_worker(sourced, log, orders.served, place)
     sequencer = gateway.installation.sequencer
-    orders.say()
+    orders.say(Said())
     settle_down()
     failed = False
     swept_at = 0.0

@@ -114,11 +114,8 @@ class RemoteSequencer:
             return self._damage
         if not self._welcome.is_set():
             return _away()
-        if self._loop.time() - self._heard_at > HUB_SILENCE_S_MAX:
-            return LedgerUnwellError(
-                f"the sequencer has said nothing for {HUB_SILENCE_S_MAX:.0f} s",
-                hint="the operator must find out what holds it up; the disk, most likely",
-            )
+        if self._is_silent():
+            return _silent()
         state = self._state
         return None if state is None or state.trouble is None else error_of(state.trouble)
 
@@ -203,8 +200,14 @@ class RemoteSequencer:
         Raises:
             LedgerUnwellError: the hub can't be asked.
         """
-        asked = await self._ask(Ask.COUNTS, msgspec.msgpack.encode(counts))
-        return _WHOLE.decode(asked)
+        if self._is_silent():
+            raise _silent()
+        try:
+            async with asyncio.timeout(HUB_SILENCE_S_MAX):
+                told = await self._ask(Ask.COUNTS, msgspec.msgpack.encode(counts))
+        except TimeoutError as late:
+            raise _silent() from late
+        return _WHOLE.decode(told)
 
     def stop(self) -> None:
         """Let go of the hub; from any thread but the loop's."""
@@ -220,6 +223,9 @@ class RemoteSequencer:
             self._keeping.cancel()
         if self._line is not None:
             self._line.close()
+
+    def _is_silent(self) -> bool:
+        return self._loop.time() - self._heard_at > HUB_SILENCE_S_MAX
 
     # -- the connection --------------------------------------------------------------------
 
@@ -421,6 +427,13 @@ def _away() -> LedgerUnwellError:
     return LedgerUnwellError(
         "the process that writes the ledger is away; it is being started again",
         hint="try again in a moment; if it stays away, the operator must read its log",
+    )
+
+
+def _silent() -> LedgerUnwellError:
+    return LedgerUnwellError(
+        f"the process that writes the ledger has said nothing for {HUB_SILENCE_S_MAX:.0f} s",
+        hint="the operator must find out what holds it up; the disk, most likely",
     )
 
 

@@ -184,7 +184,6 @@ class Own:
         return await self.sums(counts)
 
     async def _health(self) -> bytes:
-        well = self.is_well()
         workers: int | None = None
         raised: list[str] = []
         try:
@@ -197,7 +196,7 @@ class Own:
             raised = [code for code in ALARMS if whole.counts.get(f"{RAISED}{code}")]
         return canonical_json(
             {
-                "status": "well" if well else "unwell",
+                "status": "well" if self.is_well() else "unwell",
                 # Of all workers that are well; where their number is not known, of this one.
                 "workers": workers,
                 "exchanges": exchanges,

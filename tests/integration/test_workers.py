@@ -183,6 +183,25 @@ def test_one_worker_that_stands_still_does_not_stop_the_others(house: Gateway) -
     assert pid in processes(house)["worker"]
 
 
+def test_a_sequencer_that_stands_still_is_told(house: Gateway) -> None:
+    """Health says so while nothing can be written, and callers have their answers late."""
+    hub = processes(house)["sequencer"][0]
+    with Caller(house.port) as caller:
+        send(hub, signal.SIGSTOP)
+        try:
+            caller.send_request("POST", CHAT, OPENAI, chat("are you there?"))
+            told = [house.get("/-/health") for _ in range(2)]
+        finally:
+            send(hub, signal.SIGCONT)
+        late = caller.read()
+    _wait_for_workers(house)
+
+    assert [503, 503] == [status for status, _, _ in told]
+    assert {"unwell"} == {json.loads(body)["status"] for _, _, body in told}
+    assert {None} == {json.loads(body)["workers"] for _, _, body in told}
+    assert 200 == late.status
+
+
 def test_a_second_gateway_is_refused(house: Gateway) -> None:
     """One data folder has one gateway, however many workers each has."""
     for workers in ("1", "2"):
@@ -251,6 +270,14 @@ def test_policies_come_into_force_in_all_workers_by_one_leaf(
                 json.loads(caller.ask("GET", "/-/health").body)["policies"]
                 for caller in callers.values()
             }
+        # Policies that don't load leave the old ones in force, and nobody forgets to say so.
+        models.write_text("models: nonsense")
+        send(processes(house)["supervisor"][0], signal.SIGHUP)
+        alarmed = _wait_for_alarm(house)
+        send(processes(house)["sequencer"][0], signal.SIGKILL)
+        time.sleep(0.2)
+        _wait_for_workers(house)
+        still = _wait_for_alarm(house)
         activations = [
             one.library
             for one in map(read_leaf, leaves_of(house))
@@ -260,7 +287,7 @@ def test_policies_come_into_force_in_all_workers_by_one_leaf(
         kill(house)
 
     assert 1 == len(now)
-    assert now == later
+    assert now == later == alarmed == still
     assert [before, *now] == activations
 
 
@@ -409,6 +436,20 @@ def test_without_their_supervisor_all_processes_end(
 
     assert 200 == answer.status
     assert os.uname().nodename == name.partition("/")[0]
+
+
+def _wait_for_alarm(house: Gateway) -> set[str]:
+    """Return the policies in force in all workers, once each is alarmed."""
+    until = time.monotonic() + READY_S_MAX
+    while True:
+        with one_to_each(house, WORKERS) as callers:
+            told = [
+                json.loads(caller.ask("GET", "/-/health").body) for caller in callers.values()
+            ]
+        if all(one["alarm"] == "policies.kept_old" for one in told):
+            return {one["policies"] for one in told}
+        assert time.monotonic() < until, house.log()
+        time.sleep(0.1)
 
 
 def _key_ended_at(house: Gateway, writer: str) -> int:
