@@ -25,16 +25,17 @@ from gateway.errors import (
     LedgerUnwellError,
     OperatorError,
 )
-from gateway.receipt.keys import P256Signer, generate_pem
+from gateway.ident import Sha256
+from gateway.receipt.keys import Ed25519Signer, P256Signer, generate_pem
 from gateway.receipt.model import Manifest
 from gateway.receipt.sigstore import write_manifest
-from gateway.receipt.statement import read_leaf
+from gateway.receipt.statement import read_leaf, write_statement
 from gateway.receipt.verify import verify_manifest
 from gateway.tlog.proof import format_proof
 from gateway.tlog.tile import Tile
 from tests.support.dataset import House
-from tests.support.evidence import MANIFEST_SIGNER, TRUST
-from tests.support.history import History
+from tests.support.evidence import KEY_AUTHORIZATION, MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST
+from tests.support.history import Believing, History
 
 
 @pytest.fixture
@@ -358,6 +359,44 @@ def test_a_stranger_s_signature_is_no_signature(folder: Path) -> None:
 
     with pytest.raises(EvidenceError, match="not trusted for manifests"):
         verify_dataset(folder, TRUST)
+
+
+def test_every_signature_is_checked_where_it_is_asked_for(house: House) -> None:
+    """Who kept the log could have let a receipt in that nobody signed; one word finds it."""
+    declaration = house.declare()
+    house.answer(declaration)
+    receipt = house.receipt(declaration, "an answer")
+    signed = write_statement(receipt, (), RECEIPT_SIGNER)
+    at = signed.index(b'"sig":"') + 12
+    unsigned = signed[:at] + (b"A" if signed[at : at + 1] != b"A" else b"B") + signed[at + 1 :]
+    index = house.append(unsigned)
+    believing = Believing(TRUST)
+    believing.admit(0, read_leaf(house.leaf(0)))
+
+    built = build(house, declaration, authority=believing)
+
+    assert 2 == verify_dataset(built.folder, TRUST).rows
+    with pytest.raises(EvidenceError, match=rf"leaf {index} \(of row 1\): the signature by"):
+        verify_dataset(built.folder, TRUST, every_signature=True)
+    with pytest.raises(EvidenceError, match=rf"leaf {index} \(of row 1\): the signature by"):
+        list(verified_rows(built.folder, TRUST, every_signature=True))
+
+
+def test_a_receipt_by_a_key_that_nobody_authorised_is_refused(house: House) -> None:
+    """The log's own word is not enough: the key must have been authorised in it."""
+    declaration = house.declare()
+    stranger = Ed25519Signer(generate_pem("ed25519"))
+    house.append(write_statement(house.receipt(declaration, "an answer"), (), stranger))
+    believing = Believing(TRUST)
+    said = msgspec.structs.replace(
+        KEY_AUTHORIZATION, keyid=Sha256(stranger.keyid), key=stranger.public.pem
+    )
+    believing.admit(0, said)
+
+    built = build(house, declaration, authority=believing)
+
+    with pytest.raises(EvidenceError, match=r"\(of row 0\): the key .* was not authorised"):
+        verify_dataset(built.folder, TRUST)
 
 
 # -- what is true when something goes wrong ------------------------------------------------

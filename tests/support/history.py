@@ -105,7 +105,7 @@ class History:
             self.house.sources(),
             candidates=self._candidates,
             texts=self,
-            authority=_Believing(TRUST),
+            authority=Believing(TRUST),
             prove=self._prove,
             tile=lambda tile: self._subtrees.tile(tile.level, tile.index, tile.width),
         )
@@ -176,7 +176,7 @@ class History:
         return InclusionProof(index, tuple(path), note)
 
 
-class _Believing(Authority):
+class Believing(Authority):
     """Takes what was signed here a moment ago as signed: building is not what is measured."""
 
     def signer_of(self, envelope: Envelope, statement: Statement, index: int) -> PublicKey:
