@@ -99,13 +99,26 @@ class House:
 
     def __enter__(self) -> Self:
         """Start the gateway."""
-        self.gateway.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Kill the gateway."""
         self.gateway.kill()
         self.oracle.close()
+
+    def start(self) -> None:
+        """Start the gateway, and be patient: a machine may have much else to do."""
+        self.gateway.spawn()
+        for patience in (2, 1, 0):
+            try:
+                self.gateway.wait_until_healthy()
+            except AssertionError:
+                process = self.gateway.process
+                if not patience or process is None or process.poll() is not None:
+                    raise
+            else:
+                return
 
     def ask(self, asking: Asking) -> Answer:
         """Ask as a caller does, and tell the oracle what was seen."""
@@ -144,7 +157,7 @@ class House:
 
     def live(self) -> list[str]:
         """Start the gateway again; return every promise that its log breaks then."""
-        self.gateway.start()
+        self.start()
         found = self.judge()
         status, _, note = self.gateway.get("/-/log/checkpoint")
         assert status == 200
@@ -246,13 +259,13 @@ def faults_at_start(
     with a_house() as (house, _):
         house.gateway.kill()
         Order(phase="suspend", starting=True).give(house.folder)
-        house.gateway.start()
+        house.start()
         house.die()
         planned = list(range(1, counted(house.folder) + 1))
         if count is not None and count < len(planned):
             planned = Random(seed).sample(planned, count)
         for at in planned if only is None else [only]:
-            house.gateway.start()
+            house.start()
             # Killed while it is being answered, so that there is something to recover.
             Order(phase="suspend", at=4).give(house.folder)
             house.ask(ASKINGS["stream"])

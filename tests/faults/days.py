@@ -86,7 +86,7 @@ def no_space(pid: int, trace: Path) -> Iterator[None]:
 def full_disk() -> Iterator[Injected]:
     """Yield what came of a disk that was full for a while, under a gateway that went on."""
     with a_house() as (house, provider):
-        house.gateway.start()
+        house.start()
         wrong = list(ask_all(house))
         process = house.gateway.process
         assert isinstance(process, Child)
@@ -184,12 +184,12 @@ DECLARE: Final = ("use", "declare", "--project", "p", "--owner", "ada", "purpose
 def rollback() -> Iterator[Injected]:
     """Yield what came of a ledger that was put back to an older copy."""
     with a_house() as (house, _):
-        house.gateway.start()
+        house.start()
         wrong = list(ask_all(house))
         house.gateway.stop()
         older = house.folder / "older.db"
         shutil.copyfile(house.gateway.data / "ledger.db", older)
-        house.gateway.start()
+        house.start()
         wrong += ask_all(house)
         house.gateway.stop()
         newer = house.folder / "newer.db"
@@ -200,7 +200,7 @@ def rollback() -> Iterator[Injected]:
             if done.returncode != 3 or "older" not in done.stderr:
                 wrong.append(f"{words[0]} took an older copy: {done.returncode} {done.stderr}")
         newer.rename(house.gateway.data / "ledger.db")
-        house.gateway.start()
+        house.start()
         wrong += [*ask_all(house), *fsck(house)]
         yield Injected(kind="day.rollback", seed="0", violations=tuple(wrong))
 
@@ -208,7 +208,7 @@ def rollback() -> Iterator[Injected]:
 def second_gateway() -> Iterator[Injected]:
     """Yield what came of a second gateway on the same data folder, and of its end."""
     with a_house() as (house, _):
-        house.gateway.start()
+        house.start()
         wrong = list(ask_all(house))
         done = house.gateway.command("serve", "--listen", "127.0.0.1:0", timeout_s=30)
         if done.returncode != 3:

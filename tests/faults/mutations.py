@@ -166,7 +166,7 @@ def pieces() -> list[Piece]:
         Piece(
             name="weights",
             encoded=write_signature("model", FILES, MANIFEST_SIGNER, MANIFEST_SIGNER.public),
-            verify=lambda encoded: verify_signature(encoded, FILES, MANIFEST_SIGNER.public),
+            verify=lambda encoded: verify_signature(encoded, FILES, [MANIFEST_SIGNER.public]),
         ),
     ]
 

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults import awaits, calls, days, mutations, power
+from tests.faults import awaits, calls, days, mutations, power, texts
 from tests.support.faults import Injected
 
 IMAGES_A_DAY = 40
-LINES_A_KIND = 20
+LINES_A_KIND = 10
 VALUES_A_BYTE = 8
 
 
@@ -38,15 +38,8 @@ class Campaign:
 
 def campaigns(seed: int, wanted: int) -> list[Campaign]:
     """Return every campaign; power cuts make up what the others lack of *wanted* faults."""
-    planned = [
-        *(
-            Campaign(name=f"calls.{job}", faults=lambda job=job: calls.faults(job, seed))  # type: ignore[misc]
-            for job in calls.JOBS
-        ),
-        Campaign(name="awaits", faults=lambda: awaits.faults(seed, lines=LINES_A_KIND)),
-        Campaign(name="awaits.start", faults=lambda: awaits.faults_at_start(seed)),
-    ]
     sessions = max(1, wanted * 7 // 10 // IMAGES_A_DAY // len(power.TROUBLES))
+    few = max(1, sessions // 4)
     return [
         *(
             Campaign(
@@ -58,8 +51,23 @@ def campaigns(seed: int, wanted: int) -> list[Campaign]:
             )
             for trouble in power.TROUBLES
         ),
-        *planned,
+        *(
+            Campaign(
+                name=f"texts.{trouble}",
+                faults=lambda trouble=trouble: texts.faults(  # type: ignore[misc]
+                    seed, few, IMAGES_A_DAY, trouble
+                ),
+                expected=few * IMAGES_A_DAY,
+            )
+            for trouble in power.TROUBLES
+        ),
         Campaign(name="day", faults=days.faults),
+        *(
+            Campaign(name=f"calls.{job}", faults=lambda job=job: calls.faults(job, seed))  # type: ignore[misc]
+            for job in calls.JOBS
+        ),
+        Campaign(name="awaits.start", faults=lambda: awaits.faults_at_start(seed)),
+        Campaign(name="awaits", faults=lambda: awaits.faults(seed, lines=LINES_A_KIND)),
         Campaign(name="mutation", faults=lambda: mutations.faults(seed, VALUES_A_BYTE)),
     ]
 
@@ -69,9 +77,10 @@ def replayed(line: str) -> Iterator[Injected]:
     kind, _, seed = line.partition(" ")
     room, _, rest = kind.partition(".")
     match room, rest:
-        case "power", ("none" | "killed" | "sync-failed" | "full") as trouble:
+        case (("power" | "texts"), ("none" | "killed" | "sync-failed" | "full") as trouble):
             number, _, image = seed.partition(":")
-            *_, last = power.faults(int(number), 1, int(image) + 1, trouble)
+            faults = power.faults if room == "power" else texts.faults
+            *_, last = faults(int(number), 1, int(image) + 1, trouble)
             yield last
         case "calls", _:
             job = rest.partition(".")[0]
@@ -156,8 +165,11 @@ def _run_all(asked: argparse.Namespace, tally: Tally, console: Console) -> None:
                 task = progress.add_task(campaign.name, total=campaign.expected)
                 tally.run(campaign, lambda task=task: progress.advance(task))  # type: ignore[misc]
                 if not console.is_terminal:
-                    seconds = tally.seconds[campaign.name]
-                    console.print(f"{campaign.name}: {seconds:.0f} s")
+                    console.print(
+                        f"{campaign.name}: {tally.seconds[campaign.name]:.0f} s,"
+                        f" {tally.injected.total()} injected so far,"
+                        f" {len(tally.broken)} broke a promise"
+                    )
 
 
 if __name__ == "__main__":
