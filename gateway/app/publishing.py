@@ -84,12 +84,13 @@ def check_trust(settings: CheckpointSettings, trust: Trust) -> None:
         raise SettingError(
             f"trust.json tells auditors to ask for {trust.quorum} cosignatures, and"
             f" `checkpoint` in the settings makes sure of {quorum}",
-            hint="name the witnesses of trust.json in the settings, with that quorum or more",
+            hint="name the witnesses of trust.json in the settings, with that quorum or more;"
+            " or make trust.json ask for less with `gateway key trust`",
         )
     if trust.quorum and strangers:
         raise SettingError(
             f"the witness `{strangers[0]}` is not in trust.json: auditors don't count it",
-            hint="give auditors a trust file that names it before you count on it",
+            hint="add it with `gateway key trust`, and give auditors the new file",
         )
 
 

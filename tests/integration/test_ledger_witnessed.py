@@ -370,3 +370,56 @@ def test_a_witness_is_not_open_to_others_without_tls(tmp_path: Path) -> None:
     assert 3 == done.returncode
     assert "needs --cert" in done.stderr
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.timeout(180)
+def test_a_log_goes_on_under_another_name(tmp_path: Path) -> None:
+    """Witnesses are told of the successor, copies of the log before are kept to, as guided."""
+
+    def gateway(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def vkey() -> str:
+        return str(json.loads((tmp_path / "gateway-data" / "trust.json").read_text())["log"])
+
+    def asked() -> tuple[list[str], int]:
+        trust = json.loads((tmp_path / "gateway-data" / "trust.json").read_text())
+        return trust["witnesses"], trust["quorum"]
+
+    assert 0 == gateway("init", "--origin", "log.example/before").returncode
+    old = vkey()
+    witness = WitnessProcess(tmp_path / "w", "witness.example/rotated", old).start()
+    (tmp_path / "gateway.yaml").write_text(
+        f"checkpoint:\n  witnesses: [{{url: '{witness.url}', vkey: '{witness.vkey}'}}]\n"
+        "  copies: [copy]\n"
+    )
+    told = gateway("key", "trust", "--by", "R. Osei")
+    assert 0 == told.returncode, told.stderr
+    assert ([witness.vkey], 1) == asked()
+    assert 0 == gateway("ledger", "checkpoint").returncode
+    rotating = ("key", "rotate", "log", "--origin", "log.example/after", "--by", "R. Osei")
+    waits = gateway(*rotating)
+    assert 3 == waits.returncode, waits.stdout
+    assert "give it the log's vkey" in waits.stderr
+    witness.kill()
+    again = WitnessProcess(tmp_path / "w", "witness.example/rotated", old, vkey())
+    again.listen_like(witness)
+    again.start()
+    try:
+        done = gateway(*rotating)
+        assert 0 == done.returncode, done.stderr
+        note = (tmp_path / "copy").read_text()
+    finally:
+        again.kill()
+
+    assert old != vkey()
+    assert note.startswith("log.example/after\n")
+    assert 1 == len(check_quorum(note, [again.verifier], 1))
+    assert ([witness.vkey], 1) == asked()
