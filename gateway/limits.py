@@ -168,7 +168,7 @@ ROWS_CHECKED_ALONE_MAX: Final = 20_000
 """Up to here (half a second) starting further processes costs more than it saves."""
 
 ROWS_PER_SPAN: Final = 1_024
-"""After so many rows a dataset notes where the next begin, so that several can check at once."""
+"""After so many rows a dataset notes where the next begin, so that several check at once."""
 
 SPANS_AT_ONCE: Final = 4
 """Spans that a process checks before it answers; a tenth of a second."""
@@ -260,7 +260,7 @@ LEAVES_CHECKED_ALONE_MAX: Final = 10_000
 
 PART_LEAVES_MAX: Final = 1_024
 PART_BYTES_MAX: Final = 4 * MIB
-"""Leaves that are handed to another process at once; its signatures take a tenth of a second."""
+"""Leaves handed to another process at once; their signatures take a tenth of a second."""
 
 LEASE_MS: Final = 5_000
 """How long a replica may sequence without saying so again; another takes over that late."""

@@ -505,7 +505,7 @@ async def test_other_policies_in_force_elsewhere_raise_the_alarm(
     gateway: Gateway, tmp_path: Path
 ) -> None:
     """Where a command activates another library the gateway says that it rules by the old."""
-    house, law = gateway.installation, gateway.walk.law
+    law = gateway.walk.law
     policy = tmp_path / "policies/open/policy.yaml"
     policy.write_text(policy.read_text().replace("title: ", "title: Newer, "))
     with contextlib.closing(
