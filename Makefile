@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.ready
 FAST   := not crash and not browser and not postgres and not gpu and not student
 
-.PHONY: help setup demo test check check-all policies crash student bench clean
+.PHONY: help setup demo test check check-all policies crash student bench faults clean
 
 help:
 	@echo "make demo       the main job end to end, offline, in about a minute"
@@ -48,6 +48,9 @@ policies: $(STAMP)
 
 crash student: $(STAMP)
 	$(PY) -m pytest -q -m $@
+
+faults: $(STAMP)
+	$(PY) -m tests.faults.nightly
 
 bench: $(STAMP)
 	$(PY) benchmarks/overhead.py
