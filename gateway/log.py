@@ -45,6 +45,7 @@ EVENTS: Final[dict[str, str]] = {
     "content.erased": "texts were erased that the terms let nobody keep any longer",
     "content.kept_too_long": "texts whose days are over could not be erased; tried again",
     "checkpoint.unwitnessed": "a witness has not cosigned the newest checkpoint; says why",
+    "checkpoint.unchecked": "started on the operator's word, as too few witnesses answer",
     "checkpoint.copy_behind": "a copy of the checkpoint can't be written; tried again",
     "checkpoint.copy_new": "a copy was not there, so the ledger was not compared with it",
     "checkpoint.unstamped": "a checkpoint's timestamp is overdue; tried again",

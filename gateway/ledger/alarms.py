@@ -11,6 +11,9 @@ from gateway.ledger.frames import PRESENT
 UNWITNESSED: Final = "checkpoint.unwitnessed"
 """A witness has not cosigned the newest checkpoint."""
 
+UNCHECKED: Final = "checkpoint.unchecked"
+"""The operator had it start although too few witnesses answered, and they still don't."""
+
 COPY_BEHIND: Final = "checkpoint.copy_behind"
 """A copy of the checkpoint can't be written."""
 
@@ -20,7 +23,7 @@ COPY_NEW: Final = "checkpoint.copy_new"
 UNSTAMPED: Final = "checkpoint.unstamped"
 """A timestamp is overdue."""
 
-ALARMS: Final = (UNWITNESSED, COPY_BEHIND, COPY_NEW, UNSTAMPED)
+ALARMS: Final = (UNWITNESSED, UNCHECKED, COPY_BEHIND, COPY_NEW, UNSTAMPED)
 
 
 SEPARATOR: Final = "\x1f"

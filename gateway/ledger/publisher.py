@@ -29,6 +29,7 @@ from gateway.ledger.alarms import (
     COPY_NEW,
     PUBLISHED,
     RAISED,
+    UNCHECKED,
     UNWITNESSED,
     Alarm,
 )
@@ -58,6 +59,11 @@ from gateway.tlog.note import NoteSigner, parse_note, sign_note
 
 _ROUNDS: Final = 3
 """How often a newer checkpoint is signed where witnesses know one newer than ours."""
+
+_UNCHECKED: Final = (
+    "`start_unwitnessed` is set, and too few witnesses answer to know that this is the newest"
+    " copy of the ledger"
+)
 
 _LOOK_S: Final = 0.005
 
@@ -104,6 +110,8 @@ class Publisher:
         """What enough witnesses cosigned and nobody was shown yet."""
         self._unwitnessed: dict[str, str] = {}
         """Witnesses that have not cosigned what was asked last, and why."""
+        self._unchecked = False
+        """Too few witnesses have answered since the start to know that nothing was lost."""
         # Held for moments only, over the eight fields below.
         self._noting = threading.Lock()
         self._note: str | None = None
@@ -150,6 +158,7 @@ class Publisher:
         """Return what an operator should see to although checkpoints may go on."""
         unwitnessed = self._unwitnessed
         return [
+            *([Alarm(UNCHECKED, _UNCHECKED)] if self._unchecked else ()),
             *(Alarm(UNWITNESSED, f"`{name}` {why}") for name, why in unwitnessed.items()),
             *(
                 Alarm(COPY_BEHIND, f"`{copy.path}`: {copy.trouble}")
@@ -358,6 +367,8 @@ class Publisher:
         note = self._sign(now)
         collected = self._witnesses.collect(note, now, self._tree, enough=enough)
         self._unwitnessed = collected.missing
+        if len(collected.lines) >= self._witnesses.enough_to_know:
+            self._unchecked = False
         if len(collected.lines) >= self._witnesses.quorum:
             self._cosigned = now, add_cosignatures(note, collected.lines)
         return collected
@@ -391,7 +402,8 @@ class Publisher:
         if witnesses is None:
             return
         collected = self._ask(_checkpoint_of(self._origin, head), enough=len(witnesses.all))
-        if len(collected.lines) >= witnesses.enough_to_know or self._start_unwitnessed:
+        self._unchecked = len(collected.lines) < witnesses.enough_to_know
+        if not self._unchecked or self._start_unwitnessed:
             return
         raise LedgerUnwellError(
             "too few witnesses answer to know that this is the newest copy of the ledger;"

@@ -17,7 +17,7 @@ import pytest
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.alarms import UNWITNESSED
+from gateway.ledger.alarms import UNCHECKED, UNWITNESSED
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.sequencer import Sequencer
 from gateway.ledger.witness import Witness, Witnesses
@@ -278,9 +278,13 @@ def test_a_start_that_cannot_be_checked_is_refused(
         Sequencer(opened.store, opened.publisher(three)).append_and_wait(b"leaf")
     trusting = opened.publisher(three, start_unwitnessed=True)
     trusting.check()
+    assert UNCHECKED in [alarm.code for alarm in trusting.alarms()]
     opened.store.append(exchanges(1, first=5))
     with pytest.raises(LedgerUnwellError, match="too few witnesses cosign"):
         trusting.checkpoint_now()
+    three[1].start()
+    trusting.checkpoint_now()
+    assert [UNWITNESSED] == [alarm.code for alarm in trusting.alarms()]
 
 
 def test_processes_publish_in_turn(opened: Opened, three: list[WitnessProcess]) -> None:
