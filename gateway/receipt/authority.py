@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, assert_never
+from typing import Final
 
 from gateway.errors import BadSignatureError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.receipt.envelope import Envelope, pae
 from gateway.receipt.keys import (
+    KeyKind,
     Predecessor,
     PublicKey,
     RevokedKey,
@@ -39,6 +40,9 @@ STOLEN: Final = "stolen"
 """The reason of a revocation or a succession after which a key's word is worth nothing."""
 
 WRONG_HANDS: Final = frozenset({STOLEN, "lost"})
+
+_KINDS: Final[dict[KeyRole, KeyKind]] = {"receipt": "ed25519", "manifest": "p256"}
+"""One kind of keys for each role, so that no key can take two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,13 +169,8 @@ class Authority:
     def _unnamed(self, signature: bytes, message: bytes) -> PublicKey:
         """Return the manifest key, good or ended, that made *signature*."""
         for life in self._lives.values():
-            if life.role != "manifest":
-                continue
-            try:
-                life.key.verify(signature, message)
-            except BadSignatureError:
-                continue
-            return life.key
+            if life.role == "manifest" and _is_by(life.key, signature, message):
+                return life.key
         raise BadSignatureError("the statement is signed by no trusted manifest key")
 
     def _known(self, keyid: str, role: KeyRole, index: int) -> KeyLife:
@@ -191,22 +190,17 @@ class Authority:
         if key.keyid != said.keyid or key.pem != said.key:
             raise MalformedReceiptError("the key is not the one that its id names")
         _check_kind(key, said.role)
-        known = self._lives.get(said.keyid)
-        if known is None:
-            self._lives[said.keyid] = KeyLife(
-                key=key,
-                role=said.role,
-                since=index + 1,
-                until=self._revoked.get(said.keyid),
-                expires=said.expires,
-                writer=said.writer.instance,
-            )
+        if said.keyid in self._lives:
+            # Said again, it changes nothing: what ended stays ended, no key begins earlier.
             return
-        if known.role != said.role:
-            raise BadSignatureError(
-                f"the key {said.keyid[:16]}… is a {known.role} key and takes no other role"
-            )
-        # Said again, it changes nothing: what ended stays ended, and no key begins earlier.
+        self._lives[said.keyid] = KeyLife(
+            key=key,
+            role=said.role,
+            since=index + 1,
+            until=self._revoked.get(said.keyid),
+            expires=said.expires,
+            writer=said.writer.instance,
+        )
 
     def _revoke(self, index: int, said: KeyRevocation) -> None:
         since = index if said.since is None else said.since
@@ -273,15 +267,16 @@ def trust_after(
     )
 
 
+def _is_by(key: PublicKey, signature: bytes, message: bytes) -> bool:
+    try:
+        key.verify(signature, message)
+    except BadSignatureError:
+        return False
+    return True
+
+
 def _check_kind(key: PublicKey, role: KeyRole) -> None:
-    match role:
-        case "receipt":
-            wanted = "ed25519"
-        case "manifest":
-            wanted = "p256"
-        case _:
-            assert_never(role)
-    if key.kind != wanted:
+    if key.kind != _KINDS[role]:
         raise MalformedReceiptError(f"a {role} key is not {key.kind}")
 
 
