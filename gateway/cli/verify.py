@@ -249,9 +249,10 @@ def _sentence(statement: Statement) -> str:
                 f" {statement.expires}, says {statement.by}"
             )
         case KeyRevocation():
+            since = "here" if statement.since is None else f"leaf {statement.since}"
             return (
-                f"{statement.role} key {statement.keyid} counts no longer from leaf"
-                f" {statement.since} on: {statement.reason}, says {statement.by}"
+                f"{statement.role} key {statement.keyid} counts no longer from {since} on:"
+                f" {statement.reason}, says {statement.by}"
             )
         case LogSuccession():
             frozen = statement.predecessor
