@@ -144,9 +144,10 @@ def open_sourced(
     reader.catch_up()
     register = Register()
     register.fold(reader.statements(kinds=KINDS))
-    # What a crash left of an erasure, or a restored copy brought back, goes before anything
-    # else can read it.
-    apply_erasures(reader, content)
+    if writes:
+        # What a crash left of an erasure, or a restored copy brought back, goes before anything
+        # else can read it. Where another process writes, it has done so.
+        apply_erasures(reader, content)
     publisher = build_publisher(
         sourced,
         data,
