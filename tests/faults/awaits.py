@@ -210,7 +210,7 @@ def faults(
 ) -> Iterator[Injected]:
     """Yield what came of a kill at every await of every kind of request, or at *count* of them.
 
-    *lines* are chosen among all lines that a request of each kind passes.
+    *lines* more are chosen among all lines that a request of any kind passes.
     """
     dice = Random(seed)
     with a_house() as (house, provider):
@@ -224,10 +224,13 @@ def faults(
             planned = dice.sample(planned, count)
         for name, phase, at in planned:
             yield _killed(house, provider, name, Order(phase=phase, at=at))
-        for name, asking in ASKINGS.items() if lines else ():
-            passed = house.steps(asking, "line")
-            for at in dice.sample(range(1, passed + 1), min(lines, passed)):
-                yield _killed(house, provider, name, Order(phase="line", at=at))
+        passed = [
+            (name, at)
+            for name, asking in (ASKINGS.items() if lines else ())
+            for at in range(1, house.steps(asking, "line") + 1)
+        ]
+        for name, at in dice.sample(passed, min(lines, len(passed))):
+            yield _killed(house, provider, name, Order(phase="line", at=at))
 
 
 def _killed(house: House, provider: FakeProvider, name: str, order: Order) -> Injected:

@@ -118,7 +118,7 @@ def _healed(house: House) -> Iterator[str]:
 
 # -- a clock that jumps ----------------------------------------------------------------------
 
-JUMPS: Final = ("+0", "-1d", "+0", "+365d", "-2d", "+0")
+JUMPS: Final = ("+0", "-1d", "+365d", "+0")
 
 
 def clock_jumps() -> Iterator[Injected]:

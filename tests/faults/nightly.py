@@ -22,7 +22,7 @@ from tests.faults import awaits, calls, days, mutations, power, texts
 from tests.support.faults import Injected
 
 IMAGES_A_DAY = 40
-LINES_A_KIND = 10
+LINES = 100
 VALUES_A_BYTE = 8
 
 
@@ -67,7 +67,7 @@ def campaigns(seed: int, wanted: int) -> list[Campaign]:
             for job in calls.JOBS
         ),
         Campaign(name="awaits.start", faults=lambda: awaits.faults_at_start(seed)),
-        Campaign(name="awaits", faults=lambda: awaits.faults(seed, lines=LINES_A_KIND)),
+        Campaign(name="awaits", faults=lambda: awaits.faults(seed, lines=LINES)),
         Campaign(name="mutation", faults=lambda: mutations.faults(seed, VALUES_A_BYTE)),
     ]
 
