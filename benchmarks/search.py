@@ -51,7 +51,7 @@ DECLARATIONS: Final = [DeclarationId(f"use-{n:020x}") for n in range(500)]
 
 
 def rows(receipts: int) -> Iterator[Row]:
-    """Yield two rows an exchange; ten of all receipts have something rare of each kind.
+    """Yield two rows an exchange; ten of all are of a rare project and principal.
 
     Five hundred exchanges were never closed: in place of the receipt stands a declaration.
     """
@@ -67,7 +67,7 @@ def rows(receipts: int) -> Iterator[Row]:
         project = "seldom" if is_rare else PROJECTS[(bits & 255) % 40]
         principal = "nobody-else" if is_rare else PRINCIPALS[skewed[bits >> 8 & 4095]]
         provider = PROVIDERS[(bits >> 20 & 31) % 5]
-        model = "long-forgotten" if is_rare else MODELS[(bits >> 25 & 63) % 60]
+        model = MODELS[(bits >> 25 & 63) % 60]
         purpose = PURPOSES[(bits >> 31 & 7) % 6]
         declaration = DECLARATIONS[(bits >> 34 & 1023) % 500]
         yield Row(
@@ -120,7 +120,7 @@ SEARCHES: Final[dict[str, dict[str, Any]]] = {
     "kind": {"kind": "receipt"},
     "project": {"project": "project-7"},
     "principal, one of the busiest": {"principal": "team-0"},
-    "principal, one of the quietest": {"principal": "team-2990"},
+    "principal, one of the quietest": {"principal": "team-2991"},
     "purpose and those below": {"purpose": "train"},
     "provider": {"provider": "mistral"},
     "model": {"model": "model-11"},
@@ -149,8 +149,8 @@ SEARCHES: Final[dict[str, dict[str, Any]]] = {
         "until": "2025",
     },
     "ten of all: project": {"project": "seldom"},
-    "ten of all: principal, kind": {"principal": "nobody-else", "kind": "receipt"},
-    "ten of all: model": {"model": "long-forgotten"},
+    "ten of all: principal, kind": {"principal": "nobody-else", "kind": "opening"},
+    "ten of all: kind, project": {"kind": "declaration", "project": "seldom"},
     "none of all: two common words": {"kind": "opening", "effect": "permit"},
     "none of all: two common words and a year": {
         "kind": "opening",
