@@ -59,6 +59,8 @@ class Case:
     folder: Path
     exchanges: list[ExchangeId]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
+    """What the guide's reader puts in place of a name in capitals."""
 
     @property
     def data(self) -> Path:
@@ -127,6 +129,7 @@ class Case:
         return {
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            **self.said,
         }
 
     def stop(self) -> None:
@@ -263,6 +266,22 @@ def forked(case: Case) -> None:
         store.append([an_opening(new_exchange_id(n)) for n in range(size)])
 
 
+def impersonated(case: Case) -> None:
+    """A key that has ended signed something that nobody here said."""
+    case.gateway("use", "declare", "--project", "p", "--owner", "eve", "purpose=evaluate")
+    lines = case.gateway("key", "show").splitlines()
+    ended = [line.split() for line in lines if "process-ended" in line]
+    case.said = {"KEYID": ended[-1][1], "FIRST": ended[-1][2]}
+
+
+def shortened(case: Case) -> None:
+    """What came after the backup is gone for good."""
+    damaged(case)
+    for path in case.data.glob("ledger.db*"):
+        path.unlink()
+    (case.folder / "mnt/other/checkpoint").write_text((case.data / "checkpoint").read_text())
+
+
 # -- what must be true afterwards ------------------------------------------------------------
 
 
@@ -301,6 +320,17 @@ def copied(case: Case) -> None:
     assert not (case.folder / "backup" / "newest").exists()
 
 
+def disbelieved(case: Case) -> None:
+    """What the stolen key signed counts as nothing, and is told of."""
+    assert "evidence no more: 1 leaves" in case.gateway("ledger", "fsck")
+
+
+def renamed(case: Case) -> None:
+    """The log goes on under its other name, with every leaf and text."""
+    whole(case)
+    assert "receipts.example.com/second" in (case.data / "checkpoint").read_text()
+
+
 Walk = tuple[Callable[[Case], None], Callable[[Case], None]]
 """What brings a folder into a state, and what is true after the guide was followed."""
 
@@ -316,6 +346,10 @@ RECOVERING: Final[dict[str, Walk]] = {
     "The content key is lost": (keyless, without_texts),
     "The gateway keys are lost": (unlocked, whole),
     "Somebody contradicts the ledger": (forked, whole),
+    "A receipt key was stolen": (impersonated, disbelieved),
+    "The manifest key was stolen or lost": (fine, whole),
+    "The log's key was stolen or lost": (fine, renamed),
+    "Leaves are lost for good": (shortened, renamed),
 }
 ERASING: Final[dict[str, Walk]] = {
     "When somebody asks for it": (fine, without_texts),
