@@ -26,7 +26,6 @@ from gateway.dataset.verify import (
     NoDatasetError,
     Row,
     VerifiedDataset,
-    iterate_rows,
     verified_rows,
 )
 from gateway.errors import BadDigestError, GateRefusedError, MalformedReceiptError
@@ -180,7 +179,7 @@ class StudentGate:
         example: TokenRow | None = None
         seen: set[tuple[ExchangeId, int]] = set()
         for dataset in admitted.datasets:
-            for row in self._passed(dataset.path):
+            for row in self._passed(dataset.path, dataset.manifest_sha256):
                 if (row.exchange, row.choice) in seen:
                     left_out["repeated"] += 1
                     continue
@@ -209,9 +208,14 @@ class StudentGate:
         )
 
     def texts(self, admitted: Admitted) -> Iterator[dict[str, Any]]:
-        """Yield the admitted rows as they read, for a tokenizer to learn its words from."""
+        """Yield the admitted rows, verified again, for a tokenizer to learn its words from.
+
+        Raises:
+            EvidenceError: a folder changed since it was admitted.
+            GateRefusedError: a row may not teach this student any more.
+        """
         for dataset in admitted.datasets:
-            for row in iterate_rows(dataset.path):
+            for row in self._passed(dataset.path, dataset.manifest_sha256):
                 yield msgspec.json.decode(row.line)
 
     def _whole(self, folder: Path) -> VerifiedDataset:
@@ -224,9 +228,19 @@ class StudentGate:
                 dataset: VerifiedDataset = done.value
                 return dataset
 
-    def _passed(self, folder: Path) -> Generator[Row, None, VerifiedDataset]:
-        """Yield each row that verified and may teach; at the end, refuse if any may not."""
+    def _passed(
+        self, folder: Path, admitted: Sha256 | None = None
+    ) -> Generator[Row, None, VerifiedDataset]:
+        """Yield each row that verified and may teach; at the end, refuse if any may not.
+
+        *admitted* is the dataset that must be there: another one may verify just as well.
+        """
         payload, gate = self._opened(folder)
+        if admitted not in {None, payload}:
+            raise BadDigestError(
+                f"{folder}: another dataset than the one that was admitted",
+                hint="leave the folder alone while a student is trained, and begin anew",
+            )
         checking = verified_rows(folder, self._sources.trust)
         refused: list[tuple[Row, LeftOut]] = []
         count = 0
