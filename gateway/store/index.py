@@ -14,9 +14,11 @@ import contextlib
 import hashlib
 import itertools
 import operator
+import sqlite3
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, assert_never
@@ -132,7 +134,10 @@ _NUMBER_BITS: Final = 24
 _NUMBERS: Final = 1 << _NUMBER_BITS
 """Stretches that one word's places can be kept of: a hundred thousand million leaves."""
 _PAGE: Final = 1_000
-_ROWS_AT_ONCE: Final = 500
+_FAR_APART: Final = 100
+"""Rows that are further apart, on average, are on a page each."""
+_FETCHED_MIN: Final = 100
+_READERS: Final = 8
 _STRETCHES_AT_ONCE: Final = (8, 256)
 """How many stretches are looked through at first, and at most; doubling in between."""
 _WORDS_REMEMBERED_MAX: Final = 100_000
@@ -434,9 +439,28 @@ class Index:
 
     def _matching(self, wanted: _Wanted) -> Iterator[Row]:
         leaves = self._leaves(wanted)
-        while page := list(itertools.islice(leaves, _ROWS_AT_ONCE)):
+        while page := list(itertools.islice(leaves, _PAGE)):
+            if len(page) > _FETCHED_MIN and page[-1] - page[0] > _FAR_APART * len(page):
+                self._fetch(page)
             marks = ", ".join(map(str, page))
             yield from self._rows(f"leaf IN ({marks}) ORDER BY leaf")
+
+    def _fetch(self, leaves: Sequence[int]) -> None:
+        """Have the kernel read the pages of *leaves*, several at a time.
+
+        One after the other, each would wait for the disk.
+        """
+
+        def read(some: Sequence[int]) -> None:
+            marks = ", ".join(map(str, some))
+            with (
+                translated(self.path),
+                contextlib.closing(sqlite3.connect(self.path)) as beside,
+            ):
+                beside.execute(f"SELECT max(at) FROM coded WHERE leaf IN ({marks})").fetchone()  # noqa: S608
+
+        with ThreadPoolExecutor(_READERS) as readers:
+            list(readers.map(read, (leaves[one::_READERS] for one in range(_READERS))))
 
     def _leaves(self, wanted: _Wanted, first: int = 0) -> Iterator[int]:
         """Yield matching leaves page by page, so that no lock is held while others work."""
