@@ -41,6 +41,8 @@ _NOT_STARTED: Final = 71
 _PATH_BYTES_MAX: Final = 100
 """A socket's path can't be longer than this on every system."""
 
+_HANDLES: Final = Path("/proc/self/fd")
+
 
 def supervise(sourced: Sourced) -> int:
     """Serve with several processes until SIGTERM or SIGINT; return the exit code.
@@ -56,13 +58,14 @@ def supervise(sourced: Sourced) -> int:
         reserved = _reserve(host, port)
         for one in reserved:
             held.callback(one.close)
-        listening, path = _socket(sourced.path(sourced.settings.data) / SOCKET, held)
+        listening, path, handles = _socket(sourced.path(sourced.settings.data) / SOCKET, held)
         supervisor = _Supervisor(
             sourced,
             log,
             served=served,
             listening=listening,
             path=path,
+            handles=handles,
             port=int(reserved[0].getsockname()[1]),
         )
         return asyncio.run(supervisor.run())
@@ -105,6 +108,7 @@ class _Supervisor:
         served: int,
         listening: socket.socket,
         path: str,
+        handles: list[int],
         port: int,
     ) -> None:
         self._sourced = sourced
@@ -112,6 +116,7 @@ class _Supervisor:
         self._served = served
         self._listening = listening
         self._path = path
+        self._handles = handles
         self._port = port
         self._said = Said()
         self._told = Told()
@@ -221,7 +226,7 @@ class _Supervisor:
                 "--part",
                 part,
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(self._served, self._listening.fileno(), theirs),
+                pass_fds=(self._served, self._listening.fileno(), theirs, *self._handles),
             )
         except OSError:
             os.close(ours)
@@ -330,18 +335,25 @@ def _reserve(host: str, port: int) -> list[socket.socket]:
     return held
 
 
-def _socket(path: Path, held: contextlib.ExitStack) -> tuple[socket.socket, str]:
-    """Make the sequencer's socket, for this account alone; return it and how to reach it.
+def _socket(path: Path, held: contextlib.ExitStack) -> tuple[socket.socket, str, list[int]]:
+    """Make the sequencer's socket, for this account alone.
+
+    Return it, how to reach it, and the handles that whoever reaches it so must have.
 
     Raises:
         OperatorError: it can't be made.
     """
-    where = str(path.absolute())
+    where, handles = str(path.absolute()), list[int]()
     if len(os.fsencode(where)) > _PATH_BYTES_MAX:
-        raise OperatorError(
-            f"the path of {path} is longer than a socket's may be",
-            hint="set `data` to a folder with a shorter path, or use one worker",
-        )
+        if not _HANDLES.is_dir():
+            raise OperatorError(
+                f"the path of {path} is longer than a socket's may be",
+                hint="set `data` to a folder with a shorter path, or use one worker",
+            )
+        # By the handle of its folder it has a short path, in whoever inherits that.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, folder)
+        where, handles = str(_HANDLES / str(folder) / path.name), [folder]
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     held.callback(listening.close)
     before = os.umask(0o177)
@@ -357,4 +369,4 @@ def _socket(path: Path, held: contextlib.ExitStack) -> tuple[socket.socket, str]
         os.umask(before)
     held.callback(path.unlink, missing_ok=True)
     listening.listen(128)
-    return listening, where
+    return listening, where, handles

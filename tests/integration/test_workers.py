@@ -425,7 +425,8 @@ def test_without_their_supervisor_all_processes_end(
     provider_and_url: tuple[FakeProvider, str], tmp_path: Path
 ) -> None:
     """A killed supervisor takes everybody along, and the folder is free for the next."""
-    with running(tmp_path, provider_and_url[1], WORKERS) as house:
+    deep = tmp_path / "a folder whose path is too long for a socket's" / ("x" * 60)
+    with running(deep, provider_and_url[1], WORKERS) as house:
         assert [1, 1, WORKERS] == [len(pids) for pids in processes(house).values()]
         house.kill()
         ended(house)

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.log import EVENTS, build_logger, redact
+from gateway.limits import PIPE_BYTES_AT_ONCE
+from gateway.log import EVENTS, Lines, build_logger, redact
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVELS = ("debug", "info", "warning", "error")
@@ -131,3 +132,23 @@ def test_a_terminal_gets_words() -> None:
     assert "gateway.started" in screen.getvalue()
     assert "here" in screen.getvalue()
     assert "sk-1" not in screen.getvalue()
+
+
+def test_what_is_written_at_once_stays_in_one_piece_where_others_write_too() -> None:
+    """A shared log is written in whole lines, few enough for a pipe to keep together."""
+    pages: list[bytes] = []
+
+    class Pages(io.BytesIO):
+        def write(self, page: Any) -> int:
+            pages.append(bytes(page))
+            return len(page)
+
+    lines = Lines(Pages(), PIPE_BYTES_AT_ONCE)
+    said = [str(number).encode() * 50 for number in range(1000, 1300)]
+    for line in said:
+        lines.info(line)
+    lines.flush()
+
+    assert max(map(len, pages)) <= PIPE_BYTES_AT_ONCE
+    assert all(page.endswith(b"\n") for page in pages)
+    assert said == b"".join(pages).splitlines()
