@@ -130,13 +130,9 @@ class Leader:
     def _lead(self, epoch: int) -> None:
         try:
             self._publisher.check()
+            self.epoch, self.trouble = epoch, None
             self._begin(epoch)
-        except GatewayError:
-            self._intake.release(epoch)
-            raise
-        self.epoch = epoch
-        self._publisher.start()
-        try:
+            self._publisher.start()
             self._sequence(epoch)
         finally:
             self.epoch = None

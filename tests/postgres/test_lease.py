@@ -199,7 +199,9 @@ def test_an_exchange_is_closed_once(ledger: PostgresLedger, tmp_path: Path) -> N
     assert id_of(exchange) != new_id()
     a, b = (replica_of(ledger, tmp_path, name) for name in "ab")
     opening = a.append_and_wait(an_opening(exchange)).index
+    a.let_go()
     abandoned = b.append_and_wait(an_abandonment(exchange, opening)).index
+    b.let_go()
 
     other = msgspec.structs.replace(
         ABANDONMENT, exchange=exchange, opening=opening, why="gateway-failed"

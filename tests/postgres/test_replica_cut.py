@@ -72,6 +72,8 @@ def test_a_replica_survives_a_cut_anywhere(
         cuts = 0
         while True:
             leaf = b"leaf %d" % cuts
+            # So that taking over is cut, too.
+            replica.let_go()
             cutter.cut(cuts, when)
             try:
                 promised[replica.append_and_wait(leaf).index] = leaf

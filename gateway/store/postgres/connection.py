@@ -8,6 +8,7 @@ effect is in doubt, and whoever asked finds out by asking again.
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -135,7 +136,8 @@ class Session:
     def _connected(self) -> Connection:
         if self._closed:
             raise LedgerUnwellError("the connection to PostgreSQL has been closed")
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or _has_gone(self._connection):
+            self._drop()
             connection = connect(self._url)
             connection.add_notice_handler(self._note)
             try:
@@ -156,6 +158,19 @@ class Session:
         # What it says is in the server's language; that it warns while it commits is enough.
         if diagnostic.severity_nonlocalized == "WARNING":
             self._warnings.append(diagnostic.message_primary or "a warning")
+
+
+def _has_gone(connection: Connection) -> bool:
+    """Tell whether the server has ended an idle *connection*: then nothing was asked of it.
+
+    Found out only by asking, it would leave in doubt whether what was asked was done.
+    """
+    try:
+        while not connection.closed and select.select([connection.fileno()], [], [], 0)[0]:
+            connection.pgconn.consume_input()
+    except (psycopg.OperationalError, ValueError):
+        return True
+    return connection.closed
 
 
 def connect(url: str) -> Connection:
