@@ -102,6 +102,8 @@ class Stamper:
             SettingError: the certificates can't be read.
         """
         self.look()
+        # After `stop` it goes on: who publishes may change.
+        self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="timestamps", daemon=True)
         self._thread.start()
 
