@@ -86,6 +86,7 @@ class Witness:
         )
         self.busy = threading.Lock()
         """Held while it is asked."""
+        self._closing = False
         # OWNED BY: whoever holds `busy`; read by others.
         self.cosigned_size: int | None = None
         self.trouble = ""
@@ -131,10 +132,23 @@ class Witness:
         return self._none("has others ask it about this log all the time")
 
     def close(self) -> None:
-        """Let go of the connection, unless somebody waits for an answer on it."""
+        """Let go of the connection; who waits for an answer on it does so then."""
+        self._closing = True
         if self.busy.acquire(blocking=False):
+            self.done()
+
+    def claim(self) -> bool:
+        """Hold `busy`, unless somebody asks already; tell whether."""
+        if not self.busy.acquire(blocking=False):
+            return False
+        self._closing = False
+        return True
+
+    def done(self) -> None:
+        """Let others ask, after `busy` was held."""
+        if self._closing:
             self._line.close()
-            self.busy.release()
+        self.busy.release()
 
     def _cosigned(self, answer: Answer, note: str, size: int) -> Asked:
         for line in _text(answer).split("\n")[:-1]:
@@ -206,7 +220,7 @@ class Witnesses:
         waiting = set()
         for one in self.all:
             # Who has not answered the last time is not asked twice at once.
-            if one.busy.acquire(blocking=False):
+            if one.claim():
                 waiting.add(one.name)
                 thread = threading.Thread(
                     target=self._ask,
@@ -259,7 +273,7 @@ class Witnesses:
             one.trouble = unreadable.message
             asked = Asked(name=one.name, trouble=unreadable.message)
         finally:
-            one.busy.release()
+            one.done()
         answers.put(asked)
 
 

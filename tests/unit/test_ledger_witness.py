@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -388,3 +389,21 @@ def test_callers_do_not_set_the_pace(tmp_path: Path) -> None:
 
         assert len(notes) <= 2 * took + 2
         assert len(one.server.bodies) - asked <= 2 * took + 2
+
+
+async def test_it_publishes_again_after_it_was_stopped(tmp_path: Path) -> None:
+    """Who leads a ledger, loses it and leads it again, publishes again."""
+    with neighbours(tmp_path, 1) as (one,), contextlib.ExitStack() as stack:
+        store = SqliteLedger.create(tmp_path / "ledger.db", LOG.name)
+        stack.callback(store.close)
+        publisher = Publisher(
+            store, LOG, LOG.name, FrozenClock(), witnesses=Witnesses([one.client()], 1)
+        )
+        publisher.check()
+        for number in range(3):
+            publisher.start()
+            for _ in range(2):
+                index = store.append([b"leaf %d" % number]).first
+                note = await asyncio.wait_for(publisher.integrated(index), 20)
+                assert int(note.split("\n")[1]) > index
+            publisher.stop()
