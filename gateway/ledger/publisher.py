@@ -401,7 +401,8 @@ class Publisher:
         witnesses = self._witnesses
         if witnesses is None:
             return
-        collected = self._ask(_checkpoint_of(self._origin, head), enough=len(witnesses.all))
+        enough = max(witnesses.enough_to_know, witnesses.quorum)
+        collected = self._ask(_checkpoint_of(self._origin, head), enough=enough)
         self._unchecked = len(collected.lines) < witnesses.enough_to_know
         if not self._unchecked or self._start_unwitnessed:
             return
