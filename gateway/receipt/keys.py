@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final, Literal, Protocol, assert_never
+from typing import Final, Literal, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -205,13 +205,10 @@ class WitnessSigner:
 def generate_pem(kind: KeyKind) -> bytes:
     """Return a fresh private key in PKCS #8 PEM."""
     key: Ed25519PrivateKey | EllipticCurvePrivateKey
-    match kind:
-        case "ed25519":
-            key = Ed25519PrivateKey.generate()
-        case "p256":
-            key = generate_private_key(SECP256R1())
-        case _:
-            assert_never(kind)
+    if kind == "ed25519":
+        key = Ed25519PrivateKey.generate()
+    else:
+        key = generate_private_key(SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -33,6 +35,7 @@ from gateway.receipt.keys import (
     parse_trust,
     trusted_keys,
 )
+from gateway.tlog.cosignature import cosigned_bytes, parse_cosignature_vkey
 from gateway.tlog.note import parse_vkey
 from tests.support.evidence import LOG_SIGNER, MANIFEST_SIGNER, ORIGIN, RECEIPT_SIGNER, TRUST
 
@@ -241,3 +244,28 @@ def test_manifests_may_be_trusted_from_nobody() -> None:
     narrow = msgspec.structs.replace(TRUST, manifest_keys=())
 
     assert not trusted_keys(narrow).manifest
+
+
+def test_a_key_elsewhere_signs_for_a_log() -> None:
+    """A log's key may be anything that signs, as long as it is Ed25519."""
+    log = LogSigner(RECEIPT_SIGNER, ORIGIN)
+
+    parse_vkey(log.vkey).verify(b"text\n", log.sign(b"text\n"))
+    assert RECEIPT_SIGNER.public.raw in base64.b64decode(log.vkey.split("+", 2)[2])
+    with pytest.raises(KeyUnreadableError, match="must be Ed25519"):
+        LogSigner(MANIFEST_SIGNER, ORIGIN)
+
+
+def test_a_witness_signs_under_its_own_type_of_key() -> None:
+    """A witness's key is Ed25519, and its vkey says that it is no log's."""
+    witness = WitnessSigner(generate_pem("ed25519"), "witness.example/w1")
+    verifier = parse_cosignature_vkey(witness.vkey)
+
+    verifier.verify("text\n", 7, witness.sign(cosigned_bytes("text\n", 7)))
+    with pytest.raises(KeyUnreadableError, match="must be Ed25519"):
+        WitnessSigner(generate_pem("p256"), "witness.example/w1")
+
+
+def test_what_ecdsa_signs_hangs_on_no_random_number() -> None:
+    """The same message gives the same signature."""
+    assert MANIFEST_SIGNER.sign(b"message") == MANIFEST_SIGNER.sign(b"message")

@@ -7,11 +7,17 @@ import json
 
 import pytest
 
+from gateway.canonical import sha256_hex
 from gateway.errors import MalformedReceiptError
 from gateway.limits import BUNDLE_BYTES_MAX
-from gateway.receipt.envelope import seal_statement
-from gateway.receipt.sigstore import open_manifest, wrap_leaf, write_manifest
-from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, a_manifest
+from gateway.receipt.envelope import open_envelope, seal_statement
+from gateway.receipt.sigstore import (
+    open_manifest,
+    wrap_leaf,
+    write_manifest,
+    write_trust_signature,
+)
+from tests.support.evidence import AT, MANIFEST_SIGNER, RECEIPT_SIGNER, a_manifest
 
 BUNDLE, LEAF = write_manifest(a_manifest(), MANIFEST_SIGNER)
 
@@ -57,3 +63,17 @@ def test_what_is_no_bundle_is_refused(bundle: bytes) -> None:
     """A bundle that departs from its one form is malformed."""
     with pytest.raises(MalformedReceiptError):
         open_manifest(bundle)
+
+
+def test_a_trust_file_is_signed_like_a_manifest() -> None:
+    """The root's signature is a Sigstore bundle about `trust.json`, by its digest."""
+    bundle = write_trust_signature(b"trust\n", "log.example/one", AT, MANIFEST_SIGNER)
+    leaf, keyid = open_manifest(bundle)
+    statement = json.loads(open_envelope(leaf).payload)
+
+    assert keyid == MANIFEST_SIGNER.keyid
+    assert statement["predicateType"] == "https://tos-gateway.example/trust/v2"
+    assert statement["predicate"] == {"at": AT, "origin": "log.example/one"}
+    assert statement["subject"] == [
+        {"name": "trust.json", "digest": {"sha256": sha256_hex(b"trust\n")}}
+    ]

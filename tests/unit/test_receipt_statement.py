@@ -18,12 +18,14 @@ from gateway.receipt.model import (
     Predicate,
     Subject,
 )
+from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import (
     PREDICATE_TYPES,
     is_opening,
     payload_sha256,
     read_leaf,
     read_payload,
+    signing_key,
     statement_subjects,
     subject_of,
     write_opening,
@@ -43,6 +45,7 @@ from tests.support.evidence import (
     VERDICT,
     WITHDRAWAL,
     a_manifest,
+    signer_of,
 )
 
 PAYLOAD = open_envelope(write_statement(RECEIPT, SUBJECTS, RECEIPT_SIGNER)).payload
@@ -212,3 +215,15 @@ def test_what_is_no_opening_is_refused(leaf: bytes) -> None:
         statement_subjects(leaf)
     with pytest.raises(MalformedReceiptError):
         payload_sha256(leaf)
+
+
+@pytest.mark.parametrize("predicate", EVERY, ids=lambda one: type(one).__name__)
+def test_who_signed_is_said_of_receipt_keys_alone(predicate: Predicate) -> None:
+    """A leaf tells which receipt key signed it; what others sign names none."""
+    signer = signer_of(predicate)
+    leaf = write_statement(predicate, (), signer)
+
+    named = signer.keyid if signer is RECEIPT_SIGNER else None
+    assert signing_key(leaf) == named
+    assert signing_key(write_opening(OPENING)) is None
+    assert signing_key(write_manifest(a_manifest(), MANIFEST_SIGNER)[1]) is None

@@ -143,3 +143,9 @@ def test_a_name_has_no_blanks(name: str) -> None:
     """A key's name is short and holds nothing that a note line could be cut at."""
     with pytest.raises(BadProofError):
         check_name(name)
+
+
+def test_a_verifier_needs_a_whole_key() -> None:
+    """A key of another length is none."""
+    with pytest.raises(BadProofError, match="32 bytes"):
+        NoteVerifier("example/log", b"short")
