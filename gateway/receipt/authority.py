@@ -215,7 +215,12 @@ class Authority:
             self._lives[said.keyid] = replace(
                 known, until=since, reason=said.reason, ended_at=index
             )
-        elif known.ended_at is None:
+        elif known.reason is None or (
+            since == known.until
+            and said.reason in WRONG_HANDS
+            and known.reason not in WRONG_HANDS
+        ):
+            # The trust file has said so before, or something milder was said.
             self._lives[said.keyid] = replace(known, reason=said.reason, ended_at=index)
 
 

@@ -112,6 +112,20 @@ def test_of_two_ends_the_earlier_counts() -> None:
     assert (life.until, life.reason, life.ended_at) == (6, "stolen", 20)
 
 
+def test_the_worse_reason_stays() -> None:
+    """Where the trust file has ended a key, the leaf that says why is the one about a theft."""
+    revoked = (RevokedKey(keyid=Sha256(KEYID), since=6),)
+    authority = Authority(msgspec.structs.replace(TRUST, revoked=revoked))
+    authority.admit(4, KEY_AUTHORIZATION)
+    authority.admit(9, ending(since=None, reason="superseded"))
+    authority.admit(10, ending(since=6, reason="stolen"))
+    authority.admit(11, ending(since=6, reason="lost"))
+    authority.admit(12, ending(since=6, reason="process-ended"))
+
+    (_, life) = authority.lives
+    assert (life.until, life.reason, life.ended_at) == (6, "stolen", 10)
+
+
 def test_statements_about_other_things_change_nothing() -> None:
     """Only what is said of keys is folded."""
     authority = authorised()
