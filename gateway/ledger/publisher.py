@@ -46,7 +46,7 @@ from gateway.limits import (
     WITNESSED_INTERVAL_MS,
 )
 from gateway.store.files import hold, write_durably
-from gateway.store.ports import Head, LedgerStore
+from gateway.store.ports import Head, LedgerStore, Settles
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
 from gateway.tlog.cosignature import add_cosignatures
 from gateway.tlog.merkle import (
@@ -374,6 +374,9 @@ class Publisher:
         return collected
 
     def _check(self) -> Head:
+        if isinstance(self._store, Settles):
+            # What a kill left in memory alone must not be signed for: power could still fail.
+            self._store.settle()
         head = self._store.head()
         compared: set[tuple[int, bytes]] = set()
         published = self._published()

@@ -64,6 +64,20 @@ class LedgerStore(Protocol):
 
 
 @runtime_checkable
+class Settles(Protocol):
+    """A store that may show what a process before this one never made durable."""
+
+    def settle(self) -> None:
+        """Make durable what is shown; before that no checkpoint of it may be signed.
+
+        Raises:
+            LedgerUnwellError: it can't be done at present.
+            LedgerDamagedError: it may or may not have been; the process must end.
+        """
+        ...
+
+
+@runtime_checkable
 class TileStore(Protocol):
     """Keeps full tiles of 256 hashes: derived from the leaves, and rebuilt where missing."""
 

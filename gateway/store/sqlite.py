@@ -233,6 +233,16 @@ class SqliteLedger:
             )
         return {seq + 1: _split(frontier) for seq, frontier in rows}
 
+    def settle(self) -> None:
+        """Make durable what this ledger shows and a process that ended before may not have.
+
+        Raises:
+            LedgerUnwellError: it can't be done at present.
+            LedgerDamagedError: it may or may not have been; the process must end.
+        """
+        with self._fatal_where_damaged(), self._side_lock, translated(self.path):
+            renew_log(self._side, self.path)
+
     def publish(self, size: int, note: str) -> None:
         """Keep *note* as the newest checkpoint; an older size than the kept one is ignored.
 

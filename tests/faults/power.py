@@ -52,6 +52,7 @@ class Day:
     trouble: Trouble
     mutant: Mutant | None
     stores: list[SqliteLedger] = field(default_factory=list)
+    settled: list[SqliteLedger] = field(default_factory=list)
     past: list[SqliteLedger] = field(default_factory=list)
     """Those of processes that were killed."""
     offered: defaultdict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
@@ -164,6 +165,10 @@ class Day:
 
     def publish(self, store: SqliteLedger) -> None:
         """Sign a checkpoint; it is in others' hands when the call returns."""
+        if store not in self.settled and self.mutant != "trusting":
+            # As a publisher does before it signs for the first time.
+            store.settle()
+            self.settled.append(store)
         size, root = self.tree.size, self.tree.root()
         text = format_checkpoint(Checkpoint(ORIGIN, size, root))
         store.publish(size, sign_note(text, [LOG_SIGNER]))
@@ -171,6 +176,9 @@ class Day:
 
     def copy_back(self, store: SqliteLedger) -> None:
         """Copy the log back as the broom does, while others append and publish."""
+        if not store._log_renewed:
+            # The broom is first asked after an append.
+            return
         others: list[GatewayError] = []
         within = False
 

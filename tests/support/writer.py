@@ -95,6 +95,7 @@ def write_ledger(folder: Path, tag: str, tell: Teller) -> None:
 
 def publish(store: SqliteLedger, tell: Teller) -> None:
     """Keep a checkpoint in the ledger, and hand it out."""
+    store.settle()
     head = store.head()
     root = Frontier(head.size, head.frontier).root()
     text = format_checkpoint(Checkpoint(ORIGIN, head.size, root))
