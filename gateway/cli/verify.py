@@ -83,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify whatever `args.path` is; return the exit code."""
     path: Path = args.path
     try:
-        trust = _read_trust(args.trust)
-        if getattr(args, "root", None) is not None:
-            _check_root(args.trust or TRUST_DEFAULT, args.root)
+        trust = _read_trust(args.trust or TRUST_DEFAULT, getattr(args, "root", None))
         if path.is_dir():
             return _verify_folder(path, trust, every_signature=args.every_signature)
         return _verify_file(_read(path, BUNDLE_BYTES_MAX), trust)
@@ -108,6 +106,7 @@ def _verify_file(encoded: bytes, trust: Trust) -> int:
     if encoded.startswith(b'{"dsseEnvelope"'):
         statement, sha256 = verify_manifest(encoded, trust)
         _tell("ok", "signature", f"manifest {sha256}")
+        _tell("not", "checked", "its place in the log: give the folder, or the leaf's bundle")
         for subject in statement["subject"]:
             _tell("not", "checked", f"{subject['name']}: give the folder to check its files")
         return FINE
@@ -171,22 +170,22 @@ def _build_type(path: Path) -> str:
     )
 
 
-def _check_root(trust_file: Path, root_file: Path) -> None:
-    """Check that the root key signed the trust file; its signature lies beside it."""
-    root = parse_public_pem(_read(root_file, TRUST_BYTES_MAX).decode("utf-8", "replace"))
-    signature = _read(trust_file.with_name(TRUST_SIGNATURE), BUNDLE_BYTES_MAX)
-    _, at = verify_trust(_read(trust_file, TRUST_BYTES_MAX), signature, root)
-    _tell("ok", "trust", f"signed by the root {root.keyid[:16]}… at {at}")
-
-
-def _read_trust(given: Path | None) -> Trust:
-    path = given or TRUST_DEFAULT
+def _read_trust(path: Path, root_file: Path | None) -> Trust:
+    """Return the trust in the file at *path*, signed by the root in *root_file* if given."""
     if not path.is_file():
         raise _UsageError(
             f"there is no trust file at `{path}`; hint: give `--trust FILE`, the `trust.json` "
             "that the log's operator publishes"
         )
-    return parse_trust(_read(path, TRUST_BYTES_MAX))
+    encoded = _read(path, TRUST_BYTES_MAX)
+    if root_file is None:
+        return parse_trust(encoded)
+    root = parse_public_pem(_read(root_file, TRUST_BYTES_MAX).decode("utf-8", "replace"))
+    signature = _read(path.with_name(TRUST_SIGNATURE), BUNDLE_BYTES_MAX)
+    # What was signed is what counts from here on: the file may be another by now.
+    trust, at = verify_trust(encoded, signature, root)
+    _tell("ok", "trust", f"signed by the root {root.keyid[:16]}… at {at}")
+    return trust
 
 
 def _read(path: Path, bytes_max: int) -> bytes:
@@ -274,11 +273,14 @@ def _sentence(statement: Statement) -> str:
 
 
 def _tell(outcome: str, check: str, found: str) -> None:
-    line = f"{outcome:<4} {check:<10} {found}" if check else f"{outcome:<4} {found}"
-    # What others wrote may hold controls that a terminal would obey.
-    print("".join(one if one.isprintable() else "�" for one in line))
+    print(_plain(f"{outcome:<4} {check:<10} {found}" if check else f"{outcome:<4} {found}"))
 
 
 def _wrong_usage(message: str) -> int:
-    print(message, file=sys.stderr)
+    print(_plain(message), file=sys.stderr)
     return WRONG_USAGE
+
+
+def _plain(line: str) -> str:
+    """Return *line* without the controls that others may have written for a terminal."""
+    return "".join(one if one.isprintable() else "�" for one in line)

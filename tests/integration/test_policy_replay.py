@@ -186,7 +186,7 @@ def test_a_change_reaches_every_stage(
         "dataset": 2,
         "student": 2,
     } == document["changed"]
-    (first,) = (one for one in of_kind(document, "exchange") if one["leaf"] == 1)
+    (first,) = (one for one in of_kind(document, "exchange") if one["leaf"] == 2)
     assert {
         "before": "permit",
         "after": "forbid",
