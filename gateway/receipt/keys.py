@@ -357,7 +357,12 @@ def trusted_keys(trust: Trust) -> TrustedKeys:
         raise _bad_trust(f"the log's key is named `{log.name}`, the origin `{trust.origin}`")
     if len(frozen) != len(trust.predecessors) or trust.origin in frozen:
         raise _bad_trust("a log stands twice in the trust file")
-    if len({one.public_key_raw for one in witnesses}) != len(witnesses):
+    # A quorum counts departments: nobody may count twice, and the log not at all.
+    if len({one.name for one in witnesses}) != len(witnesses):
+        raise _bad_trust("a witness's name stands twice in the trust file")
+    logs = {one.public_key_raw for one in (log, *(one.verifier for one in frozen.values()))}
+    others = {one.public_key_raw for one in witnesses} - logs
+    if len(others) != len(witnesses):
         raise _bad_trust("a witness's key stands twice in the trust file")
     if not 0 <= trust.quorum <= len(witnesses):
         raise _bad_trust(f"a quorum of {trust.quorum} of {len(witnesses)} witnesses can't be")

@@ -168,6 +168,11 @@ def verify_trust(trust_file: bytes, signature: bytes, root: PublicKey) -> tuple[
     envelope = open_envelope(leaf)
     signed_by(envelope, {root.keyid: root})
     trust = parse_trust(trust_file)
+    if root.keyid in trusted_keys(trust).manifest:
+        raise BadSignatureError(
+            f"the root {root.keyid[:16]}… has a second role: it is a manifest key of the file",
+            hint="a root that signs anything else is no root; ask the operator for another",
+        )
     try:
         said = msgspec.json.decode(envelope.payload, type=_TrustStatement)
     except msgspec.MsgspecError as broken:

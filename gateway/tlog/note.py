@@ -50,7 +50,7 @@ class NoteSigner(Protocol):
 class NoteVerifier:
     """A public key that note signatures are checked with, as written in a vkey."""
 
-    __slots__ = ("_key", "key_id", "name")
+    __slots__ = ("_key", "key_id", "name", "public_key_raw")
 
     def __init__(self, name: str, public_key_raw: bytes) -> None:
         check_name(name)
@@ -58,6 +58,7 @@ class NoteVerifier:
             raise BadProofError(f"an Ed25519 key has 32 bytes, not {len(public_key_raw)}")
         self.name = name
         self.key_id = key_id_of(name, public_key_raw)
+        self.public_key_raw = public_key_raw
         self._key = Ed25519PublicKey.from_public_bytes(public_key_raw)
 
     def verify(self, text: bytes, signature: bytes) -> None:
