@@ -296,6 +296,8 @@ def put_down(image: dict[str, bytes], folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+        # Modes are not part of the record; keys that others may read are refused.
+        target.chmod(0o600)
 
 
 # -- what SQLite does -----------------------------------------------------------------------
