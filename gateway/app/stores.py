@@ -92,7 +92,6 @@ def open_stores(
             clock,
             opens,
             introduce=keyring.process,
-            seen_file=data / "checkpoint",
             on_foreign=on_foreign,
         )
 

@@ -13,7 +13,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from gateway.clock import Clock
@@ -36,7 +35,6 @@ from gateway.limits import (
     STATEMENTS_PER_COMMIT_MAX,
     STATEMENTS_WAITING_MAX,
 )
-from gateway.store.files import write_durably
 from gateway.store.group import GroupCommit
 from gateway.store.postgres.intake import HANDED_IN, PLACED, RELEASED, Intake, Place
 from gateway.store.postgres.leaf import Handed, handed
@@ -69,14 +67,12 @@ class Replica:
         opens: Opens,
         *,
         introduce: Introducing | None = None,
-        seen_file: Path | None = None,
         on_foreign: Callable[[Foreign], None] | None = None,
     ) -> None:
         self._intake = intake
         self._publisher = publisher
         self._verify = verify
         self._clock = clock
-        self._seen_file = seen_file
         self._introduce = introduce
         self._on_foreign = on_foreign
         self._placed = threading.Event()
@@ -370,8 +366,8 @@ class Replica:
             )
         if checkpoint.size < self._note_size:
             return
-        if self._seen_file is not None and not self.leads:
-            self._write(self._seen_file, note)
+        if not self.leads:
+            self._publisher.keep(note)
         with self._noting:
             self._note, self._note_size = note, checkpoint.size
             self._note_at_ms = self._clock.now_ms()
@@ -379,15 +375,6 @@ class Replica:
             self._waiters = [one for one in self._waiters if one[0] >= checkpoint.size]
         for _, _, future in done:
             _settle(future, note)
-
-    def _write(self, path: Path, note: str) -> None:
-        try:
-            write_durably(path, note.encode())
-        except OSError as wrong:
-            raise LedgerUnwellError(
-                f"the checkpoint can't be written to `{path}`: {wrong.strerror}",
-                hint="free space, and let the gateway's account write to the data folder",
-            ) from wrong
 
     def _turn_away_late(self) -> None:
         """Let nobody wait for ever for a checkpoint, nor for one that can't be signed."""

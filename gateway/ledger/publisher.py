@@ -293,6 +293,22 @@ class Publisher:
             self._stamper.offer(note)
         return note
 
+    def keep(self, note: str) -> None:
+        """Keep a checkpoint that another replica published, beside this process's data.
+
+        Raises:
+            LedgerUnwellError: it can't be kept.
+            LedgerDamagedError: what is kept there is none.
+        """
+        if self._publish_file is None:
+            return
+        with self._integrating, self._alone():
+            if self._publish_file.exists():
+                kept = _read_note("the file", self._publish_file.read_text("utf-8", "replace"))
+                if kept.size >= _read_note("the checkpoint", note).size:
+                    return
+            _write_note(self._publish_file, note)
+
     def _integrate_often(self) -> None:
         while not self._stopping.is_set():
             self._grown.wait(CHECKPOINT_RETRY_S if self._copies.behind else None)

@@ -52,7 +52,6 @@ def replica_of(
         verifies(LOG_SIGNER.vkey),
         clock or SystemClock(),
         opens_with(RECEIPT_SIGNER),
-        seen_file=folder / "checkpoint",
         **more,
     )
 
@@ -84,7 +83,6 @@ async def load(url: str, folder: Path, name: str, callers: int, first: int, coun
         verifies(log.vkey),
         clock,
         opens_with(Ed25519Signer(keys[1])),
-        seen_file=folder / "checkpoint",
     )
     replica.start()
     say("ready")
