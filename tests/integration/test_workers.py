@@ -263,7 +263,10 @@ def test_policies_come_into_force_in_all_workers_by_one_leaf(
                 time.sleep(0.05)
         # What lies on the disk is not what is in force until somebody says so.
         models.write_text(text)
-        send(processes(house)["worker"][0], signal.SIGKILL)
+        killed = processes(house)["worker"][0]
+        send(killed, signal.SIGKILL)
+        while killed in processes(house)["worker"]:
+            time.sleep(0.01)
         _wait_for_workers(house)
         with one_to_each(house, WORKERS) as callers:
             later = {

@@ -157,8 +157,14 @@ def one_to_each(gateway: Gateway, workers: int) -> Iterator[dict[str, Caller]]:
         until = time.monotonic() + 60
         while len(found) < workers:
             assert time.monotonic() < until, f"only {sorted(found)} take callers"
-            caller = open_.enter_context(Caller(gateway.port))
-            answer = caller.ask("POST", CHAT, OPENAI, chat("who are you?"))
+            try:
+                caller = open_.enter_context(Caller(gateway.port))
+                answer = caller.ask("POST", CHAT, OPENAI, chat("who are you?"))
+            except ConnectionError:
+                continue
+            if not answer.whole:
+                # It had come to the door of a worker that was just killed.
+                continue
             assert answer.status == 200, answer.body
             found.setdefault(writer_of(gateway, answer), caller)
         yield found
