@@ -308,3 +308,10 @@ def test_the_trust_file_follows_the_ledger() -> None:
     ]
     (worthless,) = trust_after(TRUST, authority, [stolen], (), 0).predecessors
     assert not worthless.trusted
+
+
+def test_an_unknown_key_signs_nothing() -> None:
+    """A key that nothing authorises is named, in either role."""
+    for ask in (authorised().receipt_key, authorised().manifest_key):
+        with pytest.raises(BadSignatureError, match="not authorised before leaf 9"):
+            ask("ab" * 32, 9)
