@@ -17,7 +17,7 @@ from gateway.errors import EvidenceError, MalformedReceiptError
 from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import KeyAuthorization, KeyRevocation
-from gateway.receipt.verify import verify_leaf
+from gateway.receipt.verify import signed_statement
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import leaf_hash, verify_inclusion
 
@@ -66,11 +66,11 @@ def read_authority(lines: BinaryIO, checkpoint: Checkpoint, trust: Trust) -> Aut
                 verify_inclusion(
                     leaf_hash(leaf), said.index, checkpoint.size, hashes, checkpoint.root
                 )
-                statement = verify_leaf(leaf, said.index, authority)
+                statement, by = signed_statement(leaf, said.index, authority)
             except EvidenceError as exc:
                 raise type(exc)(f"{where}: {exc.message}", hint=exc.hint) from exc
             if not isinstance(statement, KeyAuthorization | KeyRevocation):
                 raise MalformedReceiptError(f"{where}: says nothing of a key")
-            authority.admit(said.index, statement)
+            authority.admit(said.index, statement, by)
             last = said.index
     return authority

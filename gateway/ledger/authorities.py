@@ -12,7 +12,7 @@ from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import KeyAuthorization
 from gateway.receipt.statement import read_leaf
-from gateway.receipt.verify import verify_leaf
+from gateway.receipt.verify import signed_statement
 from gateway.store.index import Index, Kind
 
 KEY_KINDS: Final[tuple[Kind, ...]] = ("key-authorization", "key-revocation")
@@ -40,7 +40,7 @@ class Authorities:
             for at in self._index.statements(KEY_KINDS, self._folded):
                 # What does not verify gives nobody a key and takes none away; fsck names it.
                 with contextlib.suppress(EvidenceError):
-                    authority.admit(at, verify_leaf(self._leaf(at), at, authority))
+                    authority.admit(at, *signed_statement(self._leaf(at), at, authority))
             self._authority, self._folded = authority, size
             return authority
 

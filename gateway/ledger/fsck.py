@@ -14,7 +14,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -39,11 +39,10 @@ from gateway.receipt.model import (
     Opening,
     Receipt,
     Refusal,
-    Statement,
     Writer,
 )
 from gateway.receipt.statement import is_opening, read_leaf
-from gateway.receipt.verify import read_checkpoint, verify_leaf
+from gateway.receipt.verify import read_checkpoint, signed_statement, verify_leaf
 from gateway.store.index import KINDS, Index
 from gateway.store.ports import LedgerStore, TileStore
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
@@ -190,8 +189,8 @@ def _check_part(trust: Trust, known: _Known, part: _Part) -> _Seen:
     seen = _Seen(part.first + len(part.leaves))
     for at, leaf in enumerate(part.leaves, part.first):
         try:
-            statement = verify_leaf(leaf, at, authority)
-            _admit(authority, at, statement)
+            statement, by = signed_statement(leaf, at, authority)
+            authority.admit(at, statement, by)
         except EvidenceError as bad:
             seen.findings.append(Finding(code=bad.problem, message=bad.message, index=at))
             continue
@@ -238,16 +237,20 @@ def _authority(trust: Trust, known: _Known, keys: Iterable[tuple[int, bytes]]) -
         authority.admit(at, said)
     for at, leaf in keys:
         try:
-            _admit(authority, at, verify_leaf(leaf, at, authority))
+            authority.admit(at, *signed_statement(leaf, at, authority))
         except EvidenceError:
             # It is a finding where it stands; here it says nothing of any key.
             continue
     return authority
 
 
-def _admit(authority: Authority, at: int, statement: Statement) -> None:
-    if isinstance(statement, KeyAuthorization | KeyRevocation):
-        authority.admit(at, statement)
+def _authorised_by(leaf: bytes) -> set[str]:
+    """Return the key that *leaf* authorises, if it is a leaf that does."""
+    try:
+        statement = read_leaf(leaf)
+    except EvidenceError:
+        return set()
+    return {statement.keyid} if isinstance(statement, KeyAuthorization) else set()
 
 
 def _place(finding: Finding) -> tuple[bool, int]:
@@ -366,13 +369,17 @@ class _Check:
 
     def _follow_revocations(self) -> None:
         """Go back over what a key signed after its end and before that was said."""
-        for keyid, ended in self._dated_back.items():
+        left, followed, unnamed = list(self._dated_back.items()), set[str](), set[int]()
+        while left:
+            keyid, ended = left.pop(0)
             said = self._key_leaves([keyid], self._head.size)
             authority = _authority(self._trust, self._known, said)
             leaves = self._store.leaves(min(ended.since, ended.said_at), ended.said_at)
             for at, leaf in enumerate(leaves, ended.since):
                 named = _NAMED.search(leaf, max(0, len(leaf) - _NAMED_BYTES_MAX))
-                if is_opening(leaf) or (named is not None and named["keyid"] != keyid.encode()):
+                if is_opening(leaf) or at in unnamed:
+                    continue
+                if named is not None and named["keyid"] != keyid.encode():
                     continue
                 try:
                     verify_leaf(leaf, at, authority)
@@ -381,6 +388,18 @@ class _Check:
                         self._report.disown(at)
                     else:
                         self._report.add(bad.problem, bad.message, at)
+                    if named is None:
+                        unnamed.add(at)
+                    # Whom it let sign in between could not sign either.
+                    given = _authorised_by(leaf) - followed
+                    left += [(one, self._until_its_own(one, at + 1, ended)) for one in given]
+                    followed |= given
+
+    def _until_its_own(self, keyid: str, since: int, ended: _DatedBack) -> _DatedBack:
+        """Return the end, from *since* on, of a key that *ended* takes along."""
+        own = self._dated_back.get(keyid)
+        said_at = ended.said_at if own is None else min(own.since, ended.said_at)
+        return replace(ended, since=since, said_at=said_at)
 
     def _hash(self, at: int, leaf: bytes, kept: Mapping[int, tuple[bytes, ...]]) -> None:
         hashed = leaf_hash(leaf)

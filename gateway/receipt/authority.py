@@ -62,6 +62,8 @@ class KeyLife:
     expires: str | None = None
     writer: str | None = None
     """The process that was given it."""
+    by: str | None = None
+    """The key that authorised it, where a leaf did and that is known."""
 
     @property
     def keyid(self) -> str:
@@ -110,18 +112,19 @@ class Authority:
         """Return what is known of the key *keyid*, or `None`."""
         return self._lives.get(keyid)
 
-    def admit(self, index: int, statement: Statement) -> None:
-        """Fold the *statement* at leaf *index*, which `verify_leaf` returned, in order.
+    def admit(self, index: int, statement: Statement, by: str | None = None) -> None:
+        """Fold the *statement* at leaf *index*, which `signed_statement` returned, in order.
 
-        What says nothing about keys changes nothing, and neither does a leaf that was folded
-        before.
+        *by* is the key that signed it: should it turn out to have been in the wrong hands
+        by then, what it authorised counts no more. What says nothing about keys changes
+        nothing, and neither does a leaf that was folded before.
 
         Raises:
             EvidenceError: it contradicts itself or what was folded before.
         """
         match statement:
             case KeyAuthorization():
-                self._authorise(index, statement)
+                self._authorise(index, statement, by)
             case KeyRevocation():
                 self._revoke(index, statement)
             case _:
@@ -185,7 +188,7 @@ class Authority:
             )
         return life
 
-    def _authorise(self, index: int, said: KeyAuthorization) -> None:
+    def _authorise(self, index: int, said: KeyAuthorization, by: str | None) -> None:
         key = parse_public_pem(said.key)
         if key.keyid != said.keyid or key.pem != said.key:
             raise MalformedReceiptError("the key is not the one that its id names")
@@ -200,6 +203,7 @@ class Authority:
             until=self._revoked.get(said.keyid),
             expires=said.expires,
             writer=said.writer.instance,
+            by=by,
         )
 
     def _revoke(self, index: int, said: KeyRevocation) -> None:
@@ -215,6 +219,7 @@ class Authority:
             self._lives[said.keyid] = replace(
                 known, until=since, reason=said.reason, ended_at=index
             )
+            self._disown(said, index, since)
         elif known.reason is None or (
             since == known.until
             and said.reason in WRONG_HANDS
@@ -222,6 +227,18 @@ class Authority:
         ):
             # The trust file has said so before, or something milder was said.
             self._lives[said.keyid] = replace(known, reason=said.reason, ended_at=index)
+
+    def _disown(self, said: KeyRevocation, index: int, since: int) -> None:
+        """End all keys that the revoked one authorised from leaf *since* on, and theirs."""
+        left = [(str(said.keyid), since)]
+        while left:
+            keyid, first = left.pop()
+            for life in [one for one in self._lives.values() if one.by == keyid]:
+                if life.authorised_at >= first:
+                    self._lives[life.keyid] = replace(
+                        life, until=life.since, reason=said.reason, ended_at=index
+                    )
+                    left.append((life.keyid, life.since))
 
 
 def trust_after(

@@ -275,11 +275,11 @@ def _cosigned(note: str, trust: Trust) -> tuple[Cosigned, ...]:
 
 def _admit(included: Included, checkpoint: Checkpoint, authority: Authority) -> str:
     """Fold the authorisation that a bundle carries; return the key that it is of."""
-    said = verify_leaf(included.leaf, included.index, authority)
+    said, by = signed_statement(included.leaf, included.index, authority)
     if not isinstance(said, KeyAuthorization) or said.role != "receipt":
         raise MalformedReceiptError("the bundle's authorisation is not of a receipt key")
     _include(included.leaf, included.index, included.hashes, checkpoint)
-    authority.admit(included.index, said)
+    authority.admit(included.index, said, by)
     return said.keyid
 
 

@@ -15,9 +15,11 @@ from gateway.cli import verify
 from gateway.dataset.recall_report import FILES, REPLAY_TYPE
 from gateway.errors import EvidenceError
 from gateway.ident import Sha256
+from gateway.receipt.authority import Authority, trust_after
 from gateway.receipt.bundle import format_bundle
 from gateway.receipt.envelope import seal_statement
 from gateway.receipt.keys import (
+    Ed25519Signer,
     LogSigner,
     P256Signer,
     Predecessor,
@@ -26,12 +28,15 @@ from gateway.receipt.keys import (
     generate_pem,
     parse_trust,
 )
+from gateway.receipt.model import KeyAuthorization
 from gateway.receipt.sigstore import write_manifest, write_trust_signature
 from gateway.receipt.statement import write_statement
 from gateway.receipt.verify import verify_trust
 from tests.support.evidence import (
     AT,
     AUTHORIZATION,
+    KEY_AUTHORIZATION,
+    KEY_REVOCATION,
     MANIFEST_SIGNER,
     ORIGIN,
     RECEIPT,
@@ -187,3 +192,45 @@ def test_a_log_that_was_frozen_is_no_witness_of_its_successor() -> None:
 
     with pytest.raises(EvidenceError, match="stands twice"):
         parse_trust(format_trust(twice))
+
+
+THIEVES = [P256Signer(generate_pem("p256")) for _ in range(2)]
+PUPPET = Ed25519Signer(generate_pem("ed25519"))
+
+
+def authorising(signer: Ed25519Signer | P256Signer) -> KeyAuthorization:
+    """Return the authorisation of *signer* in the role that its kind of key has."""
+    return msgspec.structs.replace(
+        KEY_AUTHORIZATION,
+        keyid=Sha256(signer.keyid),
+        key=signer.public.pem,
+        role="receipt" if isinstance(signer, Ed25519Signer) else "manifest",
+    )
+
+
+def test_whom_a_thief_let_sign_goes_with_the_thief() -> None:
+    """A stolen manifest key that is ended from the theft on takes along whom it authorised."""
+    authority = Authority(TRUST)
+    authority.admit(0, KEY_AUTHORIZATION, MANIFEST_SIGNER.keyid)
+    authority.admit(10, authorising(THIEVES[0]), MANIFEST_SIGNER.keyid)
+    authority.admit(11, authorising(THIEVES[1]), THIEVES[0].keyid)
+    authority.admit(12, authorising(PUPPET), THIEVES[1].keyid)
+    assert authority.receipt_key(PUPPET.keyid, 13).keyid == PUPPET.keyid
+
+    end = msgspec.structs.replace(
+        KEY_REVOCATION,
+        keyid=Sha256(MANIFEST_SIGNER.keyid),
+        role="manifest",
+        since=5,
+        reason="stolen",
+    )
+    authority.admit(20, end, MANIFEST_SIGNER.keyid)
+
+    for gone in map(authority.life, [*(one.keyid for one in THIEVES), PUPPET.keyid]):
+        assert gone is not None
+        assert gone.until == gone.since
+        with pytest.raises(EvidenceError, match="revoked"):
+            gone.check(15)
+    assert authority.receipt_key(RECEIPT_SIGNER.keyid, 13).keyid == RECEIPT_SIGNER.keyid
+    said = trust_after(TRUST, authority, (), (), 0).revoked
+    assert {PUPPET.keyid, THIEVES[0].keyid, THIEVES[1].keyid} <= {one.keyid for one in said}
