@@ -13,7 +13,9 @@ from typing import BinaryIO, Final
 import msgspec
 
 from gateway.dataset.manifest import KEYS
+from gateway.dataset.rows import bounded_lines
 from gateway.errors import EvidenceError, MalformedReceiptError
+from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import KeyAuthorization, KeyRevocation
@@ -52,7 +54,7 @@ def read_authority(lines: BinaryIO, checkpoint: Checkpoint, trust: Trust) -> Aut
     """
     authority, last = Authority(trust), -1
     with lines:
-        for number, line in enumerate(lines):
+        for number, line in enumerate(bounded_lines(lines, 2 * LEAF_BYTES_MAX)):
             where = f"{KEYS}: line {number}"
             try:
                 said = _KEY_LINE.decode(line)

@@ -73,6 +73,9 @@ def _in(name: str, exc: EvidenceError) -> EvidenceError:
 
 def _read(folder: Path, name: str, bytes_max: int) -> bytes:
     try:
+        if (folder / name).is_fifo():
+            # Opening it would wait for somebody to write.
+            raise MalformedReceiptError(f"{name}: not a plain file")
         with (folder / name).open("rb") as file:
             content = file.read(bytes_max + 1)
     except FileNotFoundError as exc:

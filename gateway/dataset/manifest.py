@@ -253,7 +253,7 @@ def parse_manifest(statement: Mapping[str, Any]) -> DatasetManifest:
         ):
             raise MalformedReceiptError("a manifest names a file twice or without a digest")
         return manifest
-    except (KeyError, TypeError, msgspec.ValidationError) as exc:
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as exc:
         raise MalformedReceiptError(
             f"this is not a dataset manifest: {exc}",
             hint="a dataset folder is written by `gateway dataset build`",

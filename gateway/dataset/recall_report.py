@@ -228,7 +228,8 @@ def verify_report(folder: Path, trust: Trust) -> dict[str, Any]:
     if kind != REPLAY_TYPE or sorted(named) != sorted(FILES):
         raise MalformedReceiptError(f"{STATEMENT}: not the report of a replay")
     # A report laid into a dataset or a model must not speak for what else is there.
-    for name in sorted({entry.name for entry in folder.iterdir()} - {*FILES, STATEMENT}):
+    plain = {entry.name: entry.is_file() for entry in folder.iterdir()}
+    for name in sorted(n for n in plain if not plain[n] or n not in {*FILES, STATEMENT}):
         raise BadDigestError(f"{name}: the report names no such file", hint="take it out")
     for name in FILES:
         if _file_sha256(folder / name) != named[name]:

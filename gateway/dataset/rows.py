@@ -9,13 +9,14 @@ is checked where that is asked for: what the checkpoint covers, the log vouches 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import msgspec
 
@@ -42,6 +43,7 @@ from gateway.receipt.statement import read_payload
 from gateway.receipt.verify import verify_leaf
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES
+from gateway.tlog.text import SIZE_MAX
 from gateway.tlog.tile import TILE_WIDTH
 
 _LINE_BYTES_MAX: Final = max(BODY_BYTES_HELD_MAX, 2 * LEAF_BYTES_MAX)
@@ -63,16 +65,19 @@ class ReceiptLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SHA-256 of the row's line."""
 
 
+_Place = Annotated[int, msgspec.Meta(ge=0, le=SIZE_MAX)]
+
+
 class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where some rows begin in each file, so that several can check at once."""
 
-    index: int
+    index: _Place
     """Leaf index of the first receipt."""
-    leaves: int
-    receipts: int
-    row: int
-    rows: int
-    tiles: tuple[int, ...]
+    leaves: _Place
+    receipts: _Place
+    row: _Place
+    rows: _Place
+    tiles: tuple[_Place, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +99,16 @@ class Given:
     """What calls of one kind gave: rows, on which days, under which policies."""
 
     rows: int = 0
+    receipts: int = 0
     days: set[str] = field(default_factory=set)
     policies: set[str] = field(default_factory=set)
 
-    def add(self, rows: int, days: Iterable[str], policies: Iterable[str]) -> None:
+    def add(
+        self, rows: int, receipts: int, days: Iterable[str], policies: Iterable[str]
+    ) -> None:
         """Count some more."""
         self.rows += rows
+        self.receipts += receipts
         self.days.update(days)
         # A model that nobody knew when it was asked may have been listed since.
         self.policies.update(policy for policy in policies if policy != UNLISTED)
@@ -119,7 +128,7 @@ class Counted:
         self.receipts += other.receipts
         for kind, given in other.by_teacher.items():
             mine = self.by_teacher.setdefault(kind, Given())
-            mine.add(given.rows, given.days, given.policies)
+            mine.add(given.rows, given.receipts, given.days, given.policies)
 
 
 Checked = tuple[ReceiptLine, bytes, bytes]
@@ -214,7 +223,10 @@ def named_by(manifest: DatasetManifest) -> dict[Kind, Given]:
     named: dict[Kind, Given] = {}
     for teacher in manifest.found.teachers:
         named.setdefault(_kind_of(call_of_teacher(teacher), teacher.manifest), Given()).add(
-            teacher.rows, teacher.days, (pin.policy for pin in teacher.policies)
+            teacher.rows,
+            teacher.receipts,
+            teacher.days,
+            (pin.policy for pin in teacher.policies),
         )
     return named
 
@@ -249,6 +261,7 @@ def check_span(
             if not facts.readable or facts.ended != "complete":
                 raise _not_of_use(number, facts, "is of an answer that was not read whole")
             counted.receipts += 1
+            given.receipts += 1
         if said.choice in choices:
             raise MalformedReceiptError(f"{RECEIPTS}: row {number}: a choice stands twice")
         choices.add(said.choice)
@@ -422,7 +435,7 @@ class _Kinds:
         if named is None:
             raise _other_teachers(row)
         given = self._counted.by_teacher.setdefault(kind, Given())
-        given.add(0, (), (pin.policy for pin in receipt.ruling.policies))
+        given.add(0, 0, (), (pin.policy for pin in receipt.ruling.policies))
         return given, named.days
 
 
@@ -438,6 +451,11 @@ def _other_teachers(row: int) -> BadDigestError:
     return BadDigestError(
         f"{MANIFEST}: its teachers are not those of the receipts: none is that of row {row}"
     )
+
+
+def bounded_lines(file: BinaryIO, bytes_max: int) -> Iterator[bytes]:
+    """Yield the lines of *file*; one that is longer comes in pieces, which are no lines."""
+    return iter(functools.partial(file.readline, bytes_max), b"")
 
 
 def _line(file: BinaryIO, name: str, number: int) -> bytes:

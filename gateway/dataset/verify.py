@@ -50,6 +50,7 @@ from gateway.dataset.rows import (
     Files,
     Law,
     Span,
+    bounded_lines,
     check_span,
     named_by,
     read_receipt_line,
@@ -449,7 +450,7 @@ def _spans(path: Path, levels: int) -> tuple[Span, ...]:
     """Return where spans of rows begin; whether that is so shows when they are walked."""
     spans: list[Span] = []
     with _open(path, SPANS) as lines:
-        for number, line in enumerate(lines):
+        for number, line in enumerate(bounded_lines(lines, NOTE_BYTES_MAX)):
             try:
                 span = _SPAN.decode(line)
             except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
@@ -481,7 +482,8 @@ def _check_counts(manifest: DatasetManifest, counted: Counted) -> None:
         raise BadDigestError(f"{MANIFEST}: it counts {found.rows} rows, {counted.rows} stand")
     named = named_by(manifest)
     if named.keys() != counted.by_teacher.keys() or any(
-        (said.rows, said.days) != (given.rows, given.days) or given.policies - said.policies
+        (said.rows, said.receipts, said.days) != (given.rows, given.receipts, given.days)
+        or given.policies - said.policies
         for kind, given in counted.by_teacher.items()
         for said in (named[kind],)
     ):

@@ -149,7 +149,7 @@ def parse_model_manifest(statement: Mapping[str, Any]) -> ModelManifest:
             metadata=msgspec.convert(details["metadata"], Metadata),
             version=str(details["builder"]["version"]["tos-gateway"]),
         )
-    except (KeyError, TypeError, msgspec.ValidationError) as error:
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise MalformedReceiptError(
             f"this is not a training manifest: {error}",
             hint="a model folder is written by `gateway student train`",

@@ -345,6 +345,7 @@ def test_a_manifest_outside_the_log_is_no_manifest(folder: Path) -> None:
     """Who stole the manifest key can sign, but what the log never took is refused."""
     path = folder / "manifest.json"
     statement, _ = verify_manifest(path.read_bytes(), TRUST)
+    statement["predicate"]["runDetails"]["metadata"]["invocationId"] = "another"
     path.write_bytes(write_manifest(statement, MANIFEST_SIGNER)[0])
 
     with pytest.raises(EvidenceError, match=r"manifest\.tlog-proof: leaf .* is not under the"):

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.errors import BadDigestError
+from gateway.canonical import sha256_hex
+from gateway.dataset.manifest import KEYS, MANIFEST, PROOF, RECEIPTS, ROWS, SPANS
+from gateway.dataset.verify import verify_dataset
+from gateway.errors import BadDigestError, EvidenceError
+from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.verify import verify_manifest
 from gateway.student.bases import tiny_base
 from gateway.student.gate import StudentGate
+from gateway.tlog.proof import format_proof
+from tests.support.dataset import House
+from tests.support.evidence import MANIFEST_SIGNER, TRUST
 from tests.support.student import School
 
 
@@ -40,3 +53,141 @@ def test_a_tokenizer_learns_from_rows_that_verify(tmp_path: Path) -> None:
     with pytest.raises(BadDigestError, match="row 0"):
         list(gate.texts(admission))
     school.close()
+
+
+# -- an exporter who signs and logs what they like ------------------------------------------
+
+
+def log_again(house: House, folder: Path, edit: Callable[[Any], None] | None = None) -> None:
+    """Sign and log the manifest of *folder* for the files that are there now, edited."""
+    statement: Any = verify_manifest((folder / MANIFEST).read_bytes(), TRUST)[0]
+    if edit is not None:
+        edit(statement)
+    for subject in statement["subject"]:
+        subject["digest"]["sha256"] = sha256_hex((folder / subject["name"]).read_bytes())
+    encoded, leaf = write_manifest(statement, MANIFEST_SIGNER)
+    index = house.append(leaf)
+    (folder / MANIFEST).write_bytes(encoded)
+    (folder / PROOF).write_text(format_proof(house.proof(index)))
+
+
+def built(folder: Path) -> tuple[House, Path]:
+    """Return a house, and a dataset of three receipts with two rows each."""
+    house = House(folder / "house")
+    declaration = house.declare()
+    for number in range(3):
+        house.answer(declaration, f"one {number}", f"two {number}")
+    return house, house.build(declaration).folder
+
+
+def the_last_row_twice(folder: Path) -> None:
+    """Add the last row once more, by the same receipt."""
+    with (folder / ROWS).open("r+b") as rows:
+        rows.write(rows.readlines()[-1])
+    with (folder / RECEIPTS).open("r+b") as receipts:
+        lines = receipts.readlines()
+        again = json.loads(lines[-1]) | {"row": len(lines)}
+        receipts.write(msgspec.json.encode(again, order="sorted") + b"\n")
+
+
+def rows_swapped(folder: Path) -> None:
+    """Let two rows change places between their receipts."""
+    lines = (folder / ROWS).read_bytes().splitlines(keepends=True)
+    (folder / ROWS).write_bytes(b"".join([lines[2], lines[1], lines[0], *lines[3:]]))
+
+
+def no_keys(folder: Path) -> None:
+    """Leave out who authorised the receipts' key."""
+    (folder / KEYS).write_bytes(b"")
+
+
+def a_long_line(name: str) -> Callable[[Path], None]:
+    """Return what lets *name* be one line without an end."""
+    return lambda folder: os.truncate(folder / name, 64 << 20)
+
+
+def spans_at(**place: Any) -> Callable[[Path], None]:
+    """Return what lets rows begin at an impossible *place*."""
+
+    def edit(folder: Path) -> None:
+        with (folder / SPANS).open("r+b") as spans:
+            first = json.loads(spans.readlines()[0])
+            spans.write(msgspec.json.encode(first | {"row": 2} | place, order="sorted"))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        the_last_row_twice,
+        rows_swapped,
+        no_keys,
+        a_long_line(ROWS),
+        a_long_line(KEYS),
+        a_long_line(SPANS),
+        spans_at(index=-1),
+        spans_at(index=9, leaves=-1),
+        spans_at(index=9, rows=2**70),
+        spans_at(index=9, tiles=[-8]),
+    ],
+    ids=[
+        "row twice",
+        "rows swapped",
+        "no keys",
+        "long row",
+        "long key line",
+        "long span",
+        "leaf -1",
+        "leaves at -1",
+        "rows at 2^70",
+        "tiles at -8",
+    ],
+)
+def test_signed_and_logged_is_not_enough(tmp_path: Path, edit: Callable[[Path], None]) -> None:
+    """Files that don't fit the receipts are refused, whoever vouches for them."""
+    house, folder = built(tmp_path)
+    log_again(house, folder)
+    assert verify_dataset(folder, TRUST).rows == 6
+    edit(folder)
+    log_again(house, folder)
+
+    with pytest.raises(EvidenceError):
+        verify_dataset(folder, TRUST)
+    house.close()
+
+
+def more_receipts(statement: Any) -> None:
+    """Claim one receipt more of a teacher than there are."""
+    found = statement["predicate"]["buildDefinition"]["internalParameters"]
+    found["teachers"][0]["receipts"] += 1
+
+
+def nothing_as_a_dependency(statement: Any) -> None:
+    """Name a number where a dependency should be."""
+    statement["predicate"]["buildDefinition"]["resolvedDependencies"] = [1]
+
+
+@pytest.mark.parametrize("edit", [more_receipts, nothing_as_a_dependency])
+def test_a_manifest_can_t_say_what_the_receipts_don_t(
+    tmp_path: Path, edit: Callable[[Any], None]
+) -> None:
+    """What a logged manifest claims is counted, and what it can't claim is refused."""
+    house, folder = built(tmp_path)
+    log_again(house, folder, edit)
+
+    with pytest.raises(EvidenceError):
+        verify_dataset(folder, TRUST)
+    house.close()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, PROOF])
+def test_a_pipe_in_a_folder_makes_nobody_wait(tmp_path: Path, name: str) -> None:
+    """What is read first is a plain file, or it is refused."""
+    house, folder = built(tmp_path)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+    with pytest.raises(EvidenceError, match="not a plain file"):
+        verify_dataset(folder, TRUST)
+    house.close()
