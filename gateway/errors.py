@@ -219,11 +219,8 @@ class UncleanBackupError(OperatorError):
 
     code = "backup.unclean"
 
-    def __init__(self, folder: object, findings: tuple[str, ...]) -> None:
-        super().__init__(
-            f"the ledger in `{folder}` is not clean: {len(findings)} findings",
-            hint="take another backup; docs/guides/recovering.md says what each finding means",
-        )
+    def __init__(self, message: str, *, hint: str = "", findings: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
         self.findings = findings
 
 

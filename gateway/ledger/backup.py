@@ -196,7 +196,12 @@ def restore(
                 published=published,
             )
             if not report.clean:
-                raise UncleanBackupError(folder, tuple(map(str, report.findings)))
+                raise UncleanBackupError(
+                    f"the ledger in `{folder}` is not clean: {report.findings_count} findings",
+                    hint="take another backup; docs/guides/recovering.md says what each finding"
+                    " means",
+                    findings=tuple(map(str, report.findings)),
+                )
             with contextlib.closing(Contents(place / _CONTENT)) as contents:
                 erased = apply_erasures(
                     reader, contents, lambda done, all_: doing("erasing", done, all_)
