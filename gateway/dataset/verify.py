@@ -255,7 +255,7 @@ def _open_folder(path: Path, trust: Trust) -> _Folder:
         index=logged.index,
         checkpoint=checkpoint,
         authority=read_authority(_open(path, KEYS), checkpoint, trust),
-        spans=_spans(path, levels_of(checkpoint.size)),
+        spans=_spans(path, checkpoint.size),
     )
 
 
@@ -446,9 +446,10 @@ def _checkpoint(path: Path, manifest: DatasetManifest, trust: Trust) -> Checkpoi
     return checkpoint
 
 
-def _spans(path: Path, levels: int) -> tuple[Span, ...]:
+def _spans(path: Path, size: int) -> tuple[Span, ...]:
     """Return where spans of rows begin; whether that is so shows when they are walked."""
     spans: list[Span] = []
+    levels = levels_of(size)
     with _open(path, SPANS) as lines:
         for number, line in enumerate(bounded_lines(lines, NOTE_BYTES_MAX)):
             try:
@@ -457,6 +458,8 @@ def _spans(path: Path, levels: int) -> tuple[Span, ...]:
                 raise MalformedReceiptError(f"{SPANS}: line {number}: {exc}") from exc
             if len(span.tiles) != levels:
                 raise MalformedReceiptError(f"{SPANS}: line {number}: not {levels} levels")
+            if span.index >= size:
+                raise MalformedReceiptError(f"{SPANS}: line {number}: no leaf of the log")
             if not (_after(spans[-1], span) if spans else _is_first(span)):
                 raise MalformedReceiptError(f"{SPANS}: line {number}: out of order")
             spans.append(span)

@@ -117,12 +117,27 @@ def spans_at(**place: Any) -> Callable[[Path], None]:
     return edit
 
 
+def beyond_the_log(folder: Path) -> None:
+    """Let the first rows be by a leaf that the log does not have."""
+    said = [json.loads(line) for line in (folder / RECEIPTS).read_bytes().splitlines()]
+    first = json.loads((folder / SPANS).read_bytes()) | {"index": 300}
+    for line in said[:2]:
+        line["index"] = 300
+    for name, lines in (
+        (RECEIPTS, said),
+        (SPANS, [first, first | {"index": 301, "row": 2}]),
+    ):
+        encoded = [msgspec.json.encode(line, order="sorted") + b"\n" for line in lines]
+        (folder / name).write_bytes(b"".join(encoded))
+
+
 @pytest.mark.parametrize(
     "edit",
     [
         the_last_row_twice,
         rows_swapped,
         no_keys,
+        beyond_the_log,
         a_long_line(ROWS),
         a_long_line(KEYS),
         a_long_line(SPANS),
@@ -135,6 +150,7 @@ def spans_at(**place: Any) -> Callable[[Path], None]:
         "row twice",
         "rows swapped",
         "no keys",
+        "beyond the log",
         "long row",
         "long key line",
         "long span",
