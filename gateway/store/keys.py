@@ -6,8 +6,9 @@ may be handed to anyone.
 
 from __future__ import annotations
 
+import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -32,7 +33,7 @@ from gateway.receipt.keys import (
 from gateway.receipt.model import Writer
 from gateway.receipt.sigstore import write_trust_signature
 from gateway.store.claims import Claims
-from gateway.store.files import write_durably, write_once
+from gateway.store.files import sync_folder, write_durably, write_once
 from gateway.store.hsm import Pkcs11Key, parse_pkcs11_uri
 from gateway.store.process_key import ProcessKey
 from gateway.tlog.note import check_name
@@ -102,6 +103,9 @@ def make_keys(
 ) -> None:
     """Make the keys of a new installation and its signed trust file; durable on return.
 
+    The keys appear together, and the trust file last: killed before that, the next call goes
+    on with the keys that are there.
+
     A key that *places* says to be elsewhere is used and not made. *at* is the time.
 
     The trust file asks for cosignatures by *quorum* of *witnesses* (vkeys).
@@ -113,7 +117,11 @@ def make_keys(
     try:
         check_name(origin)
         elsewhere = {"log.key": places.log, "manifest.key": places.manifest}
-        made = {name: make() for name, make in _MAKERS.items() if elsewhere.get(name) is None}
+        names = [name for name in _MAKERS if elsewhere.get(name) is None]
+        if trust_file.exists():
+            raise _already_there(trust_file)
+        kept = _kept_keys(folder, names)
+        made = kept or {name: _MAKERS[name]() for name in names}
         root = P256Signer(made[ROOT_KEY])
         trust = Trust(
             origin=origin,
@@ -127,26 +135,44 @@ def make_keys(
             witnesses=tuple(witnesses),
             quorum=quorum,
         )
-        for path in (*(folder / name for name in made), trust_file, data_dir / ROOT_PUBLIC):
-            if path.exists():
-                raise _already_there(path)
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        for name, content in made.items():
-            write_once(folder / name, content, mode=KEY_FILE_MODE_MAX)
-        write_once(data_dir / ROOT_PUBLIC, root.public.pem.encode(), mode=_TRUST_MODE)
+        if not kept:
+            _keep_together(folder, made)
+        write_durably(data_dir / ROOT_PUBLIC, root.public.pem.encode(), mode=_TRUST_MODE)
         write_trust(data_dir, trust, root, at)
     except BadProofError as bad:
         raise KeyUnreadableError(
             f"not an origin: `{origin[:80]}`",
             hint="write a name like receipts.example.com/acme, without blanks and plus signs",
         ) from bad
-    except FileExistsError as there:
-        raise _already_there(Path(str(there.filename2 or there.filename))) from there
     except OSError as wrong:
         raise KeyUnreadableError(
             f"the keys can't be written to `{folder}`: {wrong.strerror}",
             hint="check that the data folder is writable and has space",
         ) from wrong
+
+
+def _kept_keys(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Return what an earlier call kept in *folder*: all keys or none.
+
+    Raises:
+        KeyUnreadableError: some are there and some are not; nothing here left them so.
+    """
+    there = [name for name in names if (folder / name).exists()]
+    if there and there != names:
+        raise _already_there(folder / there[0])
+    return {name: _load(folder / name, bytes) for name in there}
+
+
+def _keep_together(folder: Path, made: Mapping[str, bytes]) -> None:
+    """Make *folder* with all its files at one moment; durable on return."""
+    for unfinished in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(unfinished)
+    beside = folder.with_name(f".{folder.name}.{random_bytes(6).hex()}")
+    beside.mkdir(mode=_FOLDER_MODE, parents=True)
+    for name, content in made.items():
+        write_once(beside / name, content, mode=KEY_FILE_MODE_MAX)
+    beside.rename(folder)
+    sync_folder(folder.parent)
 
 
 def write_trust(data_dir: Path, trust: Trust, root: SigningKey, at: str) -> None:
