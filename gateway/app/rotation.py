@@ -47,6 +47,7 @@ from gateway.receipt.model import (
     RevocationReason,
 )
 from gateway.receipt.statement import write_statement
+from gateway.receipt.verify import verify_leaf
 from gateway.settings import Sourced
 from gateway.store.claims import Holder
 from gateway.store.files import hold, write_once
@@ -74,10 +75,24 @@ class Hand:
     root: SigningKey
 
 
-def successions(house: Installation) -> list[LogSuccession]:
-    """Return how the ledger came to its name, in order."""
-    said = (statement for _, statement in house.reader.statements(kinds=("log-succession",)))
-    return [one for one in said if isinstance(one, LogSuccession)]
+def successions(reader: Reader, trust: Trust) -> list[LogSuccession]:
+    """Return how the ledger came to its name, in order.
+
+    Raises:
+        EvidenceError: one is not signed by a manifest key that might, or stands elsewhere
+            than where its predecessor was frozen: whoever wrote it must not name the log.
+    """
+    authority, found = reader.authority(trust), list[LogSuccession]()
+    known = {(one.origin, one.log, one.size) for one in trust.predecessors}
+    for at, said in reader.statements(kinds=("log-succession",)):
+        frozen = said.predecessor if isinstance(said, LogSuccession) else None
+        # What the root has vouched for stands, whatever became of the key that stated it.
+        if frozen is None or (frozen.origin, frozen.log, frozen.size) not in known:
+            verify_leaf(reader.leaf(at), at, authority)
+        if not isinstance(said, LogSuccession) or said.predecessor.size != at:
+            raise BadProofError(f"leaf {at} is no succession of the log that was frozen there")
+        found.append(said)
+    return found
 
 
 def renew_trust(house: Installation, hand: Hand) -> Trust:
@@ -89,8 +104,17 @@ def renew_trust(house: Installation, hand: Hand) -> Trust:
     trust = house.keyring.trust
     witnesses, quorum = asked_of_auditors(house.settings.settings.checkpoint)
     made = trust_after(
-        trust, house.reader.authority(trust), successions(house), witnesses, quorum
+        trust,
+        house.reader.authority(trust),
+        successions(house.reader, trust),
+        witnesses,
+        quorum,
     )
+    if made.log != house.keyring.log.vkey:
+        raise KeyUnreadableError(
+            f"a leaf says that the log goes on as `{made.origin}`, with a key that is not here",
+            hint="whoever wrote it had a manifest key: run `gateway ledger fsck`, and find out",
+        )
     _write_trust(house.data, made, hand)
     return made
 
@@ -408,8 +432,8 @@ def _finish(sourced: Sourced, hand: Hand, following: Path, new: str | None) -> t
         contextlib.closing(Index(data / "index.db")) as index,
     ):
         reader = Reader(store, index)
-        found = [one for _, one in reader.statements(kinds=("log-succession",))]
-    said = [one for one in found if isinstance(one, LogSuccession)]
+        reader.catch_up()
+        said = successions(reader, trust)
     if not said:
         raise OperatorError("the ledger has no predecessor", hint="see `gateway ledger fsck`")
     witnesses, quorum = asked_of_auditors(sourced.settings.checkpoint)
