@@ -6,9 +6,8 @@ may be handed to anyone.
 
 from __future__ import annotations
 
-import shutil
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -33,7 +32,7 @@ from gateway.receipt.keys import (
 from gateway.receipt.model import Writer
 from gateway.receipt.sigstore import write_trust_signature
 from gateway.store.claims import Claims
-from gateway.store.files import sync_folder, write_durably, write_once
+from gateway.store.files import write_durably, write_once
 from gateway.store.hsm import Pkcs11Key, parse_pkcs11_uri
 from gateway.store.process_key import ProcessKey
 from gateway.tlog.note import check_name
@@ -103,8 +102,8 @@ def make_keys(
 ) -> None:
     """Make the keys of a new installation and its signed trust file; durable on return.
 
-    The keys appear together, and the trust file last: killed before that, the next call goes
-    on with the keys that are there.
+    The trust file comes last: killed before that, the next call goes on with the keys that are
+    there, which nothing was signed with yet.
 
     A key that *places* says to be elsewhere is used and not made. *at* is the time.
 
@@ -120,8 +119,8 @@ def make_keys(
         names = [name for name in _MAKERS if elsewhere.get(name) is None]
         if trust_file.exists():
             raise _already_there(trust_file)
-        kept = _kept_keys(folder, names)
-        made = kept or {name: _MAKERS[name]() for name in names}
+        kept = {name: _load(folder / name, bytes) for name in names if (folder / name).exists()}
+        made = {name: kept.get(name) or _MAKERS[name]() for name in names}
         root = P256Signer(made[ROOT_KEY])
         trust = Trust(
             origin=origin,
@@ -135,8 +134,10 @@ def make_keys(
             witnesses=tuple(witnesses),
             quorum=quorum,
         )
-        if not kept:
-            _keep_together(folder, made)
+        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        for name, content in made.items():
+            if name not in kept:
+                write_once(folder / name, content, mode=KEY_FILE_MODE_MAX)
         write_durably(data_dir / ROOT_PUBLIC, root.public.pem.encode(), mode=_TRUST_MODE)
         write_trust(data_dir, trust, root, at)
     except BadProofError as bad:
@@ -149,30 +150,6 @@ def make_keys(
             f"the keys can't be written to `{folder}`: {wrong.strerror}",
             hint="check that the data folder is writable and has space",
         ) from wrong
-
-
-def _kept_keys(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Return what an earlier call kept in *folder*: all keys or none.
-
-    Raises:
-        KeyUnreadableError: some are there and some are not; nothing here left them so.
-    """
-    there = [name for name in names if (folder / name).exists()]
-    if there and there != names:
-        raise _already_there(folder / there[0])
-    return {name: _load(folder / name, bytes) for name in there}
-
-
-def _keep_together(folder: Path, made: Mapping[str, bytes]) -> None:
-    """Make *folder* with all its files at one moment; durable on return."""
-    for unfinished in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(unfinished)
-    beside = folder.with_name(f".{folder.name}.{random_bytes(6).hex()}")
-    beside.mkdir(mode=_FOLDER_MODE, parents=True)
-    for name, content in made.items():
-        write_once(beside / name, content, mode=KEY_FILE_MODE_MAX)
-    beside.rename(folder)
-    sync_folder(folder.parent)
 
 
 def write_trust(data_dir: Path, trust: Trust, root: SigningKey, at: str) -> None:

@@ -72,7 +72,7 @@ def activations(data: Path) -> list[tuple[int, Sha256]]:
     leaves.first = 0
     found = [
         (index, statement.library)
-        for index, statement in enumerate(map(read_leaf, leaves.leaves()))
+        for index, statement in enumerate(map(read_leaf, leaves.everything()))
         if isinstance(statement, Activation)
     ]
     for digest in {digest for _, digest in found}:
@@ -152,7 +152,7 @@ def test_no_kill_leaves_it_open_which_policies_ruled(gateway: Gateway) -> None:
     written = Written(gateway.data)
     written.first = 0
     ruled = 0
-    for index, statement in enumerate(map(read_leaf, written.leaves())):
+    for index, statement in enumerate(map(read_leaf, written.everything())):
         if isinstance(statement, Receipt):
             at_opening = max(at for at, _ in in_force if at < statement.opening)
             by = [at for at, one in in_force if one == statement.ruling.library and at < index]

@@ -36,15 +36,20 @@ class Written:
         finally:
             ledger.close()
 
-    def leaves(self) -> list[bytes]:
-        """Return the leaves so far, but for what they say of keys."""
+    def everything(self) -> list[bytes]:
+        """Return the leaves so far; the first is the one at `first`."""
         ledger = SqliteLedger(self._file)
         try:
-            found = list(ledger.leaves(self.first, ledger.head().size))
+            return list(ledger.leaves(self.first, ledger.head().size))
         finally:
             ledger.close()
+
+    def leaves(self) -> list[bytes]:
+        """Return the leaves so far, but for what they say of keys."""
         about_keys = KeyAuthorization | KeyRevocation
-        return [leaf for leaf in found if not isinstance(read_leaf(leaf), about_keys)]
+        return [
+            leaf for leaf in self.everything() if not isinstance(read_leaf(leaf), about_keys)
+        ]
 
     def statements(self, kind: type[Kind]) -> list[Kind]:
         """Return the statements of one kind so far."""

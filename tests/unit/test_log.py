@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits import PIPE_BYTES_AT_ONCE
 from gateway.ledger.alarms import ALARMS
+from gateway.limits import PIPE_BYTES_AT_ONCE
 from gateway.log import EVENTS, Lines, build_logger, redact
 
 ROOT = Path(__file__).resolve().parents[2]
