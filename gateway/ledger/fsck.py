@@ -335,18 +335,19 @@ class _Check:
                 self._hash(at, leaf, kept)
                 leaves.append(leaf)
                 length += len(leaf)
-                keyids.add(self._keyid(at, leaf))
+                keyids.update(self._keyids(at, leaf))
                 if length >= PART_BYTES_MAX or len(leaves) >= PART_LEAVES_MAX:
                     yield _Part(first, tuple(leaves), self._key_leaves(keyids, first))
                     first, leaves, length, keyids = at + 1, [], 0, set()
         if leaves:
             yield _Part(first, tuple(leaves), self._key_leaves(keyids, first))
 
-    def _keyid(self, at: int, leaf: bytes) -> str:
-        """Return the key that *leaf* names, if any; remember where it speaks of another."""
+    def _keyids(self, at: int, leaf: bytes) -> Iterator[str]:
+        """Yield the key that *leaf* names and the one it speaks of; remember where it does."""
         named = _NAMED.search(leaf, max(0, len(leaf) - _NAMED_BYTES_MAX))
         if named is None:
-            return ""
+            return
+        yield named["keyid"].decode()
         if len(named["sig"]) != _ED25519_CHARS:
             # Only manifest keys make signatures of another length, and only they may say
             # something of keys; whether it holds is for whoever leans on it to find out.
@@ -356,7 +357,8 @@ class _Check:
                     self._said_of.setdefault(statement.keyid, []).append(at)
                     if statement.role == "manifest":
                         self._said_of_manifest_keys.append(at)
-        return named["keyid"].decode()
+                    # It may end a key that signed nothing near it.
+                    yield statement.keyid
 
     def _key_leaves(self, keyids: Iterable[str], before: int) -> tuple[tuple[int, bytes], ...]:
         """Return what was said of *keyids*, and of all manifest keys, before a leaf."""

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.ident import Sha256
 from gateway.ledger.fsck import Report, fsck
+from gateway.limits import PART_LEAVES_MAX
 from gateway.receipt.envelope import seal_statement
 from gateway.receipt.keys import Ed25519Signer, P256Signer, RevokedKey, generate_pem
 from gateway.receipt.model import Abandonment, KeyRevocation, Receipt, Refusal
@@ -359,6 +360,16 @@ def test_a_stranger_authorises_nobody(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path, forged, a_verdict(OTHER))
 
     assert [("signature.bad", 0), ("signature.bad", 1)] == told(fsck(ledger.store, TRUST))
+    ledger.store.close()
+
+
+def test_a_key_that_ends_far_from_all_it_signed_is_known(tmp_path: Path) -> None:
+    """A revocation is understood however many leaves lie between it and the authorisation."""
+    opening = exchanges(1, 1)[0]
+    leaves = [authorising(OTHER), *[opening] * PART_LEAVES_MAX, revoking(OTHER, None)]
+    ledger = a_ledger(tmp_path, *leaves)
+
+    assert [] == [code for code, _ in told(fsck(ledger.store, TRUST))]
     ledger.store.close()
 
 
