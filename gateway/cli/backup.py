@@ -115,16 +115,6 @@ def _restore(args: argparse.Namespace) -> int:
     return 0
 
 
-def _in_a_file(sourced: Sourced) -> None:
-    """Insist that the settings name a ledger in a file."""
-    if sourced.database() is not None:
-        raise SettingError(
-            "the ledger is in PostgreSQL, which has tools of its own to copy it",
-            hint="use those, with point-in-time recovery; check what they bring back with"
-            " `gateway ledger fsck`",
-        )
-
-
 def _sourced(args: argparse.Namespace) -> tuple[Sourced, Path]:
     sourced = settings_module.load(Path(args.config) if args.config else None)
     return sourced, sourced.path(sourced.settings.data)

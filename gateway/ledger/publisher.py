@@ -148,12 +148,6 @@ class Publisher:
         """The newest checkpoint that this process published, a signed note."""
         return self._note
 
-    @property
-    def cosigned_sizes(self) -> dict[str, int | None]:
-        """How many leaves each witness has cosigned, as far as this process knows."""
-        everyone = () if self._witnesses is None else self._witnesses.all
-        return {one.name: one.cosigned_size for one in everyone}
-
     def alarms(self) -> list[Alarm]:
         """Return what an operator should see to although checkpoints may go on."""
         unwitnessed = self._unwitnessed
