@@ -303,3 +303,6 @@ WORKER_ENDS_S_MAX: Final = 10.0
 RECEIPT_KEY_ROTATION_S_MAX: Final = 30.0
 """How long `gateway key rotate` waits for running processes to take another key; they look for
 it every few seconds."""
+
+DUPLEX_CLOSE_S_MAX: Final = 5.0
+"""How long the last bytes over an upgraded connection may take to be taken; then it is cut."""
