@@ -31,7 +31,7 @@ class Duplex(asyncio.Protocol):
         self._writable.set()
         self._closing: asyncio.TimerHandle | None = None
         self.gone = transport.is_closing()
-        """The other side has ended the connection, or it was cut; what came before can be read."""
+        """The connection has ended; what came before can still be read."""
         self.when_gone: Callable[[], None] | None = None
         """Called once, at the moment that it is gone."""
 
