@@ -30,6 +30,7 @@ EVENTS: Final[dict[str, str]] = {
     "sequencer.started": "the process that writes the ledger for all doors takes statements",
     "sequencer.ended": "that process ended unasked; until it is back every door refuses",
     "sequencer.lost": "a door has lost that process; what waited for it may be written or not",
+    "provider.unreachable": "a provider could not be connected to; says why, in one line",
     "exchange.sealed": "an exchange ended and its closing statement is durable",
     "exchange.broken": "a bug of ours broke an exchange; it is closed as abandoned",
     "exchange.recovered": "openings that a crash had left were closed as abandoned",
