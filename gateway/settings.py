@@ -61,6 +61,19 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The policy that binds it, where that is not the one of its own name."""
     student: str | None = None
     """The folder of the student that answers there; its receipts name its manifest."""
+    ca_bundle: str | None = None
+    """A PEM file of the authorities that its certificate may come from, instead of others."""
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The way to the providers."""
+
+    ca_bundle: str | None = None
+    """A PEM file of the authorities to trust, instead of the system's."""
+    proxy: str | None = None
+    """An HTTP proxy that leads out: `http://host:port`, or a reference to that."""
+    no_proxy: tuple[str, ...] = ()
+    """Hosts and networks that are reached without it; this machine always is."""
 
 
 class WitnessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     overlays: tuple[str, ...] = ()
     """Overlays of the library that bind every use beside the providers' policies."""
     providers: dict[str, ProviderSettings] = {}
+    upstream: UpstreamSettings = UpstreamSettings()
     unknown_operations: Literal["opaque", "forbid"] = "opaque"
     undeclared: Literal["inference", "forbid"] = "inference"
     on_hang_up: Literal["cancel", "drain"] = "cancel"
@@ -166,6 +180,17 @@ class Sourced(msgspec.Struct, frozen=True, kw_only=True):
                 hint="it begins with postgres://",
             )
         return url
+
+    def outgoing_proxy(self) -> str | None:
+        """Return the URL of the proxy that leads out, with what it wants to be told.
+
+        Raises:
+            SettingError: it holds a password in plain text, or refers to nothing.
+        """
+        named = self.settings.upstream.proxy
+        if named is None or ("://" in named and "@" not in named):
+            return named
+        return self.secret(named, "upstream.proxy")
 
     def signing_key(self, reference: str | None, key: str) -> bytes | str | None:
         """Return the PEM that *reference* refers to, or a `pkcs11:` URI as it is.

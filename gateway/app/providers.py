@@ -13,16 +13,37 @@ from gateway.errors import (
     MissingPieceError,
     SettingError,
 )
-from gateway.exchange.forward import origin_of
+from gateway.exchange.egress import Egress, outgoing_proxy, trust_of
+from gateway.exchange.forward import Forwarder, origin_of
 from gateway.exchange.providers import Layer, Provider, Providers, Taught
 from gateway.ident import Sha256
+from gateway.log import Logger
 from gateway.provider.catalogue import BUILT_IN, dialect_named
 from gateway.receipt.verify import verify_manifest
-from gateway.settings import ProviderSettings
+from gateway.settings import ProviderSettings, Sourced
 from gateway.student.manifest import parse_model_manifest
 
 SELF_HOSTED: Final = "self-hosted"
 """The policy that binds a student of ours, beside those of its teachers."""
+
+
+def build_forwarder(sourced: Sourced, log: Logger) -> Forwarder:
+    """Return the dock: which authorities it trusts, and which proxy it goes through.
+
+    Raises:
+        SettingError: one of these can't be used.
+    """
+    upstream = sourced.settings.upstream
+    proxy = sourced.outgoing_proxy()
+    return Forwarder(
+        trust_of(_file(sourced, upstream.ca_bundle), "upstream.ca_bundle"),
+        Egress(outgoing_proxy(proxy) if proxy else None, upstream.no_proxy),
+        log,
+    )
+
+
+def _file(sourced: Sourced, named: str | None) -> str | None:
+    return None if named is None else str(sourced.path(named))
 
 
 def build_providers(installation: Installation) -> Providers:
@@ -61,13 +82,17 @@ def _provider(named: str, chosen: ProviderSettings, installation: Installation) 
     if chosen.student is not None:
         manifest, teachers = _student(sourced.path(chosen.student), installation)
         layers = (*layers, *teachers)
+    trust = None
+    if chosen.ca_bundle is not None:
+        key = f"providers.{named}.ca_bundle"
+        trust = trust_of(_file(sourced, chosen.ca_bundle), key)
     credential = None
     if chosen.credential is not None and sourced.settings.keys == "managed":
         credential = sourced.secret(chosen.credential, f"providers.{named}.credential")
     return Provider(
         id=named,
         dialect=dialect_named(dialect),
-        origin=origin_of(base_url),
+        origin=origin_of(base_url, trust),
         base_url=base_url.rstrip("/"),
         layers=layers,
         credential=credential,

@@ -13,7 +13,7 @@ from gateway import settings as settings_module
 from gateway.app.activation import OTHER_POLICIES, activation_of, statements_of
 from gateway.app.installation import Installation, open_sourced
 from gateway.app.library import load_kept
-from gateway.app.providers import build_providers
+from gateway.app.providers import build_forwarder, build_providers
 from gateway.app.publishing import check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone
 from gateway.app.upkeep import claim
@@ -354,7 +354,7 @@ def _furnish(
         law=law,
         register=register,
         sequencer=installation.sequencer,
-        forwarder=Forwarder(),
+        forwarder=build_forwarder(installation.settings, log),
         notary=notary,
         clock=clock,
         writer=installation.writer.instance,
