@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 from typing import Final, NewType
@@ -34,6 +35,16 @@ def new_exchange_id(now_ms: int) -> ExchangeId:
             page[at : at + _RANDOM_DIGITS] for at in range(0, len(page), _RANDOM_DIGITS)
         )
     return ExchangeId(_prefix(now_ms) + _drawn.pop())
+
+
+def item_id(of: ExchangeId, number: int) -> ExchangeId:
+    """Return the id of item *number* of exchange *of*: the same whoever asks, and its own.
+
+    It sorts with the exchange that asked for it; its other digits are those of the SHA-256 of
+    both. What comes later, or in pieces, has its receipt under such an id, once.
+    """
+    digest = hashlib.sha256(f"item {of} {number}".encode()).digest()
+    return ExchangeId(of[:12] + digest[:_RANDOM_DIGITS].translate(_DIGIT_OF).decode())
 
 
 @functools.lru_cache(maxsize=4)

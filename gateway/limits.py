@@ -306,3 +306,48 @@ it every few seconds."""
 
 DUPLEX_CLOSE_S_MAX: Final = 5.0
 """How long the last bytes over an upgraded connection may take to be taken; then it is cut."""
+
+MADE_PER_EXCHANGE_MAX: Final = 32
+"""Resources at a provider that one receipt names; each takes up to a kilobyte of a leaf."""
+
+TARGET_BYTES_MAX: Final = 32 * KIB
+"""Path and query of a request; some clients page with long queries."""
+
+HEADERS_MAX: Final = 256
+"""Header lines of one request, and trailer lines of one body; SDKs send about twenty."""
+
+CHUNK_LINE_BYTES_MAX: Final = 4 * KIB
+CHUNK_OVERHEAD_BYTES_MAX: Final = 16 * KIB
+"""The line before a chunk, and how many bytes of such lines one body may have beyond 32 for each
+chunk and one for each byte of content; extensions are allowed, a body of nothing else is not."""
+
+HEAD_S_MAX: Final = 30.0
+"""How long a request's head may take from its first byte to its last."""
+
+IDLE_CALLER_S_MAX: Final = 75.0
+"""How long a connection may stand idle between two requests."""
+
+BODY_GRACE_S: Final = 60.0
+BODY_BYTES_PER_S_MIN: Final = 512
+"""A caller that is waited for longer than the grace, all waits added up, must have sent so many
+bytes for each second beyond it; one that drips holds memory and a provider's connection."""
+
+UNREAD_S_MAX: Final = 300.0
+"""How long a caller may take not one byte of what waits for it; then it is cut off."""
+
+LINGER_S_MAX: Final = 10.0
+DISCARDED_BYTES_MAX: Final = 64 * MIB
+"""For how long, and how much, a door still reads and drops of a request that it has answered
+before all of it came: who sends must be able to read the answer, which a reset would destroy."""
+
+SKIPPED_BYTES_MAX: Final = 64 * KIB
+"""The rest of such a body up to this size is dropped and the connection kept."""
+
+PIPELINED_BYTES_MAX: Final = 64 * KIB
+"""What a caller may send ahead of the answer to its last request before it is read no more."""
+
+UNSENT_BYTES_MAX: Final = 64 * KIB
+"""Bytes of an answer that wait for the caller's socket before its provider is slowed down."""
+
+CONNECTIONS_MAX: Final = 16_384
+"""Connections of callers at one door; more are turned away, a head's 96 KiB each is a gigabyte."""

@@ -20,6 +20,8 @@ from gateway.exchange.obligations import headers_of
 from gateway.exchange.providers import Provider, Taught
 from gateway.exchange.states import Asked
 from gateway.ident import Sha256
+from gateway.intent.model import INFERENCE, IntendedUse
+from gateway.intent.purpose import PROVIDER_FINE_TUNE
 from gateway.ledger.register import Register
 from gateway.limits import RULINGS_REMEMBERED_MAX
 from gateway.policy import decide as policy_reason
@@ -28,7 +30,7 @@ from gateway.policy.decide import Decision, Facts, Lifted, decide, facts_of
 from gateway.policy.explain import Explanation, explain
 from gateway.policy.library import Binding, Library
 from gateway.policy.model import Effect
-from gateway.provider.model import Operation, ProviderCall
+from gateway.provider.model import GENERATES, Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Ruling
 
 UNDECLARED = "undeclared"
@@ -230,7 +232,7 @@ class Law:
         for taught, policies, call in calls:
             lifted = lifted_by(
                 self._register.lifting(agreements if taught is None else taught.agreements),
-                asked.declaration.use,
+                _use_of(asked),
                 project=asked.declaration.project,
                 model=call.model,
                 on=on,
@@ -249,7 +251,7 @@ class Law:
     ) -> Facts:
         """Return what is known of *call*, and of the way on which its model was *reached*."""
         return facts_of(
-            asked.declaration.use,
+            _use_of(asked),
             call,
             self._register.organisation,
             access_route=reached.route,
@@ -283,6 +285,19 @@ class Law:
         if declined is not None:
             return _own(DECLINED, f"{declined.by} declined the declaration: {declined.reason}")
         return None
+
+
+def _use_of(asked: Asked) -> IntendedUse:
+    """Return the use that is ruled on.
+
+    What generates nothing gives nothing that could be trained on, so it is ruled on as plain
+    inference. Who customises a provider's model inside its service does just that, whatever
+    was declared.
+    """
+    operation = asked.call.operation
+    if operation is Operation.FINE_TUNING:
+        return msgspec.structs.replace(asked.declaration.use, purpose=PROVIDER_FINE_TUNE)
+    return asked.declaration.use if operation in GENERATES else INFERENCE
 
 
 def _calls(call: ProviderCall) -> list[ProviderCall]:

@@ -5,9 +5,11 @@ Every exchange ends here, by the same function: answered, held, forbidden or aba
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, assert_never, overload
+from typing import Final, Protocol, assert_never, overload
+
+import msgspec
 
 from gateway.canonical import canonical_json, keyed_sha256, salted_sha256, sha256_hex
 from gateway.clock import Clock, rfc3339
@@ -19,10 +21,19 @@ from gateway.ledger.ports import Sequencing
 from gateway.limits import (
     FINISH_REASON_CHARS_MAX,
     FOREIGN_TEXT_CHARS_MAX,
+    MADE_PER_EXCHANGE_MAX,
     OUTPUTS_PER_EXCHANGE_MAX,
 )
 from gateway.policy.obligation import NO_CACHE
-from gateway.provider.model import Choice, Dialect, UnteachableError
+from gateway.provider.model import (
+    Answer,
+    Choice,
+    Dialect,
+    Made,
+    Operation,
+    Unit,
+    UnteachableError,
+)
 from gateway.provider.tokens import TokenCounter
 from gateway.receipt.envelope import Signer
 from gateway.receipt.model import (
@@ -37,14 +48,20 @@ from gateway.receipt.model import (
     Receipt,
     Refusal,
     RequestFacts,
+    ResourceFacts,
     Subject,
     UsageFacts,
     Writer,
 )
 from gateway.receipt.statement import write_statement
 from gateway.store.content import Content, ContentStore
+from gateway.tlog.merkle import leaf_hash, root_of
 
 ROW_SALT_BYTES = 16
+_ROWED: Final = frozenset({Operation.CHAT, Operation.COMPLETION})
+"""Operations whose answers a training row can be made of, so that the request is kept."""
+_ERRORS: Final = 400
+_TOO_MANY: Final = 429
 
 
 class Manifests(Protocol):
@@ -109,12 +126,9 @@ class Notary:
         """Return what must be kept of an exchange whose outputs may be learned from."""
         asked, answer = answered.permitted.asked, answered.answer
         if not (
-            teaches(asked.declaration.use.purpose)
-            and answer.readable
-            and answered.ended == "complete"
+            _may_teach(answered)
+            and asked.call.operation in _ROWED
             and isinstance(asked.body, bytes)
-            and answered.status is not None
-            and answered.status < 400
             and NO_CACHE not in answered.permitted.ruling.obligations
         ):
             return None
@@ -130,7 +144,12 @@ class Notary:
     def _receipt(self, answered: Answered, kept: Content | None) -> bytes:
         permitted, answer = answered.permitted, answered.answer
         asked = permitted.asked
-        outputs, left_out = self._outputs(asked.exchange, answer.choices, kept)
+        plain = kept is not None or (
+            asked.call.operation not in _ROWED and _may_teach(answered)
+        )
+        units = self._outputs(asked.exchange, answer, kept, plain=plain)
+        outputs = units[:OUTPUTS_PER_EXCHANGE_MAX]
+        made = answer.made[:MADE_PER_EXCHANGE_MAX]
         subjects = [
             Subject(name="response.body", digest={"sha256": answered.response_sha256}),
             *(
@@ -149,13 +168,15 @@ class Notary:
                 requested=_bounded(asked.call.model),
                 reported=_bounded(answer.model),
                 manifest=self._manifest(asked),
+                provider=_bounded(answer.provider),
             ),
             operation=str(asked.call.operation),
             streaming=asked.call.streaming,
             readable=answer.readable,
             request=self._request(asked, kept),
             outputs=tuple(outputs),
-            outputs_left_out=left_out,
+            outputs_left_out=len(units) - len(outputs),
+            outputs_root=_root_of(units) if len(units) > len(outputs) else None,
             response_bytes=answered.response_bytes,
             usage=self._usage(answered),
             finish_reasons=tuple(
@@ -165,6 +186,14 @@ class Notary:
             ),
             error=_bounded(answered.error),
             features=tuple(sorted(asked.call.features)),
+            made=tuple(map(_resource_facts, made)),
+            made_left_out=len(answer.made) - len(made),
+            stop=answer.stop or ("rate-limit" if answered.status == _TOO_MANY else None),
+            item=asked.item,
+            items=answered.items,
+            lines=asked.lines,
+            attempt=asked.attempt,
+            rewritten=answered.rewritten,
             ended=answered.ended,
             opening=permitted.opening,
             received=rfc3339(asked.received_ms),
@@ -174,19 +203,15 @@ class Notary:
         return write_statement(predicate, subjects, self.signer())
 
     def _outputs(
-        self, exchange: ExchangeId, choices: tuple[Choice, ...], kept: Content | None
-    ) -> tuple[list[OutputFacts], int]:
+        self, exchange: ExchangeId, answer: Answer, kept: Content | None, *, plain: bool
+    ) -> list[OutputFacts]:
+        """Return every unit of *answer*, with *plain* digests or commitments."""
         units: list[OutputFacts] = []
-        count = 0
-        for choice in choices:
+        for choice in answer.choices:
             row = kept.rows.get(choice.index) if kept is not None else None
             first = True
             for kind, text in _units(choice):
-                count += 1
-                if len(units) >= OUTPUTS_PER_EXCHANGE_MAX:
-                    continue
                 content = text.encode()
-                plain = kept is not None
                 units.append(
                     OutputFacts(
                         choice=choice.index,
@@ -200,7 +225,18 @@ class Notary:
                     )
                 )
                 first = False
-        return units, count - len(units)
+            units.extend(self._unit(exchange, unit, plain=plain) for unit in choice.others)
+        units.extend(self._unit(exchange, unit, plain=plain) for unit in answer.units)
+        return units
+
+    def _unit(self, exchange: ExchangeId, unit: Unit, *, plain: bool) -> OutputFacts:
+        return OutputFacts(
+            choice=unit.index,
+            kind=unit.kind,
+            bytes=unit.bytes,
+            sha256=unit.sha256 if plain else None,
+            commitment=None if plain else self._commit(exchange, unit.sha256.encode()),
+        )
 
     def _usage(self, answered: Answered) -> UsageFacts | None:
         usage = answered.answer.usage
@@ -315,6 +351,33 @@ def _bounded(text: str | None, chars_max: int = FOREIGN_TEXT_CHARS_MAX) -> str |
     # JSON spells a sign that can't be printed with six; of others it takes at most four bytes.
     short = "".join(sign if sign.isprintable() else "?" for sign in text[:chars_max])
     return short.encode("utf-8", "replace")[:chars_max].decode("utf-8", "ignore")
+
+
+def _may_teach(answered: Answered) -> bool:
+    """Tell whether outputs of it were made for a student, and are whole and readable."""
+    return (
+        teaches(answered.permitted.asked.declaration.use.purpose)
+        and answered.answer.readable
+        and answered.ended == "complete"
+        and answered.status is not None
+        and answered.status < _ERRORS
+    )
+
+
+def _root_of(units: Iterable[OutputFacts]) -> Sha256:
+    """Return the RFC 6962 root over the canonical JSON of every one of *units*."""
+    leaves = (leaf_hash(canonical_json(msgspec.to_builtins(unit))) for unit in units)
+    return Sha256(root_of(leaves).hex())
+
+
+def _resource_facts(made: Made) -> ResourceFacts:
+    of = made.of
+    return ResourceFacts(
+        kind=made.resource.kind,
+        id=_bounded(made.resource.id),
+        role=made.role or None,
+        of=None if of is None else _bounded(f"{of.kind}/{of.id}"),
+    )
 
 
 def _units(choice: Choice) -> list[tuple[OutputKind, str]]:

@@ -14,7 +14,14 @@ from gateway.exchange.body import StreamedBody
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.provider.model import Answer, ProviderCall
-from gateway.receipt.model import Ended, Ruling
+from gateway.receipt.model import (
+    AttemptFacts,
+    Ended,
+    ItemFacts,
+    LinesFacts,
+    RewrittenFacts,
+    Ruling,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Method, and the upstream URL without its query."""
     body: bytes | StreamedBody
     """The bytes as they came, or what counts them as they pass."""
+    attempt: AttemptFacts | None = None
+    """Which of several attempts at the same thing it is, as the caller's SDK says."""
+    lines: LinesFacts | None = None
+    """Set where it was judged item by item."""
+    item: ItemFacts | None = None
+    """Set where it is one of many things that another exchange asked for."""
 
     def __repr__(self) -> str:
         """Return which exchange it is, and no word of what was said."""
@@ -98,6 +111,10 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The bytes that wait for the notary."""
     head_sent: bool
     """The caller has the head already, so a failure can only break the stream."""
+    rewritten: RewrittenFacts | None = None
+    """The provider's own bytes, where the caller gets others."""
+    items: int | None = None
+    """How many items a session has had."""
 
     def __repr__(self) -> str:
         """Return how it ended, and no word of what was said."""

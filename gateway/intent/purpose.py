@@ -28,6 +28,8 @@ PURPOSES: Final[dict[str, str]] = {
 }
 """Every purpose and what it means; a dotted name stands below the part before its last dot."""
 
+PROVIDER_FINE_TUNE: Final = "provider-fine-tune"
+
 TEACHES: Final = ("train", "verify", "data.rewrite")
 """The purposes under which an output may reach a student, directly or through other data."""
 

@@ -20,7 +20,7 @@ from typing import Final, Protocol, runtime_checkable
 import msgspec
 
 from gateway.errors import EvidenceError, GatewayError
-from gateway.ident import ExchangeId, Sha256
+from gateway.ident import ExchangeId, Sha256, item_id
 from gateway.ledger.checkers import check_in_order, checkers_at_hand
 from gateway.limits import (
     FINDINGS_LISTED_MAX,
@@ -34,6 +34,7 @@ from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import (
     Abandonment,
+    ItemFacts,
     KeyAuthorization,
     KeyRevocation,
     Opening,
@@ -45,6 +46,7 @@ from gateway.receipt.statement import is_opening, read_leaf
 from gateway.receipt.verify import read_checkpoint, signed_statement, verify_leaf
 from gateway.store.index import KINDS, Index
 from gateway.store.ports import LedgerStore, TileStore
+from gateway.store.seen import Seen
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of
 from gateway.tlog.tile import TILE_WIDTH
 
@@ -178,6 +180,8 @@ class _Seen:
     kinds: Counter[str] = field(default_factory=Counter)
     walk: list[tuple[int, ExchangeId, int | None]] = field(default_factory=list)
     """Openings, and what closes them: leaf, exchange, and for the latter its opening."""
+    items: list[tuple[int, ExchangeId, ItemFacts, int]] = field(default_factory=list)
+    """Receipts of items: leaf, exchange, what it says it is one of, that one's opening."""
     revoked: list[tuple[int, str, int]] = field(default_factory=list)
     """Revocations: their leaf, the key, and from which leaf on it ended."""
     findings: list[Finding] = field(default_factory=list)
@@ -198,6 +202,8 @@ def _check_part(trust: Trust, known: _Known, part: _Part) -> _Seen:
         match statement:
             case Opening():
                 seen.walk.append((at, statement.exchange, None))
+            case Receipt(item=ItemFacts() as item):
+                seen.items.append((at, statement.exchange, item, statement.opening))
             case Receipt() | Abandonment() | Refusal():
                 if statement.opening is not None:
                     seen.walk.append((at, statement.exchange, statement.opening))
@@ -287,6 +293,8 @@ class _Check:
         }
         self._open: dict[int, ExchangeId] = {}
         self._too_many_open = False
+        self._items = Seen()
+        self._asked: tuple[int, ExchangeId] | None = None
         # Roots by the size they belong to; a list, because two notes may differ at one size.
         self._expected: dict[int, list[tuple[str, bytes]]] = {}
         kept = store.checkpoint()
@@ -324,6 +332,7 @@ class _Check:
                     " leaves are gone, or this is an older copy",
                 )
         report.open = [(exchange, at) for at, exchange in self._open.items()]
+        self._items.close()
 
     def _parts(self, size: int) -> Iterator[_Part]:
         """Yield the leaves, once their hashes were compared with all that is kept of them."""
@@ -427,6 +436,8 @@ class _Check:
                 self._opened(at, exchange)
             else:
                 self._close(at, exchange, opening)
+        for at, exchange, item, opening in seen.items:
+            self._take_item(at, exchange, item, opening)
 
     def _opened(self, at: int, exchange: ExchangeId) -> None:
         if len(self._open) < OPENINGS_OPEN_MAX:
@@ -446,6 +457,19 @@ class _Check:
         self._report.add(
             "opening.missing", f"`{exchange}` says leaf {opening} opened it; it did not", at
         )
+
+    def _take_item(self, at: int, exchange: ExchangeId, item: ItemFacts, opening: int) -> None:
+        if exchange != item_id(item.of, item.number):
+            self._report.add("item.misnamed", f"`{exchange}` is not item {item.number}", at)
+        elif self._asked != (opening, item.of) and not self._opens(opening, at, item.of):
+            self._report.add(
+                "opening.missing", f"`{item.of}` was not opened by leaf {opening}", at
+            )
+        else:
+            # The lines of a batch follow on each other, and have one opening.
+            self._asked = (opening, item.of)
+            if not self._items.add(exchange):
+                self._report.add("item.twice", f"`{exchange}` has another receipt before", at)
 
     def _opens(self, opening: int, at: int, exchange: ExchangeId) -> bool:
         if not 0 <= opening < at:

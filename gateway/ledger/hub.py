@@ -67,6 +67,7 @@ class Brief(msgspec.Struct, frozen=True):
 class _Predicate(msgspec.Struct):
     exchange: str | None = None
     opening: int | None = None
+    item: msgspec.Raw | None = None
 
 
 class _Wire(msgspec.Struct):
@@ -96,6 +97,9 @@ def brief_of(leaf: bytes) -> Brief:
     except (ValueError, msgspec.MsgspecError):
         return Brief(relevant=True)
     if wire.predicate_type in _CLOSING:
+        if wire.predicate.item is not None:
+            # One of many things that an exchange asked for: it closes nothing.
+            return Brief(exchange=wire.predicate.exchange)
         return Brief(exchange=wire.predicate.exchange, opening=wire.predicate.opening)
     return Brief(relevant=True)
 

@@ -64,7 +64,13 @@ _NO_REASONING: Final = "none"
 _NOTHING: Final[frozenset[str]] = frozenset()
 _PLACE: Final = operator.attrgetter("policy", "clause")
 _TEXT: Final = frozenset({"text"})
-_TEXT_AND_AUDIO: Final = frozenset({"text", "audio"})
+_MODALITY: Final[Mapping[Operation, frozenset[str]]] = {
+    Operation.EMBEDDING: frozenset({"embedding"}),
+    Operation.IMAGE: frozenset({"image"}),
+    Operation.SPEECH: frozenset({"audio"}),
+    Operation.SESSION: frozenset({"text", "audio"}),
+}
+"""What answers are made of, where it is not text alone."""
 
 
 class Facts(Mapping[str, Value]):
@@ -385,7 +391,7 @@ def facts_of(
     if call.operation is not Operation.OPAQUE:
         known["streaming"] = call.streaming
         known["features"] = call.features
-        known["modality"] = _TEXT_AND_AUDIO if "voice" in call.features else _TEXT
+        known["modality"] = _modality_of(call)
         if "reasoning" not in call.features:
             known["reasoning-kind"] = _NO_REASONING
     known.update(registered)
@@ -394,6 +400,14 @@ def facts_of(
     for name, value in extra.items():
         known[name.replace("_", "-")] = value
     return Facts({name: value for name, value in known.items() if value is not None})
+
+
+def _modality_of(call: ProviderCall) -> frozenset[str]:
+    """Return what the answer to *call* is made of."""
+    made_of = _MODALITY.get(call.operation, _TEXT)
+    if "voice" in call.features:
+        made_of |= {"audio"}
+    return made_of | {"image"} if "image-output" in call.features else made_of
 
 
 def _reason(policy: Policy, clause: Clause) -> Reason:

@@ -21,7 +21,23 @@ from gateway.provider.model import Operation, ProviderCall
 class WrittenCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request as a case writes it."""
 
-    operation: Literal["chat", "opaque"] = "chat"
+    operation: Literal[
+        "chat",
+        "completion",
+        "embedding",
+        "moderation",
+        "image",
+        "speech",
+        "transcription",
+        "token-count",
+        "file",
+        "batch",
+        "retrieval",
+        "fine-tuning",
+        "session",
+        "listing",
+        "opaque",
+    ] = "chat"
     model: str | None = None
     streaming: bool = False
     features: tuple[str, ...] = ()

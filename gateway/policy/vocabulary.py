@@ -71,6 +71,19 @@ _VISIBILITIES: Final = {
 }
 _OPERATIONS: Final = {
     "chat": "a conversation is continued",
+    "completion": "a text is continued",
+    "embedding": "texts are turned into vectors",
+    "moderation": "texts or images are judged by the provider's filter",
+    "image": "images are made or changed",
+    "speech": "a text is spoken",
+    "transcription": "speech is written down, or translated",
+    "token-count": "tokens are counted",
+    "file": "something is kept with the provider, listed, read or deleted there",
+    "batch": "many things are asked at once, to be answered later",
+    "retrieval": "an answer that was made before is read",
+    "fine-tuning": "a model of the provider is customised inside its own service",
+    "session": "both sides talk over one connection",
+    "listing": "the provider tells what there is",
     "opaque": "something the gateway forwards and can't read",
 }
 _FEATURES: Final = {
@@ -81,6 +94,7 @@ _FEATURES: Final = {
     "n": "more than one answer is asked for",
     "grounding": "the answer rests on a search of the provider's",
     "voice": "speech is asked for",
+    "image-output": "images are asked for beside text",
     "code": "a feature made for writing programs is used",
 }
 _MODALITIES: Final = {

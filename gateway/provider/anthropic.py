@@ -18,14 +18,18 @@ from gateway.provider.model import (
     Answer,
     AnswerReader,
     Choice,
+    Found,
     Operation,
     Problem,
     ProviderCall,
+    Route,
+    Taking,
     ToolCall,
     UnteachableError,
     Usage,
 )
 from gateway.provider.readers import NonsenseError, OpaqueReader, StreamReader, WholeReader
+from gateway.provider.route import Routes
 
 FINISHED: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which an answer is all there."""
@@ -48,26 +52,41 @@ _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        methods=("POST",),
+        path="/v1/messages",
+        operation=Operation.CHAT,
+        taking=Taking.HELD,
+        asked="model, streaming, features, messages, tools",
+        answered="choices, usage, finish reasons",
+        receipted="each choice's text, reasoning, tool calls, refusal",
+    ),
+)
+_ROUTES: Final = Routes(ROUTES, r"(?:/[^/]+)*")
+
+
 class AnthropicDialect:
     """Reads and writes Anthropic's wire format."""
 
     name = "anthropic"
     CREDENTIAL_HEADERS = dialect.CREDENTIAL_HEADERS
+    ROUTES: tuple[Route, ...] = ROUTES
 
-    def reads(self, method: str, path: str) -> bool:
-        """Tell whether it is a message."""
-        return method == "POST" and path.endswith("/v1/messages")
+    def found(self, method: str, path: str, query: str = "") -> Found:
+        """Return the route of a request."""
+        return _ROUTES.found(method, path, query)
 
     def read_request(
-        self, provider: str, method: str, path: str, content_type: str, body: bytes | None
+        self, provider: str, found: Found, content_type: str, body: bytes | None
     ) -> ProviderCall:
         """Return what is asked.
 
         Raises:
             MalformedBodyError: a message whose body is no JSON object.
         """
-        if body is None or not self.reads(method, path):
-            return ProviderCall(provider=provider, operation=Operation.OPAQUE)
+        if body is None or found.route.operation is not Operation.CHAT:
+            return dialect.opaque(provider, found)
         asked = dialect.json_object(body)
         return ProviderCall(
             provider=provider,
@@ -76,6 +95,7 @@ class AnthropicDialect:
             streaming=asked.get("stream") is True,
             features=_features_of(asked),
             body=asked,
+            found=found,
         )
 
     def answer_reader(self, call: ProviderCall, status: int, content_type: str) -> AnswerReader:
@@ -132,6 +152,10 @@ class AnthropicDialect:
     def credential_header(self, secret: str) -> tuple[str, str]:
         """Return *secret* as `x-api-key`, which every version of the API takes."""
         return "x-api-key", secret
+
+    def query_upstream(self, query: str) -> str:
+        """Return *query* as it is: no credential comes in it."""
+        return query
 
 
 class _Block(msgspec.Struct, gc=False):

@@ -10,7 +10,16 @@ import orjson
 
 from gateway import limits
 from gateway.errors import MalformedBodyError
-from gateway.provider.model import Choice, Problem, ToolCall, UnteachableError
+from gateway.provider.model import (
+    OPAQUE_ROUTE,
+    Choice,
+    Found,
+    Operation,
+    Problem,
+    ProviderCall,
+    ToolCall,
+    UnteachableError,
+)
 
 CREDENTIAL_HEADERS: Final = frozenset(
     {"authorization", "api-key", "x-api-key", "x-goog-api-key"}
@@ -25,6 +34,18 @@ _REASONS_TOLD_MAX: Final = 3
 
 _ODD_CALL_IDS: Final = ("srvtoolu_", "mcptoolu_")
 """How the ids of calls begin that the provider itself carries out."""
+
+
+def opaque(provider: str, found: Found) -> ProviderCall:
+    """Return a call of which nothing is read."""
+    return ProviderCall(
+        provider=provider, operation=Operation.OPAQUE, uses=found.names, found=found
+    )
+
+
+def nowhere(path: str, query: str) -> Found:
+    """Return that no route is known for *path*."""
+    return Found(route=OPAQUE_ROUTE, path=path, query=query)
 
 
 def json_object(body: bytes) -> dict[str, Any]:

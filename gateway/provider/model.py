@@ -8,18 +8,115 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
+
+from gateway.ident import Sha256
 
 
 class Operation(enum.StrEnum):
     """What is asked of a provider."""
 
     CHAT = "chat"
-    """A conversation is continued: OpenAI chat completions, Anthropic messages."""
+    """A conversation is continued: chat completions, responses, messages, generated content."""
+    COMPLETION = "completion"
+    """A text is continued, as older APIs have it."""
+    EMBEDDING = "embedding"
+    MODERATION = "moderation"
+    IMAGE = "image"
+    SPEECH = "speech"
+    TRANSCRIPTION = "transcription"
+    """Speech becomes text, in its own language or in another."""
+    TOKEN_COUNT = "token-count"  # noqa: S105  no credential
+    FILE = "file"
+    """Something is kept with the provider, listed, read or deleted there."""
+    BATCH = "batch"
+    """Many things are asked at once, to be answered later."""
+    RETRIEVAL = "retrieval"
+    """What was made before is read again, or for the first time: a stored or later answer."""
+    FINE_TUNING = "fine-tuning"
+    """A model of the provider is customised inside its own service."""
+    SESSION = "session"
+    """Both sides talk over one connection."""
+    LISTING = "listing"
+    """What there is: models and the like."""
     OPAQUE = "opaque"
     """Anything that no reader here understands; digested, never trainable."""
+
+
+GENERATES: Final = frozenset(
+    {
+        Operation.CHAT,
+        Operation.COMPLETION,
+        Operation.EMBEDDING,
+        Operation.MODERATION,
+        Operation.IMAGE,
+        Operation.SPEECH,
+        Operation.TRANSCRIPTION,
+        Operation.SESSION,
+        Operation.FINE_TUNING,
+        Operation.OPAQUE,
+    }
+)
+"""Operations by which a model makes something, or might; others only tell, keep or count."""
+
+
+class Taking(enum.Enum):
+    """How the body of a request is taken in."""
+
+    HELD = "held"
+    """Whole, and read before anything is forwarded."""
+    PASSING = "passing"
+    """Digested as it passes; nothing of it is read."""
+    JUDGED = "judged"
+    """Put aside and read item by item; it leaves only once every item was ruled on."""
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """Something kept with a provider, by its id there: it belongs to who had it made."""
+
+    kind: str
+    """`file`, `upload`, `batch`, `response`, `completion`, `conversation`, …"""
+    id: str
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource that an answer tells of, as made by its request or for an earlier one."""
+
+    resource: Resource
+    role: str = ""
+    """What it is of the other: `output`, `errors` of a batch."""
+    of: Resource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One operation of a wire format: where it is asked for, and what is made of it here."""
+
+    methods: tuple[str, ...]
+    path: str
+    """As it is documented; `{file}` stands for one segment, which names a resource."""
+    operation: Operation
+    taking: Taking = Taking.PASSING
+    asked: str = ""
+    """What is read of the request, for people."""
+    answered: str = ""
+    """What is read of the answer, for people."""
+    receipted: str = ""
+    """Which output units a receipt lists, for people."""
+    lists: str | None = None
+    """The kind of resources whose list the answer is."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A route that a request took, where exactly, and the resources that its path names."""
+
+    route: Route
+    path: str
+    """As it was sent, without the provider's prefix."""
+    query: str = ""
+    names: tuple[Resource, ...] = ()
 
 
 class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +130,13 @@ class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
     """What else the request asks for: `tools`, `reasoning`, `images`, `logprobs`, `n`."""
     fallbacks: tuple[str | None, ...] = ()
     """Other models that may answer instead, by the request's own leave; `None`: any."""
+    uses: tuple[Resource, ...] = ()
+    """What it names in path or body: each must belong to who asks."""
+    lists: str | None = None
+    """The kind of resources whose list is asked for."""
     body: dict[str, Any] | None = None
+    found: Found | None = None
+    """The route that it took; `None` where nobody asked over HTTP."""
 
     def __repr__(self) -> str:
         """Return what it is, and no word of what was said."""
@@ -48,6 +151,27 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str
 
 
+UnitKind = Literal[
+    "embedding", "image", "audio", "link", "tool-result", "moderation", "transcript", "other"
+]
+"""`link`: an address that leads to the output; `other`: a part that nobody here can read."""
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """One unit of output that is no plain text, by its digest.
+
+    Of an embedding, the digest is over its numbers as little-endian 32-bit floats; of images
+    and audio, over the decoded bytes; of anything else, over the JSON or text as canonical
+    JSON has it.
+    """
+
+    kind: UnitKind
+    index: int
+    """Its place among those that were asked for; the choice it belongs to, if it does."""
+    bytes: int
+    sha256: Sha256
+
+
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """One answer among the *n* that were asked for; *text* holds its visible words, joined."""
 
@@ -58,6 +182,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str | None = None
     finish_reason: str | None = None
+    others: tuple[Unit, ...] = ()
+    """Whatever else it holds; a choice that holds any has no row."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +195,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int | None = None
 
 
+Stop = Literal["rate-limit", "quota", "refusal", "policy"]
+"""How a provider says no: too much at once, too much in all, the model's or the filter's own
+refusal, a request against its usage policy. Nobody gets round it by asking with another key."""
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as far as it came; *whole* only if the format's own end was seen."""
 
@@ -77,9 +208,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None = None
     model: str | None = None
     choices: tuple[Choice, ...] = ()
+    units: tuple[Unit, ...] = ()
+    """Outputs that belong to no choice: embeddings, images, audio, moderations."""
     usage: Usage | None = None
     error: str | None = None
     """The provider's own name for what went wrong (`overloaded_error`)."""
+    made: tuple[Made, ...] = ()
+    """Resources that it tells of."""
+    pending: bool = False
+    """Nothing is here yet: the provider makes the output now, to be fetched later."""
+    provider: str | None = None
+    """Who made the output, where an aggregator says so."""
+    stop: Stop | None = None
+    """Set where the provider declined to go on."""
 
 
 class AnswerReader(Protocol):
@@ -96,6 +237,17 @@ class AnswerReader(Protocol):
     def finish(self) -> Answer:
         """Return what was read; called once, at the end or where the answer broke off."""
         ...
+
+
+OPAQUE_ROUTE: Final = Route(
+    methods=("*",),
+    path="…",
+    operation=Operation.OPAQUE,
+    asked="nothing",
+    answered="nothing",
+    receipted="the body's bytes",
+)
+"""Where everything leads that no reader understands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +275,23 @@ class Dialect(Protocol):
 
     name: str
 
-    def reads(self, method: str, path: str) -> bool:
-        """Tell whether a request there is one whose body is read; others stay opaque."""
+    ROUTES: tuple[Route, ...]
+    """Every operation that is known here; whatever else is asked for is opaque."""
+
+    def found(self, method: str, path: str, query: str = "") -> Found:
+        """Return the route of a request; *path* excludes the provider's prefix and the query.
+
+        A method and path that are not known lead to `OPAQUE_ROUTE`.
+        """
         ...
 
     def read_request(
-        self, provider: str, method: str, path: str, content_type: str, body: bytes | None
+        self, provider: str, found: Found, content_type: str, body: bytes | None
     ) -> ProviderCall:
-        """Return what is asked; *path* excludes the provider's prefix and the query.
+        """Return what is asked on a route that was *found*.
 
-        *body* is `None` where it was too large to hold: then the call is opaque. What this
-        dialect has no reader for is opaque too.
+        *body* is `None` where nobody holds it: the route takes it as it passes, or puts it
+        aside to read it item by item.
 
         Raises:
             MalformedBodyError: an operation that is read here has a body that can't be.
@@ -162,6 +320,10 @@ class Dialect(Protocol):
 
     def credential_header(self, secret: str) -> tuple[str, str]:
         """Return the header (lower-case name, value) that carries *secret* upstream."""
+        ...
+
+    def query_upstream(self, query: str) -> str:
+        """Return *query* without a credential, everything else as it was sent."""
         ...
 
     CREDENTIAL_HEADERS: frozenset[str]

@@ -18,14 +18,18 @@ from gateway.provider.model import (
     Answer,
     AnswerReader,
     Choice,
+    Found,
     Operation,
     Problem,
     ProviderCall,
+    Route,
+    Taking,
     ToolCall,
     UnteachableError,
     Usage,
 )
 from gateway.provider.readers import NonsenseError, OpaqueReader, StreamReader, WholeReader
+from gateway.provider.route import Routes
 
 FINISHED: Final = frozenset({"stop", "tool_calls", "eos", "end_turn", "stop_sequence"})
 """Finish reasons after which a choice is all there; the last three are compatible servers'."""
@@ -40,26 +44,41 @@ ERROR_TYPES: Final = {
 }
 
 
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        methods=("POST",),
+        path="/chat/completions",
+        operation=Operation.CHAT,
+        taking=Taking.HELD,
+        asked="model, streaming, features, messages, tools",
+        answered="choices, usage, finish reasons",
+        receipted="each choice's text, reasoning, tool calls, refusal",
+    ),
+)
+_ROUTES: Final = Routes(ROUTES, r"(?:/[^/]+)*")
+
+
 class OpenAIDialect:
     """Reads and writes OpenAI's wire format."""
 
     name = "openai"
     CREDENTIAL_HEADERS = dialect.CREDENTIAL_HEADERS
+    ROUTES: tuple[Route, ...] = ROUTES
 
-    def reads(self, method: str, path: str) -> bool:
-        """Tell whether it is a chat completion."""
-        return method == "POST" and path.endswith("/chat/completions")
+    def found(self, method: str, path: str, query: str = "") -> Found:
+        """Return the route of a request."""
+        return _ROUTES.found(method, path, query)
 
     def read_request(
-        self, provider: str, method: str, path: str, content_type: str, body: bytes | None
+        self, provider: str, found: Found, content_type: str, body: bytes | None
     ) -> ProviderCall:
         """Return what is asked.
 
         Raises:
             MalformedBodyError: a chat completion whose body is no JSON object.
         """
-        if body is None or not self.reads(method, path):
-            return ProviderCall(provider=provider, operation=Operation.OPAQUE)
+        if body is None or found.route.operation is not Operation.CHAT:
+            return dialect.opaque(provider, found)
         asked = dialect.json_object(body)
         return ProviderCall(
             provider=provider,
@@ -69,6 +88,7 @@ class OpenAIDialect:
             features=_features_of(asked),
             fallbacks=_fallbacks_of(asked),
             body=asked,
+            found=found,
         )
 
     def answer_reader(self, call: ProviderCall, status: int, content_type: str) -> AnswerReader:
@@ -128,6 +148,10 @@ class OpenAIDialect:
     def credential_header(self, secret: str) -> tuple[str, str]:
         """Return *secret* as a bearer token."""
         return "authorization", f"Bearer {secret}"
+
+    def query_upstream(self, query: str) -> str:
+        """Return *query* as it is: no credential comes in it."""
+        return query
 
 
 class _Function(msgspec.Struct, gc=False):

@@ -31,7 +31,7 @@ from gateway.ident import ExchangeId, new_exchange_id
 from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX, BODY_SILENCE_S_MAX
 from gateway.log import Logger
 from gateway.provider.encoding import decoder_for
-from gateway.provider.model import Dialect, Problem
+from gateway.provider.model import Dialect, Problem, Taking
 from gateway.proxy.auth import Porter
 from gateway.proxy.desk import HEADER, Desk
 from gateway.proxy.metrics import Metrics
@@ -122,15 +122,14 @@ class Handlers:
             reply.proceed()
         kind = headers.get("content-type", "")
         body: bytes | StreamedBody
-        if provider.dialect.reads(knock.method, path):
+        found = provider.dialect.found(knock.method, path, query)
+        if found.route.taking is Taking.HELD:
             body = await _held(knock)
             readable = _decoded(body, headers.get("content-encoding"))
-            call = provider.dialect.read_request(
-                provider.id, knock.method, path, kind, readable
-            )
+            call = provider.dialect.read_request(provider.id, found, kind, readable)
         else:
             body = self._passing(knock, exchange)
-            call = provider.dialect.read_request(provider.id, knock.method, path, kind, None)
+            call = provider.dialect.read_request(provider.id, found, kind, None)
         return Asked(
             exchange=exchange,
             received_ms=received_ms,

@@ -45,7 +45,21 @@ OPENING_KIND: Final = "opening/v1"
 EffectName = Literal["permit", "hold", "forbid"]
 KeyRole = Literal["receipt", "manifest"]
 RevocationReason = Literal["superseded", "process-ended", "stolen", "lost"]
-OutputKind = Literal["text", "reasoning", "tool-call", "refusal"]
+OutputKind = Literal[
+    "text",
+    "reasoning",
+    "tool-call",
+    "refusal",
+    "embedding",
+    "image",
+    "audio",
+    "transcript",
+    "moderation",
+    "tool-result",
+    "link",
+    "other",
+]
+StopName = Literal["rate-limit", "quota", "refusal", "policy"]
 Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
 
 
@@ -143,6 +157,8 @@ class ModelFacts(Wire, frozen=True, kw_only=True):
     reported: str | None = None
     manifest: Sha256 | None = None
     """For a student of ours: SHA-256 of its training manifest's payload."""
+    provider: str | None = None
+    """Who made the answer, as an aggregator says."""
 
 
 class Commitment(Wire, frozen=True, kw_only=True):
@@ -160,10 +176,11 @@ class RequestFacts(Wire, frozen=True, kw_only=True):
 
 
 class OutputFacts(Wire, frozen=True, kw_only=True):
-    """One unit of what came back: a choice's text, a reasoning block, a tool call, a refusal.
+    """One unit of what came back: a choice's text, a reasoning block, a tool call, an image.
 
     Units that may be learned from carry a plain digest, so that a row can be matched to them;
-    others carry a commitment, because short texts could be guessed.
+    others carry a commitment, because short texts could be guessed: to the text itself where
+    it is one, and else to the unit's SHA-256 in hex.
     """
 
     choice: int
@@ -183,6 +200,66 @@ class UsageFacts(Wire, frozen=True, kw_only=True):
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
     counted_by: Literal["provider", "tiktoken"] = "provider"
+
+
+class ResourceFacts(Wire, frozen=True, kw_only=True):
+    """Something kept at the provider that the answer tells of; it belongs to the caller."""
+
+    kind: str
+    """`file`, `upload`, `batch`, `response`, `completion`, …"""
+    id: str
+    role: str | None = None
+    """What it is of the other: `output`, `errors`."""
+    of: str | None = None
+    """`kind/id` of the resource that it was made for."""
+
+
+class ItemFacts(Wire, frozen=True, kw_only=True):
+    """What one of many things is that an exchange asked for: a batch's line, say.
+
+    The receipt's own exchange id follows from *of* and *number* (`ident.item_id`), so that each
+    item has one receipt however often it is fetched.
+    """
+
+    of: ExchangeId
+    """The exchange that asked for it, whose opening the receipt names."""
+    number: int
+    """Its place among them, from 0; of a batch, the line of the input."""
+    custom_id: str | None = None
+    """The caller's own name for it."""
+    input: ExchangeId | None = None
+    """The exchange that handed in its request, where that is another one."""
+    fetched: ExchangeId | None = None
+    """The exchange that brought its answer, where that is another one."""
+
+
+class AttemptFacts(Wire, frozen=True, kw_only=True):
+    """Which of several attempts at the same thing this was, as the caller's SDK says."""
+
+    number: int
+    """0: the first."""
+    of: Commitment | None = None
+    """The same for all of them: a commitment to the idempotency key, or to the request."""
+
+
+class LinesFacts(Wire, frozen=True, kw_only=True):
+    """What was judged item by item before it left."""
+
+    count: int
+    forwarded: int
+    root: Sha256
+    """RFC 6962 root over the canonical JSON of what was found of each, in order."""
+
+
+class RewrittenFacts(Wire, frozen=True, kw_only=True):
+    """The provider's own bytes, where the caller got others.
+
+    Those differ in addresses, which lead to the gateway instead of past it, or are a list
+    without what belongs to somebody else.
+    """
+
+    sha256: Sha256
+    bytes: int
 
 
 class Writer(Wire, frozen=True, kw_only=True):
@@ -209,6 +286,8 @@ class Receipt(Wire, frozen=True, kw_only=True):
     outputs: tuple[OutputFacts, ...] = ()
     outputs_left_out: int = 0
     """Units beyond the listed ones (`limits.OUTPUTS_PER_EXCHANGE_MAX`); never trainable."""
+    outputs_root: Sha256 | None = None
+    """Where some are left out: RFC 6962 root over the canonical JSON of all units, in order."""
     response_bytes: int = 0
     """How many bytes the subject `response.body` digests: those handed to the caller, where it
     hung up before the last of them."""
@@ -216,9 +295,20 @@ class Receipt(Wire, frozen=True, kw_only=True):
     finish_reasons: tuple[str, ...] = ()
     error: str | None = None
     features: tuple[str, ...] = ()
+    made: tuple[ResourceFacts, ...] = ()
+    made_left_out: int = 0
+    stop: StopName | None = None
+    """Set where the provider declined to go on."""
+    item: ItemFacts | None = None
+    """Set where this is one of many things that another exchange asked for."""
+    items: int | None = None
+    """How many items a session has had; of others nobody knows before they are fetched."""
+    lines: LinesFacts | None = None
+    attempt: AttemptFacts | None = None
+    rewritten: RewrittenFacts | None = None
     ended: Ended
     opening: int
-    """Leaf index of the opening."""
+    """Leaf index of the opening; of an item, that of the exchange that asked for it."""
     received: str
     finished: str
     writer: Writer

@@ -41,6 +41,7 @@ from gateway.receipt.model import (
     OrganisationFacts,
     Receipt,
     Refusal,
+    ResourceFacts,
     Statement,
     Takeover,
     TermsChange,
@@ -114,9 +115,25 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     obligations: tuple[str, ...] = ()
     manifest: Sha256 | None = None
     """The manifest that this leaf is, or that it withdraws."""
+    made: tuple[ResourceFacts, ...] = ()
+    """Resources that it tells of; kept in a table of their own."""
 
 
-_FIELDS: Final = Row.__struct_fields__
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource at a provider, and the exchange that had it made or first told of it."""
+
+    leaf: int
+    kind: str
+    id: str
+    role: str | None = None
+    of: str | None = None
+    exchange: ExchangeId
+    project: str
+    principal: str
+    declaration: DeclarationId | None = None
+
+
+_FIELDS: Final = tuple(name for name in Row.__struct_fields__ if name != "made")
 _PLAIN: Final = ("at", "exchange", "opening", "readable", "approved")
 """What is kept as it is; everything else is a word, and kept as that word's number."""
 _WORDS: Final = tuple(name for name in _FIELDS[1:] if name not in _PLAIN)
@@ -191,6 +208,16 @@ def stretches_and_words(database: Database) -> None:
     words = (f"(SELECT value FROM word WHERE id = coded.{name}) AS {name}" for name in _WORDS)  # noqa: S608
     columns = ", ".join(("leaf", *_PLAIN, *words))
     database.create_view("statement", f"SELECT {columns} FROM coded")  # noqa: S608
+
+
+@migrations()
+def resources(database: Database) -> None:
+    """Make the table of what is kept with providers; the first that told of it had it made."""
+    database.table("resource").create(
+        {"provider": str, "kind": str, "id": str, "leaf": int, "role": str, "of": str},
+        pk=("provider", "kind", "id"),
+        strict=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +366,30 @@ class Index:
                 "SELECT exchange FROM unclosed WHERE opening = ?", (opening,)
             ).fetchone()
         return row is not None and bool(row[0] == exchange)
+
+    def resource(self, provider: str, kind: str, id: str) -> Kept | None:  # noqa: A002 — its name
+        """Return what is known of a resource at *provider*, or `None`."""
+        with self._lock, translated(self.path):
+            row = self._database.conn.execute(
+                "SELECT r.leaf, r.role, r.of, s.exchange, s.project, s.principal, s.declaration"
+                " FROM resource r JOIN statement s ON s.leaf = r.leaf"
+                " WHERE r.provider = ? AND r.kind = ? AND r.id = ?",
+                (provider, kind, id),
+            ).fetchone()
+        if row is None:
+            return None
+        leaf, role, of, exchange, project, principal, declaration = row
+        return Kept(
+            leaf=leaf,
+            kind=kind,
+            id=id,
+            role=role,
+            of=of,
+            exchange=ExchangeId(exchange),
+            project=project,
+            principal=principal,
+            declaration=declaration,
+        )
 
     def by_payload(self, sha256: Sha256) -> Row | None:
         """Return the manifest whose payload has that digest."""
@@ -644,7 +695,7 @@ class Index:
             (last,) = leaves.leaves(size - 1, size)
             if hashlib.sha256(last).hexdigest() == last_sha256:
                 return size
-        for table in ("coded", "unclosed", "places", "stretch"):
+        for table in ("coded", "unclosed", "places", "stretch", "resource"):
             self._database.conn.execute(f"DELETE FROM {table}")  # noqa: S608 — names of ours
         # Other processes remember numbers of words, so these stay.
         self._database.conn.execute("UPDATE word SET count = 0")
@@ -675,6 +726,14 @@ class Index:
         connection.executemany(
             "UPDATE word SET count = count + ? WHERE id = ?",
             [(count, number) for number, count in counts.items()],
+        )
+        connection.executemany(
+            "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [
+                (row.provider, one.kind, one.id, row.index, one.role, one.of)
+                for row in rows
+                for one in row.made
+            ],
         )
         opened = {row.index: row.exchange for row in rows if row.kind == "opening"}
         closed = [(row.opening, row.exchange) for row in rows if row.kind in CLOSING]
@@ -780,6 +839,7 @@ def _row_of(index: int, statement: Statement) -> Row:
                 ended=None if receipt is None else receipt.ended,
                 readable=None if receipt is None else receipt.readable,
                 obligations=statement.ruling.obligations,
+                made=() if receipt is None else receipt.made,
             )
         case Abandonment():
             return Row(

@@ -97,7 +97,7 @@ def test_any_request_is_read_or_refused(dialect: Dialect, body: bytes) -> None:
     """Any bytes are a request, or the caller is told what to change."""
     refused = None
     try:
-        dialect.read_request("p", "POST", PATHS[dialect.name], "", body)
+        dialect.read_request("p", dialect.found("POST", PATHS[dialect.name]), "", body)
     except MalformedBodyError as exc:
         refused = exc
 
@@ -110,7 +110,7 @@ def test_any_exchange_has_a_row_or_a_reason(
 ) -> None:
     """An exchange becomes a row that can be written, or is left out under a stable code."""
     body = json.dumps({**more, "model": "m", "messages": said}).encode()
-    call = dialect.read_request("p", "POST", PATHS[dialect.name], "", body)
+    call = dialect.read_request("p", dialect.found("POST", PATHS[dialect.name]), "", body)
     try:
         row = dialect.row_of(call, choice)
     except UnteachableError as exc:
@@ -130,7 +130,7 @@ def test_any_exchange_has_a_row_or_a_reason(
 def test_reasoning_is_never_taught(dialect: Dialect) -> None:
     """No row holds what a provider showed of its model's reasoning."""
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "q"}]}).encode()
-    call = dialect.read_request("p", "POST", PATHS[dialect.name], "", body)
+    call = dialect.read_request("p", dialect.found("POST", PATHS[dialect.name]), "", body)
     choice = Choice(index=0, text="a", reasoning=("SECRET",), finish_reason="stop_sequence")
 
     assert b"SECRET" not in canonical_json(dialect.row_of(call, choice))

@@ -433,7 +433,9 @@ class Rooms:
             principal=Principal(name="ada", project=PROJECT),
             declaration=declaration,
             declared=declaration.use is not INFERENCE,
-            call=dialect.read_request(provider, "POST", path, "application/json", readable),
+            call=dialect.read_request(
+                provider, dialect.found("POST", path), "application/json", readable
+            ),
             endpoint=f"POST https://{provider}.example{path}",
             body=body,
         )

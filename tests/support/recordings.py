@@ -52,16 +52,18 @@ class Recording:
 def openai_call(**more: Any) -> ProviderCall:
     """Return a chat completion that is asked for."""
     body = {"model": "gpt-x", "messages": [{"role": "user", "content": "hello"}], **more}
-    return OpenAIDialect().read_request(
-        "openai", "POST", "/v1/chat/completions", "application/json", json.dumps(body).encode()
-    )
+    dialect = OpenAIDialect()
+    found = dialect.found("POST", "/v1/chat/completions")
+    return dialect.read_request("openai", found, "application/json", json.dumps(body).encode())
 
 
 def anthropic_call(**more: Any) -> ProviderCall:
     """Return a message that is asked for."""
     body = {"model": "c-x", "messages": [{"role": "user", "content": "hello"}], **more}
-    return AnthropicDialect().read_request(
-        "anthropic", "POST", "/v1/messages", "application/json", json.dumps(body).encode()
+    dialect = AnthropicDialect()
+    found = dialect.found("POST", "/v1/messages")
+    return dialect.read_request(
+        "anthropic", found, "application/json", json.dumps(body).encode()
     )
 
 

@@ -15,6 +15,7 @@ from gateway.provider.model import (
     Operation,
     Problem,
     ProviderCall,
+    Taking,
     ToolCall,
     UnteachableError,
     Usage,
@@ -64,11 +65,10 @@ def why(choice: Choice, **asked: Any) -> str:
 )
 def test_only_messages_are_read(method: str, path: str, *, reads: bool) -> None:
     """What is not a message is opaque, whatever its body."""
-    call = DIALECT.read_request(
-        "anthropic", method, path, "application/json", b'{"model": "m"}'
-    )
+    found = DIALECT.found(method, path)
+    call = DIALECT.read_request("anthropic", found, "application/json", b'{"model": "m"}')
 
-    assert DIALECT.reads(method, path) is reads
+    assert reads is (found.route.taking is Taking.HELD)
     assert call.operation is (Operation.CHAT if reads else Operation.OPAQUE)
     assert call.model == ("m" if reads else None)
 
@@ -77,7 +77,7 @@ def test_only_messages_are_read(method: str, path: str, *, reads: bool) -> None:
 def test_a_malformed_request_says_what_to_change(body: bytes) -> None:
     """A message that is no JSON object is the caller's to mend."""
     with pytest.raises(MalformedBodyError) as caught:
-        DIALECT.read_request("anthropic", "POST", "/v1/messages", "", body)
+        DIALECT.read_request("anthropic", DIALECT.found("POST", "/v1/messages"), "", body)
 
     assert caught.value.hint
 

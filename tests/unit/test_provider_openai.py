@@ -14,6 +14,7 @@ from gateway.provider.model import (
     Operation,
     Problem,
     ProviderCall,
+    Taking,
     ToolCall,
     UnteachableError,
     Usage,
@@ -78,18 +79,20 @@ def why(choice: Choice, **asked: Any) -> str:
 )
 def test_only_chat_completions_are_read(method: str, path: str, *, reads: bool) -> None:
     """What is not a chat completion is opaque, whatever its body."""
-    call = DIALECT.read_request("openai", method, path, "application/json", b'{"model": "m"}')
+    found = DIALECT.found(method, path)
+    call = DIALECT.read_request("openai", found, "application/json", b'{"model": "m"}')
 
-    assert DIALECT.reads(method, path) is reads
+    assert reads is (found.route.taking is Taking.HELD)
     assert call.operation is (Operation.CHAT if reads else Operation.OPAQUE)
     assert call.model == ("m" if reads else None)
 
 
 def test_a_body_too_large_to_hold_is_opaque() -> None:
     """A chat completion whose body was not held can't be read."""
-    call = DIALECT.read_request("openai", "POST", "/v1/chat/completions", "", None)
+    found = DIALECT.found("POST", "/v1/chat/completions")
+    call = DIALECT.read_request("openai", found, "", None)
 
-    assert call == ProviderCall(provider="openai", operation=Operation.OPAQUE)
+    assert call == ProviderCall(provider="openai", operation=Operation.OPAQUE, found=found)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_a_body_too_large_to_hold_is_opaque() -> None:
 def test_a_malformed_request_says_what_to_change(body: bytes) -> None:
     """A chat completion that is no JSON object is the caller's to mend."""
     with pytest.raises(MalformedBodyError) as caught:
-        DIALECT.read_request("openai", "POST", "/v1/chat/completions", "", body)
+        DIALECT.read_request("openai", DIALECT.found("POST", "/v1/chat/completions"), "", body)
 
     assert caught.value.hint
 
