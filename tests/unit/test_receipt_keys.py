@@ -96,7 +96,9 @@ def test_a_log_has_a_name_for_a_key() -> None:
         LogSigner(generate_pem("ed25519"), "my log")
 
 
-@pytest.mark.parametrize("pem", [b"", b"nonsense", generate_pem("ed25519")[:-40]])
+@pytest.mark.parametrize(
+    "pem", [b"", b"nonsense", generate_pem("ed25519")[:-40]], ids=["empty", "nonsense", "cut"]
+)
 def test_what_is_no_key_is_refused(pem: bytes) -> None:
     """Bytes that hold no key give an error for the operator."""
     with pytest.raises(KeyUnreadableError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -131,6 +133,7 @@ def test_a_vkey_tells_its_key() -> None:
         "log+00000000+" + SIGNER.vkey.rsplit("+", 1)[1],
         "+00000000+" + SIGNER.vkey.rsplit("+", 1)[1],
     ],
+    ids=map(str, count()),
 )
 def test_what_is_no_vkey_is_refused(vkey: str) -> None:
     """A verifier key that departs from its one form is malformed."""
