@@ -163,6 +163,7 @@ class Relay:
             sized=response.header(b"content-length") is not None,
             held=bytes(self._held),
             head_sent=self.head_sent,
+            trailers=tuple(response.trailers) if ended == "complete" else (),
         )
 
 

@@ -115,6 +115,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's own bytes, where the caller gets others."""
     items: int | None = None
     """How many items a session has had."""
+    trailers: tuple[tuple[bytes, bytes], ...] = ()
+    """The fields that came behind a whole body."""
 
     def __repr__(self) -> str:
         """Return how it ended, and no word of what was said."""

@@ -8,8 +8,10 @@ reader can take for an answer, and the answer turns opaque.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+import brotli  # type: ignore[import-untyped]  # ships no types
 import zstandard
 
 from gateway import limits
@@ -20,6 +22,12 @@ UNREADABLE: Final = b"\n\ndata: \xff\n\n"
 _ZSTD_SLICE_BYTES: Final = 256
 """Four bytes of zstd can stand for 128 KiB, and its decoder knows no bound on what comes out;
 so little is fed at a time that one slice yields at most 8 MiB."""
+
+_BROTLI_BYTES_AT_ONCE: Final = 1 * limits.MIB
+"""Four bytes of brotli can stand for megabytes; its decoder stops soon after so much."""
+
+_IN_A_ROW_MAX: Final = 3
+"""Encodings of one body, one inside the other; more of them are somebody's joke."""
 
 _ZSTD_WINDOW_BYTES_MAX: Final = 8 * limits.MIB
 """RFC 9659 allows no larger window for `Content-Encoding: zstd`."""
@@ -36,19 +44,17 @@ class Decoder(Protocol):
 def decoder_for(content_encoding: str | None) -> Decoder | None:
     """Return what undoes *content_encoding*, or `None` where there is nothing to undo.
 
-    One that is not known here (`br`, or several in a row) makes the answer unreadable.
+    Encodings stand in the order in which they were applied (RFC 9110 section 8.4), so the last
+    is undone first. One that is not known here makes the answer unreadable.
     """
-    match (content_encoding or "").strip().lower():
-        case "" | "identity":
-            return None
-        case "gzip" | "x-gzip":
-            return _Bounded(_Gzip())
-        case "deflate":
-            return _Bounded(_Deflate())
-        case "zstd":
-            return _Bounded(_Zstd())
-        case _:
-            return _Unknown()
+    named = [name.strip().lower() for name in (content_encoding or "").split(",")]
+    named = [name for name in named if name not in {"", "identity"}]
+    if not named:
+        return None
+    if len(named) > _IN_A_ROW_MAX or not set(named) <= set(_CODECS):
+        return _Unknown()
+    codecs = [_CODECS[name]() for name in reversed(named)]
+    return _Bounded(codecs[0] if len(codecs) == 1 else _InARow(codecs))
 
 
 class _DamageError(ValueError):
@@ -100,6 +106,21 @@ class _Bounded:
         return plain
 
 
+class _InARow:
+    """Undoes several encodings, the outermost first."""
+
+    def __init__(self, codecs: Sequence[_Codec]) -> None:
+        self._codecs = codecs
+
+    def decode(self, chunk: bytes, bytes_max: int) -> bytes:
+        for codec in self._codecs:
+            # An inner encoding is larger than what it stands for at most by its frame.
+            chunk = codec.decode(chunk, bytes_max)
+            if len(chunk) > bytes_max:
+                raise _DamageError
+        return chunk
+
+
 class _Gzip:
     """Undoes gzip (RFC 1952), members one after another."""
 
@@ -139,6 +160,31 @@ class _Deflate:
         return _inflate(self._stream, chunk, bytes_max)
 
 
+class _Brotli:
+    """Undoes brotli (RFC 7932): one stream, and nothing behind it."""
+
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    def decode(self, chunk: bytes, bytes_max: int) -> bytes:
+        out = []
+        size = 0
+        stream = self._stream
+        try:
+            while chunk or not stream.can_accept_more_data():
+                if chunk and stream.is_finished():
+                    raise _DamageError
+                plain = stream.process(chunk, output_buffer_limit=_BROTLI_BYTES_AT_ONCE)
+                chunk = b""
+                out.append(plain)
+                size += len(plain)
+                if size > bytes_max:
+                    break
+        except brotli.error as exc:
+            raise _DamageError from exc
+        return b"".join(out)
+
+
 class _Zstd:
     """Undoes zstd (RFC 8878), frames one after another."""
 
@@ -159,6 +205,15 @@ class _Zstd:
         except zstandard.ZstdError as exc:
             raise _DamageError from exc
         return b"".join(out)
+
+
+_CODECS: Final[Mapping[str, Callable[[], _Codec]]] = {
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
+}
 
 
 def _inflate(stream: zlib._Decompress, chunk: bytes, bytes_max: int) -> bytes:

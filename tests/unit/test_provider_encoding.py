@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Callable
 
+import brotli  # type: ignore[import-untyped]  # ships no types
 import pytest
 import zstandard
 
@@ -29,8 +30,12 @@ ENCODINGS: list[tuple[str, Encode]] = [
     ("x-gzip", gzip.compress),
     ("deflate", zlib.compress),
     (" Deflate", raw_deflate),
+    ("br", brotli.compress),
     ("zstd", zstandard.compress),
+    ("gzip, br", lambda plain: brotli.compress(gzip.compress(plain))),
+    ("deflate,identity , zstd", lambda plain: zstandard.compress(zlib.compress(plain))),
 ]
+MEMBERS = [ENCODINGS[0], ENCODINGS[5]]
 
 
 def decoder(name: str) -> Decoder:
@@ -59,7 +64,7 @@ def test_encoded_bytes_come_out_plain(name: str, encode: Encode, step: int) -> N
     assert reading.decode(b"") == b""
 
 
-@pytest.mark.parametrize(("name", "encode"), [ENCODINGS[0], ENCODINGS[4]])
+@pytest.mark.parametrize(("name", "encode"), MEMBERS)
 @pytest.mark.parametrize("step", [1, 1 << 20])
 def test_members_follow_each_other(name: str, encode: Encode, step: int) -> None:
     """Two encoded pieces in a row are read as one."""
@@ -70,7 +75,9 @@ def test_members_follow_each_other(name: str, encode: Encode, step: int) -> None
     assert b"".join(out) == b"onetwo"
 
 
-@pytest.mark.parametrize("name", ["gzip", "deflate", "zstd", "br", "gzip, br"])
+@pytest.mark.parametrize(
+    "name", ["gzip", "deflate", "zstd", "br", "gzip, br", "compress", "br, br, br, br"]
+)
 def test_damage_makes_an_answer_unreadable(name: str) -> None:
     """What can't be undone is told once and passed on as it came."""
     reading = decoder(name)
@@ -94,6 +101,14 @@ def test_a_bomb_of_many_members_is_not_held() -> None:
     member = gzip.compress(bytes(limits.BODY_BYTES_HELD_MAX // 2))
 
     assert decoder("gzip").decode(member * 3).startswith(UNREADABLE)
+
+
+def test_bytes_behind_a_brotli_stream_are_damage() -> None:
+    """A stream that has ended is not gone on with: no reader would know where."""
+    reading = decoder("br")
+
+    assert reading.decode(brotli.compress(b"whole")) == b"whole"
+    assert reading.decode(b"more") == UNREADABLE + b"more"
 
 
 @pytest.mark.parametrize("recording", [RECORDINGS[0], RECORDINGS[-2]], ids=lambda r: r.name)
