@@ -54,6 +54,8 @@ class Script:
     """Words put between the first and the second piece of a stream, as they are."""
     no_content_length: bool = False
     """Send a body that is no stream in chunks."""
+    retry_after: str | None = None
+    """With an error, say when to come again."""
 
     def header(self) -> dict[str, str]:
         """Return the request header that asks for this script."""
@@ -163,7 +165,7 @@ class FakeProvider(StubProvider):
         if script.insert is not None:
             pieces = (pieces[0], script.insert.encode(), *pieces[1:])
         if script.error_after is not None:
-            pieces = (*pieces[: script.error_after], _error_event(request))
+            pieces = (*pieces[: script.error_after], self._error_event(request))
         if script.end_after is not None:
             pieces = pieces[: script.end_after]
         if script.gzip:
@@ -211,14 +213,20 @@ class FakeProvider(StubProvider):
             reply.generation.whole = True
         return response
 
+    def _error_event(self, request: web.Request) -> bytes:
+        return _error_event(request)
+
     def _failing(self, request: web.Request, status: int) -> Reply:
         told: dict[str, Any] = {"error": {"message": "scripted", "type": "scripted_error"}}
         if "anthropic-version" in request.headers:
             told = {"type": "error", **told, "request_id": "req_scripted"}
+        headers = {"x-request-id": "req_scripted", "x-should-retry": "false"}
+        if (wait := self._script_of(request).retry_after) is not None:
+            headers["retry-after"] = wait
         return Reply(
             status=status,
             content_type="application/json",
-            headers={"x-request-id": "req_scripted", "x-should-retry": "false"},
+            headers=headers,
             pieces=(json.dumps(told).encode(),),
         )
 
