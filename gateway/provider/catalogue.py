@@ -13,7 +13,7 @@ from typing import Final
 from gateway.errors import SettingError
 from gateway.provider.anthropic import AnthropicDialect
 from gateway.provider.model import Dialect
-from gateway.provider.openai import OpenAIDialect
+from gateway.provider.openai.dialect import OpenAIDialect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.provider.anthropic import AnthropicDialect
 from gateway.provider.model import Choice, Dialect, ProviderCall, ToolCall, Usage
-from gateway.provider.openai import OpenAIDialect
+from gateway.provider.openai.dialect import OpenAIDialect
 
 Piece = tuple[bytes, bool]
 """An event's bytes, and whether it carries content."""

@@ -1,4 +1,4 @@
-"""The twin of `gateway.provider.openai`."""
+"""The twin of `gateway.provider.openai.dialect`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.provider.model import (
     UnteachableError,
     Usage,
 )
-from gateway.provider.openai import OpenAIDialect
+from gateway.provider.openai.dialect import OpenAIDialect
 from tests.support.recordings import RECORDINGS, Recording, chunk, openai_call
 
 DIALECT = OpenAIDialect()

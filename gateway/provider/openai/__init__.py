@@ -1,0 +1,1 @@
+"""OpenAI's wire format, as OpenAI itself, Azure and compatible servers speak it."""
