@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import SettingError
-from gateway.provider.anthropic import AnthropicDialect
+from gateway.provider.anthropic.dialect import AnthropicDialect
 from gateway.provider.model import Dialect
 from gateway.provider.openai.dialect import OpenAIDialect
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.provider.anthropic import AnthropicDialect
+from gateway.provider.anthropic.dialect import AnthropicDialect
 from gateway.provider.model import Choice, Dialect, ProviderCall, ToolCall, Usage
 from gateway.provider.openai.dialect import OpenAIDialect
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import MalformedBodyError
-from gateway.provider.anthropic import AnthropicDialect
+from gateway.provider.anthropic.dialect import AnthropicDialect
 from gateway.provider.model import (
     Answer,
     Choice,
