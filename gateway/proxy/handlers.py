@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
-
-from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.clock import Clock
 from gateway.errors import (
@@ -28,16 +25,17 @@ from gateway.exchange.providers import Provider, Providers
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Principal, Sealed
 from gateway.exchange.walk import Walk
 from gateway.ident import ExchangeId, new_exchange_id
-from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX, BODY_SILENCE_S_MAX
+from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX
 from gateway.log import Logger
 from gateway.provider.encoding import decoder_for
 from gateway.provider.model import Dialect, Problem, Taking
 from gateway.proxy.auth import Porter
 from gateway.proxy.desk import HEADER, Desk
+from gateway.proxy.knock import Knock
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.own import Own
 from gateway.proxy.problem import problem_json, problem_of, provider_problem, refusal
-from gateway.proxy.reply import Knock, Reply, end_to_end
+from gateway.proxy.reply import Reply, end_to_end
 
 _OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
 """What is for the gateway, or is written anew for the next connection."""
@@ -76,9 +74,7 @@ class Handlers:
                 )
             provider = self.providers.named(prefix)
             dialect = provider.dialect
-            asked = await self._asked(
-                knock, reply, exchange, received_ms, provider, "/" + rest, query
-            )
+            asked = await self._asked(knock, exchange, received_ms, provider, "/" + rest, query)
             outgoing = _outgoing(
                 knock,
                 asked,
@@ -103,7 +99,6 @@ class Handlers:
     async def _asked(
         self,
         knock: Knock,
-        reply: Reply,
         exchange: ExchangeId,
         received_ms: int,
         provider: Provider,
@@ -118,8 +113,6 @@ class Handlers:
                 f"`{HEADER}` is sent {len(said)} times", hint="send it once"
             )
         declaration, declared = await self.desk.declared(said[0] if said else None, principal)
-        if headers.get("expect", "").lower() == "100-continue":
-            reply.proceed()
         kind = headers.get("content-type", "")
         body: bytes | StreamedBody
         found = provider.dialect.found(knock.method, path, query)
@@ -147,7 +140,7 @@ class Handlers:
         length = knock.content_length
         if length is not None and length > BODY_BYTES_MAX:
             raise _too_large(BODY_BYTES_MAX)
-        return StreamedBody(_chunks(knock), length, exchange, self.commitment_key)
+        return StreamedBody(knock.chunks(), length, exchange, self.commitment_key)
 
     # -- out ------------------------------------------------------------------------------
 
@@ -208,7 +201,7 @@ class Handlers:
 
 async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) -> None:
     """Answer with *problem*, in the shape that the calling SDK turns into its exception."""
-    if reply.prepared:
+    if reply.begun:
         reply.break_off()
         return
     headers: list[tuple[bytes, bytes]] = [(b"x-gateway-problem", problem.code.encode())]
@@ -224,7 +217,7 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
         body = dialect.problem_body(problem)
     if problem.status == 503:
         headers.append((b"retry-after", b"1"))
-    reason = _REASONS.get(problem.status, b"Error")
+    reason = REASONS.get(problem.status, b"Error")
     await reply.finish(problem.status, reason, headers, body, sized=False)
 
 
@@ -233,13 +226,17 @@ _BROKEN: Final = frozenset(
     for kind in (ProviderUnreachableError, ProviderTimeoutError, ProviderBrokeOffError)
 )
 _EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
-_REASONS: Final = {
+REASONS: Final = {
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    408: b"Request Timeout",
     413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     502: b"Bad Gateway",
     503: b"Service Unavailable",
@@ -271,6 +268,8 @@ def _outgoing(
         headers=headers,
         body=passing,
         length=length,
+        trailers=(lambda: end_to_end(knock.trailers, dropped)) if knock.is_chunked else None,
+        takes_trailers="trailers" in knock.headers.get("te", "").lower(),
     )
 
 
@@ -280,38 +279,22 @@ async def _held(knock: Knock) -> bytes:
     Raises:
         BodyTooLargeError: it is over what is held.
         CallerGoneError: it broke off.
+        MalformedRequestError: its framing is broken, or it came too slowly.
     """
     if knock.content_length is not None and knock.content_length > BODY_BYTES_HELD_MAX:
         raise _too_large(BODY_BYTES_HELD_MAX)
-    if knock.content.is_eof():
+    body = knock.whole()
+    if body is not None:
         # All of it came with the head, as small bodies do.
-        return knock.content.read_nowait()
+        return body
     parts: list[bytes] = []
     size = 0
-    async for chunk in _chunks(knock):
+    async for chunk in knock.chunks():
         size += len(chunk)
         if size > BODY_BYTES_HELD_MAX:
             raise _too_large(BODY_BYTES_HELD_MAX)
         parts.append(chunk)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _chunks(knock: Knock) -> AsyncIterator[bytes]:
-    content = knock.content
-    while not content.at_eof():
-        if content.is_eof():
-            # All of it is here already: no need to wait, or to watch a clock.
-            yield content.read_nowait()
-            continue
-        try:
-            async with asyncio.timeout(BODY_SILENCE_S_MAX):
-                chunk = await content.readany()
-        except TimeoutError as exc:
-            raise CallerGoneError("the request body stopped coming") from exc
-        except (OSError, RequestPayloadError) as exc:
-            raise CallerGoneError("the caller hung up while sending its body") from exc
-        if chunk:
-            yield chunk
 
 
 def _decoded(body: bytes, encoding: str | None) -> bytes:

@@ -29,9 +29,10 @@ from gateway.ledger.ports import Sequencing
 from gateway.ledger.reader import Reader
 from gateway.ledger.register import Register
 from gateway.proxy.auth import GATEWAY_KEY, Porter
+from gateway.proxy.knock import Knock
 from gateway.proxy.metrics import ALARM, CONTENT_TYPE, UNDER_WAY, Metrics, metrics_text
 from gateway.proxy.problem import problem_json, problem_of
-from gateway.proxy.reply import Knock, Reply
+from gateway.proxy.reply import Reply
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Receipt, Refusal
 from gateway.receipt.statement import read_leaf

@@ -1,59 +1,59 @@
 """The caller's side of one exchange: bytes to its socket, and whether it is still there.
 
-aiohttp reads requests and keeps connections; the answer's bytes are written here, as they came
-from the provider, so that nothing is added, reordered or re-encoded on the way.
+The answer's bytes are written here as they came from the provider, so that nothing is added,
+reordered or re-encoded on the way.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import socket
 import struct
 from collections.abc import Callable
 from typing import Final
 
-from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.web_request import BaseRequest
-
+from gateway.exchange.duplex import Duplex
 from gateway.exchange.forward import HOP_BY_HOP, RawHeaders
 from gateway.exchange.states import Permitted
+from gateway.proxy.connection import Connection
+from gateway.proxy.knock import Knock
 
 _BODILESS: Final = frozenset({204, 304})
 _OURS: Final = b"x-gateway-"
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
-class Knock(BaseRequest):
-    """A request that tells its reply when the connection is lost."""
-
-    reply: Reply | None = None
-
-    def _cancel(self, exc: BaseException) -> None:
-        super()._cancel(exc)
-        if self.reply is not None:
-            self.reply.lose()
-
-
-class Reply(web.StreamResponse):
+class Reply:
     """The answer to one `Knock`; implements the walk's `Caller`."""
 
-    def __init__(self, knock: Knock) -> None:
-        super().__init__()
+    __slots__ = (
+        "_bodiless",
+        "_chunked",
+        "_connection",
+        "_ended",
+        "_framed",
+        "_head",
+        "_joins",
+        "_knock",
+        "begun",
+        "gone",
+        "when_gone",
+    )
+
+    def __init__(self, knock: Knock, connection: Connection) -> None:
         self._knock = knock
-        self._transport = knock.transport
-        self.gone = self._transport is None or self._transport.is_closing()
+        self._connection = connection
+        self.gone = connection.lost or connection.transport.is_closing()
         self.when_gone: Callable[[], None] | None = None
-        self._head_sent = False
+        self.begun = False
+        """The head has been given; whatever goes wrong now can only break the answer."""
         self._head = b""
         self._joins = False
         self._chunked = False
         self._framed = False
         self._bodiless = False
         self._ended = False
-        self._stays = knock.keep_alive
-        knock.reply = self
+        connection.when_lost = self.lose
 
     # -- the walk's Caller ----------------------------------------------------------------
 
@@ -71,22 +71,23 @@ class Reply(web.StreamResponse):
 
     def head(self, status: int, reason: bytes, headers: RawHeaders, *, sized: bool) -> None:
         """Send the head; a body without a declared length goes out in chunks."""
-        if self._head_sent:
+        if self.begun:
             return
-        self._head_sent = True
-        self._set_status(status, None)
+        self.begun = True
         knock = self._knock
+        stays = self._connection.answering(knock)
         ending = b"\r\n"
         self._bodiless = knock.method == "HEAD" or status in _BODILESS
         if not sized and not self._bodiless:
-            if knock.version >= HttpVersion11:
+            if knock.is_old:
+                stays = False
+                self._connection.stay_no_longer()
+            else:
                 self._chunked = True
                 ending = b"transfer-encoding: chunked\r\n\r\n"
-            else:
-                self._stays = False
-        if not self._stays:
+        if not stays:
             ending = b"connection: close\r\n" + ending
-        elif knock.version == HttpVersion10:
+        elif knock.is_old:
             ending = b"connection: keep-alive\r\n" + ending
         self._framed = sized or self._chunked
         lines = [b"%b: %b\r\n" % header for header in headers]
@@ -99,21 +100,23 @@ class Reply(web.StreamResponse):
         if not chunk or self._bodiless:
             return
         self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
-        if self.gone:
-            return
-        try:
-            await self._knock.writer.drain()
-        except (ConnectionError, asyncio.CancelledError):
-            if not self.gone:
-                self.lose()
+        if self._connection.blocked:
+            await self._connection.drained()
 
     # -- the door -------------------------------------------------------------------------
 
     async def finish(
-        self, status: int, reason: bytes, headers: RawHeaders, body: bytes, *, sized: bool
+        self,
+        status: int,
+        reason: bytes,
+        headers: RawHeaders,
+        body: bytes,
+        *,
+        sized: bool,
+        trailers: RawHeaders = (),
     ) -> None:
         """Send what is left: the head if it has not gone, *body*, and the end."""
-        if not self._head_sent and not sized:
+        if not self.begun and not sized and not trailers:
             bodiless = status in _BODILESS or self._knock.method == "HEAD"
             if not bodiless:
                 headers = [*headers, (b"content-length", b"%d" % len(body))]
@@ -121,65 +124,57 @@ class Reply(web.StreamResponse):
         self._joins = True
         self.head(status, reason, headers, sized=sized)
         await self.pass_on(body)
-        self.end()
+        self.end(trailers)
 
-    def end(self) -> None:
-        """Send the end of a chunked body."""
+    def end(self, trailers: RawHeaders = ()) -> None:
+        """Send the end of a chunked body, and *trailers* behind it; a sized one has none."""
         if self._chunked and not self._ended:
-            self._send(b"0\r\n\r\n")
+            lines = [b"%b: %b\r\n" % header for header in trailers]
+            self._send(b"0\r\n%b\r\n" % b"".join(lines))
         elif self._head:
             self._send(b"")
         self._ended = True
 
+    def upgrade(self, status: int, reason: bytes, headers: RawHeaders) -> Duplex:
+        """Send a 101 head with exactly *headers*; return the connection as it is then.
+
+        Raises:
+            CallerGoneError: there is nobody any more.
+        """
+        duplex = self._connection.hand_over()
+        duplex.when_gone = self.lose
+        self.begun = self._ended = True
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, b"".join(lines))
+        self._connection.transport.write(head)
+        return duplex
+
     def break_off(self) -> None:
         """Cut the connection, so that the caller sees a broken answer and never a clean end."""
-        self._stays = False
         self._ended = True
-        if self._transport is None:
-            return
         if self._framed:
             # What was written still goes out; the missing end shows that it is not all.
-            self._transport.close()
-        else:
-            # The connection's end would be the body's: reset it, so that it is none.
-            connection = self._transport.get_extra_info("socket")
-            if connection is not None:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self._transport.abort()
+            self._connection.end()
+            return
+        # The connection's end would be the body's: reset it, so that it is none.
+        transport = self._connection.transport
+        connection = transport.get_extra_info("socket")
+        if connection is not None and not transport.is_closing():
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        transport.abort()
 
-    def proceed(self) -> None:
-        """Tell a caller that waits for it to send its body (`Expect: 100-continue`)."""
-        self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    def leave(self) -> None:
+        """Let go of an answer; one that has not been ended is broken off: that is a bug."""
+        self.when_gone = None
+        if not self._ended:
+            self.break_off()
 
     def _send(self, content: bytes) -> None:
         if self._head:
             # A head whose body is at hand goes out with it.
             content, self._head = self._head + content, b""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(content)
-        else:
+        if not self._connection.send(content):
             self.gone = True
-
-    # -- aiohttp's side -------------------------------------------------------------------
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Tell aiohttp whether the connection may carry another request."""
-        return self._stays
-
-    @property
-    def prepared(self) -> bool:
-        """Tell aiohttp that there is nothing for it to prepare."""
-        return self._head_sent
-
-    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        """Do nothing: heads are written by `head`."""
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """End an answer that has not been ended: that is a bug, so break it off."""
-        if not self._ended:
-            self.break_off()
 
 
 @functools.lru_cache(maxsize=8)

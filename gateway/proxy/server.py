@@ -1,7 +1,7 @@
 """The door: HTTP/1.1 over TCP or TLS, one task a request, and the last line of each.
 
-aiohttp's low-level server reads requests; bodies are left as they came, and a caller that hangs
-up cancels nothing here: the exchange goes on in the hall.
+Bodies are left as they came, and a caller that hangs up cancels nothing here: the exchange goes
+on in the hall.
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from typing import Any
 
-from aiohttp import web
-
-from gateway.errors import OperatorError, PortInUseError, SettingError
+from gateway.errors import MalformedRequestError, OperatorError, PortInUseError, SettingError
 from gateway.exchange.hall import Hall
-from gateway.limits import DRAIN_TIMEOUT_S, HEADER_BYTES_MAX
+from gateway.limits import CONNECTIONS_MAX, DRAIN_TIMEOUT_S
 from gateway.log import Logger
 from gateway.provider.model import Problem
-from gateway.proxy.handlers import Handlers, send_problem
-from gateway.proxy.reply import Knock, Reply
+from gateway.proxy.connection import Connection
+from gateway.proxy.handlers import REASONS, Handlers, send_problem
+from gateway.proxy.knock import Knock
+from gateway.proxy.problem import problem_json, problem_of
+from gateway.proxy.reply import Reply
 
-KEEPALIVE_S = 75.0
+LOOK_S = 1.0
+"""How often connections are looked at for what takes too long."""
+
+LAST_BYTES_S = 1.0
+"""How long the last answers of a closing door may take to reach their callers' sockets."""
 
 
 class Door:
@@ -31,8 +35,12 @@ class Door:
         self._handlers = handlers
         self._hall = hall
         self._log = log
-        self._server: web.Server | None = None
         self._listening: asyncio.Server | None = None
+        # OWNED BY: the event loop.
+        self.closing = False
+        self._connections: set[Connection] = set()
+        self._emptied: asyncio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(
         self, host: str, port: int, tls: ssl.SSLContext | None, *, shared: bool = False
@@ -46,19 +54,9 @@ class Door:
             OperatorError: the address can't be listened on.
         """
         loop = asyncio.get_running_loop()
-        self._server = web.Server(
-            self._knocked,  # type: ignore[arg-type]  # our own request class, see below
-            request_factory=self._request,
-            handler_cancellation=False,
-            auto_decompress=False,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_S,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-        )
         try:
             self._listening = await loop.create_server(
-                self._server,
+                lambda: Connection(self, loop),
                 host,
                 port,
                 ssl=tls,
@@ -75,29 +73,61 @@ class Door:
             raise OperatorError(
                 f"can't listen on {host}:{port}: {exc.strerror}", hint="check `listen`"
             ) from exc
+        self._timer = loop.call_later(LOOK_S, self._look, loop)
         return int(self._listening.sockets[0].getsockname()[1])
 
-    @staticmethod
-    def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Knock:
-        return Knock(message, payload, protocol, writer, task, asyncio.get_running_loop())
+    # -- what connections ask of their host -----------------------------------------------
 
-    async def _knocked(self, knock: Knock) -> web.StreamResponse:
-        reply = Reply(knock)
-        if knock.raw_path.startswith("/-/"):
-            await self._serve(knock, reply)
-        else:
-            with self._hall:
+    def arrived(self, connection: Connection) -> bool:
+        """Keep *connection* in mind; tell whether it is let in."""
+        if self.closing or len(self._connections) >= CONNECTIONS_MAX:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def left(self, connection: Connection) -> None:
+        """Forget *connection*."""
+        self._connections.discard(connection)
+        if self._emptied is not None and not self._connections:
+            self._emptied.set()
+
+    def refusal(self, error: MalformedRequestError) -> bytes:
+        """Return the whole answer to what is no request."""
+        self._handlers.metrics.problem(error.problem)
+        problem = problem_of(error)
+        body = problem_json(problem)
+        reason = REASONS.get(problem.status, b"Error")
+        head = b"HTTP/1.1 %d %b\r\nx-gateway-problem: %b\r\n" % (
+            problem.status,
+            reason,
+            problem.code.encode(),
+        )
+        return head + (
+            b"content-type: application/problem+json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (len(body), body)
+        )
+
+    async def knocked(self, knock: Knock, connection: Connection) -> None:
+        """Answer a request; never fails."""
+        reply = Reply(knock, connection)
+        try:
+            if knock.raw_path.startswith("/-/"):
                 await self._serve(knock, reply)
-        # Each holds the other: let go, so that both are freed now and not by the collector.
-        knock.reply = None
-        return reply
+            else:
+                with self._hall:
+                    await self._serve(knock, reply)
+        finally:
+            reply.leave()
 
     async def _serve(self, knock: Knock, reply: Reply) -> None:
         try:
             await self._handlers.serve(knock, reply)
         except Exception as exc:  # noqa: BLE001  the last line of the task: a bug of ours
             self._log.error(
-                "exchange.broken", error=type(exc).__name__, path=knock.path, exc_info=exc
+                "exchange.broken",
+                error=type(exc).__name__,
+                path=knock.raw_path.partition("?")[0],
+                exc_info=exc,
             )
             await send_problem(
                 reply,
@@ -110,13 +140,30 @@ class Door:
                 None,
             )
 
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now_s = loop.time()
+        for connection in list(self._connections):
+            connection.look(now_s)
+        self._timer = loop.call_later(LOOK_S, self._look, loop)
+
     async def close(self) -> int:
         """Stop listening, see exchanges through; return how many had to be left."""
+        self.closing = True
         if self._listening is not None:
             self._listening.close()
+        for connection in list(self._connections):
+            connection.retire()
         left = await self._hall.drain(DRAIN_TIMEOUT_S)
-        if self._server is not None:
-            await self._server.shutdown(timeout=1.0)
+        if self._connections:
+            self._emptied = asyncio.Event()
+            try:
+                async with asyncio.timeout(LAST_BYTES_S):
+                    await self._emptied.wait()
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.cut()
+        if self._timer is not None:
+            self._timer.cancel()
         return left
 
 
