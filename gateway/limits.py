@@ -351,3 +351,9 @@ UNSENT_BYTES_MAX: Final = 64 * KIB
 
 CONNECTIONS_MAX: Final = 16_384
 """Connections of callers at one door; more are turned away, a head's 96 KiB each is a gigabyte."""
+
+TURN_S_MAX: Final = 30.0
+"""How long a replica waits for its turn at what one at a time may do; a turn takes a commit."""
+
+ITEMS_SEALED_AT_ONCE: Final = 256
+"""Receipts of items written under one turn, in one or two commits."""

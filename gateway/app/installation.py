@@ -20,6 +20,7 @@ from gateway.errors import (
     GatewayError,
     SettingError,
 )
+from gateway.exchange.items import Turns
 from gateway.ident import random_bytes
 from gateway.ledger.erasure import apply_erasures
 from gateway.ledger.ports import Sequencing, Shared
@@ -52,6 +53,7 @@ class Installation:
     publisher: Publisher
     content: ContentStore
     access: AccessKeys
+    turns: Turns
     register: Register
     clock: Clock
     writer: Writer
@@ -168,6 +170,7 @@ def open_sourced(
         publisher=publisher,
         content=content,
         access=stores.access,
+        turns=stores.turns,
         register=register,
         clock=clock,
         writer=writer,

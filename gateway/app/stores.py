@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import Clock, rfc3339
 from gateway.errors import LedgerMissingError, MissingPieceError, SettingError
+from gateway.exchange.items import Turns
 from gateway.ledger.ports import Foreign, Sequencing
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.sequencer import Sequencer
@@ -25,6 +26,7 @@ from gateway.store.content import ContentStore
 from gateway.store.keys import Keyring
 from gateway.store.ports import LedgerStore
 from gateway.store.sqlite import SqliteLedger
+from gateway.store.turns import FileTurns
 
 if TYPE_CHECKING:
     from gateway.store.postgres.ledger import PostgresLedger
@@ -40,6 +42,7 @@ class Stores:
     ledger: LedgerStore
     content: ContentStore
     access: AccessKeys
+    turns: Turns
     sequencing: Callable[[Publisher, OnForeign | None], Sequencing]
     """Returns what appends, not started, over a publisher of the ledger's checkpoints."""
 
@@ -71,12 +74,14 @@ def open_stores(
             ledger=ledger,
             content=ContentStore(data / "content.db", keyring.content),
             access=AccessKeys(data / "access.db"),
+            turns=FileTurns(data / "turns"),
             sequencing=alone,
         )
     from gateway.ledger.intake import Replica  # noqa: PLC0415  the driver is an extra
     from gateway.store.postgres.access import PostgresAccessKeys  # noqa: PLC0415
     from gateway.store.postgres.content import PostgresContents  # noqa: PLC0415
     from gateway.store.postgres.intake import Intake  # noqa: PLC0415
+    from gateway.store.postgres.turns import PostgresTurns  # noqa: PLC0415
 
     shared = ledger
 
@@ -99,6 +104,7 @@ def open_stores(
         ledger=ledger,
         content=PostgresContents(ledger, keyring.content),
         access=PostgresAccessKeys(ledger, clock),
+        turns=PostgresTurns(ledger.url),
         sequencing=in_a_replica,
     )
 

@@ -1,7 +1,8 @@
 """The sheets in a request's folder: what each room needs and only the room before can give.
 
-`Permitted` is made in `walk.py` alone, `Answered` in `relay.py` alone, `Sealed` in `seal.py`
-alone (held by `tests/tidy`).
+`Permitted` is made in `walk.py`, `Answered` in `relay.py`, `Sealed` in `seal.py` alone; the
+first two of items, which were permitted with another exchange, in `items.py` (held by
+`tests/tidy`).
 """
 
 from __future__ import annotations

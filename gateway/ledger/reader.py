@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.errors import BadProofError, NotFoundError
 from gateway.ident import ExchangeId, Sha256
@@ -14,7 +14,7 @@ from gateway.receipt.bundle import Bundle, Included, format_bundle
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest, Statement
 from gateway.receipt.statement import read_leaf, signing_key
-from gateway.store.index import Index, Kind, Progress
+from gateway.store.index import Index, Kept, Kind, Progress
 from gateway.store.ports import LedgerStore
 from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
 from gateway.tlog.merkle import consistency_proof, inclusion_proof
@@ -63,6 +63,18 @@ class Reader:
         if row is None and self.catch_up():
             row = self.index.find(exchange)
         return None if row is None else (row.index, self.leaf(row.index))
+
+    def closed_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* that have a closing statement in the ledger as it is."""
+        self.catch_up()
+        return self.index.closed_of(exchanges)
+
+    def resource(self, provider: str, kind: str, id: str) -> Kept | None:  # noqa: A002 — its name
+        """Return what is known of a resource at *provider*, or `None`."""
+        kept = self.index.resource(provider, kind, id)
+        if kept is None and self.catch_up():
+            kept = self.index.resource(provider, kind, id)
+        return kept
 
     def manifest(self, sha256: Sha256) -> tuple[int, Manifest] | None:
         """Return index and manifest whose payload has that digest, or `None`."""

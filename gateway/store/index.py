@@ -346,6 +346,12 @@ class Index:
         )
         return rows[0] if rows else None
 
+    def closed_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* that have a closing statement, or are items with one."""
+        marks = ", ".join("?" for _ in exchanges)
+        rows = self._rows(f"exchange IN ({marks}) AND kind IN (?, ?, ?)", *exchanges, *CLOSING)
+        return {row.exchange for row in rows if row.exchange is not None}
+
     def opening_of(self, exchange: ExchangeId) -> Row | None:
         """Return the opening of *exchange*, or `None`."""
         rows = self._rows("exchange = ? AND kind = 'opening'", exchange)

@@ -1,0 +1,63 @@
+"""Take turns with other processes that share a data folder.
+
+Who holds a turn has it alone until it lets go, or ends: the system takes the lock back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import LedgerUnwellError
+
+SLOTS: Final = 16
+"""Names share so many locks: two that fall together only wait for each other."""
+
+
+def slot_of(name: str) -> int:
+    """Return which of the locks *name* has."""
+    return hashlib.sha256(name.encode()).digest()[0] % SLOTS
+
+
+class FileTurns:
+    """Turns by locks on files of one folder, which is made where it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextlib.asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """Hold the turn of *name* alone, in this and in every process.
+
+        Raises:
+            LedgerUnwellError: the lock can't be had at all.
+        """
+        handle = await asyncio.to_thread(self._locked, slot_of(name))
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def _locked(self, slot: int) -> int:
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            handle = os.open(
+                self._folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as exc:
+            raise LedgerUnwellError(
+                f"no lock can be made in {self._folder}: {exc.strerror}",
+                hint="let the gateway's account write there",
+            ) from exc
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as exc:
+            os.close(handle)
+            raise LedgerUnwellError(f"{self._folder} can't be locked: {exc.strerror}") from exc
+        return handle
