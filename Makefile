@@ -30,8 +30,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(VENV)/bin/gateway demo
 
+# A process a core; each file of tests stays in one, where what it set up is.
+ALL := -q -n auto --dist loadfile
+
 test: $(STAMP)
-	$(PY) -m pytest -q
+	$(PY) -m pytest $(ALL)
 
 check: $(STAMP)
 	$(PY) -m ruff format --check . && $(PY) -m ruff check .
@@ -40,7 +43,7 @@ check: $(STAMP)
 	$(PY) -m pytest -q -m '$(FAST)'
 
 check-all: check
-	$(PY) -m pytest -q
+	$(PY) -m pytest $(ALL)
 
 policies: $(STAMP)
 	$(VENV)/bin/gateway policy lint policies
