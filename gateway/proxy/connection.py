@@ -166,11 +166,12 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def answering(self, knock: Knock) -> bool:
-        """Drop what comes of the body from here on; tell whether the connection stays."""
+        """Take note that the answer begins; tell whether the connection stays behind it.
+
+        What is still to come of a body that nobody reads is dropped from here on.
+        """
         stays = knock.stays and not self._host.closing
         if not knock.ended:
-            self._discards = True
-            knock.drop()
             if (
                 self._chunks is not None
                 or self._left > SKIPPED_BYTES_MAX
@@ -178,8 +179,8 @@ class Connection(asyncio.Protocol):
                 or knock.failure is not None
             ):
                 stays = False
-            knock.fail(CallerGoneError("it was answered before its body was whole"))
-            self.read_on()
+            if not knock.reading:
+                self._drop_rest(knock)
         self._stays = stays
         return stays
 
@@ -291,6 +292,13 @@ class Connection(asyncio.Protocol):
         else:
             knock.feed(part)
 
+    def _drop_rest(self, knock: Knock) -> None:
+        """Drop what comes of a body that nobody reads."""
+        self._discards = True
+        knock.drop()
+        knock.fail(CallerGoneError("it was answered before its body was whole"))
+        self.read_on()
+
     def _keep_for_later(self, data: bytes) -> None:
         """Keep what was sent ahead of the answer; it waits for its turn, unread."""
         if data:
@@ -321,6 +329,7 @@ class Connection(asyncio.Protocol):
             self._next()
         else:
             # A short rest of a body that nobody wants is on its way.
+            self._drop_rest(knock)
             self._answered = True
             self._deadline = self._loop.time() + LINGER_S_MAX
 

@@ -196,6 +196,7 @@ class Handlers:
                 answered.headers,
                 answered.held,
                 sized=answered.sized,
+                trailers=answered.trailers,
             )
 
 
@@ -260,6 +261,8 @@ def _outgoing(
     if isinstance(body, StreamedBody):
         length = body.length
         passing: bytes | AsyncIterator[bytes] | None = aiter(body)
+    elif knock.trailers:
+        passing = _in_chunks(body)
     else:
         passing = body if body or knock.method not in {"GET", "HEAD", "OPTIONS"} else None
     return Outgoing(
@@ -271,6 +274,11 @@ def _outgoing(
         trailers=(lambda: end_to_end(knock.trailers, dropped)) if knock.is_chunked else None,
         takes_trailers="trailers" in knock.headers.get("te", "").lower(),
     )
+
+
+async def _in_chunks(body: bytes) -> AsyncIterator[bytes]:
+    """Yield *body* as what comes in chunks: only behind those is there room for trailers."""
+    yield body
 
 
 async def _held(knock: Knock) -> bytes:

@@ -42,6 +42,7 @@ class Knock:
         "parts",
         "raw_headers",
         "raw_path",
+        "reading",
         "sender",
         "stays",
         "trailers",
@@ -75,6 +76,8 @@ class Knock:
         """Since when the caller is waited for; `None` while it is not."""
         self.waited_s = 0.0
         """How long it was waited for before."""
+        self.reading = False
+        """Somebody takes the body as it comes."""
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -95,15 +98,17 @@ class Knock:
             CallerGoneError: the caller hung up before its body was whole.
             MalformedRequestError: it broke the framing, or was too slow.
         """
-        while True:
-            if self.parts:
-                yield self._take()
-            elif self.failure is not None:
-                raise self.failure
-            elif self.ended:
-                return
-            else:
-                await self._wait()
+        self.reading = True
+        try:
+            while self.parts or not self.ended:
+                if self.parts:
+                    yield self._take()
+                elif self.failure is not None:
+                    raise self.failure
+                else:
+                    await self._wait()
+        finally:
+            self.reading = False
 
     async def _wait(self) -> None:
         self.sender.proceed()
