@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from gateway.errors import (
+    BodyTooLargeError,
     CallerGoneError,
     ProviderBrokeOffError,
     ProviderUnreachableError,
     SettingError,
 )
+from gateway.exchange.duplex import Duplex
 from gateway.exchange.forward import (
     Departure,
     Forwarder,
     Origin,
     Outgoing,
     ProviderResponse,
+    Upgraded,
     origin_of,
 )
 from gateway.exchange.states import Permitted
+from gateway.limits import MIB
 
 PERMITTED = cast(Permitted, None)  # The dock only carries it: the type is the ticket.
 
@@ -277,3 +282,393 @@ def test_a_base_url_that_is_none_is_refused(url: str) -> None:
     """A base URL is absolute, http or https, without a query."""
     with pytest.raises(SettingError):
         origin_of(url)
+
+
+CUT = {
+    "two lengths": b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+    "a list of lengths": b"content-length: 5, 5\r\n\r\nhello",
+    "a length and chunks": b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and a length": b"transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+    "a signed length": b"content-length: +5\r\n\r\nhello",
+    "a coding that nobody undoes": b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunks in no chunks": b"transfer-encoding: identity\r\n\r\nhello",
+    "chunks twice": b"transfer-encoding: chunked\r\n" * 2 + b"\r\n5\r\nhello\r\n0\r\n\r\n",
+    "a bare line feed": b"content-length: 5\nx: y\r\n\r\nhello",
+    "a folded line": b"x: y\r\n z\r\ncontent-length: 5\r\n\r\nhello",
+    "a space before a colon": b"x : y\r\ncontent-length: 5\r\n\r\nhello",
+    "a zero byte": b"x: a\x00b\r\ncontent-length: 5\r\n\r\nhello",
+    "a bare carriage return": b"x: a\rb\r\ncontent-length: 5\r\n\r\nhello",
+    "a chunk with bare line feeds": b"transfer-encoding: chunked\r\n\r\n5\nhello\n0\n\n",
+    "a chunk that is too long": b"transfer-encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n",
+    "a chunk without a size": b"transfer-encoding: chunked\r\n\r\n\r\nhello\r\n0\r\n\r\n",
+    "a chunk beyond counting": b"transfer-encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\nx",
+    "headers without end": b"x: y\r\n" * 200_000,
+    "one header without end": b"x: " + b"y" * 1_000_000,
+    "trailers without end": b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"x: y\r\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(CUT))
+async def test_what_could_be_read_in_two_ways_is_broken_off(
+    forwarder: Forwarder, kind: str
+) -> None:
+    """A framing that another reader might take otherwise never ends cleanly."""
+    async with serving({b"/": b"HTTP/1.1 200 OK\r\n" + CUT[kind]}) as origin:
+        with pytest.raises(ProviderBrokeOffError):
+            await whole(await asyncio.wait_for(ask(forwarder, origin, b"/"), 10))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/2.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 20_000,
+    ],
+)
+async def test_a_head_that_answers_nothing_is_broken_off(
+    forwarder: Forwarder, head: bytes
+) -> None:
+    """Another protocol's answer, or interim ones without end, are none."""
+    async with serving({b"/": head}) as origin:
+        with pytest.raises(ProviderBrokeOffError):
+            await asyncio.wait_for(ask(forwarder, origin, b"/"), 10)
+
+
+async def test_trailers_come_behind_the_body(forwarder: Forwarder) -> None:
+    """Fields behind a chunked body are kept in order, but for those that frame."""
+    answer = (
+        b"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n0\r\n"
+        b"X-Sum: 1\r\nConnection: close\r\nX-Sum: 2\r\ncontent-length: 9\r\n\r\n"
+    )
+    async with serving({b"/": answer, b"/next": SIZED}) as origin:
+        response = await ask(forwarder, origin, b"/")
+        assert b"hello" == await whole(response)
+        await whole(await ask(forwarder, origin, b"/next"))
+
+    assert [(b"X-Sum", b"1"), (b"X-Sum", b"2")] == list(response.trailers)
+    assert (b"trailer", b"x-sum") in response.headers
+
+
+async def test_all_content_encodings_are_told(forwarder: Forwarder) -> None:
+    """Encodings on several lines are one list."""
+    answer = (
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nContent-Encoding: br\r\n"
+        b"content-length: 0\r\n\r\n"
+    )
+    async with serving({b"/": answer}) as origin:
+        response = await ask(forwarder, origin, b"/")
+
+    assert "gzip, br" == response.header(b"content-encoding")
+
+
+class Listening:
+    """A server that keeps what it gets, and does with each connection what a test says."""
+
+    def __init__(
+        self, does: Callable[[Listening, asyncio.StreamReader, asyncio.StreamWriter], Any]
+    ) -> None:
+        self.got: list[bytes] = []
+        self.connections = 0
+        self._does = does
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                await self._does(self, reader, writer)
+        finally:
+            writer.transport.abort()
+
+    @asynccontextmanager
+    async def at(self) -> AsyncIterator[Origin]:
+        """Yield where it listens."""
+
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._tasks.add(asyncio.ensure_future(self._serve(reader, writer)))
+
+        server = await asyncio.start_server(begin, "127.0.0.1", 0)
+        try:
+            yield origin_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _answers_once(
+    server: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer one request, and close the connection when the next one comes."""
+    server.got.append(await reader.readuntil(b"\r\n\r\n"))
+    writer.write(SIZED)
+    server.got.append(await reader.readuntil(b"\r\n\r\n"))
+
+
+async def test_what_was_written_is_never_sent_again(forwarder: Forwarder) -> None:
+    """A provider that closes an idle connection at the next request has broken it off."""
+    server = Listening(_answers_once)
+    async with server.at() as origin:
+        await whole(await ask(forwarder, origin, b"/first"))
+        with pytest.raises(ProviderBrokeOffError):
+            await ask(forwarder, origin, b"/second")
+
+    assert (1, 2) == (server.connections, len(server.got))
+
+
+async def _hangs_up(
+    server: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    server.got.append(await reader.readuntil(b"\r\n\r\n"))
+    writer.write(SIZED)
+
+
+async def test_a_connection_that_is_closed_before_it_is_used_is_replaced(
+    forwarder: Forwarder,
+) -> None:
+    """An idle connection with an end to read carries nothing, however late we hear of it."""
+    server = Listening(_hangs_up)
+    async with server.at() as origin:
+        for _ in range(20):
+            assert b"hello" == await whole(await ask(forwarder, origin, b"/"))
+            # The end is in the socket by now, and the loop has not looked at it.
+            time.sleep(0.005)  # noqa: ASYNC251  so that nothing else runs meanwhile
+
+    assert (20, 20) == (server.connections, len(server.got))
+
+
+async def test_idle_connections_are_let_go(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody uses is closed after a while, though the provider would keep it."""
+    monkeypatch.setattr("gateway.exchange.forward.IDLE_CONNECTION_S_MAX", 0.05)
+    monkeypatch.setattr("gateway.exchange.connection.IDLE_CONNECTION_S_MAX", 0.05)
+    closed = asyncio.Event()
+
+    async def answer(
+        server: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await _hangs_up(server, reader, writer)
+        assert b"" == await reader.read(1)
+        closed.set()
+
+    server = Listening(answer)
+    async with server.at() as origin:
+        await whole(await ask(forwarder, origin, b"/"))
+        await asyncio.wait_for(closed.wait(), 5)
+
+
+async def _echoes(
+    server: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer at once, and send the body back as it comes."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while (size := int(await reader.readuntil(b"\r\n"), 16)) > 0:
+        piece = await reader.readexactly(size + 2)
+        server.got.append(piece)
+        writer.write(b"%x\r\n%b" % (size, piece))
+    server.got.append(await reader.readuntil(b"\r\n\r\n"))
+    writer.write(b"0\r\n\r\n")
+
+
+async def test_both_directions_run_beside_each_other(forwarder: Forwarder) -> None:
+    """A provider that begins to answer before the body's end gets the rest, and trailers."""
+    asked = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asked.wait()
+        yield b"two"
+
+    outgoing = Outgoing(
+        method=b"POST",
+        target=b"/",
+        headers=[],
+        body=body(),
+        trailers=lambda: [(b"x-sum", b"1"), (b"x-sum", b"2")],
+    )
+    server = Listening(_echoes)
+    async with server.at() as origin:
+        response = await forwarder.forward(PERMITTED, origin, outgoing)
+        assert b"one" == await response.read()
+        asked.set()
+        assert b"two" == await whole(response)
+
+    assert b"x-sum: 1\r\nx-sum: 2\r\n\r\n" == server.got[-1]
+
+
+async def test_a_body_that_breaks_off_late_breaks_the_answer_off(forwarder: Forwarder) -> None:
+    """A caller that goes in the middle of its body leaves no answer that looks whole."""
+    asked = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asked.wait()
+        raise BodyTooLargeError("more than passes")
+
+    outgoing = Outgoing(method=b"POST", target=b"/", headers=[], body=body())
+    server = Listening(_echoes)
+    async with server.at() as origin:
+        response = await forwarder.forward(PERMITTED, origin, outgoing)
+        assert b"one" == await response.read()
+        asked.set()
+        with pytest.raises(CallerGoneError):
+            await whole(response)
+
+
+async def test_a_body_that_breaks_off_early_says_why(forwarder: Forwarder) -> None:
+    """Before any answer, what is wrong with the body is what the caller hears."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise BodyTooLargeError("more than passes")
+
+    outgoing = Outgoing(method=b"POST", target=b"/", headers=[], body=body())
+    async with serving({}) as origin:
+        with pytest.raises(BodyTooLargeError):
+            await forwarder.forward(PERMITTED, origin, outgoing)
+
+
+# -- switching protocols ------------------------------------------------------------------
+
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: abc\r\n\r\n"
+)
+
+
+async def _switches(
+    server: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    server.got.append(await reader.readuntil(b"\r\n\r\n"))
+    writer.write(SWITCH + b"first")
+    while data := await reader.read(65_536):
+        writer.write(data.upper())
+
+
+async def upgrade(
+    forwarder: Forwarder, origin: Origin, departure: Departure | None = None
+) -> ProviderResponse | Upgraded:
+    """Ask for a WebSocket."""
+    headers = [(b"sec-websocket-key", b"x")]
+    outgoing = Outgoing(
+        method=b"GET", target=b"/", headers=headers, body=None, protocol=b"websocket"
+    )
+    return await forwarder.upgrade(PERMITTED, origin, outgoing, departure)
+
+
+async def test_a_switched_connection_carries_bytes_both_ways(forwarder: Forwarder) -> None:
+    """What comes with the head is read first; from there on bytes are only bytes."""
+    server = Listening(_switches)
+    async with server.at() as origin:
+        switched = await upgrade(forwarder, origin)
+        assert isinstance(switched, Upgraded)
+        duplex = switched.duplex
+        assert b"first" == await duplex.read()
+        await duplex.write(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        assert b"HTTP/1.1 200 OK\r\n\r\nABC" == await duplex.read()
+        duplex.close()
+
+    assert [(b"Sec-WebSocket-Accept", b"abc")] == list(switched.headers)
+    assert b"\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" in server.got[0]
+
+
+async def test_a_provider_that_does_not_switch_is_answered_as_ever(
+    forwarder: Forwarder,
+) -> None:
+    """A refusal is an ordinary answer, over a connection that can be used again."""
+    connections: list[int] = []
+    answer = b"HTTP/1.1 401 No\r\ncontent-length: 5\r\n\r\nhello"
+    async with serving({b"/": answer}, connections) as origin:
+        for _ in range(2):
+            response = await upgrade(forwarder, origin)
+            assert isinstance(response, ProviderResponse)
+            assert (401, b"hello") == (response.status, await whole(response))
+
+    assert [1] == connections
+
+
+async def test_a_slow_reader_slows_the_sender(forwarder: Forwarder) -> None:
+    """What nobody reads does not pile up: the sender is kept waiting, both ways."""
+    sent = 0
+
+    async def swamps(
+        _: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH)
+        while True:
+            writer.write(bytes(65_536))
+            sent += 65_536
+            await writer.drain()
+
+    async with Listening(swamps).at() as origin:
+        switched = await upgrade(forwarder, origin)
+        assert isinstance(switched, Upgraded)
+        await asyncio.sleep(0.3)
+        before = sent
+        await asyncio.sleep(0.2)
+        assert before == sent
+        writing = asyncio.ensure_future(_write_on(switched.duplex))
+        await asyncio.sleep(0.2)
+        assert not writing.done()
+        got = 0
+        while got < 64 * MIB:
+            got += len(await switched.duplex.read())
+        switched.duplex.abort()
+        await asyncio.wait_for(writing, 5)
+
+    assert sent > before
+
+
+async def _write_on(duplex: Duplex) -> None:
+    while not duplex.gone:
+        await duplex.write(bytes(65_536))
+
+
+async def test_either_end_is_told_when_the_other_goes(forwarder: Forwarder) -> None:
+    """The moment the provider ends it, whoever reads, writes or waits hears of it."""
+
+    async def goes(
+        server: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await _hangs_up_after_switch(reader, writer)
+
+    async with Listening(goes).at() as origin:
+        switched = await upgrade(forwarder, origin)
+        assert isinstance(switched, Upgraded)
+        told: list[bool] = []
+        switched.duplex.when_gone = lambda: told.append(True)
+        assert b"last" == await asyncio.wait_for(switched.duplex.read(), 5)
+        assert b"" == await asyncio.wait_for(switched.duplex.read(), 5)
+        await switched.duplex.write(b"nobody")
+
+    assert (True, [True]) == (switched.duplex.gone, told)
+
+
+async def _hangs_up_after_switch(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(SWITCH + b"last")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_caller_that_goes_cuts_off_the_switch(forwarder: Forwarder) -> None:
+    """A caller that hangs up before the provider has switched ends the waiting."""
+    async with serving({}) as origin:
+        leaving = Leaving()
+        asking = asyncio.ensure_future(upgrade(forwarder, origin, leaving))
+        await leaving.heeded()
+        leaving.gone = True
+        (leaving.when_gone or pytest.fail)()
+        with pytest.raises(CallerGoneError):
+            await asking
