@@ -29,11 +29,11 @@ def base64_unit(kind: UnitKind, index: int, text: str) -> Unit:
     Raises:
         NonsenseError: it is no base64.
     """
+    if "-" in text or "_" in text:
+        text = text.replace("-", "+").replace("_", "/")
+    padding = "=" * (-len(text) % 4)
     try:
-        content = binascii.a2b_base64(
-            text.replace("-", "+").replace("_", "/").encode("ascii") + b"==="[len(text) % 4 :],
-            strict_mode=False,
-        )
+        content = binascii.a2b_base64((text + padding).encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError) as exc:
         raise NonsenseError("no base64") from exc
     return bytes_unit(kind, index, content)
