@@ -426,7 +426,7 @@ class Connection(asyncio.Protocol):
             return
         lowered = name.lower()
         if self._head_done:
-            if not self._whole and lowered not in HOP_BY_HOP and lowered != b"content-length":
+            if not self._whole and lowered not in HOP_BY_HOP:
                 self._trailers.append((name, value))
             return
         if lowered in HOP_BY_HOP:
