@@ -304,7 +304,7 @@ CUT = {
     "a chunk beyond counting": b"transfer-encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\nx",
     "headers without end": b"x: y\r\n" * 200_000,
     "one header without end": b"x: " + b"y" * 1_000_000,
-    "a length behind chunks": b"transfer-encoding: chunked\r\n\r\n0\r\ncontent-length: 5\r\n\r\n",
+    "a late length": b"transfer-encoding: chunked\r\n\r\n0\r\ncontent-length: 5\r\n\r\n",
     "trailers without end": b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"x: y\r\n" * 200_000,
 }
 
@@ -343,7 +343,7 @@ async def test_trailers_come_behind_the_body(forwarder: Forwarder) -> None:
     answer = (
         b"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n"
         b"5\r\nhello\r\n0\r\n"
-        b"X-Sum: 1\r\nConnection: close\r\nX-Sum: 2\r\n\r\n"
+        b"X-Sum: 1\r\nKeep-Alive: 1\r\nX-Sum: 2\r\n\r\n"
     )
     async with serving({b"/": answer, b"/next": SIZED}) as origin:
         response = await ask(forwarder, origin, b"/")
