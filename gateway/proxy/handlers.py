@@ -264,7 +264,9 @@ def _outgoing(
     elif knock.trailers:
         passing = _in_chunks(body)
     else:
-        passing = body if body or knock.method not in {"GET", "HEAD", "OPTIONS"} else None
+        # Where the caller's head speaks of no body, not even of an empty one, neither does ours.
+        framed = knock.content_length is not None or knock.is_chunked
+        passing = body if framed else None
     return Outgoing(
         method=knock.method.encode(),
         target=(target or "/").encode("utf-8", "surrogateescape"),

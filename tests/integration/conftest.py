@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.provider import FakeProvider, fake_provider
 from tests.support.proxy import NOBODY, Gateway, running_gateway
+from tests.support.stub.server import StubServer, stub_server
+from tests.support.surface import surface_gateway
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,19 @@ def gateway(session_gateway: Gateway, provider: FakeProvider) -> Gateway:
     session_gateway.wait_until_idle()
     provider.forget()
     return session_gateway
+
+
+@pytest.fixture(scope="session")
+def stub() -> Iterator[tuple[StubServer, str]]:
+    """Run a server that is every provider, for the session."""
+    with stub_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def surface(
+    stub: tuple[StubServer, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """Run a gateway before every provider of the stub, for the session."""
+    with surface_gateway(tmp_path_factory.mktemp("surface"), stub[1]) as gateway:
+        yield gateway
