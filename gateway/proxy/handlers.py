@@ -264,7 +264,7 @@ def _outgoing(
     elif knock.trailers:
         passing = _in_chunks(body)
     else:
-        # Where the caller's head speaks of no body, not even of an empty one, neither does ours.
+        # Where the caller speaks of no body, not even of an empty one, neither do we.
         framed = knock.content_length is not None or knock.is_chunked
         passing = body if framed else None
     return Outgoing(
