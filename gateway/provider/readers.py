@@ -6,13 +6,15 @@ there on: everything but the newest chunk may go out, and nothing of it is ever 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
 
 from gateway import limits
-from gateway.provider.model import Answer
+from gateway.ident import Sha256
+from gateway.provider.model import Answer, Unit, UnitKind
 from gateway.provider.sse import Event, EventSplitter
 
 
@@ -41,6 +43,34 @@ class OpaqueReader:
     def finish(self) -> Answer:
         """Return that nothing was read."""
         return Answer(readable=False, whole=False)
+
+
+class BodyReader:
+    """Digests a body that is one unit of output, whatever its size; holds the newest chunk."""
+
+    def __init__(self, kind: UnitKind) -> None:
+        self._kind = kind
+        self._sha256 = hashlib.sha256()
+        self._bytes = 0
+        self._released = 0
+
+    def feed(self, chunk: bytes) -> int:
+        """Take the next bytes; return how many came before them."""
+        if chunk:
+            self._sha256.update(chunk)
+            self._released = self._bytes
+            self._bytes += len(chunk)
+        return self._released
+
+    def finish(self) -> Answer:
+        """Return the one unit that came; whether all of it did, its transport tells."""
+        unit = Unit(
+            kind=self._kind,
+            index=0,
+            bytes=self._bytes,
+            sha256=Sha256(self._sha256.hexdigest()),
+        )
+        return Answer(readable=True, whole=True, units=(unit,) if self._bytes else ())
 
 
 class WholeReader:
@@ -135,7 +165,9 @@ class StreamReader:
             self._hear([last])
         answer = self._listener.answer()
         if self._opaque:
-            return msgspec.structs.replace(answer, readable=False, whole=False, choices=())
+            return msgspec.structs.replace(
+                answer, readable=False, whole=False, choices=(), units=()
+            )
         return answer
 
     def _hear(self, events: list[Event]) -> bool:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.provider.model import Answer
-from gateway.provider.readers import NonsenseError, OpaqueReader, StreamReader, WholeReader
+from gateway.canonical import sha256_hex
+from gateway.provider.model import Answer, Unit
+from gateway.provider.readers import (
+    BodyReader,
+    NonsenseError,
+    OpaqueReader,
+    StreamReader,
+    WholeReader,
+)
 
 OPAQUE = Answer(readable=False, whole=False)
 HEARD = Answer(readable=True, whole=True, id="a")
@@ -40,6 +47,16 @@ def test_an_opaque_reader_looks_one_chunk_ahead() -> None:
 
     assert [reader.feed(chunk) for chunk in (b"ab", b"", b"c", b"def")] == [0, 0, 2, 3]
     assert reader.finish() == OPAQUE
+
+
+def test_a_body_that_is_one_unit_passes() -> None:
+    """Its digest is made as it passes, and the newest chunk waits."""
+    reader = BodyReader("audio")
+
+    assert [reader.feed(chunk) for chunk in (b"ab", b"", b"c")] == [0, 0, 2]
+    unit = Unit(kind="audio", index=0, bytes=3, sha256=sha256_hex(b"abc"))
+    assert reader.finish() == Answer(readable=True, whole=True, units=(unit,))
+    assert BodyReader("audio").finish() == Answer(readable=True, whole=True)
 
 
 def test_a_body_waits_for_its_end() -> None:
