@@ -161,6 +161,9 @@ def answer_message(
         raise UnteachableError("row.filtered")
     if choice.finish_reason not in finished:
         raise UnteachableError("row.truncated")
+    if choice.others:
+        ran = any(unit.kind == "tool-result" for unit in choice.others)
+        raise UnteachableError("row.server-tool" if ran else "row.not-text")
     if not choice.text.strip() and not choice.tool_calls:
         raise UnteachableError("row.empty")
     message: dict[str, Any] = {"role": "assistant", "content": choice.text or None}
