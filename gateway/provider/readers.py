@@ -14,6 +14,7 @@ import msgspec
 
 from gateway import limits
 from gateway.ident import Sha256
+from gateway.provider.encoding import UNREADABLE as UNDECODED
 from gateway.provider.model import Answer, Unit, UnitKind
 from gateway.provider.sse import Event, EventSplitter
 
@@ -53,10 +54,13 @@ class BodyReader:
         self._sha256 = hashlib.sha256()
         self._bytes = 0
         self._released = 0
+        self._damaged = False
 
     def feed(self, chunk: bytes) -> int:
         """Take the next bytes; return how many came before them."""
         if chunk:
+            # What can't be decoded any further says so by these bytes.
+            self._damaged = self._damaged or chunk.startswith(UNDECODED)
             self._sha256.update(chunk)
             self._released = self._bytes
             self._bytes += len(chunk)
@@ -64,6 +68,8 @@ class BodyReader:
 
     def finish(self) -> Answer:
         """Return the one unit that came; whether all of it did, its transport tells."""
+        if self._damaged:
+            return Answer(readable=False, whole=False)
         unit = Unit(
             kind=self._kind,
             index=0,
@@ -125,7 +131,10 @@ class Listener(Protocol):
         ...
 
     def answer(self) -> Answer:
-        """Return what was heard so far."""
+        """Return what was heard so far.
+
+        Raises one of `UNREADABLE`: the whole of it can't be read.
+        """
         ...
 
 
@@ -163,7 +172,10 @@ class StreamReader:
         """Return what was heard; an event cut off before its blank line counts if it parses."""
         if not self._opaque and (last := self._splitter.finish()) is not None:
             self._hear([last])
-        answer = self._listener.answer()
+        try:
+            answer = self._listener.answer()
+        except UNREADABLE:
+            return Answer(readable=False, whole=False)
         if self._opaque:
             return msgspec.structs.replace(
                 answer, readable=False, whole=False, choices=(), units=()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.canonical import sha256_hex
+from gateway.provider.encoding import UNREADABLE
 from gateway.provider.model import Answer, Unit
 from gateway.provider.readers import (
     BodyReader,
@@ -134,3 +135,12 @@ def test_a_stream_may_end_without_a_blank_line() -> None:
         reader.feed(end)
 
         assert reader.finish() == HEARD
+
+
+def test_a_body_that_can_not_be_decoded_is_no_unit() -> None:
+    """Of a body whose encoding is damaged nobody knows what it decodes to."""
+    reader = BodyReader("audio")
+    reader.feed(b"RIFF")
+    reader.feed(UNREADABLE + b"\x8b")
+
+    assert reader.finish() == OPAQUE
