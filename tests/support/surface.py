@@ -35,6 +35,10 @@ POLICIES: Final = {
 DIALECTS: Final = {"gemini": "gemini", "azure-openai": "azure"}
 """Who speaks another language than their name says."""
 
+BARE: Final = frozenset({"anthropic", "gemini"})
+"""Who is asked without a path in front, as in life: an address that an answer holds has none
+either, and the gateway must put its own there."""
+
 CONNECTION: Final = frozenset(
     {"connection", "date", "host", "keep-alive", "server", "transfer-encoding"}
 )
@@ -214,7 +218,8 @@ def surface_text(port: int, url: str, more: str = "") -> str:
     """Return a `gateway.yaml` that knows every provider of the stub at *url*."""
     lines = [f"listen: 127.0.0.1:{port}", "data: ./gateway-data", "providers:"]
     for name in NAMES:
-        lines += [f"  {name}:", f"    base_url: {url}/{name}"]
+        where = url if name in BARE else f"{url}/{name}"
+        lines += [f"  {name}:", f"    base_url: {where}"]
         if name in POLICIES:
             lines += [f"    dialect: {dialect_of(name)}", f"    policy: {POLICIES[name]}"]
     return "\n".join(lines) + "\n" + more
