@@ -39,6 +39,11 @@ class StreamedBody:
             self._mac.update(chunk)
             yield chunk
 
+    def passed(self, chunk: bytes) -> None:
+        """Count bytes that pass in another way, over a connection that was switched."""
+        self.bytes += len(chunk)
+        self._mac.update(chunk)
+
     def keyed_sha256(self) -> Sha256:
         """Return HMAC-SHA256 over exchange id and the bytes that have passed, in hex."""
         return Sha256(self._mac.hexdigest())

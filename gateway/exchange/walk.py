@@ -21,7 +21,13 @@ from gateway.errors import (
     ProviderBrokeOffError,
     ProviderError,
 )
-from gateway.exchange.forward import Departure, Forwarder, Outgoing, RawHeaders
+from gateway.exchange.forward import (
+    Departure,
+    Forwarder,
+    Outgoing,
+    ProviderResponse,
+    RawHeaders,
+)
 from gateway.exchange.providers import Provider
 from gateway.exchange.recover import recover
 from gateway.exchange.relay import CallerSide, Relay, unanswered
@@ -51,6 +57,10 @@ class Caller(CallerSide, Departure, Protocol):
         ...
 
 
+Ask = Callable[[Permitted, Provider, Outgoing, Caller], Awaitable[Answered]]
+"""Asks a provider, and passes on what comes."""
+
+
 @dataclass(kw_only=True)
 class Walk:
     """The rooms a request goes through; built once, in `app/`."""
@@ -70,9 +80,16 @@ class Walk:
     _orphans: deque[tuple[ExchangeId, int, str]] = field(default_factory=deque)
 
     async def through(
-        self, asked: Asked, provider: Provider, outgoing: Outgoing, caller: Caller
+        self,
+        asked: Asked,
+        provider: Provider,
+        outgoing: Outgoing,
+        caller: Caller,
+        ask: Ask | None = None,
     ) -> tuple[Answered | Held | Forbidden, Sealed]:
         """Rule, forward if permitted, and seal whatever happened.
+
+        *ask* asks in another way than with a request and its answer.
 
         Raises:
             LedgerUnwellError: an opening or a closing statement could not be written.
@@ -87,7 +104,7 @@ class Walk:
         match outcome:
             case Permitted():
                 try:
-                    answered = await self._ask(outcome, provider, outgoing, caller)
+                    answered = await (ask or self._ask)(outcome, provider, outgoing, caller)
                     return answered, await self.notary.seal(answered)
                 except Exception as exc:
                     self._orphan(asked.exchange, outcome.opening, exc)
@@ -150,6 +167,16 @@ class Walk:
             return unanswered(permitted, "cut-short-by-provider", exc.problem)
         except ProviderError as exc:
             return unanswered(permitted, "provider-failed", exc.problem)
+        return await self.relayed(permitted, provider, response, caller)
+
+    async def relayed(
+        self,
+        permitted: Permitted,
+        provider: Provider,
+        response: ProviderResponse,
+        caller: Caller,
+    ) -> Answered:
+        """Pass *response* on, as far as it may go before it is sealed."""
         call = permitted.asked.call
         kind = response.header(b"content-type") or ""
         relay = Relay(
