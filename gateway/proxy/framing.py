@@ -30,22 +30,26 @@ from gateway.limits import (
 RawHeader = tuple[bytes, bytes]
 Default = TypeVar("Default")
 
-REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
-"""They make a tunnel, or send back what should stay with who sent it."""
+METHODS: Final = frozenset({b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PUT"})
+"""What is passed on: no tunnel (CONNECT), nothing that sends a request back (TRACE)."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _REQUEST_LINE: Final = re.compile(
     rb"(?P<method>" + _TOKEN + rb"{1,64}) (?P<target>[!-~]+) HTTP/(?P<version>[0-9]\.[0-9])"
 )
-_METHOD: Final = re.compile(rb"[A-Z][A-Z-]{0,19}")
 _HEADER: Final = re.compile(
     rb"(" + _TOKEN + rb"{1,256}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)", re.DOTALL
 )
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _CHUNK: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n", re.DOTALL
+    rb"([0-9A-Fa-f]{1,15})(?:;"
+    + _TOKEN
+    + rb"+(?:=(?:"
+    + _TOKEN
+    + rb'+|"[ !#-\[\]-~]*"))?)*\r\n'
 )
-_ONCE: Final = frozenset({"content-length", "expect", "host", "transfer-encoding"})
+_FRAMING: Final = frozenset({"content-length", "host", "transfer-encoding"})
+_ONCE: Final = _FRAMING | {"expect"}
 
 _LINE_KEPT_BYTES_MAX: Final = 1024
 _LINES_KEPT_MAX: Final = 64
@@ -198,13 +202,10 @@ def _request_line(line: bytes) -> tuple[str, str, bool]:
         )
     if len(target) > TARGET_BYTES_MAX:
         raise target_too_long()
-    if method in REFUSED_METHODS:
+    if method not in METHODS:
         raise MethodRefusedError(
-            f"`{method.decode()}` is not passed on", hint="this is no tunnel"
-        )
-    if _METHOD.fullmatch(method) is None:
-        raise MalformedRequestError(
-            f"`{method.decode()}` is no method", hint="methods are written in capitals"
+            f"`{method.decode()}` is not passed on",
+            hint=f"send {', '.join(sorted(one.decode() for one in METHODS))}",
         )
     if not target.startswith(b"/") or b"#" in target:
         raise MalformedRequestError(
@@ -387,7 +388,12 @@ class Chunks:
         if line == b"\r\n":
             self.whole = True
         elif line.endswith(b"\r\n"):
-            self.trailers.append(_line(line[:-2]).raw)
+            field = _line(line[:-2])
+            if field.known in _FRAMING:
+                raise MalformedRequestError(
+                    f"`{field.known}` stands behind the body", hint="it belongs before it"
+                )
+            self.trailers.append(field.raw)
         else:
             raise MalformedRequestError("a line ends without CRLF", hint="end each with CRLF")
 
