@@ -346,6 +346,149 @@ async def test_a_provider_that_speaks_of_an_upgrade_is_cut_off(
     assert 502 == answer.status
 
 
+HEAD = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % TARGET.encode()
+SECOND = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+    TARGET.encode(),
+    len(BODY),
+    BODY,
+)
+HOSTILE: dict[str, tuple[int, bytes]] = {
+    "two lengths": (400, b"content-length: 5\r\ncontent-length: 0\r\n\r\n"),
+    "one length twice": (400, b"content-length: 5\r\nContent-Length: 5\r\n\r\n"),
+    "a list of lengths": (400, b"content-length: 5, 5\r\n\r\n"),
+    "a signed length": (400, b"content-length: +5\r\n\r\n"),
+    "length and chunks": (
+        400,
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "chunks and length": (
+        400,
+        b"transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+    ),
+    "another coding": (400, b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "a hidden coding": (400, b"transfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
+    "a blank before the colon": (400, b"content-length : 5\r\n\r\n"),
+    "a folded line": (400, b"x-a: 1\r\n content-length: 5\r\n\r\n"),
+    "a bare LF": (400, b"x-a: 1\ncontent-length: 5\r\n\r\n"),
+    "a bare CR": (400, b"x-a: 1\rcontent-length: 5\r\n\r\n"),
+    "a NUL": (400, b"x-a: 1\x00\r\n\r\n"),
+    "a second host": (400, b"host: y\r\n\r\n"),
+    "wide": (431, b"x-a: " + b"v" * 70_000 + b"\r\n\r\n"),
+    "many": (431, b"x: 1\r\n" * 300 + b"\r\n"),
+    "a miracle": (417, b"expect: miracles\r\n\r\n"),
+    "no chunk": (400, b"transfer-encoding: chunked\r\n\r\nxyz\r\n"),
+    "a chunk too many": (413, b"transfer-encoding: chunked\r\n\r\nfffffffffff\r\n"),
+    "a chunk that is longer": (400, b"transfer-encoding: chunked\r\n\r\n1\r\nab\r\n"),
+    "a length behind": (
+        400,
+        b"transfer-encoding: chunked\r\n\r\n0\r\ncontent-length: 5\r\n\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("status", "lines"), HOSTILE.values(), ids=HOSTILE)
+async def test_a_request_with_two_meanings_is_none(
+    status: int, lines: bytes, gateway: Gateway, provider: RawProvider
+) -> None:
+    """Hostile framing is one line of JSON and the end; nothing behind it is a request."""
+
+    def talk() -> tuple[Answer, bytes]:
+        with Caller(gateway.port) as caller:
+            caller.send(HEAD + lines + SECOND)
+            answer = caller.read()
+            return answer, caller._socket.recv(1 << 16)
+
+    answer, after = await asyncio.to_thread(talk)
+    said = json.loads(answer.body)
+
+    assert (status, True, b"") == (answer.status, answer.whole, after)
+    assert "close" == answer.header("connection")
+    assert (said.get("code") or said["error"]["code"]) == answer.header("x-gateway-problem")
+    assert b"\n" not in answer.body
+    assert [] == provider.received
+
+
+@pytest.mark.parametrize(
+    ("status", "first"),
+    [
+        (400, b"GET http://127.0.0.1/open/v1/models HTTP/1.1"),
+        (405, b"CONNECT api.example:443 HTTP/1.1"),
+        (405, b"TRACE /open/v1/models HTTP/1.1"),
+        (400, b"OPTIONS * HTTP/1.1"),
+        (400, b"PRI * HTTP/2.0"),
+        (400, b"GET /open/v1/models"),
+        (400, b"GET /open/v1/models HTTP/0.9"),
+        (400, b"GET /open/v1/mod els HTTP/1.1"),
+        (400, b"\x16\x03\x01\x02\x00"),
+        (414, b"GET /open/" + b"a" * 40_000 + b" HTTP/1.1"),
+    ],
+    ids=[
+        "absolute",
+        "tunnel",
+        "trace",
+        "star",
+        "h2",
+        "0.9",
+        "0.9 said",
+        "blank",
+        "tls",
+        "long",
+    ],
+)
+async def test_a_first_line_that_is_none_is_told_so(
+    status: int, first: bytes, gateway: Gateway, provider: RawProvider
+) -> None:
+    """What asks for a tunnel, another protocol or another server is refused, as JSON."""
+    answer = await say(gateway, first + b"\r\nhost: x\r\n\r\n")
+
+    assert (status, True) == (answer.status, answer.whole)
+    assert "application/problem+json" == answer.header("content-type")
+    assert json.loads(answer.body)["next_step"]
+    assert [] == provider.received
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PATCH", "DELETE", "PUT"])
+async def test_every_method_goes_up_as_it_is(
+    method: str, gateway: Gateway, provider: RawProvider
+) -> None:
+    """Methods of APIs pass, with a body where one was sent."""
+    provider.steps = [sized(b"" if method == "HEAD" else b"{}")]
+    body = b"" if method == "HEAD" else b"abc"
+    answer = await ask(gateway, method, "/open/v1/files/f", (), body)
+
+    assert 200 == answer.status
+    assert provider.received[0].startswith(f"{method} /v1/files/f HTTP/1.1\r\n".encode())
+    assert provider.received[0].endswith(body)
+
+
+@pytest.mark.parametrize("target", ["/open/v1/files", TARGET], ids=["passed on", "held"])
+async def test_trailers_pass_both_ways(
+    target: str, gateway: Gateway, provider: RawProvider
+) -> None:
+    """Fields behind a chunked body come out behind it, theirs and ours left out."""
+    provider.steps = [
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"2\r\nok\r\n0\r\nX-Sum: 7\r\nx-sum: 8\r\n\r\n",
+    ]
+    wire = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" % (
+        target.encode()
+    )
+    behind = b"0\r\nX-Check: abc\r\nX-Gateway-Key: k\r\nConnection: y\r\n\r\n"
+
+    def talk() -> bytes:
+        with Caller(gateway.port) as caller:
+            caller.send(wire + framed(BODY) + behind)
+            got = b""
+            while not got.endswith(b"\r\n\r\n") or b"0\r\n" not in got:
+                got += caller._socket.recv(1 << 16)
+            return got
+
+    got = await asyncio.to_thread(talk)
+
+    assert got.endswith(b"2\r\nok\r\n0\r\nX-Sum: 7\r\nx-sum: 8\r\n\r\n")
+    assert provider.received[0].endswith(framed(BODY) + b"0\r\nX-Check: abc\r\n\r\n")
+
+
 async def test_an_odd_reason_and_status_come_through(
     gateway: Gateway, provider: RawProvider
 ) -> None:

@@ -185,7 +185,10 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     lowered = head.lower()
     if b"transfer-encoding: chunked" in lowered:
-        return head + await reader.readuntil(b"\r\n0\r\n\r\n")
+        body = await reader.readuntil(b"\r\n0\r\n")
+        while not body.endswith(b"\r\n\r\n"):
+            body += await reader.readuntil(b"\r\n")
+        return head + body
     length = 0
     if b"content-length:" in lowered:
         length = int(lowered.split(b"content-length:")[1].split(b"\r\n")[0])
