@@ -315,7 +315,7 @@ def _anthropic() -> Iterator[Recording]:
             (begin(3, type="tool_use", id="toolu_1", name="look", input={}), True),
             (delta(3, type="input_json_delta", partial_json=""), False),
             (delta(3, type="input_json_delta", partial_json='{"a"'), True),
-            (event("a_new_kind", index="odd", delta=3), False),
+            (event("a_new_kind", index="odd", delta=3), True),
             (delta(3, type="input_json_delta", partial_json=": 1}"), True),
             end(3),
             (begin(4, type="tool_use", id="toolu_2", name="now", input={}), True),

@@ -15,11 +15,13 @@ from gateway.provider.model import (
     Operation,
     Problem,
     ProviderCall,
+    Resource,
     Taking,
     ToolCall,
     UnteachableError,
     Usage,
 )
+from gateway.provider.units import json_unit
 from tests.support.recordings import RECORDINGS, Recording, anthropic_call, event
 
 DIALECT = AnthropicDialect()
@@ -54,23 +56,53 @@ def why(choice: Choice, **asked: Any) -> str:
     return str(caught.value)
 
 
+BATCH, FILE, SKILL = Resource("batch", "b1"), Resource("file", "f1"), Resource("skill", "s1")
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "reads"),
+    ("method", "path", "operation", "taking", "names", "lists"),
     [
-        ("POST", "/v1/messages", True),
-        ("GET", "/v1/messages", False),
-        ("POST", "/v1/messages/count_tokens", False),
-        ("POST", "/v1/messages/batches", False),
+        ("POST", "/v1/messages", "chat", Taking.HELD, (), None),
+        ("POST", "/deep/below/v1/messages", "chat", Taking.HELD, (), None),
+        ("GET", "/v1/messages", "opaque", Taking.PASSING, (), None),
+        ("POST", "/v1/messages/", "opaque", Taking.PASSING, (), None),
+        ("POST", "/v1/messages/count_tokens", "token-count", Taking.HELD, (), None),
+        ("POST", "/v1/complete", "completion", Taking.HELD, (), None),
+        ("POST", "/v1/messages/batches", "batch", Taking.JUDGED, (), None),
+        ("GET", "/v1/messages/batches", "batch", Taking.PASSING, (), "batch"),
+        ("GET", "/v1/messages/batches/b1", "batch", Taking.PASSING, (BATCH,), None),
+        ("DELETE", "/v1/messages/batches/b1", "batch", Taking.PASSING, (BATCH,), None),
+        ("POST", "/v1/messages/batches/b1/cancel", "batch", Taking.PASSING, (BATCH,), None),
+        ("GET", "/v1/messages/batches/b1/results", "retrieval", Taking.PASSING, (BATCH,), None),
+        ("POST", "/v1/files", "file", Taking.PASSING, (), None),
+        ("GET", "/v1/files", "file", Taking.PASSING, (), "file"),
+        ("GET", "/v1/files/f1", "file", Taking.PASSING, (FILE,), None),
+        ("GET", "/v1/files/f1/content", "retrieval", Taking.PASSING, (FILE,), None),
+        ("GET", "/v1/models", "listing", Taking.PASSING, (), None),
+        ("GET", "/v1/models/c-x", "listing", Taking.PASSING, (), None),
+        ("POST", "/v1/skills", "opaque", Taking.PASSING, (), None),
+        ("GET", "/v1/skills", "opaque", Taking.PASSING, (), "skill"),
+        ("POST", "/v1/skills/s1/versions", "opaque", Taking.PASSING, (SKILL,), None),
+        ("GET", "/v1/skills/s1/versions/2/content", "opaque", Taking.PASSING, (SKILL,), None),
+        ("GET", "/v1/organizations/me", "opaque", Taking.PASSING, (), None),
     ],
 )
-def test_only_messages_are_read(method: str, path: str, *, reads: bool) -> None:
-    """What is not a message is opaque, whatever its body."""
+def test_every_operation_has_its_route(
+    method: str,
+    path: str,
+    operation: str,
+    taking: Taking,
+    names: tuple[Resource, ...],
+    lists: str | None,
+) -> None:
+    """An operation is known by method and path, with the things that the path names."""
     found = DIALECT.found(method, path)
     call = DIALECT.read_request("anthropic", found, "application/json", b'{"model": "m"}')
 
-    assert reads is (found.route.taking is Taking.HELD)
-    assert call.operation is (Operation.CHAT if reads else Operation.OPAQUE)
-    assert call.model == ("m" if reads else None)
+    assert (call.operation, found.route.taking) == (operation, taking)
+    assert (call.uses, call.lists) == (names, lists)
+    assert call.model == ("m" if taking is Taking.HELD else None)
+    assert DIALECT.read_request("anthropic", found, "", None).operation == operation
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": {}}'])
@@ -144,6 +176,13 @@ def test_a_whole_answer_is_read() -> None:
                     ToolCall(id="srvtoolu_1", name="web_search", arguments="{}"),
                 ),
                 finish_reason="end_turn",
+                others=(
+                    json_unit(
+                        "tool-result",
+                        0,
+                        {"type": "web_search_tool_result", "content": [{"url": "x"}]},
+                    ),
+                ),
             ),
         ),
         usage=Usage(input_tokens=3, output_tokens=4, cached_input_tokens=2, reasoning_tokens=3),
