@@ -11,12 +11,15 @@ from gateway.errors import (
     BodyTooLargeError,
     CallerGoneError,
     GatewayError,
+    HeadersTooLargeError,
     LedgerDamagedError,
     LedgerUnwellError,
     MalformedDeclarationError,
+    MalformedRequestError,
     ProviderBrokeOffError,
     ProviderTimeoutError,
     ProviderUnreachableError,
+    RequestTooSlowError,
     UnknownRouteError,
 )
 from gateway.exchange.body import StreamedBody
@@ -182,6 +185,9 @@ class Handlers:
         if answered.error == BodyTooLargeError.code and answered.status is None:
             problem = problem_of(_too_large(BODY_BYTES_MAX), answered.permitted.asked.exchange)
             await send_problem(reply, problem, provider.dialect)
+        elif answered.error in _BADLY_SENT and answered.status is None:
+            problem = problem_of(_BADLY_SENT[answered.error], answered.permitted.asked.exchange)
+            await send_problem(reply, problem, provider.dialect)
         elif answered.ended == "cut-short-by-caller":
             reply.break_off()
         elif answered.status is None or (broken and not answered.head_sent):
@@ -226,6 +232,15 @@ _BROKEN: Final = frozenset(
     kind.code
     for kind in (ProviderUnreachableError, ProviderTimeoutError, ProviderBrokeOffError)
 )
+_BADLY_SENT: Final = {
+    error.problem: error
+    for error in (
+        MalformedRequestError("the body's framing broke", hint="mend the client"),
+        HeadersTooLargeError("the fields behind the body are too many", hint="send fewer"),
+        RequestTooSlowError("the body came too slowly", hint="send it at once"),
+    )
+}
+"""What may be wrong with a body that was passed on as it came; its provider was hung up on."""
 _EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
 REASONS: Final = {
     400: b"Bad Request",

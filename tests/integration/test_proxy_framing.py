@@ -408,6 +408,21 @@ async def test_a_request_with_two_meanings_is_none(
     assert [] == provider.received
 
 
+async def test_an_upload_whose_framing_breaks_is_told_so(
+    gateway: Gateway, provider: RawProvider
+) -> None:
+    """A body that breaks off in the middle of being passed on is a 400, and on record."""
+    wire = b"POST /open/v1/files HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    answer = await say(gateway, wire + framed(bytes(100_000)) + b"\nGET / HTTP/1.1\r\n")
+    await eventually(lambda: gateway.hall.count == 0)
+
+    assert (400, True) == (answer.status, answer.whole)
+    assert "request.malformed" == answer.header("x-gateway-problem")
+    assert [] == provider.received
+    # The receipt key's authorisation, the library's activation, the opening, the receipt.
+    assert gateway.installation.reader.size() == 4
+
+
 @pytest.mark.parametrize(
     ("status", "first"),
     [
