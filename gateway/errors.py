@@ -8,14 +8,24 @@ GatewayError
 │   ├── UnknownDeclarationError     declaration.unknown
 │   ├── UnknownRouteError           route.unknown
 │   ├── MalformedBodyError          body.malformed
+│   ├── MalformedRequestError       request.malformed (HTTP that is none, or has two meanings)
+│   │   ├── TargetTooLongError       request.target_too_long
+│   │   ├── HeadersTooLargeError     request.headers_too_large
+│   │   ├── MethodRefusedError       request.method
+│   │   ├── UnknownExpectationError  request.expectation
+│   │   └── RequestTooSlowError      request.too_slow
 │   ├── BodyTooLargeError           body.too_large
 │   ├── CredentialError             credential.missing · credential.unknown
+│   ├── KeyNotAllowedError          key.not_allowed (the key is good, but not for this)
+│   ├── LimitReachedError           limit.reached
+│   ├── PriceMissingError           price.missing (a money limit, and nobody knows the price)
 │   ├── NotFoundError               thing.unknown
 │   └── CallerGoneError             caller.gone (it hung up; nobody is told)
 ├── ProviderError    nobody, or the provider
 │   ├── ProviderUnreachableError    provider.unreachable
 │   ├── ProviderTimeoutError        provider.timeout
-│   └── ProviderBrokeOffError       provider.broke_off
+│   ├── ProviderBrokeOffError       provider.broke_off
+│   └── ProviderUnreadableError     provider.unreadable
 ├── PolicyError      legal
 │   └── MalformedPolicyError        policy.malformed (file, line)
 ├── OperatorError    the operator
@@ -89,6 +99,42 @@ class MalformedBodyError(CallerError):
     code = "body.malformed"
 
 
+class MalformedRequestError(CallerError):
+    """Bytes that are no HTTP/1.1 request, or one that could be read in two ways."""
+
+    code = "request.malformed"
+
+
+class TargetTooLongError(MalformedRequestError):
+    """A request whose path and query are over the limit."""
+
+    code = "request.target_too_long"
+
+
+class HeadersTooLargeError(MalformedRequestError):
+    """A request whose headers are over a limit."""
+
+    code = "request.headers_too_large"
+
+
+class MethodRefusedError(MalformedRequestError):
+    """A method that is never passed on."""
+
+    code = "request.method"
+
+
+class UnknownExpectationError(MalformedRequestError):
+    """A request that expects something other than leave to send its body."""
+
+    code = "request.expectation"
+
+
+class RequestTooSlowError(MalformedRequestError):
+    """A request that did not come in the time it may take."""
+
+    code = "request.too_slow"
+
+
 class BodyTooLargeError(CallerError):
     """A body over a named limit."""
 
@@ -99,6 +145,33 @@ class CredentialError(CallerError):
     """No credential, or one that is unknown, expired or revoked."""
 
     code = "credential.missing"
+
+
+class KeyNotAllowedError(CallerError):
+    """A key that is good, but not for this provider or model, or not for asking at all."""
+
+    code = "key.not_allowed"
+
+
+class LimitReachedError(CallerError):
+    """More than a limit allows was asked for; nothing was sent to the provider."""
+
+    code = "limit.reached"
+
+    def __init__(
+        self, message: str, *, hint: str, scope: str, measure: str, frees_s: int | None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.scope = scope
+        self.measure = measure
+        self.frees_s = frees_s
+        """In how many seconds its window ends; `None`: it never has room for so much."""
+
+
+class PriceMissingError(CallerError):
+    """Money is limited, and what the request would cost is not known."""
+
+    code = "price.missing"
 
 
 class NotFoundError(CallerError):
@@ -135,6 +208,12 @@ class ProviderBrokeOffError(ProviderError):
     """The provider's answer ended before it was whole."""
 
     code = "provider.broke_off"
+
+
+class ProviderUnreadableError(ProviderError):
+    """An answer that may be passed on only in part, and of which no part can be told apart."""
+
+    code = "provider.unreadable"
 
 
 class PolicyError(GatewayError):

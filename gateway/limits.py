@@ -357,3 +357,52 @@ TURN_S_MAX: Final = 30.0
 
 ITEMS_SEALED_AT_ONCE: Final = 256
 """Receipts of items written under one turn, in one or two commits."""
+
+AMOUNT_MAX: Final = 10**15
+"""The largest amount that a limit, a price or a charge may have; money in millionths, so a
+thousand million. A counter of 64 bits holds thousands of such charges."""
+
+MATCHED_CHARS_MAX: Final = 256
+"""A name longer than this fits no glob; trying one on a long name takes time."""
+
+OUTPUT_TOKENS_ASSUMED: Final = 16_384
+"""What an answer may come to where neither the request nor the prices say."""
+
+REFERENCED_TOKENS_ASSUMED: Final = 32_768
+"""What a request may come to beyond its own bytes where it refers to others: files kept with
+the provider, earlier answers, pictures at an address."""
+
+AUDIO_BYTES_PER_TOKEN_MIN: Final = 64
+AUDIO_BYTES_PER_S_MIN: Final = 500
+"""No codec in use makes speech smaller than 4 kbit/s, and no model makes more than some ten
+tokens of a second."""
+
+COUNTED_BYTES_MAX: Final = 64 * KIB
+"""Up to this size a request's tokens are counted before it is asked; it takes milliseconds.
+Of a larger one each byte counts as a token."""
+
+COUNTERS_MAX: Final = 16_384
+"""Counters that may be under way at once in one data folder: a file of three megabytes."""
+
+COUNTER_WAIT_S_MAX: Final = 5.0
+"""How long a request waits for a counter that another process holds; it is held for
+microseconds, unless that process was stopped in the middle."""
+
+BOUNDS_REMEMBERED_MAX: Final = 4096
+"""Callers whose limits are remembered; looking them up takes microseconds."""
+
+RETRY_AFTER_S_MAX: Final = 60
+"""The longest `retry-after` of our own: some SDKs sleep for whatever they are told, others take
+no notice of more than this."""
+
+ATTEMPT_MAX: Final = 1000
+"""The largest retry count that is believed; SDKs try a handful of times."""
+
+MESSAGE_BYTES_MAX: Final = 32 * MIB
+"""A message of a live session that is larger is not read, and nor is what follows it."""
+
+TURNS_UNDER_WAY_MAX: Final = 64
+"""Answers that one session may have under way at once; a provider that begins more is not read."""
+
+PARTS_PER_TURN_MAX: Final = 4_096
+"""Pieces of text, sound and calls that one answer in a session may have."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gateway.budget.model import Limit
 from gateway.exchange.body import StreamedBody
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import Declaration
@@ -37,6 +38,14 @@ class Principal:
     credential: str | None = field(default=None, repr=False)
     fingerprint: Sha256 | None = None
     """Of the provider's key that goes upstream, keyed: what agreements are bound to."""
+    key: str | None = None
+    """The id of the gateway key that was shown, if one was."""
+    providers: tuple[str, ...] = ()
+    """Which providers it may ask, as globs; empty: all."""
+    models: tuple[str, ...] = ()
+    """Which models it may ask for, as globs; empty: all, and those that nobody knows."""
+    limits: tuple[Limit, ...] = ()
+    """What the key itself may use at most."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -193,6 +193,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
+    seconds: int | None = None
+    """Of audio, rounded up, where the provider counts those."""
 
 
 Stop = Literal["rate-limit", "quota", "refusal", "policy"]

@@ -101,6 +101,10 @@ class Porter:
             declaration=key.declaration,
             credential=credential,
             fingerprint=self._fingerprinted(upstream).fingerprint if upstream else None,
+            key=key.id,
+            providers=key.providers,
+            models=key.models,
+            limits=key.limits,
         )
 
     def _fingerprinted(self, shown: str | None) -> Principal:

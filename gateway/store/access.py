@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.budget.model import Limit, parse_limit
 from gateway.clock import Clock, SystemClock, day_of, rfc3339
 from gateway.day import parse_day
-from gateway.errors import NotFoundError, SettingError
+from gateway.errors import LedgerDamagedError, NotFoundError, SettingError
 from gateway.ident import random_bytes
 from gateway.intent.model import NAME
+from gateway.limits import MATCHED_CHARS_MAX
 from gateway.store.tables import Database, Migrations, immediate, open_database, translated
 
 ROLES: Final = frozenset({"caller", "researcher", "legal", "operator", "auditor"})
@@ -55,6 +57,13 @@ def keys(database: Database) -> None:
     database.table("key").create_index(["sha256"], unique=True)
 
 
+@migrations()
+def reach(database: Database) -> None:
+    """Add what a key is good for, and how much of it."""
+    for name in ("providers", "models", "limits"):
+        database.table("key").add_column(name, str, not_null_default="")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessKey:
     """A gateway key without its secret."""
@@ -69,6 +78,12 @@ class AccessKey:
     expires: str | None = None
     """The last day on which it is good, `YYYY-MM-DD`."""
     revoked: str | None = None
+    providers: tuple[str, ...] = ()
+    """Which providers it may ask, as globs; empty: all."""
+    models: tuple[str, ...] = ()
+    """Which models it may ask for, as globs; empty: all."""
+    limits: tuple[Limit, ...] = ()
+    """What it may use at most, beside what settings say."""
 
 
 class AccessKeys:
@@ -93,14 +108,20 @@ class AccessKeys:
         roles: Iterable[str] = ("caller",),
         expires: str | None = None,
         declaration: str | None = None,
+        *,
+        providers: Sequence[str] = (),
+        models: Sequence[str] = (),
+        limits: Sequence[Limit] = (),
     ) -> str:
         """Make a key and return its secret, which can't be shown again.
 
         Raises:
-            SettingError: a role that does not exist, a day that is none, an empty name.
+            SettingError: a role that does not exist, a day that is none, an empty name, a
+                glob that fits nothing, two limits of the same.
         """
         wanted = frozenset(roles)
         _check(principal, project, wanted, expires)
+        _check_reach(providers, models, limits)
         encoded = base64.b32encode(random_bytes(_SECRET_BYTES)).decode("ascii").lower()
         secret = SECRET_PREFIX + encoded
         digest = hashlib.sha256(secret.encode()).hexdigest()
@@ -115,6 +136,9 @@ class AccessKeys:
                 "created": rfc3339(self._clock.now_ms()),
                 "expires": expires,
                 "revoked": None,
+                "providers": " ".join(providers),
+                "models": " ".join(models),
+                "limits": " ".join(map(str, sorted(limits))),
             }
         )
         return secret
@@ -199,7 +223,21 @@ def key_of(row: Mapping[str, Any]) -> AccessKey:
         declaration=row["declaration"],
         expires=row["expires"],
         revoked=row["revoked"],
+        providers=tuple(row["providers"].split()),
+        models=tuple(row["models"].split()),
+        limits=tuple(_limit(one, row["id"]) for one in row["limits"].split()),
     )
+
+
+def _limit(text: str, id: str) -> Limit:  # noqa: A002 — the glossary's word
+    limit = parse_limit(text)
+    if limit is None:
+        # A limit that is not understood must not be taken for none.
+        raise LedgerDamagedError(
+            f"key `{id}` has a limit that can't be read: `{text[:80]}`",
+            hint="revoke the key with the release that made it, and make another",
+        )
+    return limit
 
 
 def _check(principal: str, project: str, roles: frozenset[str], expires: str | None) -> None:
@@ -217,3 +255,21 @@ def _check(principal: str, project: str, roles: frozenset[str], expires: str | N
         raise SettingError("a key needs a role", hint="give it `caller`")
     if expires is not None and parse_day(expires) is None:
         raise SettingError(f"not a day: `{expires[:80]}`", hint="write it as 2027-01-31")
+
+
+def _check_reach(
+    providers: Sequence[str], models: Sequence[str], limits: Sequence[Limit]
+) -> None:
+    for what, globs in (("provider", providers), ("model", models)):
+        for glob in globs:
+            if not glob.isprintable() or not 0 < len(glob) <= MATCHED_CHARS_MAX or " " in glob:
+                raise SettingError(
+                    f"not the name of a {what}, nor a glob: `{glob[:80]}`",
+                    hint="write a name in which `*` stands for any characters, like `gpt-4*`",
+                )
+    kinds = [(limit.measure, limit.window) for limit in limits]
+    for measure, window in kinds:
+        if kinds.count((measure, window)) > 1:
+            raise SettingError(
+                f"two limits of {measure} a {window}", hint="one of them is enough"
+            )

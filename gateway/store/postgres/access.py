@@ -17,6 +17,7 @@ from gateway.errors import LedgerUnwellError
 from gateway.store.access import AccessKey, AccessKeys, key_of
 from gateway.store.postgres.connection import DoubtfulCommitError
 from gateway.store.postgres.ledger import PostgresLedger, settled
+from gateway.store.postgres.schema import bring_up_to_date
 
 _COLUMNS: Final = (
     "id",
@@ -28,10 +29,14 @@ _COLUMNS: Final = (
     "created",
     "expires",
     "revoked",
+    "providers",
+    "models",
+    "limits",
 )
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM access_key"  # noqa: S608 — names of ours
 _INSERT: Final = (
-    f"INSERT INTO access_key VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})"  # noqa: S608
+    f"INSERT INTO access_key ({', '.join(_COLUMNS)})"  # noqa: S608 — names of ours
+    f" VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})"
     " ON CONFLICT (id) DO UPDATE SET revoked = coalesce(access_key.revoked, excluded.revoked)"
 )
 _REST_S: Final = 1.0
@@ -44,6 +49,7 @@ class PostgresAccessKeys(AccessKeys):
         self.path = Path("the database")
         self._clock = clock or SystemClock()
         self._session = ledger.session()
+        bring_up_to_date(self._session)
         # OWNED BY: _known_by().
         self._failed: tuple[float, LedgerUnwellError] | None = None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.store.postgres.connection import Session
+
 FORMAT_VERSION: Final = 1
 
 ADVISORY_LOCK: Final = 0x746F7367
@@ -16,6 +18,17 @@ _LEAF: Final = """
 ALTER TABLE {table} ALTER COLUMN leaf SET STORAGE EXTERNAL;
 ALTER TABLE {table} SET (toast_tuple_target = 8160);
 """
+
+LATER: Final = """
+ALTER TABLE access_key
+  ADD COLUMN IF NOT EXISTS providers text NOT NULL DEFAULT '',
+  ADD COLUMN IF NOT EXISTS models text NOT NULL DEFAULT '',
+  ADD COLUMN IF NOT EXISTS limits text NOT NULL DEFAULT '';
+CREATE TABLE IF NOT EXISTS counter (
+  name text PRIMARY KEY, start bigint NOT NULL, ends bigint NOT NULL, used bigint NOT NULL
+) WITH (fillfactor = 50);
+"""
+"""What tables of the first release lack; run again it changes nothing."""
 
 SCHEMA: Final = (
     """
@@ -66,4 +79,19 @@ INSERT INTO lease VALUES (true, 0, '', '-infinity');
 """
     + _LEAF.format(table="entry")
     + _LEAF.format(table="intake")
+    + LATER
 )
+
+
+def bring_up_to_date(session: Session) -> None:
+    """Add to an older release's tables what was added since; a newer one's stay as they are.
+
+    Raises:
+        LedgerUnwellError: the gateway's account may not, or the database can't be asked.
+    """
+    if session.rows("SELECT to_regclass('counter') IS NOT NULL")[0][0]:
+        return
+
+    with session.committing() as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
+        connection.execute(LATER.encode())
