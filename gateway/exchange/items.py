@@ -76,9 +76,12 @@ class Items:
 
 
 def asked_for_item(
-    receipt: Receipt, item: ItemFacts, call: ProviderCall, body: bytes, received_ms: int
+    receipt: Receipt, item: ItemFacts, call: ProviderCall, body: bytes | None, received_ms: int
 ) -> Asked:
-    """Return *item* as it was asked for in the exchange of *receipt*; *body* is its request."""
+    """Return *item* as it was asked for in the exchange of *receipt*; *body* is its request.
+
+    Where that was not kept, the receipt has what that of the exchange says of it.
+    """
     declared = receipt.declared
     project = receipt.caller.project
     return Asked(
@@ -93,8 +96,9 @@ def asked_for_item(
         declared=declared.declaration is not None,
         call=call,
         endpoint=receipt.provider.endpoint,
-        body=body,
+        body=body or b"",
         item=item,
+        request=receipt.request if body is None else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 What goes out before the notary has written is decided by the answer's reader: of a stream,
 everything before the newest content event; of a body that is read whole, nothing; of bytes that
-nobody here can read, everything but the newest chunk. Bytes are never changed.
+nobody here can read, everything but the newest chunk. Bytes are never changed here; an answer
+that may have to change is held until its end.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 from collections import deque
 from typing import Protocol
 
-from gateway.errors import CallerGoneError, ProviderError
+from gateway.errors import CallerGoneError, ProviderError, ProviderUnreadableError
 from gateway.exchange.forward import ProviderResponse, RawHeaders
 from gateway.exchange.states import Answered, Permitted
 from gateway.limits import ABANDONED_BYTES_MAX, BODY_BYTES_HELD_MAX
@@ -34,6 +35,22 @@ class CallerSide(Protocol):
         ...
 
 
+class Amends(Protocol):
+    """What changes an answer before it goes on."""
+
+    def headers(self, headers: RawHeaders) -> RawHeaders:
+        """Return the provider's end-to-end headers as the caller gets them."""
+        ...
+
+    def holds(self, response: ProviderResponse) -> bool:
+        """Tell whether all of it must be here before any of it may go."""
+        ...
+
+    async def finish(self, answered: Answered, *, held: bool) -> Answered:
+        """Return *answered* as it is sealed and released."""
+        ...
+
+
 class Relay:
     """One answer on its way: reads it, digests it, and holds back what must wait."""
 
@@ -44,7 +61,9 @@ class Relay:
         decoder: Decoder | None,
         *,
         drain: bool,
+        hold: bool = False,
     ) -> None:
+        self._hold = hold
         self._permitted = permitted
         self._reader = reader
         self._decoder = decoder
@@ -67,7 +86,7 @@ class Relay:
         *headers* are those the caller gets. An event stream's head goes out at once; any other
         head waits for the first bytes that may go.
         """
-        if is_event_stream(response):
+        if is_event_stream(response) and not self._hold:
             self._send_head(response, caller, headers)
         ended: Ended = "complete"
         error: str | None = None
@@ -84,6 +103,9 @@ class Relay:
         except CallerGoneError:
             response.abandon()
             ended = "cut-short-by-caller"
+        except ProviderUnreadableError as exc:
+            response.abandon()
+            ended, error = "cut-short-by-provider", exc.problem
         except ProviderError as exc:
             ended, error = "cut-short-by-provider", exc.problem
         except BaseException:
@@ -118,7 +140,16 @@ class Relay:
         await caller.pass_on(out)
 
     def _released_by(self, chunk: bytes) -> int:
-        """Return how many of the bytes as they came may go out now."""
+        """Return how many of the bytes as they came may go out now.
+
+        Raises:
+            ProviderUnreadableError: all are held, and they are too many.
+        """
+        if self._hold:
+            if self._bytes > BODY_BYTES_HELD_MAX:
+                raise ProviderUnreadableError("an answer that is held is too large")
+            self._reader.feed(chunk if self._decoder is None else self._decoder.decode(chunk))
+            return 0
         if self._decoder is None:
             return self._reader.feed(chunk)
         plain = self._decoder.decode(chunk)

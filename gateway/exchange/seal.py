@@ -61,7 +61,6 @@ ROW_SALT_BYTES = 16
 _ROWED: Final = frozenset({Operation.CHAT, Operation.COMPLETION})
 """Operations whose answers a training row can be made of, so that the request is kept."""
 _ERRORS: Final = 400
-_TOO_MANY: Final = 429
 
 
 class Manifests(Protocol):
@@ -129,6 +128,7 @@ class Notary:
             _may_teach(answered)
             and asked.call.operation in _ROWED
             and isinstance(asked.body, bytes)
+            and asked.request is None
             and NO_CACHE not in answered.permitted.ruling.obligations
         ):
             return None
@@ -188,7 +188,7 @@ class Notary:
             features=tuple(sorted(asked.call.features)),
             made=tuple(map(_resource_facts, made)),
             made_left_out=len(answer.made) - len(made),
-            stop=answer.stop or ("rate-limit" if answered.status == _TOO_MANY else None),
+            stop=answered.stop,
             item=asked.item,
             items=answered.items,
             lines=asked.lines,
@@ -297,6 +297,8 @@ class Notary:
 
     def _request(self, asked: Asked, kept: Content | None) -> RequestFacts:
         body = asked.body
+        if asked.request is not None:
+            return asked.request
         if isinstance(body, StreamedBody):
             return RequestFacts(
                 bytes=body.bytes,

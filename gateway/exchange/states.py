@@ -8,6 +8,7 @@ first two of items, which were permitted with another exchange, in `items.py` (h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -15,12 +16,13 @@ from gateway.budget.model import Limit
 from gateway.exchange.body import StreamedBody
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import Declaration
-from gateway.provider.model import Answer, ProviderCall
+from gateway.provider.model import Answer, ProviderCall, Stop
 from gateway.receipt.model import (
     AttemptFacts,
     Ended,
     ItemFacts,
     LinesFacts,
+    RequestFacts,
     RewrittenFacts,
     Ruling,
 )
@@ -68,6 +70,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Set where it was judged item by item."""
     item: ItemFacts | None = None
     """Set where it is one of many things that another exchange asked for."""
+    request: RequestFacts | None = None
+    """What is known of an item's request whose bytes were not kept; *body* is empty then."""
 
     def __repr__(self) -> str:
         """Return which exchange it is, and no word of what was said."""
@@ -128,6 +132,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     trailers: tuple[tuple[bytes, bytes], ...] = ()
     """The fields that came behind a whole body."""
 
+    @property
+    def stop(self) -> Stop | None:
+        """How the provider said no, if it did: in its own words, else by the status."""
+        return self.answer.stop or _STOPS.get(self.status)
+
     def __repr__(self) -> str:
         """Return how it ended, and no word of what was said."""
         return f"Answered({self.permitted.asked.exchange}, {self.status}, {self.ended})"
@@ -147,5 +156,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     exchange: ExchangeId
     index: int
 
+
+_STOPS: Final[dict[int | None, Stop]] = {402: "quota", 429: "rate-limit"}
 
 Outcome = Answered | Held | Forbidden | Abandoned

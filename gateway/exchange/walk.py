@@ -7,6 +7,7 @@ back leaves before the closing statement is.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from gateway.exchange.forward import (
 )
 from gateway.exchange.providers import Provider
 from gateway.exchange.recover import recover
-from gateway.exchange.relay import CallerSide, Relay, unanswered
+from gateway.exchange.relay import Amends, CallerSide, Relay, unanswered
 from gateway.exchange.rule import Law, Ruled
 from gateway.exchange.seal import Notary
 from gateway.exchange.states import (
@@ -152,8 +153,17 @@ class Walk:
             asked=asked, ruling=ruled.ruling, headers=ruled.headers, opening=sequenced.index
         )
 
+    def amending(self, amends: Amends) -> Ask:
+        """Return how to ask for an answer that *amends* changes before it goes on."""
+        return functools.partial(self._ask, amends=amends)
+
     async def _ask(
-        self, permitted: Permitted, provider: Provider, outgoing: Outgoing, caller: Caller
+        self,
+        permitted: Permitted,
+        provider: Provider,
+        outgoing: Outgoing,
+        caller: Caller,
+        amends: Amends | None = None,
     ) -> Answered:
         departure = None if self.drain else caller
         try:
@@ -167,7 +177,7 @@ class Walk:
             return unanswered(permitted, "cut-short-by-provider", exc.problem)
         except ProviderError as exc:
             return unanswered(permitted, "provider-failed", exc.problem)
-        return await self.relayed(permitted, provider, response, caller)
+        return await self.relayed(permitted, provider, response, caller, amends)
 
     async def relayed(
         self,
@@ -175,8 +185,12 @@ class Walk:
         provider: Provider,
         response: ProviderResponse,
         caller: Caller,
+        amends: Amends | None = None,
     ) -> Answered:
-        """Pass *response* on, as far as it may go before it is sealed."""
+        """Pass *response* on, as far as it may go before it is sealed.
+
+        *amends* changes what may not go on as it came.
+        """
         call = permitted.asked.call
         kind = response.header(b"content-type") or ""
         relay = Relay(
@@ -184,10 +198,11 @@ class Walk:
             provider.dialect.answer_reader(call, response.status, kind),
             decoder_for(response.header(b"content-encoding")),
             drain=self.drain,
+            hold=(held := amends is not None and amends.holds(response)),
         )
-        return await relay.run(
-            response, caller, caller.headers_for(permitted, response.headers)
-        )
+        headers = response.headers if amends is None else amends.headers(response.headers)
+        answered = await relay.run(response, caller, caller.headers_for(permitted, headers))
+        return answered if amends is None else await amends.finish(answered, held=held)
 
     def _orphan(self, exchange: ExchangeId, opening: int, broken_by: Exception) -> None:
         """Remember an opening that nothing closes, whatever broke its exchange."""

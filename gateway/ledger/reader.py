@@ -71,10 +71,19 @@ class Reader:
 
     def resource(self, provider: str, kind: str, id: str) -> Kept | None:  # noqa: A002 — its name
         """Return what is known of a resource at *provider*, or `None`."""
-        kept = self.index.resource(provider, kind, id)
-        if kept is None and self.catch_up():
-            kept = self.index.resource(provider, kind, id)
-        return kept
+        return self.resources(provider, kind, [id]).get(id)
+
+    def resources(self, provider: str, kind: str, ids: Sequence[str]) -> dict[str, Kept]:
+        """Return what is known of resources of one *kind* at *provider*, by their ids."""
+        found = self.index.resources(provider, kind, ids)
+        if len(found) < len(set(ids)) and self.catch_up():
+            found = self.index.resources(provider, kind, ids)
+        return found
+
+    def resources_named(self, provider: str, ids: Sequence[str]) -> list[Kept]:
+        """Return what is known of resources at *provider* of those ids, of whatever kind."""
+        self.catch_up()
+        return self.index.resources_named(provider, ids)
 
     def manifest(self, sha256: Sha256) -> tuple[int, Manifest] | None:
         """Return index and manifest whose payload has that digest, or `None`."""

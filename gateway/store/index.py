@@ -220,6 +220,12 @@ def resources(database: Database) -> None:
     )
 
 
+@migrations()
+def resources_by_id(database: Database) -> None:
+    """Find what is kept with providers by its id alone, too."""
+    database.table("resource").create_index(["provider", "id"])
+
+
 @dataclass(frozen=True, slots=True)
 class _Filter:
     """Words that a row must have one of, in one of its columns."""
@@ -375,27 +381,42 @@ class Index:
 
     def resource(self, provider: str, kind: str, id: str) -> Kept | None:  # noqa: A002 — its name
         """Return what is known of a resource at *provider*, or `None`."""
-        with self._lock, translated(self.path):
-            row = self._database.conn.execute(
-                "SELECT r.leaf, r.role, r.of, s.exchange, s.project, s.principal, s.declaration"
-                " FROM resource r JOIN statement s ON s.leaf = r.leaf"
-                " WHERE r.provider = ? AND r.kind = ? AND r.id = ?",
-                (provider, kind, id),
-            ).fetchone()
-        if row is None:
-            return None
-        leaf, role, of, exchange, project, principal, declaration = row
-        return Kept(
-            leaf=leaf,
-            kind=kind,
-            id=id,
-            role=role,
-            of=of,
-            exchange=ExchangeId(exchange),
-            project=project,
-            principal=principal,
-            declaration=declaration,
-        )
+        return self.resources(provider, kind, [id]).get(id)
+
+    def resources(self, provider: str, kind: str, ids: Sequence[str]) -> dict[str, Kept]:
+        """Return what is known of resources of one *kind* at *provider*, by their ids."""
+        return {one.id: one for one in self._kept(provider, ids, "AND r.kind = ?", kind)}
+
+    def resources_named(self, provider: str, ids: Sequence[str]) -> list[Kept]:
+        """Return what is known of resources at *provider* of those ids, of whatever kind."""
+        return list(self._kept(provider, ids))
+
+    def _kept(
+        self, provider: str, ids: Sequence[str], condition: str = "", *values: str
+    ) -> Iterator[Kept]:
+        for at in range(0, len(ids), _PAGE):
+            some = ids[at : at + _PAGE]
+            marks = ", ".join("?" for _ in some)
+            with self._lock, translated(self.path):
+                rows = self._database.conn.execute(
+                    "SELECT r.leaf, r.kind, r.id, r.role, r.of, s.exchange, s.project,"  # noqa: S608
+                    " s.principal, s.declaration"
+                    " FROM resource r JOIN statement s ON s.leaf = r.leaf"
+                    f" WHERE r.provider = ? AND r.id IN ({marks}) {condition}",
+                    (provider, *some, *values),
+                ).fetchall()
+            for leaf, kind, name, role, of, exchange, project, principal, declaration in rows:
+                yield Kept(
+                    leaf=leaf,
+                    kind=kind,
+                    id=name,
+                    role=role,
+                    of=of,
+                    exchange=ExchangeId(exchange),
+                    project=project,
+                    principal=principal,
+                    declaration=declaration,
+                )
 
     def by_payload(self, sha256: Sha256) -> Row | None:
         """Return the manifest whose payload has that digest."""
