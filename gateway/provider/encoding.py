@@ -41,8 +41,13 @@ class Decoder(Protocol):
         ...
 
 
-def decoder_for(content_encoding: str | None) -> Decoder | None:
+def decoder_for(
+    content_encoding: str | None, bytes_max: int | None = limits.BODY_BYTES_HELD_MAX
+) -> Decoder | None:
     """Return what undoes *content_encoding*, or `None` where there is nothing to undo.
+
+    It follows up to *bytes_max* decoded bytes; where there is no such bound, what one chunk
+    decodes to still has one.
 
     Encodings stand in the order in which they were applied (RFC 9110 section 8.4), so the last
     is undone first. One that is not known here makes the answer unreadable.
@@ -54,7 +59,7 @@ def decoder_for(content_encoding: str | None) -> Decoder | None:
     if len(named) > _IN_A_ROW_MAX or not set(named) <= set(_CODECS):
         return _Unknown()
     codecs = [_CODECS[name]() for name in reversed(named)]
-    return _Bounded(codecs[0] if len(codecs) == 1 else _InARow(codecs))
+    return _Bounded(codecs[0] if len(codecs) == 1 else _InARow(codecs), bytes_max)
 
 
 class _DamageError(ValueError):
@@ -86,9 +91,10 @@ class _Unknown:
 class _Bounded:
     """Decodes until damage or the bound; makes the answer unreadable from there on."""
 
-    def __init__(self, codec: _Codec) -> None:
+    def __init__(self, codec: _Codec, bytes_max: int | None) -> None:
         self._codec = codec
-        self._left = limits.BODY_BYTES_HELD_MAX
+        self._left = limits.BODY_BYTES_HELD_MAX if bytes_max is None else bytes_max
+        self._endless = bytes_max is None
         self._unknown: _Unknown | None = None
 
     def decode(self, chunk: bytes) -> bytes:
@@ -99,8 +105,10 @@ class _Bounded:
         except _DamageError:
             self._unknown = _Unknown()
             return self._unknown.decode(chunk)
-        self._left -= len(plain)
-        if self._left < 0:
+        left = self._left - len(plain)
+        if not self._endless:
+            self._left = left
+        if left < 0:
             self._unknown = _Unknown()
             return self._unknown.decode(chunk)
         return plain

@@ -32,16 +32,32 @@ _ZSTD_LEVEL: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS content (
-  exchange TEXT PRIMARY KEY, key BLOB, body BLOB, CHECK ((key IS NULL) = (body IS NULL))
+  exchange TEXT PRIMARY KEY, key BLOB, body BLOB, of TEXT,
+  CHECK ((key IS NULL) = (body IS NULL))
 ) STRICT;
 CREATE TABLE IF NOT EXISTS applied (
   one INTEGER PRIMARY KEY CHECK (one = 1), leaf INTEGER NOT NULL, sha256 TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS handed (
+  exchange TEXT PRIMARY KEY, at TEXT NOT NULL, until TEXT, key BLOB, about BLOB
+) STRICT;
+CREATE TABLE IF NOT EXISTS line (
+  exchange TEXT NOT NULL, number INTEGER NOT NULL, name BLOB, found BLOB NOT NULL,
+  kind INTEGER, body BLOB, PRIMARY KEY (exchange, number)
+) STRICT;
+CREATE INDEX IF NOT EXISTS line_named ON line (exchange, name) WHERE name IS NOT NULL;
+CREATE TABLE IF NOT EXISTS asking (
+  exchange TEXT PRIMARY KEY, input TEXT NOT NULL, about BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS asking_of ON asking (input);
 """
+_BELONGS: Final = "CREATE INDEX IF NOT EXISTS content_of ON content (of) WHERE of IS NOT NULL"
+"""Contents of items go with the exchange that asked for them."""
 
 
-Sealed = tuple[str, bytes | None, bytes | None]
-"""An exchange, its wrapped key and its sealed body; `None` where they were erased."""
+Sealed = tuple[str, bytes | None, bytes | None, str | None]
+"""An exchange, its wrapped key and its sealed body, `None` where they were erased; of an item,
+the exchange that asked for it."""
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +68,9 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     """Opens the receipt's commitments to request and rows."""
     rows: dict[int, bytes]
     """Canonical JSON of the training row of each choice."""
+
+
+Putting = tuple[ExchangeId, Content, ExchangeId | None]
 
 
 class Contents:
@@ -76,7 +95,9 @@ class Contents:
         """Return those of *exchanges* of which there is a text."""
         with self._lock, translated(self.path):
             rows = self._connection.execute(
-                "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange IN carray(?)",
+                "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange IN carray(?1)"
+                " UNION SELECT exchange FROM handed"
+                " WHERE key IS NOT NULL AND exchange IN carray(?1)",
                 (apsw.carray(tuple(exchanges)),),
             ).fetchall()
         return {ExchangeId(str(exchange)) for (exchange,) in rows}
@@ -99,19 +120,29 @@ class Contents:
     ) -> int:
         """Destroy keys and bodies of *exchanges*, in one transaction; return how many went.
 
-        Of those *ahead*, whose text may be under way, nothing is kept from then on. What went
-        is out of the file for good after `empty_log`.
+        With an exchange go the texts of its items, the lines that it handed in, and the items
+        that others asked for with those. Of those *ahead*, whose text may be under way, and of
+        their items, nothing is kept from then on. What went is out of the file for good after
+        `empty_log`.
         """
-        with self._writing():
-            before = self._connection.total_changes()
-            self._connection.executemany(
-                "UPDATE content SET key = NULL, body = NULL"
-                " WHERE exchange = ? AND key IS NOT NULL",
+        with self.writing() as connection:
+            before = connection.total_changes()
+            for which in _WITH_IT:
+                connection.executemany(
+                    f"UPDATE content SET key = NULL, body = NULL WHERE key IS NOT NULL AND {which}",  # noqa: E501, S608 — ours
+                    [(exchange,) for exchange in exchanges],
+                )
+            connection.executemany(
+                "UPDATE handed SET key = NULL WHERE exchange = ? AND key IS NOT NULL",
                 [(exchange,) for exchange in exchanges],
             )
-            erased = self._connection.total_changes() - before
-            self._connection.executemany(
-                "INSERT INTO content VALUES (?, NULL, NULL) ON CONFLICT DO NOTHING",
+            erased = connection.total_changes() - before
+            connection.executemany(
+                "UPDATE line SET body = NULL WHERE exchange = ? AND body IS NOT NULL",
+                [(exchange,) for exchange in exchanges],
+            )
+            connection.executemany(
+                "INSERT INTO content VALUES (?, NULL, NULL, NULL) ON CONFLICT DO NOTHING",
                 [(exchange,) for exchange in ahead],
             )
         return erased
@@ -130,7 +161,7 @@ class Contents:
         """Return up to *count* exchanges behind *after*, each with its key and body, sealed."""
         with self._lock, translated(self.path):
             rows: list[Any] = self._connection.execute(
-                "SELECT exchange, key, body FROM content WHERE exchange > ?"
+                "SELECT exchange, key, body, of FROM content WHERE exchange > ?"
                 " ORDER BY exchange LIMIT ?",
                 (after, count),
             ).fetchall()
@@ -144,8 +175,8 @@ class Contents:
 
     def note_applied(self, leaf: int, sha256: Sha256) -> None:
         """Remember that the erasure at *leaf*, and all before it, were carried out."""
-        with self._writing():
-            self._connection.execute(
+        with self.writing() as connection:
+            connection.execute(
                 "INSERT INTO applied VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
                 " SET leaf = excluded.leaf, sha256 = excluded.sha256",
                 (leaf, sha256),
@@ -157,12 +188,17 @@ class Contents:
             self._connection.close()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[apsw.Connection]:
         """Hold the right to write from the first statement to the commit."""
         with self._lock, translated(self.path):
             self._renew_log()
             with transaction(self._connection):
-                yield
+                yield self._connection
+
+    def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Return the rows that *query* finds."""
+        with self._lock, translated(self.path):
+            return self._connection.execute(query, values).fetchall()
 
     def _renew_log(self) -> None:
         if not self._log_renewed:
@@ -181,17 +217,21 @@ class ContentStore(Contents):
         """Seal and open texts from now on."""
         if len(wrapping_key) != KEY_BYTES:
             raise ValueError("the wrapping key has 32 bytes")
-        self._wrapping = AESGCM(wrapping_key)
+        self.wrapping = AESGCM(wrapping_key)
         self._bytes_waiting = 0
-        self._group = GroupCommit[tuple[ExchangeId, Content], None](
+        self._group = GroupCommit[Putting, None](
             "content-writer",
             self._commit,
             group_max=STATEMENTS_PER_COMMIT_MAX,
             waiting_max=STATEMENTS_WAITING_MAX,
         )
 
-    async def put(self, exchange: ExchangeId, content: Content) -> None:
+    async def put(
+        self, exchange: ExchangeId, content: Content, of: ExchangeId | None = None
+    ) -> None:
         """Keep *content*; durable on return. What is kept or was erased already stays so.
+
+        An item's is kept only while the exchange *of* which it is was not erased.
 
         Raises:
             LedgerUnwellError: it was not kept.
@@ -206,13 +246,13 @@ class ContentStore(Contents):
             self._group.start()
         self._bytes_waiting += size
         try:
-            await self._group.submit((exchange, content))
+            await self._group.submit((exchange, content, of))
         finally:
             self._bytes_waiting -= size
 
     def put_many(self, contents: Sequence[tuple[ExchangeId, Content]]) -> None:
         """Keep *contents* in one transaction, blocking this thread; see `put`."""
-        self._commit(contents)
+        self._commit([(exchange, content, None) for exchange, content in contents])
 
     def get(self, exchange: ExchangeId) -> Content | None:
         """Return what is kept of *exchange*, or `None` where nothing is, or it was erased.
@@ -228,12 +268,12 @@ class ContentStore(Contents):
         self._group.stop()
         super().close()
 
-    def _commit(self, contents: Sequence[tuple[ExchangeId, Content]]) -> list[None]:
+    def _commit(self, contents: Sequence[Putting]) -> list[None]:
         # Making a compressor costs more than compressing a page.
         pack = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
         sealed = [
-            self._sealed(exchange, pack(_ENCODER.encode(content)))
-            for exchange, content in contents
+            (*self._sealed(exchange, pack(_ENCODER.encode(content))), of)
+            for exchange, content, of in contents
         ]
         self._write(sealed)
         return [None] * len(sealed)
@@ -246,11 +286,14 @@ class ContentStore(Contents):
             ).fetchone()
         return None if row is None or row[0] is None else (bytes(row[0]), bytes(row[1]))
 
-    def _write(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> None:
+    def _write(self, sealed: Sequence[tuple[str, bytes, bytes, str | None]]) -> None:
         """Write exchanges, wrapped keys and sealed bodies; what is there already stays."""
-        with self._writing():
-            self._connection.executemany(
-                "INSERT INTO content VALUES (?, ?, ?) ON CONFLICT DO NOTHING", sealed
+        with self.writing() as connection:
+            connection.executemany(
+                "INSERT INTO content SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS"
+                " (SELECT 1 FROM content WHERE exchange = ?4 AND key IS NULL)"
+                " ON CONFLICT DO NOTHING",
+                sealed,
             )
 
     def _sealed(self, exchange: ExchangeId, packed: bytes) -> tuple[str, bytes, bytes]:
@@ -258,15 +301,15 @@ class ContentStore(Contents):
         key = random_bytes(KEY_BYTES)
         return (
             exchange,
-            _encrypt(self._wrapping, key, b"key " + about),
-            _encrypt(AESGCM(key), packed, b"body " + about),
+            encrypt(self.wrapping, key, b"key " + about),
+            encrypt(AESGCM(key), packed, b"body " + about),
         )
 
     def _opened(self, exchange: ExchangeId, wrapped: bytes, body: bytes) -> Content:
         about = exchange.encode()
         try:
-            key = _decrypt(self._wrapping, wrapped, b"key " + about)
-            packed = _decrypt(AESGCM(key), body, b"body " + about)
+            key = decrypt(self.wrapping, wrapped, b"key " + about)
+            packed = decrypt(AESGCM(key), body, b"body " + about)
             plain = zstandard.ZstdDecompressor().decompress(
                 packed, max_output_size=BODY_BYTES_MAX
             )
@@ -277,6 +320,12 @@ class ContentStore(Contents):
                 hint="check that keys/content.key is the one it was written with",
             ) from wrong
 
+
+_WITH_IT: Final = (
+    "exchange = ?",
+    "of = ?",
+    "of IN (SELECT exchange FROM asking WHERE input = ?)",
+)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Content)
@@ -289,15 +338,27 @@ def _open(path: Path) -> apsw.Connection:
     connection.execute("PRAGMA wal_autocheckpoint = 1000")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(_SCHEMA)
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(content)")}
+    if "of" not in columns:
+        # Written before items had receipts of their own.
+        with contextlib.suppress(apsw.SQLError):
+            connection.execute("ALTER TABLE content ADD COLUMN of TEXT")
+    connection.execute(_BELONGS)
     return connection
 
 
-def _encrypt(cipher: AESGCM, plain: bytes, about: bytes) -> bytes:
+def encrypt(cipher: AESGCM, plain: bytes, about: bytes) -> bytes:
+    """Return *plain* so that only who has the key can read it, and only as what it is about."""
     nonce = random_bytes(_NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, plain, about)
 
 
-def _decrypt(cipher: AESGCM, sealed: bytes, about: bytes) -> bytes:
+def decrypt(cipher: AESGCM, sealed: bytes, about: bytes) -> bytes:
+    """Return what was sealed.
+
+    Raises:
+        InvalidTag: the key is another, or it was changed.
+    """
     return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], about)
 
 
