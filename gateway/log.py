@@ -38,6 +38,7 @@ EVENTS: Final[dict[str, str]] = {
     "receipt_key.kept": "no other receipt key could be taken, the old one stays; tried again",
     "receipt_key.not_ended": "the end of a receipt key could not be written; at the next start",
     "receipt_key.ended": "keys of processes that are gone have ended; says how many",
+    "limit.reached": "a request was refused, for a limit was reached; says which, and how far",
     "ledger.unwell": "a statement could not be written; callers are refused until it can be",
     "ledger.failed": "the ledger's durable state is unknown; the process must end",
     "ledger.unread": "another process wrote a leaf that can't be read here; the rest counts",

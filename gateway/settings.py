@@ -15,13 +15,36 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.budget.model import (
+    MEASURES,
+    SCOPES,
+    Limit,
+    Rule,
+    Scope,
+    Window,
+    amount_of,
+    micros,
+)
+from gateway.budget.prices import Price, Prices
+from gateway.day import parse_day
 from gateway.errors import BadProofError, MalformedPolicyError, SettingError
 from gateway.limits import COPIES_MAX, WITNESSES_MAX, WORKERS_MAX
-from gateway.policy.source import Keyed, Node, Scalar, convert, read
+from gateway.policy.source import Keyed, Node, Scalar, convert, line_at, read
 from gateway.tlog.cosignature import parse_cosignature_vkey
 
 FILE_NAME: Final = "gateway.yaml"
 PREFIX: Final = "GATEWAY__"
+_AMOUNTS: Final = (
+    "input",
+    "cached_input",
+    "output",
+    "reasoning",
+    "characters",
+    "request",
+    "image",
+    "second",
+)
+"""Keys of a price that are amounts of money."""
 DATABASE_SCHEMES: Final = ("postgres://", "postgresql://")
 
 
@@ -119,6 +142,50 @@ class SigningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The same; an ECDSA P-256 key."""
 
 
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What each key, project or declaration that fits may use in a window of the calendar."""
+
+    key: str | None = None
+    """Ids of gateway keys; `*` stands for any characters."""
+    project: str | None = None
+    declaration: str | None = None
+    requests: dict[Window, int] = {}
+    tokens: dict[Window, int] = {}
+    money: dict[Window, str | int] = {}
+    """In the currency of the prices."""
+
+
+class PriceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What models cost, in one file of its own; amounts of money like `2.50`."""
+
+    model: str
+    """Its name; `*` stands for any characters."""
+    provider: str = "*"
+    input: str | int = 0
+    """A million tokens of what is asked."""
+    cached_input: str | int | None = None
+    output: str | int = 0
+    """A million tokens of what is answered."""
+    reasoning: str | int | None = None
+    characters: str | int = 0
+    """A million characters of what is spoken."""
+    request: str | int = 0
+    image: str | int = 0
+    second: str | int = 0
+    """Of audio."""
+    output_max: int | None = None
+    """The longest answer in tokens."""
+
+
+class PriceListSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file of prices; of several that fit, the first counts."""
+
+    currency: str
+    as_of: str
+    """The day on which they were read, for people."""
+    models: tuple[PriceSettings, ...]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an operator can set; an empty file is a valid one."""
 
@@ -126,6 +193,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls: TlsSettings | None = None
     behind_tls_proxy: bool = False
     """Whoever sets this says that TLS ends before the gateway."""
+    public_url: str | None = None
+    """What callers reach the gateway by, where that is not what they say in `Host`."""
     data: str = "./gateway-data"
     ledger: str = "sqlite"
     """`sqlite`, or the database that replicas share: `postgres://…`, or a reference to that."""
@@ -146,6 +215,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tiktoken_encoding: str | None = None
     """Such as `o200k_base`, to count what a provider did not; tiktoken reads it from the folder
     TIKTOKEN_CACHE_DIR or fetches it. Absent: not counted."""
+    limits: tuple[LimitSettings, ...] = ()
+    """How much may be used; nothing is limited where nothing is said."""
+    prices: str | None = None
+    """The file that says what models cost; needed where money is limited."""
     workers: int = 1
     """Door processes; of more than one, a process of its own writes the ledger for them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -191,6 +264,19 @@ class Sourced(msgspec.Struct, frozen=True, kw_only=True):
         if named is None or ("://" in named and "@" not in named):
             return named
         return self.secret(named, "upstream.proxy")
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the limits of the settings."""
+        return tuple(_rule(place, one) for place, one in enumerate(self.settings.limits))
+
+    def prices(self) -> Prices | None:
+        """Return what models cost, or `None` where no file says so.
+
+        Raises:
+            SettingError: it can't be read; names file and line.
+        """
+        named = self.settings.prices
+        return None if named is None else _prices(self.path(named))
 
     def signing_key(self, reference: str | None, key: str) -> bytes | str | None:
         """Return the PEM that *reference* refers to, or a `pkcs11:` URI as it is.
@@ -359,6 +445,8 @@ def _check(settings: Settings) -> None:
             f"`workers` must be a number from 1 to {WORKERS_MAX}, not `{settings.workers}`",
             hint="one for each core that callers should keep busy; 1 is a single process",
         )
+    _check_limits(settings)
+    _check_public_url(settings.public_url)
     _check_ledger(settings)
     _check_checkpoint(settings.checkpoint)
     host, _ = address(settings.listen, "listen")
@@ -373,6 +461,120 @@ def _check(settings: Settings) -> None:
         raise SettingError(
             f"listening on {host} needs `tls: {{cert, key}}`",
             hint="or `behind_tls_proxy: true` where TLS ends before the gateway",
+        )
+
+
+def _check_limits(settings: Settings) -> None:
+    rules = [_rule(place, one) for place, one in enumerate(settings.limits)]
+    if settings.prices is None and any(
+        limit.measure == "money" for rule in rules for limit in rule.limits
+    ):
+        raise SettingError(
+            "`limits` limits money, and nothing says what models cost",
+            hint="name a file of prices in `prices`; docs/guides/limits.md shows one",
+        )
+
+
+def _rule(place: int, one: LimitSettings) -> Rule:
+    """Return what one entry of `limits` says.
+
+    Raises:
+        SettingError: it binds nobody, or more than one kind, or is no amount.
+    """
+    where = f"limits[{place}]"
+    named: list[tuple[Scope, str]] = []
+    for scope, names in zip(SCOPES, (one.key, one.project, one.declaration), strict=True):
+        if names is not None:
+            named.append((scope, names))
+    if len(named) != 1:
+        raise SettingError(
+            f"`{where}` names {len(named)} of `key`, `project` and `declaration`",
+            hint='name one of them; project: "*" is each project by itself',
+        )
+    limits = []
+    written: tuple[Mapping[Window, str | int], ...] = (one.requests, one.tokens, one.money)
+    for measure, windows in zip(MEASURES, written, strict=True):
+        for window, said in windows.items():
+            amount = amount_of(measure, said)
+            if amount is None:
+                raise SettingError(
+                    f"`{where}.{measure}.{window}` is no amount: `{str(said)[:40]}`",
+                    hint="write a whole number; of money, up to six decimals: 12.50",
+                )
+            limits.append(Limit(measure, window, amount))
+    if not limits:
+        raise SettingError(
+            f"`{where}` limits nothing",
+            hint="write how much: requests: {minute: 60}, tokens: …, money: …",
+        )
+    return Rule(scope=named[0][0], names=named[0][1], limits=tuple(limits))
+
+
+def _prices(file: Path) -> Prices:
+    try:
+        node = read(file.read_text(encoding="utf-8"), str(file))
+        said = convert(node, PriceListSettings, str(file))
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise SettingError(
+            f"can't read the prices {file}: {reason}", hint="name another file in `prices`"
+        ) from exc
+    except MalformedPolicyError as exc:
+        raise SettingError(exc.message, hint=exc.hint) from exc
+    if parse_day(said.as_of) is None:
+        raise SettingError(
+            f"{file}:{line_at(node, 'as_of')}: `as_of` is not a day: `{said.as_of[:40]}`",
+            hint="write the day on which the prices were read, like 2026-11-22",
+        )
+    return Prices(
+        said.currency,
+        [_price(file, node, place, one) for place, one in enumerate(said.models)],
+    )
+
+
+def _price(file: Path, node: Node, place: int, one: PriceSettings) -> Price:
+    amounts: dict[str, int | None] = {}
+    for name in _AMOUNTS:
+        written = getattr(one, name)
+        amount = None if written is None else micros(written)
+        if written is not None and amount is None:
+            line = line_at(node, "models", place, name)
+            raise SettingError(
+                f"{file}:{line}: `{name}` is no amount of money: `{str(written)[:40]}`",
+                hint="write it with up to six decimals, like 2.50",
+            )
+        amounts[name] = amount
+    return Price(
+        provider=one.provider,
+        model=one.model,
+        input=amounts["input"] or 0,
+        cached_input=amounts["cached_input"],
+        output=amounts["output"] or 0,
+        reasoning=amounts["reasoning"],
+        characters=amounts["characters"] or 0,
+        request=amounts["request"] or 0,
+        image=amounts["image"] or 0,
+        second=amounts["second"] or 0,
+        output_max=one.output_max,
+    )
+
+
+def _check_public_url(url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as bad:
+        raise SettingError(f"`public_url` is not an address: {bad}") from bad
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise SettingError(
+            f"`public_url` is not an address: `{url}`", hint="like https://gateway.example"
+        )
+    if not url.isascii() or url.endswith("/"):
+        raise SettingError(
+            f"`public_url` ends with a slash, or is not ASCII: `{url}`",
+            hint="paths like /openai/v1/… are put behind it",
         )
 
 

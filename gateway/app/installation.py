@@ -32,6 +32,7 @@ from gateway.receipt.model import Writer
 from gateway.settings import Sourced
 from gateway.store.access import AccessKeys
 from gateway.store.content import ContentStore
+from gateway.store.counters import Counters
 from gateway.store.index import Index
 from gateway.store.keys import KeyPlaces, Keyring, load_keyring, make_keys
 from gateway.store.ports import LedgerStore
@@ -53,6 +54,8 @@ class Installation:
     publisher: Publisher
     content: ContentStore
     access: AccessKeys
+    counters: Callable[[], Counters]
+    """Opens what limits count, once something is limited."""
     turns: Turns
     register: Register
     clock: Clock
@@ -170,6 +173,7 @@ def open_sourced(
         publisher=publisher,
         content=content,
         access=stores.access,
+        counters=stores.counters,
         turns=stores.turns,
         register=register,
         clock=clock,

@@ -20,10 +20,14 @@ from gateway.app.upkeep import claim
 from gateway.errors import (
     GatewayError,
 )
+from gateway.exchange.allowance import Allowance
 from gateway.exchange.forward import Forwarder
 from gateway.exchange.hall import Hall
+from gateway.exchange.items import Items
+from gateway.exchange.later import LaterAnswers
 from gateway.exchange.providers import Providers
 from gateway.exchange.recover import recover
+from gateway.exchange.resources import Resources
 from gateway.exchange.rule import Law
 from gateway.exchange.seal import Notary
 from gateway.exchange.walk import Walk
@@ -75,6 +79,7 @@ class Gateway:
     metrics: Metrics
     served: int
     """The handle that keeps other gateways off the data folder."""
+    allowance: Allowance
     port: int = 0
 
     def counts(self) -> Counts:
@@ -89,6 +94,7 @@ class Gateway:
         with contextlib.suppress(GatewayError):
             await asyncio.to_thread(self.installation.end_key)
         self.forwarder.close()
+        self.allowance.close()
         await asyncio.to_thread(self.installation.sequencer.stop)
         self.installation.close()
         os.close(self.served)
@@ -163,6 +169,10 @@ async def _start(
         clock=installation.clock,
         log=log,
         commitment_key=keyring.commitment,
+        allowance=opened.allowance,
+        resources=_resources(installation, opened.walk, metrics, log),
+        public_url=settings.public_url,
+        tls=settings.tls is not None or settings.behind_tls_proxy,
     )
     door = Door(handlers, hall, log)
     host, port = settings_module.address(settings.listen, "listen")
@@ -196,7 +206,29 @@ async def _start(
         log=log,
         metrics=metrics,
         served=served,
+        allowance=opened.allowance,
         port=port,
+    )
+
+
+def _resources(
+    installation: Installation, walk: Walk, metrics: Metrics, log: Logger
+) -> Resources:
+    """Return what tells callers apart where they ask for what is kept with providers."""
+    reader = installation.reader
+    return Resources(
+        known=reader,
+        later=LaterAnswers(
+            items=Items(
+                notary=walk.notary, turns=installation.turns, known=reader.closed_of
+            ),
+            leaf=reader.leaf,
+            content=installation.content,
+            clock=installation.clock,
+            on_item=metrics.item,
+        ),
+        log=log,
+        managed=installation.settings.settings.keys == "managed",
     )
 
 
@@ -205,6 +237,7 @@ class _Opened:
     walk: Walk
     desk: Desk
     providers: Providers
+    allowance: Allowance
     sums: Callable[[Counts], Awaitable[Whole]] | None = None
 
 
@@ -339,6 +372,13 @@ def _furnish(
         unreadable=settings.unknown_operations == "forbid",
         overlays=settings.overlays,
     )
+    tokens = TokenCounter(_encoding(settings.tiktoken_encoding, log))
+    allowance = Allowance(
+        installation.settings.rules(),
+        installation.settings.prices(),
+        installation.counters,
+        tokens,
+    )
     notary = Notary(
         sequencer=installation.sequencer,
         content=installation.content,
@@ -347,7 +387,7 @@ def _furnish(
         clock=clock,
         writer=installation.writer,
         providers=providers,
-        tokens=TokenCounter(_encoding(settings.tiktoken_encoding, log)),
+        tokens=tokens,
     )
     desk = Desk(register, catch_up)
     walk = Walk(
@@ -361,7 +401,7 @@ def _furnish(
         refresh=desk.refresh,
         drain=settings.on_hang_up == "drain",
     )
-    return _Opened(walk=walk, desk=desk, providers=providers)
+    return _Opened(walk=walk, desk=desk, providers=providers, allowance=allowance)
 
 
 def _encoding(name: str | None, log: Logger) -> Encoding | None:

@@ -23,6 +23,8 @@ from gateway.receipt.verify import verify_checkpoint
 from gateway.settings import Sourced
 from gateway.store.access import AccessKeys
 from gateway.store.content import ContentStore
+from gateway.store.counters import FILE as COUNTERS
+from gateway.store.counters import Counters, FileCounters
 from gateway.store.keys import Keyring
 from gateway.store.ports import LedgerStore
 from gateway.store.sqlite import SqliteLedger
@@ -42,6 +44,8 @@ class Stores:
     ledger: LedgerStore
     content: ContentStore
     access: AccessKeys
+    counters: Callable[[], Counters]
+    """Opens what limits count, once something is limited."""
     turns: Turns
     sequencing: Callable[[Publisher, OnForeign | None], Sequencing]
     """Returns what appends, not started, over a publisher of the ledger's checkpoints."""
@@ -74,12 +78,14 @@ def open_stores(
             ledger=ledger,
             content=ContentStore(data / "content.db", keyring.content),
             access=AccessKeys(data / "access.db"),
+            counters=lambda: FileCounters(data / COUNTERS, clock),
             turns=FileTurns(data / "turns"),
             sequencing=alone,
         )
     from gateway.ledger.intake import Replica  # noqa: PLC0415  the driver is an extra
     from gateway.store.postgres.access import PostgresAccessKeys  # noqa: PLC0415
     from gateway.store.postgres.content import PostgresContents  # noqa: PLC0415
+    from gateway.store.postgres.counters import PostgresCounters  # noqa: PLC0415
     from gateway.store.postgres.intake import Intake  # noqa: PLC0415
     from gateway.store.postgres.turns import PostgresTurns  # noqa: PLC0415
 
@@ -104,6 +110,7 @@ def open_stores(
         ledger=ledger,
         content=PostgresContents(ledger, keyring.content),
         access=PostgresAccessKeys(ledger, clock),
+        counters=lambda: PostgresCounters(shared),
         turns=PostgresTurns(ledger.url),
         sequencing=in_a_replica,
     )

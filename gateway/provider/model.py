@@ -266,6 +266,10 @@ class Problem:
     next_step: str | None = None
     sentences: tuple[str, ...] = ()
     """The ruling in sentences, as `gateway policy explain` says it."""
+    again_s: int | None = None
+    """In how many seconds it may be asked again, where that is known."""
+    never_again: bool = False
+    """Asking the same again soon is of no use."""
 
 
 class UnteachableError(ValueError):

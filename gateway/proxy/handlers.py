@@ -14,17 +14,23 @@ from gateway.errors import (
     HeadersTooLargeError,
     LedgerDamagedError,
     LedgerUnwellError,
+    LimitReachedError,
     MalformedDeclarationError,
     MalformedRequestError,
     ProviderBrokeOffError,
     ProviderTimeoutError,
     ProviderUnreachableError,
+    ProviderUnreadableError,
     RequestTooSlowError,
     UnknownRouteError,
 )
+from gateway.exchange.allowance import Allowance, Reserved
+from gateway.exchange.attempt import attempt_of
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.forward import Outgoing
 from gateway.exchange.providers import Provider, Providers
+from gateway.exchange.resources import Resources
+from gateway.exchange.scope import check_scope
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Principal, Sealed
 from gateway.exchange.walk import Walk
 from gateway.ident import ExchangeId, new_exchange_id
@@ -57,6 +63,12 @@ class Handlers:
     clock: Clock
     log: Logger
     commitment_key: bytes
+    allowance: Allowance
+    resources: Resources
+    public_url: str | None = None
+    """What callers reach the gateway by, if the settings say."""
+    tls: bool = False
+    """Callers speak TLS, to this door or to what stands before it."""
 
     async def serve(self, knock: Knock, reply: Reply) -> None:
         """Answer one request, whatever it is; errors of the caller and ours become answers."""
@@ -78,14 +90,23 @@ class Handlers:
             provider = self.providers.named(prefix)
             dialect = provider.dialect
             asked = await self._asked(knock, exchange, received_ms, provider, "/" + rest, query)
+            kept = await self.resources.admit(asked, provider)
+            amendment = self.resources.amendment(
+                asked, provider, kept, self._public_url(knock, provider)
+            )
             outgoing = _outgoing(
                 knock,
                 asked,
                 target[len(prefix) + 1 :],
                 dialect,
                 managed=self.porter.managed,
+                plain=amendment is not None and amendment.wants_plain,
             )
-            outcome, sealed = await self.walk.through(asked, provider, outgoing, reply)
+            ask = None if amendment is None else self.walk.amending(amendment)
+            # What breaks on the way leaves its reservation counted: too much, never too little.
+            reserved = await self.allowance.reserve(asked)
+            outcome, sealed = await self.walk.through(asked, provider, outgoing, reply, ask)
+            await self._settle(reserved, outcome)
             await self._answer(outcome, sealed, provider, reply)
         except CallerGoneError:
             reply.break_off()
@@ -93,11 +114,24 @@ class Handlers:
             self.metrics.problem(error.problem)
             if isinstance(error, LedgerUnwellError | LedgerDamagedError):
                 self.log.warning("ledger.unwell", error=str(error))
+            if isinstance(error, LimitReachedError):
+                self.metrics.limit(error.scope, error.measure)
+                self.log.info("limit.reached", provider=prefix, error=error.message)
             # Only what came as far as an opening has a record under this id.
             opened = exchange if isinstance(error, LedgerUnwellError) else None
             await send_problem(reply, problem_of(error, opened), dialect)
 
     # -- in -------------------------------------------------------------------------------
+
+    def _public_url(self, knock: Knock, provider: Provider) -> str | None:
+        """Return what leads the caller to *provider* through this gateway."""
+        base = self.public_url
+        if base is None:
+            host = knock.headers.get("host")
+            if not host:
+                return None
+            base = f"{'https' if self.tls else 'http'}://{host}"
+        return f"{base}/{provider.id}"
 
     async def _asked(
         self,
@@ -126,6 +160,7 @@ class Handlers:
         else:
             body = self._passing(knock, exchange)
             call = provider.dialect.read_request(provider.id, found, kind, None)
+        check_scope(principal, call)
         return Asked(
             exchange=exchange,
             received_ms=received_ms,
@@ -135,6 +170,12 @@ class Handlers:
             call=call,
             endpoint=f"{knock.method} {provider.base_url}{path}",
             body=body,
+            attempt=attempt_of(
+                headers,
+                principal.name,
+                body if isinstance(body, bytes) else None,
+                self.commitment_key,
+            ),
         )
 
     def _passing(self, knock: Knock, exchange: ExchangeId) -> StreamedBody | bytes:
@@ -144,6 +185,16 @@ class Handlers:
         if length is not None and length > BODY_BYTES_MAX:
             raise _too_large(BODY_BYTES_MAX)
         return StreamedBody(knock.chunks(), length, exchange, self.commitment_key)
+
+    async def _settle(
+        self, reserved: Reserved | None, outcome: Answered | Held | Forbidden
+    ) -> None:
+        """Replace what was held of the caller's limits by what was used."""
+        try:
+            await self.allowance.settle(reserved, outcome)
+        except LedgerUnwellError as error:
+            # The answer has its receipt; what was held of the limits stays counted.
+            self.log.warning("ledger.unwell", error=str(error))
 
     # -- out ------------------------------------------------------------------------------
 
@@ -176,6 +227,7 @@ class Handlers:
             outcome=outcome.ended if isinstance(outcome, Answered) else outcome.ruling.effect,
             status=outcome.status if isinstance(outcome, Answered) else 403,
             error=outcome.error if isinstance(outcome, Answered) else None,
+            stop=outcome.stop if isinstance(outcome, Answered) else None,
             seconds=elapsed_s,
         )
 
@@ -222,15 +274,23 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
     else:
         headers.append((b"content-type", b"application/json"))
         body = dialect.problem_body(problem)
-    if problem.status == 503:
-        headers.append((b"retry-after", b"1"))
+    again_s = 1 if problem.status == 503 else problem.again_s
+    if again_s is not None:
+        headers.append((b"retry-after", str(again_s).encode()))
+    if problem.never_again:
+        headers.append((b"x-should-retry", b"false"))
     reason = REASONS.get(problem.status, b"Error")
     await reply.finish(problem.status, reason, headers, body, sized=False)
 
 
 _BROKEN: Final = frozenset(
     kind.code
-    for kind in (ProviderUnreachableError, ProviderTimeoutError, ProviderBrokeOffError)
+    for kind in (
+        ProviderUnreachableError,
+        ProviderTimeoutError,
+        ProviderBrokeOffError,
+        ProviderUnreadableError,
+    )
 )
 _BADLY_SENT: Final = {
     error.problem: error
@@ -252,6 +312,7 @@ REASONS: Final = {
     413: b"Content Too Large",
     414: b"URI Too Long",
     417: b"Expectation Failed",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     502: b"Bad Gateway",
@@ -261,14 +322,25 @@ REASONS: Final = {
 
 
 def _outgoing(
-    knock: Knock, asked: Asked, target: str, dialect: Dialect, *, managed: bool
+    knock: Knock,
+    asked: Asked,
+    target: str,
+    dialect: Dialect,
+    *,
+    managed: bool,
+    plain: bool = False,
 ) -> Outgoing:
     """Return the request as it goes upstream: the caller's bytes, less what is ours."""
     dropped = _OURS
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
         dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
+    if plain:
+        dropped = dropped | {b"accept-encoding"}
     headers = end_to_end(knock.raw_headers, dropped)
+    if plain:
+        # It may have to change on its way back.
+        headers.append((b"accept-encoding", b"identity"))
     if managed and asked.principal.credential is not None:
         name, value = dialect.credential_header(asked.principal.credential)
         headers.append((name.encode(), value.encode()))

@@ -43,6 +43,8 @@ class Metrics:
         self._refusals: Counter[tuple[str, str]] = Counter()
         self._tokens: Counter[tuple[str, str]] = Counter()
         self._problems: Counter[str] = Counter()
+        self._stops: Counter[tuple[str, str]] = Counter()
+        self._limits: Counter[tuple[str, str]] = Counter()
         self._seconds = [0] * (len(_SECONDS) + 1)
         self._seconds_sum = 0.0
 
@@ -55,14 +57,27 @@ class Metrics:
         self._exchanges[call.provider, call.operation.value, outcome.ended] += 1
         self._seconds[bisect_left(_SECONDS, seconds)] += 1
         self._seconds_sum += seconds
-        usage = outcome.answer.usage
+        if outcome.stop is not None:
+            self._stops[call.provider, outcome.stop] += 1
+        self._used(outcome)
+
+    def _used(self, answered: Answered) -> None:
+        usage, provider = answered.answer.usage, answered.permitted.asked.call.provider
         if usage is not None:
-            self._tokens[call.provider, "input"] += usage.input_tokens or 0
-            self._tokens[call.provider, "output"] += usage.output_tokens or 0
+            self._tokens[provider, "input"] += usage.input_tokens or 0
+            self._tokens[provider, "output"] += usage.output_tokens or 0
+
+    def item(self, item: Answered) -> None:
+        """Count what an item used: its exchange, and the one that fetched it, used nothing."""
+        self._used(item)
 
     def problem(self, code: str) -> None:
         """Count a request that ended in an error of ours."""
         self._problems[code] += 1
+
+    def limit(self, scope: str, measure: str) -> None:
+        """Count a request that was refused because a limit was reached."""
+        self._limits[scope, measure] += 1
 
     def counts(self, under_way: int, *, alarm: bool) -> Counts:
         """Return everything counted so far, by names that others can add up."""
@@ -71,6 +86,8 @@ class Metrics:
             ("exchanges", self._exchanges),
             ("refusals", self._refusals),
             ("tokens", self._tokens),
+            ("stops", self._stops),
+            ("limits_reached", self._limits),
         ):
             for labels, count in labelled.items():
                 counts[_SEPARATOR.join((what, *labels))] = count
@@ -105,6 +122,12 @@ class _Scrape(Collector):
             ),
             ("refusals", "Uses held or forbidden.", ["provider", "effect"]),
             ("tokens", "Tokens as providers reported them.", ["provider", "direction"]),
+            ("stops", "Answers by which a provider declined to go on.", ["provider", "stop"]),
+            (
+                "limits_reached",
+                "Requests refused because a limit was reached.",
+                ["scope", "measure"],
+            ),
             ("problems", "Requests that the gateway itself answered with an error.", ["code"]),
         ):
             family = CounterMetricFamily(f"gateway_{what}", told, labels=labels)

@@ -16,8 +16,10 @@ from gateway.errors import (
     GateError,
     GatewayError,
     HeadersTooLargeError,
+    KeyNotAllowedError,
     LedgerDamagedError,
     LedgerUnwellError,
+    LimitReachedError,
     MalformedBodyError,
     MalformedDeclarationError,
     MalformedRequestError,
@@ -25,10 +27,12 @@ from gateway.errors import (
     NotFoundError,
     OperatorError,
     PolicyError,
+    PriceMissingError,
     ProviderBrokeOffError,
     ProviderError,
     ProviderTimeoutError,
     ProviderUnreachableError,
+    ProviderUnreadableError,
     RequestTooSlowError,
     TargetTooLongError,
     UnknownDeclarationError,
@@ -38,6 +42,7 @@ from gateway.errors import (
 from gateway.exchange.states import Answered, Forbidden, Held
 from gateway.ident import ExchangeId
 from gateway.ledger.alarms import UNWITNESSED
+from gateway.limits import RETRY_AFTER_S_MAX
 from gateway.policy.explain import ASK_LEGAL, Explanation, reason_json
 from gateway.provider.model import Problem
 
@@ -54,6 +59,9 @@ STATUSES: Final[tuple[tuple[type[GatewayError], int], ...]] = (
     (MalformedRequestError, 400),
     (BodyTooLargeError, 413),
     (CredentialError, 401),
+    (KeyNotAllowedError, 403),
+    (LimitReachedError, 429),
+    (PriceMissingError, 403),
     (NotFoundError, 404),
     (CallerGoneError, 499),
     (CallerError, 400),
@@ -96,12 +104,17 @@ def problem_of(error: GatewayError, exchange: ExchangeId | None = None) -> Probl
             exchange=exchange,
             next_step=hint,
         )
+    frees_s = error.frees_s if isinstance(error, LimitReachedError) else None
     return Problem(
         status=status,
         code=error.problem,
         message=error.message,
         exchange=exchange,
         next_step=error.hint or None,
+        # SDKs try again by themselves; they are told when that is of use, and that it is not.
+        again_s=None if frees_s is None else min(max(1, frees_s), RETRY_AFTER_S_MAX),
+        never_again=isinstance(error, LimitReachedError)
+        and (frees_s is None or frees_s > RETRY_AFTER_S_MAX),
     )
 
 
@@ -152,6 +165,8 @@ def provider_problem(answered: Answered) -> Problem:
         message={
             ProviderUnreachableError.code: "the provider could not be reached",
             ProviderTimeoutError.code: "the provider stayed silent for too long",
+            ProviderUnreadableError.code: "nobody here can tell whose the things are that the"
+            " provider listed",
         }.get(code, "the provider's answer ended before it was whole"),
         exchange=answered.permitted.asked.exchange,
         next_step="try again; the gateway itself never retries",
