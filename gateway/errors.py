@@ -19,6 +19,7 @@ GatewayError
 │   ├── KeyNotAllowedError          key.not_allowed (the key is good, but not for this)
 │   ├── LimitReachedError           limit.reached
 │   ├── PriceMissingError           price.missing (a money limit, and nobody knows the price)
+│   ├── BatchRefusedError           batch.refused · batch.unjudged · batch.in_parts
 │   ├── NotFoundError               thing.unknown
 │   └── CallerGoneError             caller.gone (it hung up; nobody is told)
 ├── ProviderError    nobody, or the provider
@@ -34,6 +35,7 @@ GatewayError
 │   ├── LedgerDamagedError          ledger.damaged
 │   ├── LedgerUnwellError           ledger.unwell (the disk is full, a commit failed)
 │   │   └── LedgerUncertainError     ledger.uncertain (who sequences was lost while we waited)
+│   ├── SpoolError                  spool.unwell (nothing can be put aside)
 │   ├── ExchangeClosedError         exchange.closed
 │   ├── KeyUnreadableError          key.unreadable
 │   ├── PortInUseError              port.in_use
@@ -174,6 +176,12 @@ class PriceMissingError(CallerError):
     code = "price.missing"
 
 
+class BatchRefusedError(CallerError):
+    """A batch that was not forwarded: a line of it can't be read, or nobody read its lines."""
+
+    code = "batch.refused"
+
+
 class NotFoundError(CallerError):
     """Something asked for by its id does not exist."""
 
@@ -267,6 +275,12 @@ class LedgerUncertainError(LedgerUnwellError):
     """Whether a statement was written is unknown; that is found out before another is."""
 
     code = "ledger.uncertain"
+
+
+class SpoolError(OperatorError):
+    """A body could not be put aside on the disk until it was read."""
+
+    code = "spool.unwell"
 
 
 class ExchangeClosedError(OperatorError):

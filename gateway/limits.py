@@ -406,3 +406,36 @@ TURNS_UNDER_WAY_MAX: Final = 64
 
 PARTS_PER_TURN_MAX: Final = 4_096
 """Pieces of text, sound and calls that one answer in a session may have."""
+
+SESSION_ENDS_S_MAX: Final = 15.0
+"""How long after one side of a session has ended the receipts of what came before may take."""
+
+FORM_PARTS_MAX: Final = 64
+FORM_HEAD_BYTES_MAX: Final = 16 * KIB
+FORM_FIELD_BYTES_MAX: Final = 4 * KIB
+"""A form that hands in a batch has a handful of parts, one of them large."""
+
+LINES_MAX: Final = 1_000_000
+"""Lines of one batch; providers take fifty to a hundred thousand."""
+
+LINE_BYTES_MAX: Final = 32 * MIB
+"""One line of a batch or of its results, as one request or answer that is held."""
+
+LINE_KINDS_MAX: Final = 4096
+"""Different things that the lines of one batch may ask for (model, features); each is ruled on
+again when the batch begins."""
+
+LINES_AT_ONCE: Final = 64
+"""Lines that are ruled on, or read, before others have their turn: a few milliseconds."""
+
+LINES_TOLD_MAX: Final = 3
+"""Lines that a refusal names; the report names all."""
+
+LINES_KEPT_DAYS: Final = 60
+"""How long requests wait for their answers; providers keep those for thirty days."""
+
+ENVELOPE_BYTES_MAX: Final = 1 * MIB
+"""What may stand around the requests of a batch that is one JSON document."""
+
+SPOOLS_AT_ONCE: Final = 8
+"""Bodies put aside at once by one process: eight gigabytes of its disk at most."""
