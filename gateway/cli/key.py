@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app.installation import open_installation
+from gateway.app.installation import Installation, open_installation
+from gateway.budget.model import Limit, parse_limit
 from gateway.cli import signing
+from gateway.errors import SettingError
 from gateway.store.access import ROLES, AccessKey, AccessKeys
 
 
@@ -35,6 +38,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     new.add_argument("--expires", metavar="DAY", help="the last day it is good, 2027-01-31")
     new.add_argument("--declaration", metavar="ID", help="the declaration it cites by default")
+    new.add_argument(
+        "--provider",
+        action="append",
+        metavar="GLOB",
+        help="a provider that it may ask (may be repeated; all if absent)",
+    )
+    new.add_argument(
+        "--model",
+        action="append",
+        metavar="GLOB",
+        help="a model that it may ask for, like 'gpt-4*' (may be repeated; all if absent)",
+    )
+    new.add_argument(
+        "--limit",
+        action="append",
+        type=limit,
+        metavar="LIMIT",
+        help="what it may use, like requests/minute=60, tokens/day=2000000 or money/month=50",
+    )
     actions.add_parser("list", help="list every key, without its secret")
     revoke = actions.add_parser("revoke", help="end a key at once")
     revoke.add_argument("id", help="as `gateway key list` or `gateway key show` has it")
@@ -57,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         access = installation.access
         match args.action:
             case "new":
+                _check_money(installation, args.limit or ())
                 return _new(access, args)
             case "list":
                 return _list(access)
@@ -68,7 +91,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _new(access: AccessKeys, args: argparse.Namespace) -> int:
     secret = access.new(
-        args.principal, args.project, args.role or ("caller",), args.expires, args.declaration
+        args.principal,
+        args.project,
+        args.role or ("caller",),
+        args.expires,
+        args.declaration,
+        providers=args.provider or (),
+        models=args.model or (),
+        limits=args.limit or (),
     )
     # The secret alone goes to stdout, so that a script can keep it without reading it.
     print("This secret is shown once and kept nowhere:", file=sys.stderr)
@@ -76,8 +106,42 @@ def _new(access: AccessKeys, args: argparse.Namespace) -> int:
     return 0
 
 
+def limit(text: str) -> Limit:
+    """Return the limit that *text*, an argument, writes."""
+    found = parse_limit(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"`{text}` is no limit; write requests/minute=60, tokens/day=2000000 or"
+            " money/month=12.50 (minute, hour, day, month)"
+        )
+    return found
+
+
+def _check_money(installation: Installation, limits: Sequence[Limit]) -> None:
+    """Refuse a limit in money where nothing says what models cost.
+
+    Raises:
+        SettingError: so it is; each request with the key would be refused.
+    """
+    if any(one.measure == "money" for one in limits) and installation.settings.prices() is None:
+        raise SettingError(
+            "a limit in money needs prices",
+            hint="name a file of them as `prices` in gateway.yaml; docs/guides/limits.md",
+        )
+
+
 def _list(access: AccessKeys) -> int:
-    table = Table("id", "principal", "project", "roles", "expires", "revoked", box=None)
+    table = Table(
+        "id",
+        "principal",
+        "project",
+        "roles",
+        "good for",
+        "limits",
+        "expires",
+        "revoked",
+        box=None,
+    )
     for key in access.list():
         table.add_row(*_cells(key))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
@@ -90,6 +154,8 @@ def _cells(key: AccessKey) -> tuple[str, ...]:
         key.principal,
         key.project,
         " ".join(sorted(key.roles)),
+        " ".join((*key.providers, *key.models)) or "all",
+        " ".join(map(str, key.limits)),
         key.expires or "",
         key.revoked or "",
     )

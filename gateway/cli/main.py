@@ -46,6 +46,7 @@ GROUPS: Final[dict[str, str]] = {
     "serve": "gateway.cli.serve",
     "config": "gateway.cli.serve",
     "key": "gateway.cli.key",
+    "limit": "gateway.cli.limit",
     "use": "gateway.cli.use",
     "policy": "gateway.cli.policy",
     "agreement": "gateway.cli.agreement",
