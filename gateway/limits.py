@@ -439,3 +439,10 @@ ENVELOPE_BYTES_MAX: Final = 1 * MIB
 
 SPOOLS_AT_ONCE: Final = 8
 """Bodies put aside at once by one process: eight gigabytes of its disk at most."""
+
+FORM_PARTS_MAX: Final = 256
+"""Parts of one form; sixteen images and a handful of fields are what APIs take."""
+
+FORM_HEAD_BYTES_MAX: Final = 8 * KIB
+FORM_FIELD_BYTES_MAX: Final = 256 * KIB
+"""The head of one part of a form, and a part that is no file; prompts reach 32,000 letters."""

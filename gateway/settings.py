@@ -59,7 +59,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """One provider: an entry overrides the built-in catalogue or adds to it."""
 
     base_url: str | None = None
-    dialect: Literal["openai", "anthropic"] | None = None
+    dialect: Literal["openai", "azure", "anthropic"] | None = None
     credential: str | None = None
     """`env:NAME` or `file:path`; what goes upstream where keys are managed."""
     agreement: str | None = None
@@ -210,6 +210,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     providers: dict[str, ProviderSettings] = {}
     upstream: UpstreamSettings = UpstreamSettings()
     unknown_operations: Literal["opaque", "forbid"] = "opaque"
+    ephemeral_keys: Literal["forbid", "allow"] = "forbid"
+    """Operations by which a provider lets somebody talk to it past the gateway."""
     undeclared: Literal["inference", "forbid"] = "inference"
     on_hang_up: Literal["cancel", "drain"] = "cancel"
     tiktoken_encoding: str | None = None

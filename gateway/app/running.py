@@ -370,6 +370,7 @@ def _furnish(
         clock,
         undeclared=settings.undeclared == "forbid",
         unreadable=settings.unknown_operations == "forbid",
+        ephemeral=settings.ephemeral_keys == "forbid",
         overlays=settings.overlays,
     )
     tokens = TokenCounter(_encoding(settings.tiktoken_encoding, log))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.limits import DUPLEX_CLOSE_S_MAX, RELAY_BYTES_AHEAD_MAX
+from gateway.limits import DUPLEX_CLOSE_S_MAX, RELAY_BYTES_AHEAD_MAX, UNREAD_S_MAX
 
 
 class Duplex(asyncio.Protocol):
@@ -54,16 +54,24 @@ class Duplex(asyncio.Protocol):
                 self._transport.resume_reading()
         return chunk
 
-    async def write(self, data: bytes) -> None:
-        """Send *data*, waiting while the other side is slow; silent once it is gone."""
+    async def write(self, data: bytes) -> bool:
+        """Send *data*, waiting while the other side is slow; tell whether it went out."""
         if self.gone or self._transport.is_closing():
-            return
+            return False
         self._transport.write(data)
-        await self._writable.wait()
+        if not self._writable.is_set():
+            try:
+                async with asyncio.timeout(UNREAD_S_MAX):
+                    await self._writable.wait()
+            except TimeoutError:
+                self.abort()
+        return True
 
-    def close(self) -> None:
-        """End the connection once what was written has gone out, soon in any case."""
+    def close(self, last: bytes = b"") -> None:
+        """End the connection once *last*, and what was written, has gone out; soon anyhow."""
         if self._closing is None and not self._transport.is_closing():
+            if last:
+                self._transport.write(last)
             loop = asyncio.get_running_loop()
             self._closing = loop.call_later(DUPLEX_CLOSE_S_MAX, self._transport.abort)
             self._transport.close()

@@ -19,7 +19,7 @@ from gateway.ident import ExchangeId, Sha256, item_id
 from gateway.intent.model import Declaration, declaration_id
 from gateway.limits import ITEMS_SEALED_AT_ONCE
 from gateway.provider.model import Answer, ProviderCall
-from gateway.receipt.model import Ended, ItemFacts, Receipt
+from gateway.receipt.model import Ended, ItemFacts, Receipt, Ruling
 
 
 class Turns(Protocol):
@@ -105,6 +105,11 @@ def asked_for_item(
 def permitted_with(receipt: Receipt, asked: Asked) -> Permitted:
     """Return that *asked* was permitted with the exchange of *receipt*, under its opening."""
     return Permitted(asked=asked, ruling=receipt.ruling, headers=(), opening=receipt.opening)
+
+
+def permitted_item(session: Permitted, asked: Asked, ruling: Ruling) -> Permitted:
+    """Return that *asked*, an item of *session*, was permitted by *ruling* in its course."""
+    return Permitted(asked=asked, ruling=ruling, headers=(), opening=session.opening)
 
 
 def answered_item(

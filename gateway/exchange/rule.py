@@ -30,12 +30,14 @@ from gateway.policy.decide import Decision, Facts, Lifted, decide, facts_of
 from gateway.policy.explain import Explanation, explain
 from gateway.policy.library import Binding, Library
 from gateway.policy.model import Effect
+from gateway.provider.minting import leads_past
 from gateway.provider.model import GENERATES, Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Ruling
 
 UNDECLARED = "undeclared"
 UNREADABLE = "unknown-operation"
 EXPIRED = "declaration-expired"
+LEADS_PAST = "ephemeral-keys"
 WITHDRAWN = "declaration-withdrawn"
 DECLINED = "declaration-declined"
 """Reasons of the gateway's own, under the policy name `gateway`."""
@@ -75,12 +77,14 @@ class Law:
         *,
         undeclared: bool,
         unreadable: bool,
+        ephemeral: bool = True,
         overlays: tuple[str, ...] = (),
     ) -> None:
         self._register = register
         self._clock = clock
         self._undeclared = undeclared
         self._unreadable = unreadable
+        self._ephemeral = ephemeral
         self._overlays = overlays
         # OWNED BY: the event loop.
         self.alarm = ""
@@ -138,6 +142,7 @@ class Law:
             call.fallbacks,
             call.streaming,
             call.features,
+            _leads_past(asked),
         )
 
     def _forget(self) -> None:
@@ -273,6 +278,12 @@ class Law:
             return _own(UNDECLARED, "This gateway forwards declared uses only.")
         if asked.call.operation is Operation.OPAQUE and self._unreadable:
             return _own(UNREADABLE, "This gateway forwards only operations that it can read.")
+        if self._ephemeral and _leads_past(asked):
+            return _own(
+                LEADS_PAST,
+                "It would lead callers to the provider past this gateway; its operator can"
+                " set `ephemeral_keys: allow`.",
+            )
         if declaration.expires is not None and on.isoformat() > declaration.expires:
             return _own(EXPIRED, f"The declaration ended on {declaration.expires}.")
         if not asked.declared:
@@ -298,6 +309,14 @@ def _use_of(asked: Asked) -> IntendedUse:
     if operation is Operation.FINE_TUNING:
         return msgspec.structs.replace(asked.declaration.use, purpose=PROVIDER_FINE_TUNE)
     return asked.declaration.use if operation in GENERATES else INFERENCE
+
+
+def _leads_past(asked: Asked) -> bool:
+    """Tell whether the provider is asked for keys, or calls, that the gateway never sees."""
+    call = asked.call
+    if call.operation is Operation.CHAT or call.found is None:
+        return False
+    return leads_past(asked.endpoint.partition(" ")[0], call.found.path)
 
 
 def _calls(call: ProviderCall) -> list[ProviderCall]:

@@ -278,6 +278,7 @@ class Notary:
             features=tuple(sorted(asked.call.features)),
             request=self._request(asked, None),
             opening=outcome.opening,
+            item=asked.item,
             received=rfc3339(asked.received_ms),
             writer=self.writer,
         )

@@ -329,6 +329,8 @@ class Refusal(Wire, frozen=True, kw_only=True):
     request: RequestFacts
     opening: int | None = None
     """Set where the law changed between the ruling and its opening."""
+    item: ItemFacts | None = None
+    """Set where a session, which was opened before, asked for it; the session ended with it."""
     received: str
     writer: Writer
 

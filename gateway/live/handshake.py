@@ -1,0 +1,113 @@
+"""The request that begins a session: what it asks for, and whose key it shows.
+
+Key, accept and extensions are negotiated end to end; here they are only read.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import parse_qs
+
+from gateway.exchange.forward import RawHeaders
+from gateway.live.messages import Inflation
+
+WEBSOCKET: Final = b"websocket"
+KEY_PROTOCOL: Final = "openai-insecure-api-key."
+"""How browsers, which can't set headers, hand over a key: as a subprotocol."""
+
+_GEMINI: Final = re.compile(
+    r"/ws/google\.ai\.generativelanguage\.[a-z0-9]+"
+    r"\.GenerativeService\.BidiGenerateContent(?:Constrained)?"
+)
+
+
+class Kind(enum.Enum):
+    """A way of talking that is read here."""
+
+    REALTIME = "realtime"
+    """OpenAI's realtime API, Azure's, and those that follow it."""
+    RESPONSES = "responses"
+    """OpenAI's responses over WebSocket."""
+    GEMINI = "gemini"
+    """Google's live API."""
+
+
+def kind_of(path: str) -> Kind | None:
+    """Return how both sides will talk on *path*; `None`: nobody here knows."""
+    if path.endswith("/realtime"):
+        return Kind.REALTIME
+    if path.endswith("/responses"):
+        return Kind.RESPONSES
+    return Kind.GEMINI if _GEMINI.fullmatch(path) else None
+
+
+def asks_for_websocket(method: str, headers: Mapping[str, str]) -> bool:
+    """Tell whether a request asks to switch to a WebSocket (RFC 6455 section 4.2.1)."""
+    named = {part.strip().lower() for part in headers.get("connection", "").split(",")}
+    return (
+        method == "GET"
+        and "upgrade" in named
+        and headers.get("upgrade", "").strip().lower() == "websocket"
+    )
+
+
+def model_of(query: str) -> str | None:
+    """Return the model that the query names; of Azure, its deployment."""
+    said = parse_qs(query)
+    for name in ("model", "deployment"):
+        if values := said.get(name):
+            return values[-1]
+    return None
+
+
+def protocol_key(protocols: Iterable[str]) -> str | None:
+    """Return the key that stands among the subprotocols, if one does."""
+    for line in protocols:
+        for protocol in line.split(","):
+            if protocol.strip().startswith(KEY_PROTOCOL):
+                return protocol.strip().removeprefix(KEY_PROTOCOL) or None
+    return None
+
+
+def without_keys(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return *headers* without keys among the subprotocols."""
+    kept = []
+    for name, value in headers:
+        if name.lower() != b"sec-websocket-protocol":
+            kept.append((name, value))
+            continue
+        protocols = [
+            part.strip()
+            for part in value.split(b",")
+            if not part.strip().startswith(KEY_PROTOCOL.encode())
+        ]
+        if protocols:
+            kept.append((name, b", ".join(protocols)))
+    return kept
+
+
+def inflations(headers: RawHeaders) -> tuple[Inflation | None, Inflation | None] | None:
+    """Return what undoes the caller's and the provider's compression, as *headers* say.
+
+    `None`: they agreed on an extension that is not known here, so nothing can be read.
+    """
+    agreed = [
+        extension.strip().lower()
+        for name, value in headers
+        if name.lower() == b"sec-websocket-extensions"
+        for extension in value.decode("latin-1").split(",")
+        if extension.strip()
+    ]
+    if not agreed:
+        return None, None
+    name, *parameters = [part.strip() for part in agreed[0].split(";")]
+    if len(agreed) > 1 or name != "permessage-deflate":
+        return None
+    said = {part.partition("=")[0].strip() for part in parameters}
+    return (
+        Inflation(keeps_context="client_no_context_takeover" not in said),
+        Inflation(keeps_context="server_no_context_takeover" not in said),
+    )
