@@ -13,6 +13,7 @@ from typing import Final
 from gateway.errors import SettingError
 from gateway.provider.anthropic.dialect import AnthropicDialect
 from gateway.provider.model import Dialect
+from gateway.provider.openai.azure import AzureDialect
 from gateway.provider.openai.dialect import OpenAIDialect
 
 
@@ -47,12 +48,21 @@ BUILT_IN: Final[Mapping[str, ProviderEntry]] = {
         _entry("openrouter", "https://openrouter.ai/api", route="aggregator"),
         _entry("together", "https://api.together.xyz", route="host"),
         _entry("groq", "https://api.groq.com/openai", route="host"),
+        _entry("fireworks", "https://api.fireworks.ai/inference", route="host"),
+        _entry("nvidia-api", "https://integrate.api.nvidia.com", route="host"),
+        _entry("perplexity", "https://api.perplexity.ai"),
+        _entry("kimi", "https://api.moonshot.ai"),
+        _entry("minimax", "https://api.minimax.io"),
+        _entry("alibaba", "https://dashscope-intl.aliyuncs.com/compatible-mode"),
+        _entry("zai", "https://api.z.ai/api/paas"),
+        _entry("cohere", "https://api.cohere.ai/compatibility"),
+        _entry("ai21", "https://api.ai21.com/studio"),
     )
 }
 """What `/{id}/…` is forwarded to where the settings say nothing else; `/v1/…` follows it."""
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    dialect.name: dialect for dialect in (OpenAIDialect(), AnthropicDialect())
+    dialect.name: dialect for dialect in (OpenAIDialect(), AzureDialect(), AnthropicDialect())
 }
 
 

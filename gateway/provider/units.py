@@ -29,14 +29,18 @@ def base64_unit(kind: UnitKind, index: int, text: str) -> Unit:
     Raises:
         NonsenseError: it is no base64.
     """
-    if "-" in text or "_" in text:
-        text = text.replace("-", "+").replace("_", "/")
-    padding = "=" * (-len(text) % 4)
-    try:
-        content = binascii.a2b_base64((text + padding).encode("ascii"), strict_mode=True)
-    except (binascii.Error, UnicodeEncodeError) as exc:
-        raise NonsenseError("no base64") from exc
-    return bytes_unit(kind, index, content)
+    return bytes_unit(kind, index, _decoded(text))
+
+
+def pieces_unit(kind: UnitKind, index: int, pieces: Sequence[str]) -> Unit:
+    """Return the unit whose bytes came in *pieces* of base64, each by itself or cut anywhere.
+
+    Raises:
+        NonsenseError: they are no base64.
+    """
+    if any(len(piece) % 4 for piece in pieces):
+        return base64_unit(kind, index, "".join(pieces))
+    return bytes_unit(kind, index, b"".join(map(_decoded, pieces)))
 
 
 def embedding_unit(index: int, numbers: Sequence[float]) -> Unit:
@@ -75,3 +79,13 @@ def raw_unit(kind: UnitKind, index: int, raw: bytes) -> Unit:
     except orjson.JSONDecodeError as exc:
         raise NonsenseError("no JSON") from exc
     return json_unit(kind, index, value)
+
+
+def _decoded(text: str) -> bytes:
+    if "-" in text or "_" in text:
+        text = text.replace("-", "+").replace("_", "/")
+    padding = "=" * (-len(text) % 4)
+    try:
+        return binascii.a2b_base64((text + padding).encode("ascii"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError) as exc:
+        raise NonsenseError("no base64") from exc

@@ -153,7 +153,7 @@ class Handlers:
         kind = headers.get("content-type", "")
         body: bytes | StreamedBody
         found = provider.dialect.found(knock.method, path, query)
-        if found.route.taking is Taking.HELD:
+        if found.route.taking is Taking.HELD and not _is_large_form(knock, kind):
             body = await _held(knock)
             readable = _decoded(body, headers.get("content-encoding"))
             call = provider.dialect.read_request(provider.id, found, kind, readable)
@@ -368,6 +368,16 @@ def _outgoing(
 async def _in_chunks(body: bytes) -> AsyncIterator[bytes]:
     """Yield *body* as what comes in chunks: only behind those is there room for trailers."""
     yield body
+
+
+def _is_large_form(knock: Knock, content_type: str) -> bool:
+    """Tell whether the body is a form too large to be held: a film, or an hour of speech."""
+    length = knock.content_length
+    return (
+        length is not None
+        and length > BODY_BYTES_HELD_MAX
+        and content_type.lower().startswith("multipart/form-data")
+    )
 
 
 async def _held(knock: Knock) -> bytes:

@@ -14,7 +14,11 @@ from gateway.errors import MalformedBodyError
 from gateway.provider.catalogue import DIALECTS
 from gateway.provider.model import Choice, Dialect, ToolCall, UnteachableError
 
-PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+PATHS = {
+    "openai": "/v1/chat/completions",
+    "azure": "/openai/v1/chat/completions",
+    "anthropic": "/v1/messages",
+}
 CODES = {
     "row.empty",
     "row.filtered",

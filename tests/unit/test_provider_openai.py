@@ -71,14 +71,18 @@ def why(choice: Choice, **asked: Any) -> str:
     ("method", "path", "reads"),
     [
         ("POST", "/v1/chat/completions", True),
+        ("POST", "/v1/responses", True),
         ("POST", "/openai/deployments/d/chat/completions", True),
-        ("GET", "/v1/chat/completions", False),
+        ("POST", "/any/where/chat/completions", True),
+        ("PUT", "/v1/chat/completions", False),
         ("POST", "/v1/chat/completions/", False),
-        ("POST", "/v1/responses", False),
+        ("POST", "/v1/Responses", False),
     ],
 )
-def test_only_chat_completions_are_read(method: str, path: str, *, reads: bool) -> None:
-    """What is not a chat completion is opaque, whatever its body."""
+def test_a_conversation_is_read_wherever_it_is_held(
+    method: str, path: str, *, reads: bool
+) -> None:
+    """What is asked for at no known path is opaque, whatever its body."""
     found = DIALECT.found(method, path)
     call = DIALECT.read_request("openai", found, "application/json", b'{"model": "m"}')
 
@@ -180,9 +184,8 @@ def test_calls_of_compatible_servers_are_read() -> None:
 def test_content_in_parts_is_read() -> None:
     """Content that comes as a list has its words and its thoughts told apart."""
     parts = [
-        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}, 3]},
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
         {"type": "text", "text": "hi"},
-        3,
     ]
     answer = read(completion({"content": parts}))
 

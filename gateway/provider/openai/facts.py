@@ -36,6 +36,9 @@ _FLAGGED: Final = "invalid_prompt"
 
 class _Error(msgspec.Struct, gc=False):
     error: Any = None
+    object: Any = None
+    type: Any = None
+    code: Any = None
 
 
 _decode_error: Final = msgspec.json.Decoder(_Error).decode
@@ -43,8 +46,12 @@ _decode_error: Final = msgspec.json.Decoder(_Error).decode
 
 def read_error(body: bytes, status: int) -> Answer:
     """Return what an error's *body* says; one that is no JSON object can't be read."""
-    said = _decode_error(body).error
-    return refused(said if said is not None else {}, status)
+    said = _decode_error(body)
+    error = said.error
+    if error is None:
+        # Mistral and vLLM put its words where others put the error itself.
+        error = {"type": said.type, "code": said.code} if said.object == "error" else {}
+    return refused(error, status)
 
 
 def refused(error: object, status: int | None = None) -> Answer:
@@ -55,8 +62,8 @@ def refused(error: object, status: int | None = None) -> Answer:
 
 
 def error_name(error: object) -> str:
-    """Return the provider's own word for *error*: its type, or its code where that says more."""
-    if isinstance(error, dict) and error.get("type") in _NAMELESS and error.get("code"):
+    """Return the provider's own word for *error*: its type, or a code that says more."""
+    if isinstance(error, dict) and str(error.get("type")) in _NAMELESS and error.get("code"):
         return dialect.error_name({"code": error["code"]})
     return dialect.error_name(error)
 
@@ -133,6 +140,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "vector_store_ids": "vector-store",
 }
 """Keys under which requests name what is kept with the provider."""
+
 
 def named_in(body: object) -> tuple[Resource, ...]:
     """Return every resource that *body* names, wherever in it, once each.
