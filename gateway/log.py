@@ -39,7 +39,7 @@ EVENTS: Final[dict[str, str]] = {
     "receipt_key.not_ended": "the end of a receipt key could not be written; at the next start",
     "receipt_key.ended": "keys of processes that are gone have ended; says how many",
     "limit.reached": "a request was refused, for a limit was reached; says which, and how far",
-    "resource.refused": "somebody asked for what another had made at a provider, or nobody knows",
+    "resource.refused": "somebody asked a provider for what belongs to another, or to nobody",
     "ledger.unwell": "a statement could not be written; callers are refused until it can be",
     "ledger.failed": "the ledger's durable state is unknown; the process must end",
     "ledger.unread": "another process wrote a leaf that can't be read here; the rest counts",
