@@ -35,6 +35,14 @@ class CallerSide(Protocol):
         ...
 
 
+class Settle(Protocol):
+    """Seals what has come, as `ItemsReader.settle` does."""
+
+    async def __call__(self, *, ended: bool) -> int:
+        """Return how many bytes may go out."""
+        ...
+
+
 class Amends(Protocol):
     """What changes an answer before it goes on."""
 
@@ -51,6 +59,20 @@ class Amends(Protocol):
         ...
 
 
+class ItemsReader(AnswerReader, Protocol):
+    """Reads an answer of many items, each of which is sealed before its last byte goes."""
+
+    async def settle(self, *, ended: bool) -> int:
+        """Seal the items that have come; return how many of all bytes so far may go out.
+
+        Some may be left for the next time, unless the answer has *ended*.
+
+        Raises:
+            LedgerUnwellError: they could not be written.
+        """
+        ...
+
+
 class Relay:
     """One answer on its way: reads it, digests it, and holds back what must wait."""
 
@@ -62,8 +84,10 @@ class Relay:
         *,
         drain: bool,
         hold: bool = False,
+        settle: Settle | None = None,
     ) -> None:
         self._hold = hold
+        self._settle = settle
         self._permitted = permitted
         self._reader = reader
         self._decoder = decoder
@@ -95,6 +119,8 @@ class Relay:
                 self._bytes += len(chunk)
                 self._held += chunk
                 may_go = self._released_by(chunk)
+                if self._settle is not None and not self._hold:
+                    may_go = self._marked(await self._settle(ended=False))
                 if may_go > self._released and not caller.gone:
                     self._send_head(response, caller, headers)
                     await self._send(caller, may_go - self._released)
@@ -112,6 +138,9 @@ class Relay:
             # A bug of ours, or our own end: the provider need not go on.
             response.abandon()
             raise
+        if self._settle is not None and ended != "cut-short-by-caller":
+            # What stands last goes out with the end, or with the break.
+            await self._settle(ended=True)
         answer = self._reader.finish()
         if ended == "complete":
             if caller.gone and self._held:
@@ -157,7 +186,12 @@ class Relay:
         if plain or len(self._held) > BODY_BYTES_HELD_MAX:
             # One that decodes to nothing yet is the beginning of what the next decodes to.
             self._marks.append((self._bytes, self._decoded))
-        may_go = self._reader.feed(plain)
+        return self._marked(self._reader.feed(plain))
+
+    def _marked(self, may_go: int) -> int:
+        """Return how many of the bytes as they came stand for *may_go* of the decoded ones."""
+        if self._decoder is None:
+            return may_go
         released = self._released
         # A chunk goes when all it decodes to may go, and the newest one waits in any case:
         # an encoder's last bytes may carry an end that no decoded byte shows.

@@ -31,7 +31,7 @@ from gateway.exchange.forward import (
 )
 from gateway.exchange.providers import Provider
 from gateway.exchange.recover import recover
-from gateway.exchange.relay import Amends, CallerSide, Relay, unanswered
+from gateway.exchange.relay import Amends, CallerSide, ItemsReader, Relay, unanswered
 from gateway.exchange.rule import Law, Ruled
 from gateway.exchange.seal import Notary
 from gateway.exchange.states import (
@@ -61,6 +61,29 @@ class Caller(CallerSide, Departure, Protocol):
 Ask = Callable[[Permitted, Provider, Outgoing, Caller], Awaitable[Answered]]
 """Asks a provider, and passes on what comes."""
 
+Rule = Callable[[Asked, Provider], Ruled]
+"""Rules on what is asked; the law itself, or on more than one thing at once."""
+
+
+class Errand(Protocol):
+    """An exchange that is about many things, each of which is ruled on or sealed by itself."""
+
+    def rule(self, asked: Asked, provider: Provider) -> Ruled:
+        """Return the ruling on all that it is about."""
+        ...
+
+    async def opened(self, permitted: Permitted) -> None:
+        """Do what must be durable before the provider is dialled.
+
+        Raises:
+            LedgerUnwellError: it could not be done; nothing is dialled.
+        """
+        ...
+
+    def reader(self, permitted: Permitted, response: ProviderResponse) -> ItemsReader | None:
+        """Return what reads the answer item by item, or `None` where it has none."""
+        ...
+
 
 @dataclass(kw_only=True)
 class Walk:
@@ -87,21 +110,24 @@ class Walk:
         outgoing: Outgoing,
         caller: Caller,
         ask: Ask | None = None,
+        rule: Rule | None = None,
     ) -> tuple[Answered | Held | Forbidden, Sealed]:
         """Rule, forward if permitted, and seal whatever happened.
 
-        *ask* asks in another way than with a request and its answer.
+        *ask* asks in another way than with a request and its answer, *rule* rules on more
+        than that.
 
         Raises:
             LedgerUnwellError: an opening or a closing statement could not be written.
             LedgerDamagedError: it may or may not have been.
         """
-        ruled = self.law.rule(asked, provider)
+        rule = rule or self.law.rule
+        ruled = rule(asked, provider)
         if ruled.ruling.effect != "permit" and asked.declared:
             # A verdict may have been given in another process just now.
             await self.refresh()
-            ruled = self.law.rule(asked, provider)
-        outcome = await self.open(asked, ruled)
+            ruled = rule(asked, provider)
+        outcome = await self.open(asked, ruled, rule)
         match outcome:
             case Permitted():
                 try:
@@ -120,7 +146,9 @@ class Walk:
             case _:
                 assert_never(outcome)
 
-    async def open(self, asked: Asked, ruled: Ruled) -> Permitted | Held | Forbidden:
+    async def open(
+        self, asked: Asked, ruled: Ruled, rule: Rule | None = None
+    ) -> Permitted | Held | Forbidden:
         """Write the opening of a permitted exchange; the other two need none.
 
         A verdict or withdrawal that another process wrote before our opening counts, and so
@@ -146,16 +174,19 @@ class Walk:
         sequenced = await self.sequencer.append(leaf)
         # What others added before this leaf is in the register by now (`app/`).
         if not self.law.stands(ruled):
-            ruled = self.law.rule(asked, ruled.provider)
+            ruled = (rule or self.law.rule)(asked, ruled.provider)
             if ruled.ruling.effect != "permit":
                 return _refused(asked, ruled, sequenced.index)
         return Permitted(
             asked=asked, ruling=ruled.ruling, headers=ruled.headers, opening=sequenced.index
         )
 
-    def amending(self, amends: Amends) -> Ask:
-        """Return how to ask for an answer that *amends* changes before it goes on."""
-        return functools.partial(self._ask, amends=amends)
+    def amending(self, amends: Amends | None, errand: Errand | None = None) -> Ask:
+        """Return how to ask for an answer that *amends* changes before it goes on.
+
+        What an *errand* is about is done item by item.
+        """
+        return functools.partial(self._ask, amends=amends, errand=errand)
 
     async def _ask(
         self,
@@ -164,8 +195,11 @@ class Walk:
         outgoing: Outgoing,
         caller: Caller,
         amends: Amends | None = None,
+        errand: Errand | None = None,
     ) -> Answered:
         departure = None if self.drain else caller
+        if errand is not None:
+            await errand.opened(permitted)
         try:
             response = await self.forwarder.forward(
                 permitted, provider.origin, outgoing, departure
@@ -177,7 +211,8 @@ class Walk:
             return unanswered(permitted, "cut-short-by-provider", exc.problem)
         except ProviderError as exc:
             return unanswered(permitted, "provider-failed", exc.problem)
-        return await self.relayed(permitted, provider, response, caller, amends)
+        items = None if errand is None else errand.reader(permitted, response)
+        return await self.relayed(permitted, provider, response, caller, amends, items)
 
     async def relayed(
         self,
@@ -186,18 +221,21 @@ class Walk:
         response: ProviderResponse,
         caller: Caller,
         amends: Amends | None = None,
+        items: ItemsReader | None = None,
     ) -> Answered:
         """Pass *response* on, as far as it may go before it is sealed.
 
-        *amends* changes what may not go on as it came.
+        *amends* changes what may not go on as it came, *items* are sealed one by one.
         """
         call = permitted.asked.call
         kind = response.header(b"content-type") or ""
+        encoding = response.header(b"content-encoding")
         relay = Relay(
             permitted,
-            provider.dialect.answer_reader(call, response.status, kind),
-            decoder_for(response.header(b"content-encoding")),
+            items or provider.dialect.answer_reader(call, response.status, kind),
+            decoder_for(encoding) if items is None else decoder_for(encoding, None),
             drain=self.drain,
+            settle=None if items is None else items.settle,
             hold=(held := amends is not None and amends.holds(response)),
         )
         headers = response.headers if amends is None else amends.headers(response.headers)
