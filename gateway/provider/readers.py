@@ -138,15 +138,32 @@ class Listener(Protocol):
         ...
 
 
+class Splitter(Protocol):
+    """Cuts a stream into events; *overflown* once it can't any more."""
+
+    overflown: bool
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Take the next bytes; return the events that are complete with them."""
+        ...
+
+    def finish(self) -> Event | None:
+        """Return what came after the last complete event, where it can be read."""
+        ...
+
+
 class StreamReader:
-    """Reads server-sent events; holds back the newest with content, and what follows."""
+    """Reads the events of a stream; holds back the newest with content, and what follows."""
 
     def __init__(
-        self, listener: Listener, stream_bytes_max: int = limits.BODY_BYTES_HELD_MAX
+        self,
+        listener: Listener,
+        stream_bytes_max: int = limits.BODY_BYTES_HELD_MAX,
+        splitter: Splitter | None = None,
     ) -> None:
         self._listener = listener
         self._stream_bytes_max = stream_bytes_max
-        self._splitter = EventSplitter()
+        self._splitter = EventSplitter() if splitter is None else splitter
         self._bytes = 0
         self._released = 0
         self._content = False
