@@ -15,7 +15,7 @@ from gateway.demo.provider import Reply, Said, _chat_events, _count
 from tests.support.stub.openai import OpenAIStub, model_of
 from tests.support.stub.world import NOW, NOW_TEXT, Ask, Json, data, doors, line, pieces_of
 
-RESOLVED: Final = "openai/stub-large-2026-09-01"
+RESOLVED: Final = "openai/gpt-4o-2024-11-20"
 """What OpenRouter's `openrouter/auto` comes to."""
 
 
@@ -28,6 +28,12 @@ class CompatibleStub(OpenAIStub):
     def headers(self, request_id: str) -> dict[str, str]:
         """Return no more than a request id."""
         return {"x-request-id": request_id}
+
+    def says(self, asked: Json, number: int) -> Said:
+        """Think where that is asked for, whatever the model is called."""
+        if asked.get("reasoning") or asked.get("reasoning_effort"):
+            asked = {**asked, "model": f"{asked['model']}-reasoner"}
+        return super().says(asked, number)
 
     def dress_choice(self, choice: Json, said: Said, asked: Json, seed: str) -> Json:
         """Return a choice with its reasoning where this provider shows it."""

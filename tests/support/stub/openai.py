@@ -103,6 +103,8 @@ class OpenAIStub(Stub):
         GET /v1/fine_tuning/jobs tuning_list
         GET /v1/fine_tuning/jobs/{id} tuning
         POST /v1/fine_tuning/jobs/{id}/cancel tuning_cancel
+        POST /v1/fine_tuning/jobs/{id}/pause tuning_pause
+        POST /v1/fine_tuning/jobs/{id}/resume tuning_resume
         GET /v1/fine_tuning/jobs/{id}/events tuning_events
         GET /v1/fine_tuning/jobs/{id}/checkpoints tuning_checkpoints
         GET /v1/models models
@@ -114,6 +116,7 @@ class OpenAIStub(Stub):
         DELETE /v1/vector_stores/{id} store_delete
         POST /v1/vector_stores/{id}/files store_file
         GET /v1/vector_stores/{id}/files store_files
+        GET /v1/vector_stores/{id}/files/{file}/content store_content
         POST /v1/vector_stores/{id}/search store_search
         POST /v1/assistants assistant_create
         GET /v1/assistants assistant_list
@@ -125,9 +128,19 @@ class OpenAIStub(Stub):
         POST /v1/threads/runs thread_and_run
         POST /v1/threads/{id}/messages message_create
         GET /v1/threads/{id}/messages message_list
+        GET /v1/threads/{id}/messages/{message} thread_message
         POST /v1/threads/{id}/runs run_create
         GET /v1/threads/{id}/runs/{run} run
         GET /v1/threads/{id}/runs/{run}/steps run_steps
+        GET /v1/threads/{id}/runs/{run}/steps/{step} run_step
+        POST /v1/containers container_create
+        GET /v1/containers/{id} container
+        POST /v1/containers/{id}/files container_file
+        GET /v1/containers/{id}/files/{file}/content container_content
+        POST /v1/evals eval_create
+        POST /v1/evals/{id}/runs eval_run
+        GET /v1/evals/{id}/runs/{run}/output_items eval_items
+        GET /v1/evals/{id}/runs/{run}/output_items/{item} eval_item
         POST /v1/videos video_create
         GET /v1/videos/{id} video
         GET /v1/videos/{id}/content video_content
@@ -964,6 +977,18 @@ class OpenAIStub(Stub):
         kept["status"] = "cancelled"
         return self.whole(kept, request_id)
 
+    def tuning_pause(self, ask: Ask, request_id: str, name: str) -> Reply:
+        """Let a job rest."""
+        kept = self.world.find("fine-tuning job", name)
+        kept["status"] = "paused"
+        return self.whole(kept, request_id)
+
+    def tuning_resume(self, ask: Ask, request_id: str, name: str) -> Reply:
+        """Let a job go on."""
+        kept = self.world.find("fine-tuning job", name)
+        kept["status"] = "running"
+        return self.whole(kept, request_id)
+
     def tuning_events(self, ask: Ask, request_id: str, name: str) -> Reply:
         """List what happened to a job."""
         self.world.find("fine-tuning job", name)
@@ -1063,6 +1088,13 @@ class OpenAIStub(Stub):
         told |= {"search_query": [ask.json()["query"]], "has_more": False, "next_page": None}
         return self.whole(told, request_id)
 
+    def store_content(self, ask: Ask, request_id: str, name: str, file: str) -> Reply:
+        """Return what a file of a vector store says."""
+        self.world.find("vector store", name)
+        part = {"type": "text", "text": self.world.contents[file].decode()}
+        told = {"object": "vector_store.file_content.page", "data": [part]}
+        return self.whole({**told, "has_more": False, "next_page": None}, request_id)
+
     def assistant_create(self, ask: Ask, request_id: str) -> Reply:
         """Make an assistant ("Assistants")."""
         asked = ask.json()
@@ -1154,6 +1186,13 @@ class OpenAIStub(Stub):
         asked = ask.json()
         return self.run_on(ask, request_id, self.new_thread(asked.get("thread") or {}), asked)
 
+    def thread_message(self, ask: Ask, request_id: str, name: str, message: str) -> Reply:
+        """Return a thread's message."""
+        for one in self.world.find("thread", name)["_messages"]:
+            if one["id"] == message:
+                return self.whole(one, request_id)
+        raise bad(f"No such message: {message}", 404)
+
     def run_create(self, ask: Ask, request_id: str, name: str) -> Reply:
         """Let an assistant answer a thread ("Runs", "Assistant stream events")."""
         return self.run_on(ask, request_id, self.world.find("thread", name), ask.json())
@@ -1208,8 +1247,85 @@ class OpenAIStub(Stub):
 
     def run_steps(self, ask: Ask, request_id: str, thread: str, name: str) -> Reply:
         """List a run's steps."""
-        self.world.find("run", name)
-        return self.whole(list_of([], more=False), request_id)
+        return self.whole(list_of([self.step_of(name)], more=False), request_id)
+
+    def run_step(self, ask: Ask, request_id: str, thread: str, name: str, step: str) -> Reply:
+        """Return a run's step."""
+        return self.whole(self.step_of(name), request_id)
+
+    def step_of(self, name: str) -> Json:
+        """Return the one step of a run: it wrote a message."""
+        run = self.world.find("run", name)
+        told = {"type": "message_creation", "message_creation": {"message_id": "msg_of_it"}}
+        return {
+            "id": f"step_of_{name}",
+            "object": "thread.run.step",
+            "created_at": NOW,
+            "run_id": name,
+            "assistant_id": run["assistant_id"],
+            "thread_id": run["thread_id"],
+            "type": "message_creation",
+            "status": "completed",
+            "step_details": told,
+            "usage": run["usage"],
+        }
+
+    # -- containers and evaluations ("Containers", "Evals") ------------------------------------
+
+    def container_create(self, ask: Ask, request_id: str) -> Reply:
+        """Make a container."""
+        told: Json = {"id": self.world.new_id("cntr_"), "object": "container"}
+        told |= {"created_at": NOW, "last_active_at": NOW, "name": ask.json().get("name")}
+        return self.whole(self.world.keep("container", told), request_id)
+
+    def container(self, ask: Ask, request_id: str, name: str) -> Reply:
+        """Tell of a container."""
+        return self.whole(self.world.find("container", name), request_id)
+
+    def container_file(self, ask: Ask, request_id: str, name: str) -> Reply:
+        """Put a file into a container."""
+        self.world.find("container", name)
+        (part,) = ask.form()["file"]
+        told: Json = {"id": self.world.new_id("cfile_"), "object": "container.file"}
+        self.world.contents[told["id"]] = part.content
+        told |= {"container_id": name, "path": f"/mnt/data/{part.filename}", "source": "user"}
+        return self.whole({**told, "created_at": NOW, "bytes": len(part.content)}, request_id)
+
+    def container_content(self, ask: Ask, request_id: str, name: str, file: str) -> Reply:
+        """Return the bytes of a container's file."""
+        self.world.find("container", name)
+        return self.binary(self.world.contents[file], "application/octet-stream", request_id)
+
+    def eval_create(self, ask: Ask, request_id: str) -> Reply:
+        """Make an evaluation."""
+        told: Json = {"id": self.world.new_id("eval_"), "object": "eval", "created_at": NOW}
+        told |= {"name": ask.json().get("name"), "testing_criteria": [], "metadata": {}}
+        return self.whole(self.world.keep("eval", told), request_id)
+
+    def eval_run(self, ask: Ask, request_id: str, name: str) -> Reply:
+        """Begin a run of an evaluation."""
+        self.world.find("eval", name)
+        run: Json = {"id": self.world.new_id("evalrun_"), "object": "eval.run"}
+        made = self.world.generate(ask, "evals", run["id"], request_id, "stub-large")
+        run |= {"eval_id": name, "status": "completed", "model": "stub-large"}
+        return self.whole(self.world.keep("eval run", run), request_id, made)
+
+    def eval_items(self, ask: Ask, request_id: str, name: str, run: str) -> Reply:
+        """List what a run wrote."""
+        return self.whole(list_of([self.written_in(name, run)], more=False), request_id)
+
+    def eval_item(self, ask: Ask, request_id: str, name: str, run: str, item: str) -> Reply:
+        """Return one thing that a run wrote."""
+        return self.whole(self.written_in(name, run), request_id)
+
+    def written_in(self, name: str, run: str) -> Json:
+        """Return the one thing that a run wrote."""
+        self.world.find("eval", name)
+        self.world.find("eval run", run)
+        output = [{"role": "assistant", "content": "It is a ledger."}]
+        sample = {"model": "stub-large", "finish_reason": "stop", "output": output}
+        told: Json = {"id": f"item_of_{run}", "object": "eval.run.output_item", "run_id": run}
+        return {**told, "eval_id": name, "status": "pass", "sample": sample}
 
     def video_create(self, ask: Ask, request_id: str) -> Reply:
         """Begin a video ("Create video")."""

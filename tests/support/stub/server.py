@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,25 @@ class StubServer(FakeProvider):
 
     def __init__(self) -> None:
         super().__init__()
+        self.stalling = 0
+        """How many answers are stalled now."""
         self.stubs: dict[str, Stub] = {kind.NAME: kind(self.generations) for kind in KINDS}
+
+    async def _stall(self) -> None:
+        self.stalling += 1
+        try:
+            await super()._stall()
+        finally:
+            self.stalling -= 1
+
+    def all_stalled(self, count: int, *, within_s: float) -> bool:
+        """Wait until so many answers are stalled; tell whether they are."""
+        until = time.monotonic() + within_s
+        while self.stalling < count:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
 
     def begin(self, scene: str) -> None:
         """Forget everything; a scene that is played again has the same ids."""
