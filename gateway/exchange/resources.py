@@ -476,7 +476,7 @@ def _brings(answered: Answered) -> bool:
         and answer.readable
         and answer.whole
         and not answer.pending
-        and bool(answer.choices or answer.units or answer.usage)
+        and bool(answer.choices or answer.units or answer.usage or answer.error)
     )
 
 
