@@ -36,6 +36,7 @@ from gateway.ledger.frames import Counts, Whole
 from gateway.ledger.ports import Foreign, Shared
 from gateway.ledger.register import KINDS
 from gateway.ledger.remote import RemoteSequencer
+from gateway.live.session import Live
 from gateway.log import Logger
 from gateway.policy.library import Library
 from gateway.provider.tokens import Encoding, TokenCounter
@@ -80,6 +81,7 @@ class Gateway:
     served: int
     """The handle that keeps other gateways off the data folder."""
     allowance: Allowance
+    live: Live
     port: int = 0
 
     def counts(self) -> Counts:
@@ -88,6 +90,7 @@ class Gateway:
 
     async def stop(self) -> int:
         """Close the door and see exchanges through; return how many had to be left."""
+        self.live.stop()
         left = await self.door.close()
         with contextlib.suppress(GatewayError):
             await self.walk.sweep()
@@ -147,6 +150,15 @@ async def _start(
     settings, keyring, law = sourced.settings, installation.keyring, opened.walk.law
     hall, metrics = Hall(), Metrics()
     porter = Porter(installation.access, keyring.commitment, managed=settings.keys == "managed")
+    resources = _resources(installation, opened.walk, metrics, log)
+    live = Live(
+        walk=opened.walk,
+        clock=installation.clock,
+        allowance=opened.allowance,
+        resources=resources,
+        log=log,
+        on_item=metrics.item,
+    )
     handlers = Handlers(
         walk=opened.walk,
         providers=opened.providers,
@@ -170,7 +182,8 @@ async def _start(
         log=log,
         commitment_key=keyring.commitment,
         allowance=opened.allowance,
-        resources=_resources(installation, opened.walk, metrics, log),
+        resources=resources,
+        live=live,
         public_url=settings.public_url,
         tls=settings.tls is not None or settings.behind_tls_proxy,
     )
@@ -207,6 +220,7 @@ async def _start(
         metrics=metrics,
         served=served,
         allowance=opened.allowance,
+        live=live,
         port=port,
     )
 
@@ -219,9 +233,7 @@ def _resources(
     return Resources(
         known=reader,
         later=LaterAnswers(
-            items=Items(
-                notary=walk.notary, turns=installation.turns, known=reader.closed_of
-            ),
+            items=Items(notary=walk.notary, turns=installation.turns, known=reader.closed_of),
             leaf=reader.leaf,
             content=installation.content,
             clock=installation.clock,

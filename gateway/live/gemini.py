@@ -29,6 +29,7 @@ class GeminiTalk:
         self._call = call
         self._wanted = call
         self._request: bytes | None = None
+        self._asks = False
         self._asked = b""
         self._turn: _ModelTurn | None = None
         self._usage: Usage | None = None
@@ -39,6 +40,8 @@ class GeminiTalk:
         said = dialect.json_object(message)
         call = self._call
         self._request = None
+        content = said.get("clientContent") or said.get("client_content")
+        self._asks = bool(dig(content, "turnComplete") or dig(content, "turn_complete"))
         if (setup := said.get("setup")) is not None:
             model = text_at(setup, "model").removeprefix(_NAMELESS)
             call = with_more(call, model=model or None, features=_features_of(setup))
@@ -49,6 +52,11 @@ class GeminiTalk:
                     call = with_more(call, features=frozenset({"images"}))
         self._wanted = call
         return call
+
+    @property
+    def asks(self) -> bool:
+        """Whether the message that was just read ends the caller's turn."""
+        return self._asks
 
     def passed(self) -> None:
         """Take note that the message that was just read goes on."""

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
+import msgspec
+
 from gateway.exchange.forward import RawHeaders
 from gateway.live.messages import Inflation
+from gateway.provider.model import Found, Operation, ProviderCall
 
 WEBSOCKET: Final = b"websocket"
 KEY_PROTOCOL: Final = "openai-insecure-api-key."
@@ -61,6 +64,38 @@ def model_of(query: str) -> str | None:
         if values := said.get(name):
             return values[-1]
     return None
+
+
+def call_of(call: ProviderCall, found: Found) -> ProviderCall:
+    """Return what the request for a session asks for, as far as it says; *call* reads it."""
+    if kind_of(found.path) is None:
+        return msgspec.structs.replace(call, operation=Operation.OPAQUE, found=found)
+    return msgspec.structs.replace(
+        call,
+        operation=Operation.SESSION,
+        model=call.model or model_of(found.query),
+        streaming=True,
+        found=found,
+    )
+
+
+def before_talk(call: ProviderCall) -> ProviderCall:
+    """Return *call* as what is not generating yet.
+
+    Where the first message names the model, nothing is asked of any before that has passed.
+    """
+    kind = kind_of(call.found.path) if call.found is not None else None
+    if call.model is None and kind in {Kind.RESPONSES, Kind.GEMINI}:
+        return msgspec.structs.replace(call, operation=Operation.LISTING)
+    return call
+
+
+def showing_key(headers: Mapping[str, str], protocols: Iterable[str]) -> Mapping[str, str]:
+    """Return *headers* as the porter reads them, a key among the *protocols* as a token."""
+    key = protocol_key(protocols)
+    if key is None or "authorization" in headers:
+        return headers
+    return {**dict(headers.items()), "authorization": f"Bearer {key}"}
 
 
 def protocol_key(protocols: Iterable[str]) -> str | None:

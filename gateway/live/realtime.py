@@ -85,12 +85,17 @@ class RealtimeTalk:
         self._wanted = call
         return call
 
+    @property
+    def asks(self) -> bool:
+        """Whether the message that was just read is a request."""
+        return self._request is not None
+
     def passed(self) -> None:
         """Take note that the message that was just read goes on."""
         self._call = self._wanted
         if self._request is not None and len(self._requests) < _REQUESTS_WAITING_MAX:
             self._requests.append(self._request)
-            self._request = None
+        self._request = None
 
     # -- the provider ---------------------------------------------------------------------
 

@@ -63,6 +63,11 @@ class ResponsesTalk:
         self._wanted = call
         return call
 
+    @property
+    def asks(self) -> bool:
+        """Whether the message that was just read is a request."""
+        return self._next is not None
+
     def passed(self) -> None:
         """Take note that the message that was just read goes on."""
         self._call = self._wanted

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,24 +21,29 @@ from gateway.clock import Clock
 from gateway.errors import (
     CallerError,
     CallerGoneError,
+    LedgerUnwellError,
+    LimitReachedError,
     MalformedBodyError,
+    PriceMissingError,
     ProviderBrokeOffError,
     ProviderError,
 )
+from gateway.exchange.allowance import Allowance, Reserved
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.duplex import Duplex
 from gateway.exchange.forward import Outgoing, ProviderResponse, RawHeaders, Upgraded
 from gateway.exchange.items import answered_item, permitted_item
 from gateway.exchange.providers import Provider
 from gateway.exchange.relay import unanswered
-from gateway.exchange.rule import Law, Ruled
-from gateway.exchange.seal import Notary
+from gateway.exchange.resources import Resources
+from gateway.exchange.rule import Ruled
+from gateway.exchange.scope import check_scope
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Permitted
 from gateway.exchange.walk import Caller, Walk
 from gateway.ident import Sha256, item_id, random_bytes
 from gateway.limits import DRAIN_TIMEOUT_S, DUPLEX_CLOSE_S_MAX, SESSION_ENDS_S_MAX
 from gateway.live.gemini import GeminiTalk
-from gateway.live.handshake import Kind, inflations
+from gateway.live.handshake import Kind, inflations, kind_of
 from gateway.live.messages import (
     BrokenFrameError,
     LongMessageError,
@@ -48,6 +54,7 @@ from gateway.live.messages import (
 from gateway.live.realtime import RealtimeTalk
 from gateway.live.responses import ResponsesTalk
 from gateway.live.talk import Talk, Turn
+from gateway.log import Logger
 from gateway.provider.model import Answer, Operation
 from gateway.receipt.model import Ended, ItemFacts
 
@@ -80,11 +87,12 @@ class Live:
     """Carries sessions; built once, in `app/`."""
 
     walk: Walk
-    law: Law
-    notary: Notary
     clock: Clock
-    refresh: Callable[[], Awaitable[None]]
-    """Takes in what other processes wrote to the ledger."""
+    allowance: Allowance
+    resources: Resources
+    log: Logger
+    on_item: Callable[[Answered], None] = lambda _: None
+    """Counts what an answer used."""
     # OWNED BY: the event loop.
     _sessions: set[Session] | None = None
 
@@ -94,9 +102,8 @@ class Live:
         provider: Provider,
         outgoing: Outgoing,
         caller: LiveCaller,
-        kind: Kind | None,
     ) -> Answered:
-        """Open a session and carry it to its end; *kind* says how both sides talk."""
+        """Open a session with the provider and carry it to its end."""
         try:
             switched = await self.walk.forwarder.upgrade(
                 permitted, provider.origin, outgoing, caller
@@ -116,6 +123,8 @@ class Live:
         except CallerGoneError as exc:
             switched.duplex.abort()
             return unanswered(permitted, "cut-short-by-caller", exc.problem)
+        found = permitted.asked.call.found
+        kind = kind_of(found.path) if found is not None else None
         session = Session(self, permitted, provider, switched, duplex, kind)
         if self._sessions is None:
             self._sessions = set()
@@ -182,6 +191,9 @@ class Session:
         self._left = False
         """The gateway itself has ended it."""
         self._sealing = asyncio.Lock()
+        self._reserved: deque[Reserved | None] = deque()
+        self._over: CallerError | None = None
+        """Which limit the last answer went over."""
 
     def _talking(self, kind: Kind) -> Talk:
         path = self._call.found.path if self._call.found is not None else ""
@@ -312,29 +324,43 @@ class Session:
         except MalformedBodyError as exc:
             self._refuse(_UNREAD, exc.problem, exc.message)
             return False
-        law = self._live.law
+        asked = msgspec.structs.replace(self._permitted.asked, call=call)
+        law = self._live.walk.law
         if call is not self._call or self._ruled is None or not law.stands(self._ruled):
-            asked = msgspec.structs.replace(self._permitted.asked, call=call)
+            try:
+                check_scope(asked.principal, call)
+                if call.uses:
+                    await self._live.resources.admit(asked, self._provider)
+            except CallerError as exc:
+                self._refuse(_REFUSED, exc.problem, exc.message)
+                return False
             if not await self._permits(asked):
                 return False
             self._call = call
+        if talk.asks:
+            try:
+                reserved = await self._live.allowance.reserve(asked, len(message))
+            except (LimitReachedError, PriceMissingError) as exc:
+                self._refuse(_REFUSED, exc.problem, exc.message)
+                return False
+            self._reserved.append(reserved)
         talk.passed()
         return True
 
     async def _permits(self, asked: Asked) -> bool:
         """Rule on the session as *asked* has it; one that is not permitted is ended."""
-        live = self._live
-        ruled = live.law.rule(asked, self._provider)
+        walk = self._live.walk
+        ruled = walk.law.rule(asked, self._provider)
         if ruled.ruling.effect != "permit" and asked.declared:
-            await live.refresh()
-            ruled = live.law.rule(asked, self._provider)
+            await walk.refresh()
+            ruled = walk.law.rule(asked, self._provider)
         if ruled.ruling.effect == "permit":
             self._ruled, self._ruling = ruled, ruled.ruling
             return True
         kind = Held if ruled.ruling.effect == "hold" else Forbidden
         code = "use.held" if kind is Held else "use.forbidden"
         async with self._sealing:
-            await live.notary.seal(kind(asked=self._item(asked, b""), ruling=ruled.ruling))
+            await walk.notary.seal(kind(asked=self._item(asked, b""), ruling=ruled.ruling))
             self._items += 1
         reason = ruled.ruling.reasons[0] if ruled.ruling.reasons else None
         why = f"{reason.policy}/{reason.clause}" if reason is not None else ruled.ruling.effect
@@ -393,7 +419,9 @@ class Session:
                 if not await self._turns_opaque("a message that is too long"):
                     return
                 await self._pass_down(self._down.let_go())
-            if self._stopping and self._talk is not None and not self._talk.under_way():
+            if self._over is not None:
+                self._refuse(_REFUSED, self._over.problem, self._over.message)
+            elif self._stopping and self._talk is not None and not self._talk.under_way():
                 self._leave(_LEAVING, _STOPS)
 
     async def _pass_down(self, raw: bytes) -> None:
@@ -428,18 +456,34 @@ class Session:
             asked = self._item(
                 msgspec.structs.replace(self._permitted.asked, call=turn.call), turn.request
             )
-            permitted = permitted_item(self._permitted, asked, self._ruling)
-            await self._live.notary.seal(
-                answered_item(
-                    permitted,
-                    answer,
-                    status=self._status,
-                    sha256=turn.digest.sha256(),
-                    size=turn.digest.bytes,
-                    ended=ended,
-                )
+            answered = answered_item(
+                permitted_item(self._permitted, asked, self._ruling),
+                answer,
+                status=self._status,
+                sha256=turn.digest.sha256(),
+                size=turn.digest.bytes,
+                ended=ended,
             )
+            await self._live.walk.notary.seal(answered)
             self._items += 1
+        self._live.on_item(answered)
+        await self._settle(turn, asked, answer)
+
+    async def _settle(self, turn: Turn, asked: Asked, answer: Answer) -> None:
+        """Count what an answer used; one too many for the caller's limits is the last."""
+        allowance = self._live.allowance
+        try:
+            if turn.request and self._reserved:
+                reserved = self._reserved.popleft()
+            else:
+                # Nobody asked for it in so many words: the caller spoke, and was answered.
+                reserved = await allowance.reserve(asked, turn.digest.bytes)
+            await allowance.settle_answer(reserved, answer)
+        except (LimitReachedError, PriceMissingError) as exc:
+            self._over = exc
+        except LedgerUnwellError as exc:
+            # The answer has its receipt; what was held of the limits stays counted.
+            self._live.log.warning("ledger.unwell", error=str(exc))
 
     def _item(self, asked: Asked, request: bytes) -> Asked:
         """Return *asked* as the session's next item."""

@@ -43,6 +43,11 @@ class Talk(Protocol):
         """
         ...
 
+    @property
+    def asks(self) -> bool:
+        """Whether the message that was just read asks for an answer in so many words."""
+        ...
+
     def passed(self) -> None:
         """Take note that the message that was just read goes on to the provider."""
         ...

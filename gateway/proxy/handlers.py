@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from gateway.clock import Clock
 from gateway.errors import (
     BodyTooLargeError,
@@ -31,13 +33,30 @@ from gateway.exchange.forward import Outgoing
 from gateway.exchange.providers import Provider, Providers
 from gateway.exchange.resources import Resources
 from gateway.exchange.scope import check_scope
-from gateway.exchange.states import Answered, Asked, Forbidden, Held, Principal, Sealed
-from gateway.exchange.walk import Walk
+from gateway.exchange.states import (
+    Answered,
+    Asked,
+    Forbidden,
+    Held,
+    Permitted,
+    Principal,
+    Sealed,
+)
+from gateway.exchange.walk import Caller, Walk
 from gateway.ident import ExchangeId, new_exchange_id
 from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX
+from gateway.live.handshake import (
+    WEBSOCKET,
+    asks_for_websocket,
+    before_talk,
+    call_of,
+    showing_key,
+    without_keys,
+)
+from gateway.live.session import SWITCHING, Live
 from gateway.log import Logger
 from gateway.provider.encoding import decoder_for
-from gateway.provider.model import Dialect, Problem, Taking
+from gateway.provider.model import Dialect, Operation, Problem, Taking
 from gateway.proxy.auth import Porter
 from gateway.proxy.desk import HEADER, Desk
 from gateway.proxy.knock import Knock
@@ -65,6 +84,7 @@ class Handlers:
     commitment_key: bytes
     allowance: Allowance
     resources: Resources
+    live: Live
     public_url: str | None = None
     """What callers reach the gateway by, if the settings say."""
     tls: bool = False
@@ -90,6 +110,9 @@ class Handlers:
             provider = self.providers.named(prefix)
             dialect = provider.dialect
             asked = await self._asked(knock, exchange, received_ms, provider, "/" + rest, query)
+            if _switches(knock):
+                await self._talk(knock, asked, provider, target[len(prefix) + 1 :], reply)
+                return
             kept = await self.resources.admit(asked, provider)
             amendment = self.resources.amendment(
                 asked, provider, kept, self._public_url(knock, provider)
@@ -121,6 +144,33 @@ class Handlers:
             opened = exchange if isinstance(error, LedgerUnwellError) else None
             await send_problem(reply, problem_of(error, opened), dialect)
 
+    async def _talk(
+        self, knock: Knock, asked: Asked, provider: Provider, target: str, reply: Reply
+    ) -> None:
+        """Carry a session over a connection that is switched."""
+        await self.resources.admit(asked, provider)
+        outgoing = _outgoing(
+            knock, asked, target, provider.dialect, managed=self.porter.managed
+        )
+        outgoing = msgspec.structs.replace(
+            outgoing,
+            headers=without_keys(outgoing.headers) if self.porter.managed else outgoing.headers,
+            body=None,
+            protocol=WEBSOCKET,
+        )
+        # Nothing is asked before the first message; each answer is counted by itself.
+        opened = msgspec.structs.replace(asked.call, operation=Operation.LISTING)
+        reserved = await self.allowance.reserve(msgspec.structs.replace(asked, call=opened))
+
+        async def ask(
+            permitted: Permitted, provider: Provider, outgoing: Outgoing, _: Caller
+        ) -> Answered:
+            return await self.live.ask(permitted, provider, outgoing, reply)
+
+        outcome, sealed = await self.walk.through(asked, provider, outgoing, reply, ask)
+        await self._settle(reserved, outcome)
+        await self._answer(outcome, sealed, provider, reply)
+
     # -- in -------------------------------------------------------------------------------
 
     def _public_url(self, knock: Knock, provider: Provider) -> str | None:
@@ -143,7 +193,13 @@ class Handlers:
         query: str,
     ) -> Asked:
         headers = knock.headers
-        principal: Principal = self.porter.principal_of(headers, query, provider)
+        switches = _switches(knock)
+        shown = (
+            showing_key(headers, headers.getall("sec-websocket-protocol", []))
+            if switches
+            else headers
+        )
+        principal: Principal = self.porter.principal_of(shown, query, provider)
         said = headers.getall(HEADER, [])
         if len(said) > 1:
             raise MalformedDeclarationError(
@@ -160,7 +216,10 @@ class Handlers:
         else:
             body = self._passing(knock, exchange)
             call = provider.dialect.read_request(provider.id, found, kind, None)
-        check_scope(principal, call)
+        if switches:
+            body = StreamedBody(knock.chunks(), None, exchange, self.commitment_key)
+            call = call_of(call, found)
+        check_scope(principal, before_talk(call) if switches else call)
         return Asked(
             exchange=exchange,
             received_ms=received_ms,
@@ -232,6 +291,8 @@ class Handlers:
         )
 
     async def _release(self, answered: Answered, provider: Provider, reply: Reply) -> None:
+        if answered.status == SWITCHING:
+            return
         # A whole answer may carry an error by any name; only a cut one's name can be ours.
         broken = answered.ended != "complete" and answered.error in _BROKEN
         if answered.error == BodyTooLargeError.code and answered.status is None:
@@ -319,6 +380,10 @@ REASONS: Final = {
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
 }
+
+
+def _switches(knock: Knock) -> bool:
+    return "upgrade" in knock.headers and asks_for_websocket(knock.method, knock.headers)
 
 
 def _outgoing(
