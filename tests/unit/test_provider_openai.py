@@ -111,6 +111,23 @@ def test_a_malformed_request_says_what_to_change(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["/v1/batches/batch_1/cancel", "/v1/fine_tuning/jobs/ftjob-1/resume"]
+)
+def test_what_is_done_to_a_resource_may_have_no_body(path: str) -> None:
+    """The path says all there is to say, and SDKs send nothing more."""
+    found = DIALECT.found("POST", path)
+    call = DIALECT.read_request("openai", found, "", b"")
+
+    assert found.names == call.uses
+
+
+def test_what_is_made_must_have_a_body() -> None:
+    """Where the path says nothing, an empty body is no request."""
+    with pytest.raises(MalformedBodyError):
+        DIALECT.read_request("openai", DIALECT.found("POST", "/v1/batches"), "", b"")
+
+
+@pytest.mark.parametrize(
     ("asked", "features"),
     [
         ({}, set()),

@@ -204,6 +204,9 @@ def _asked(route: Route, content_type: str, body: bytes) -> dict[str, Any]:
         return dict(fields_of(content_type, body))
     if route.operation not in _NEEDING and not body.lstrip().startswith(b"{"):
         return {}
+    if not body and "{" in route.path:
+        # What is to be done (`cancel`, `resume`) and to what stands in the path.
+        return {}
     return dialect.json_object(body)
 
 
