@@ -213,3 +213,24 @@ def test_a_deleted_response_stays_its_owners(
     assert ada.ask("GET", "openai", f"/v1/responses/{response.id}").problem is None
     other = bob.ask("GET", "openai", f"/v1/responses/{response.id}")
     assert (404, "resource.unknown") == (other.status, other.problem)
+
+
+def test_a_later_answer_may_be_learned_from(
+    client: openai.OpenAI, shared: Gateway, ada: Sharer
+) -> None:
+    """Under the original's declaration it has a row, of the original's request."""
+    words = ("--project", "search", "--owner", "ada", *TRAINING.split(", "))
+    declaration = shared.command("use", "declare", *words).stdout.split()[0]
+    exchange, response = begun(client, extra_headers={"x-intended-use": declaration})
+    polled(client, response.id)
+    client.responses.create(model="gpt-5", input="hello there")
+    item = item_of(ada, exchange)
+    done = shared.command("dataset", "build", "later", "--for", declaration)
+    folder = shared.data / "datasets" / "later"
+
+    assert item is not None
+    assert item["outputs"][0]["row"]
+    assert 0 == done.returncode, done.stdout + done.stderr
+    (row,) = (folder / "rows.jsonl").read_text().splitlines()
+    assert "hello there" in row
+    assert 0 == shared.command("verify", str(folder)).returncode
