@@ -59,7 +59,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """One provider: an entry overrides the built-in catalogue or adds to it."""
 
     base_url: str | None = None
-    dialect: Literal["openai", "azure", "anthropic"] | None = None
+    dialect: Literal["openai", "azure", "anthropic", "gemini"] | None = None
     credential: str | None = None
     """`env:NAME` or `file:path`; what goes upstream where keys are managed."""
     agreement: str | None = None

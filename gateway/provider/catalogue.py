@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.errors import SettingError
 from gateway.provider.anthropic.dialect import AnthropicDialect
+from gateway.provider.gemini.dialect import GeminiDialect
 from gateway.provider.model import Dialect
 from gateway.provider.openai.azure import AzureDialect
 from gateway.provider.openai.dialect import OpenAIDialect
@@ -42,6 +43,7 @@ BUILT_IN: Final[Mapping[str, ProviderEntry]] = {
     for entry in (
         _entry("openai", "https://api.openai.com"),
         _entry("anthropic", "https://api.anthropic.com", dialect="anthropic"),
+        _entry("gemini", "https://generativelanguage.googleapis.com", dialect="gemini"),
         _entry("deepseek", "https://api.deepseek.com"),
         _entry("mistral", "https://api.mistral.ai"),
         _entry("xai", "https://api.x.ai"),
@@ -62,7 +64,8 @@ BUILT_IN: Final[Mapping[str, ProviderEntry]] = {
 """What `/{id}/…` is forwarded to where the settings say nothing else; `/v1/…` follows it."""
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    dialect.name: dialect for dialect in (OpenAIDialect(), AzureDialect(), AnthropicDialect())
+    dialect.name: dialect
+    for dialect in (OpenAIDialect(), AzureDialect(), AnthropicDialect(), GeminiDialect())
 }
 
 

@@ -18,6 +18,7 @@ PATHS = {
     "openai": "/v1/chat/completions",
     "azure": "/openai/v1/chat/completions",
     "anthropic": "/v1/messages",
+    "gemini": "/v1beta/models/m:generateContent",
 }
 CODES = {
     "row.empty",
@@ -26,6 +27,7 @@ CODES = {
     "row.malformed",
     "row.no-messages",
     "row.not-text",
+    "row.not-whole-prompt",
     "row.refused",
     "row.server-tool",
     "row.truncated",
@@ -35,6 +37,11 @@ KEYS = st.sampled_from(
         "model",
         "messages",
         "role",
+        "parts",
+        "functionCall",
+        "function_response",
+        "args",
+        "response",
         "content",
         "type",
         "text",
@@ -61,6 +68,7 @@ KEYS = st.sampled_from(
 WORDS = st.sampled_from(
     [
         "user",
+        "model",
         "assistant",
         "system",
         "tool",
@@ -78,7 +86,9 @@ values = st.recursive(
     max_leaves=15,
 )
 messages = st.lists(
-    st.fixed_dictionaries({"role": WORDS, "content": values}, optional={"tool_calls": values}),
+    st.fixed_dictionaries(
+        {"role": WORDS, "content": values}, optional={"tool_calls": values, "parts": values}
+    ),
     min_size=1,
     max_size=4,
 )
@@ -90,7 +100,7 @@ choices = st.builds(
     text=texts,
     tool_calls=st.lists(calls, max_size=2).map(tuple),
     finish_reason=st.sampled_from(
-        [None, "stop", "end_turn", "tool_use", "tool_calls", "length"]
+        [None, "stop", "end_turn", "tool_use", "tool_calls", "length", "STOP", "SAFETY"]
     ),
 )
 dialects = st.sampled_from(list(DIALECTS.values()))
@@ -113,7 +123,7 @@ def test_any_exchange_has_a_row_or_a_reason(
     dialect: Dialect, said: object, more: dict[str, Any], choice: Choice
 ) -> None:
     """An exchange becomes a row that can be written, or is left out under a stable code."""
-    body = json.dumps({**more, "model": "m", "messages": said}).encode()
+    body = json.dumps({**more, "model": "m", "messages": said, "contents": said}).encode()
     call = dialect.read_request("p", dialect.found("POST", PATHS[dialect.name]), "", body)
     try:
         row = dialect.row_of(call, choice)
@@ -133,8 +143,10 @@ def test_any_exchange_has_a_row_or_a_reason(
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda d: d.name)
 def test_reasoning_is_never_taught(dialect: Dialect) -> None:
     """No row holds what a provider showed of its model's reasoning."""
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "q"}]}).encode()
+    said = {"role": "user", "content": "q", "parts": [{"text": "q"}]}
+    body = json.dumps({"model": "m", "messages": [said], "contents": [said]}).encode()
     call = dialect.read_request("p", dialect.found("POST", PATHS[dialect.name]), "", body)
-    choice = Choice(index=0, text="a", reasoning=("SECRET",), finish_reason="stop_sequence")
+    end = "STOP" if dialect.name == "gemini" else "stop_sequence"
+    choice = Choice(index=0, text="a", reasoning=("SECRET",), finish_reason=end)
 
     assert b"SECRET" not in canonical_json(dialect.row_of(call, choice))

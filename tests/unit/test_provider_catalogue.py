@@ -20,7 +20,7 @@ def test_every_entry_can_be_spoken_to() -> None:
 
 def test_a_dialect_is_found_by_its_name() -> None:
     """The name of a dialect in the settings leads to it."""
-    for name in ("openai", "azure", "anthropic"):
+    for name in ("openai", "azure", "anthropic", "gemini"):
         assert dialect_named(name).name == name
 
 
@@ -29,4 +29,4 @@ def test_an_unknown_dialect_is_the_operators_to_mend() -> None:
     with pytest.raises(SettingError, match=r"unknown dialect `klingon`") as caught:
         dialect_named("klingon")
 
-    assert caught.value.hint == "write one of anthropic, azure, openai"
+    assert caught.value.hint == "write one of anthropic, azure, gemini, openai"

@@ -35,7 +35,7 @@ def row_of(call: ProviderCall, choice: Choice) -> dict[str, Any]:
         return {"messages": messages}
     thread = asked.get("thread")
     if isinstance(thread, dict) and "previous_message_id" in thread:
-        raise UnteachableError("row.earlier-turns")
+        raise UnteachableError("row.not-whole-prompt")
     said = asked.get("messages")
     if not isinstance(said, list) or not said:
         raise UnteachableError("row.no-messages")
