@@ -471,6 +471,7 @@ def _teachers(gate: Gate, tally: _Tally) -> Iterator[Teacher]:
         yield Teacher(
             provider=call.provider,
             model=call.model,
+            answered_by=call.answered_by,
             manifest=manifest,
             operation=call.operation,
             streaming=call.streaming,
@@ -564,6 +565,7 @@ def _rulings(gate: Gate, library: Sha256) -> bytes:
                 {
                     "accountTier": group.call.account_tier,
                     "agreements": list(group.call.agreements),
+                    "answeredBy": group.call.answered_by,
                     "day": group.day,
                     "effect": ruled.effect,
                     "features": list(group.call.features),

@@ -73,9 +73,21 @@ REFUSALS: Final[dict[str, str]] = {
 """Every reason for which something is left out, and what it means. A code never changes."""
 
 _WHOLE: Final = frozenset(
-    {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"}
+    {
+        "completed",
+        "end_turn",
+        "eos",
+        "function_call",
+        "stop",
+        "stop_sequence",
+        "tool_calls",
+        "tool_use",
+    }
 )
 """Finish reasons after which an answer is whole, in the dialects that are read."""
+
+_WORDS: Final = frozenset({"text", "reasoning", "tool-call", "refusal"})
+"""Kinds of units that a conversation is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +463,8 @@ def _no_row(receipt: Receipt, choice: int) -> LeftOut | None:
         return LeftOut("row.filtered")
     if finish and finish not in _WHOLE:
         return LeftOut("row.truncated", finish)
+    if any(unit.kind not in _WORDS for unit in units):
+        return LeftOut("row.not-text")
     if not any(unit.bytes for unit in units if unit.kind in {"text", "tool-call"}):
         return LeftOut("row.empty")
     return LeftOut("row.not-text")

@@ -68,6 +68,8 @@ class Teacher(Wire, frozen=True, kw_only=True):
     """As it was asked for."""
     reported: tuple[str, ...] = ()
     """The names under which it says it answered."""
+    answered_by: str | None = None
+    """Who made the answers, where an aggregator passed the questions on; its terms bind too."""
     manifest: Sha256 | None = None
     """For a student of ours: its training manifest; whoever taught it teaches here too."""
     operation: str

@@ -235,8 +235,8 @@ class Recall:
                 known = pair, (None if self._has_ended(declared) else pair)
             else:
                 call = dataclasses.replace(group.call, generated_on=group.day, project=project)
-                # At the door nobody knew yet which model would say that it answered.
-                asked = dataclasses.replace(call, reported=())
+                # At the door nobody knew yet who would answer, nor which model.
+                asked = dataclasses.replace(call, reported=(), answered_by=None)
                 day = dt.date.fromisoformat(group.day)
                 at_call = self._past_replay(library).ask(
                     self._question(use, asked, day, self._past, declared)
@@ -343,6 +343,7 @@ class Recall:
         call = dataclasses.replace(
             group.call,
             reported=(),
+            answered_by=None,
             generated_on=today.isoformat(),
             generated_for=whose.use.purpose,
             project=whose.project,

@@ -18,6 +18,7 @@ from gateway.policy.condition import Value
 from gateway.policy.decide import Decision, facts_of
 from gateway.policy.library import UNLISTED, Library
 from gateway.policy.question import Approves, Question, nobody_approves
+from gateway.provider.hosts import policy_of_host
 from gateway.provider.model import Operation, ProviderCall
 from gateway.receipt.model import PolicyPin, Reason, Receipt, Refusal, Ruling
 
@@ -32,6 +33,8 @@ class Call:
     operation: str
     reported: tuple[str, ...] = ()
     """Under which other names it says it answered."""
+    answered_by: str | None = None
+    """Who made the answer, where an aggregator passed the question on."""
     streaming: bool = False
     features: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ def question_of(
     named = tuple(policy for policy in call.policies if policy != UNLISTED)
     return Question(
         facts=facts,
-        policies=(*named, *overlays) if named else (),
+        policies=(*named, *_hosting(call), *overlays) if named else (),
         model=call.model,
         # The terms of the model that says it answered bind as well as those of the one that
         # was asked: a host may have passed the question on.
@@ -117,6 +120,13 @@ def question_of(
         ),
         approves=approves,
     )
+
+
+def _hosting(call: Call) -> tuple[str, ...]:
+    """Return the policy of who made the answer; whoever nobody here knows is unlisted."""
+    if call.answered_by is None:
+        return ()
+    return (policy_of_host(call.answered_by) or UNLISTED,)
 
 
 def asked_of(call: Call) -> ProviderCall:
@@ -162,6 +172,7 @@ def call_of(receipt: Receipt | Refusal) -> Call:
         provider=receipt.provider.name,
         model=model or reported,
         reported=(reported,) if model and reported and reported != model else (),
+        answered_by=receipt.model.provider,
         operation=receipt.operation,
         streaming=receipt.streaming,
         features=tuple(sorted(receipt.features)),
@@ -179,6 +190,7 @@ def call_of_teacher(teacher: Teacher) -> Call:
         provider=teacher.provider,
         model=teacher.model,
         reported=tuple(name for name in teacher.reported if name != teacher.model),
+        answered_by=teacher.answered_by,
         operation=teacher.operation,
         streaming=teacher.streaming,
         features=teacher.features,
