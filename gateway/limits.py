@@ -384,7 +384,7 @@ Of a larger one each byte counts as a token."""
 COUNTERS_MAX: Final = 16_384
 """Counters that may be under way at once in one data folder: a file of three megabytes."""
 
-COUNTER_WAIT_S_MAX: Final = 5.0
+COUNTER_WAIT_S_MAX: Final = 2.0
 """How long a request waits for a counter that another process holds; it is held for
 microseconds, unless that process was stopped in the middle."""
 
@@ -446,3 +446,7 @@ FORM_PARTS_MAX: Final = 256
 FORM_HEAD_BYTES_MAX: Final = 8 * KIB
 FORM_FIELD_BYTES_MAX: Final = 256 * KIB
 """The head of one part of a form, and a part that is no file; prompts reach 32,000 letters."""
+
+UPLOAD_S_MAX: Final = 172_800
+"""For how long an upload that was begun with a key may go on without one: two days, for which a
+provider keeps what was uploaded."""

@@ -35,6 +35,7 @@ _WAYS: Final = 64
 _SIZE: Final = 8 * _ROW * (1 + COUNTERS_MAX)
 """The first row is the file's head."""
 _PAUSE_S: Final = 0.0005
+_PAUSE_S_MAX: Final = 0.02
 _KNOWN_MAX: Final = 4096
 _USED_MAX: Final = AMOUNT_MAX * 1000
 
@@ -207,20 +208,21 @@ class FileCounters:
         self._map[first : first + len(name)] = name
 
     async def _lock(self) -> None:
-        waited_s = 0.0
+        until = asyncio.get_running_loop().time() + COUNTER_WAIT_S_MAX
+        pause_s = _PAUSE_S
         while True:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if waited_s >= COUNTER_WAIT_S_MAX:
+                if asyncio.get_running_loop().time() >= until:
                     raise LedgerUnwellError(
                         f"another process holds `{self.path}` for too long",
                         hint="see whether a process of this gateway was stopped",
                     ) from None
             else:
                 return
-            await asyncio.sleep(_PAUSE_S)
-            waited_s += _PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_S_MAX)
 
     def _unlock(self) -> None:
         fcntl.flock(self._handle, fcntl.LOCK_UN)
