@@ -37,6 +37,14 @@ def new_exchange_id(now_ms: int) -> ExchangeId:
     return ExchangeId(_prefix(now_ms) + _drawn.pop())
 
 
+def made_at_ms(exchange: ExchangeId) -> int:
+    """Return the millisecond in which *exchange* began, as its id says."""
+    at = 0
+    for digit in exchange[2:12]:
+        at = at << 5 | _CROCKFORD.index(digit)
+    return at
+
+
 def item_id(of: ExchangeId, number: int) -> ExchangeId:
     """Return the id of item *number* of exchange *of*: the same whoever asks, and its own.
 

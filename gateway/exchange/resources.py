@@ -22,6 +22,8 @@ from gateway.errors import NotFoundError, ProviderUnreadableError
 from gateway.exchange.forward import ProviderResponse, RawHeaders
 from gateway.exchange.providers import Provider
 from gateway.exchange.states import Answered, Asked, Principal
+from gateway.ident import made_at_ms
+from gateway.limits import UPLOAD_S_MAX
 from gateway.log import Logger
 from gateway.provider.encoding import decoder_for
 from gateway.provider.model import OPAQUE_ROUTE, Answer, Found, Made, Operation, Resource
@@ -30,6 +32,7 @@ from gateway.receipt.model import RewrittenFacts
 from gateway.store.index import Kept
 
 UNKNOWN: Final = "resource.unknown"
+UPLOAD: Final = "upload"
 _METHODS: Final = ("GET", "POST", "DELETE", "PATCH", "PUT")
 _ID_CHARS_TOLD_MAX: Final = 64
 _ODD_MAX: Final = 3
@@ -99,13 +102,29 @@ class Resources:
         call = asked.call
         named = [*(call.found.names if call.found is not None else ()), *call.uses]
         odd: tuple[str, ...] = ()
-        if call.found is not None and call.found.route is OPAQUE_ROUTE:
-            named += oddly_named(provider, call.found)
-            odd = tuple(_words_of(call.found))
+        if call.found is not None:
+            named += [Resource(UPLOAD, one) for one in upload_of(call.found.query)]
+            if call.found.route is OPAQUE_ROUTE:
+                named += oddly_named(provider, call.found)
+                odd = tuple(_words_of(call.found))
         if not named and not odd:
             return {}
         wanted = list(dict.fromkeys(map(_plain, named)))
         return await self.owned(asked.principal, provider.id, wanted, words=odd)
+
+    async def uploader(self, provider: str, query: str, now_ms: int) -> Kept | None:
+        """Return who began the upload that *query* names, if that is known and not long ago.
+
+        Its id came to nobody else, so whoever shows it may go on with the upload.
+        """
+        ids = upload_of(query)
+        if len(ids) != 1:
+            return None
+        known = await asyncio.to_thread(self.known.resources, provider, UPLOAD, ids)
+        kept = known.get(ids[0])
+        if kept is None or now_ms - made_at_ms(kept.exchange) > UPLOAD_S_MAX * 1000:
+            return None
+        return kept
 
     async def owned(
         self,
@@ -241,7 +260,7 @@ class Amendment:
         answer = answered.answer
         made = answer.made
         for upload in self._uploads:
-            made = (*made, Made(resource=Resource("upload", upload)))
+            made = (*made, Made(resource=Resource(UPLOAD, upload)))
         if self._lists or self._foreign:
             # Who looks at something does not make it.
             made = ()
@@ -444,6 +463,8 @@ def _words_of(found: Found) -> Iterator[str]:
 
 def upload_of(query: str) -> list[str]:
     """Return the ids of uploads that *query* names."""
+    if "upload_id" not in query:
+        return []
     return [value for name, value in parse_qsl(query) if name == "upload_id" and value]
 
 

@@ -30,6 +30,10 @@ class KeyRing(Protocol):
         """Return the valid key whose secret this is; `None` if unknown, expired or revoked."""
         ...
 
+    def held_by(self, principal: str, project: str) -> AccessKey | None:
+        """Return a key that *principal* may ask with now, for *project*, or `None`."""
+        ...
+
 
 class Porter:
     """Admits principals, in one of two modes.
@@ -45,6 +49,11 @@ class Porter:
         self._fingerprint_key = fingerprint_key
         # OWNED BY: the event loop.
         self._fingerprints: dict[str, Principal] = {}
+
+    def is_shown(self, headers: Mapping[str, str], query: str, provider: Provider) -> bool:
+        """Tell whether any key is shown."""
+        shown = provider.dialect.credential_of(headers, query)
+        return shown is not None or GATEWAY_KEY in headers
 
     def principal_of(
         self, headers: Mapping[str, str], query: str, provider: Provider
@@ -87,7 +96,22 @@ class Porter:
                 "no gateway key was sent",
                 hint="put the key from `gateway key new` where the SDK puts its API key",
             )
-        key = self._keys.find(secret)
+        return self._named(self._keys.find(secret), credential, upstream)
+
+    def returning(self, principal: str, project: str, provider: Provider) -> Principal:
+        """Return who was admitted before and goes on without a key, as some uploads do.
+
+        Raises:
+            CredentialError: it has no key any more that it could have shown.
+        """
+        if not self.managed:
+            return Principal(name=principal, project=project)
+        credential = provider.credential
+        return self._named(self._keys.held_by(principal, project), credential, credential)
+
+    def _named(
+        self, key: AccessKey | None, credential: str | None, upstream: str | None
+    ) -> Principal:
         if key is None:
             raise CredentialError(
                 "the gateway key is unknown, expired or revoked",

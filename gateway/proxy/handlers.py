@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +31,7 @@ from gateway.exchange.attempt import attempt_of
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.forward import Outgoing
 from gateway.exchange.providers import Provider, Providers
-from gateway.exchange.resources import Resources
+from gateway.exchange.resources import UPLOAD, Resources
 from gateway.exchange.scope import check_scope
 from gateway.exchange.states import (
     Answered,
@@ -107,6 +107,9 @@ class Handlers:
                     f"no provider stands behind `{path[:64]}`",
                     hint="paths begin with a provider, like /openai/v1/…",
                 )
+            if prefix == UPLOAD and (at := await self._uploading_at(query, received_ms)):
+                # Some SDKs take no more than scheme and host of the address they were given.
+                prefix, rest, target = at, path[1:], f"/{at}{target}"
             provider = self.providers.named(prefix)
             dialect = provider.dialect
             asked = await self._asked(knock, exchange, received_ms, provider, "/" + rest, query)
@@ -183,6 +186,33 @@ class Handlers:
             base = f"{'https' if self.tls else 'http'}://{host}"
         return f"{base}/{provider.id}"
 
+    async def _uploading_at(self, query: str, now_ms: int) -> str | None:
+        """Return the provider at which the upload that *query* names was begun."""
+        for provider in self.providers.ids():
+            if await self.resources.uploader(provider, query, now_ms) is not None:
+                return provider
+        return None
+
+    async def _principal(
+        self,
+        headers: Mapping[str, str],
+        path: str,
+        query: str,
+        provider: Provider,
+        now_ms: int,
+    ) -> Principal:
+        """Return who asks.
+
+        Raises:
+            CredentialError: no key, or one that is unknown, expired or revoked.
+        """
+        if path.startswith("/upload/") and not self.porter.is_shown(headers, query, provider):
+            # Some SDKs go on with an upload at the address that they were given, without a key.
+            kept = await self.resources.uploader(provider.id, query, now_ms)
+            if kept is not None:
+                return self.porter.returning(kept.principal, kept.project, provider)
+        return self.porter.principal_of(headers, query, provider)
+
     async def _asked(
         self,
         knock: Knock,
@@ -199,7 +229,7 @@ class Handlers:
             if switches
             else headers
         )
-        principal: Principal = self.porter.principal_of(shown, query, provider)
+        principal = await self._principal(shown, path, query, provider, received_ms)
         said = headers.getall(HEADER, [])
         if len(said) > 1:
             raise MalformedDeclarationError(

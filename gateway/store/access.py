@@ -149,11 +149,18 @@ class AccessKeys:
             return None
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
         key = self._known_by(digest)
-        if key is None or key.revoked is not None:
-            return None
-        if key.expires is not None and key.expires < day_of(self._clock.now_ms()).isoformat():
-            return None
-        return key
+        return key if key is not None and self._is_good(key) else None
+
+    def held_by(self, principal: str, project: str) -> AccessKey | None:
+        """Return a key that *principal* may ask with now, for *project*, or `None`."""
+        held = (
+            one for one in self.list() if (one.principal, one.project) == (principal, project)
+        )
+        return next(filter(self._is_good, held), None)
+
+    def _is_good(self, key: AccessKey) -> bool:
+        today = day_of(self._clock.now_ms()).isoformat()
+        return key.revoked is None and (key.expires is None or key.expires >= today)
 
     def list(self) -> list[AccessKey]:
         """Return every key ever made, in the order they were made."""
