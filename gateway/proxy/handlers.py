@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from gateway.batch.desk import HEADER as LINES
+from gateway.batch.desk import BatchDesk, Errand, Incoming
 from gateway.clock import Clock
 from gateway.errors import (
     BodyTooLargeError,
@@ -84,6 +86,7 @@ class Handlers:
     commitment_key: bytes
     allowance: Allowance
     resources: Resources
+    batches: BatchDesk
     live: Live
     public_url: str | None = None
     """What callers reach the gateway by, if the settings say."""
@@ -116,24 +119,7 @@ class Handlers:
             if _switches(knock):
                 await self._talk(knock, asked, provider, target[len(prefix) + 1 :], reply)
                 return
-            kept = await self.resources.admit(asked, provider)
-            amendment = self.resources.amendment(
-                asked, provider, kept, self._public_url(knock, provider)
-            )
-            outgoing = _outgoing(
-                knock,
-                asked,
-                target[len(prefix) + 1 :],
-                dialect,
-                managed=self.porter.managed,
-                plain=amendment is not None and amendment.wants_plain,
-            )
-            ask = None if amendment is None else self.walk.amending(amendment)
-            # What breaks on the way leaves its reservation counted: too much, never too little.
-            reserved = await self.allowance.reserve(asked)
-            outcome, sealed = await self.walk.through(asked, provider, outgoing, reply, ask)
-            await self._settle(reserved, outcome)
-            await self._answer(outcome, sealed, provider, reply)
+            await self._through(knock, asked, provider, target[len(prefix) + 1 :], reply)
         except CallerGoneError:
             reply.break_off()
         except GatewayError as error:
@@ -173,6 +159,43 @@ class Handlers:
         outcome, sealed = await self.walk.through(asked, provider, outgoing, reply, ask)
         await self._settle(reserved, outcome)
         await self._answer(outcome, sealed, provider, reply)
+
+    async def _through(
+        self, knock: Knock, asked: Asked, provider: Provider, target: str, reply: Reply
+    ) -> None:
+        """See one exchange through: to the provider, back, and into the ledger."""
+        kept = await self.resources.admit(asked, provider)
+        errand = await self.batches.errand(asked, provider, _incoming(knock))
+        outcome: Answered | Held | Forbidden | None = None
+        try:
+            asked = asked if errand is None else errand.asked
+            amendment = self.resources.amendment(
+                asked, provider, kept, self._public_url(knock, provider)
+            )
+            outgoing = _outgoing(
+                knock,
+                asked,
+                target,
+                provider.dialect,
+                managed=self.porter.managed,
+                plain=amendment is not None and amendment.wants_plain,
+                dropped=_OURS if errand is None else _OURS | errand.drops,
+            )
+            # What breaks on the way leaves its reservation counted: too much, never too little.
+            reserved = await self.allowance.reserve(asked)
+            outcome, sealed = await self.walk.through(
+                asked,
+                provider,
+                outgoing,
+                reply,
+                self.walk.amending(amendment, errand),
+                None if errand is None else errand.rule,
+            )
+            await self._settle(reserved, outcome)
+            await self._answer(outcome, sealed, provider, reply, errand)
+        finally:
+            if errand is not None:
+                await errand.close(outcome)
 
     # -- in -------------------------------------------------------------------------------
 
@@ -293,6 +316,7 @@ class Handlers:
         sealed: Sealed,
         provider: Provider,
         reply: Reply,
+        errand: Errand | None = None,
     ) -> None:
         """Release what waited for the notary; the sealed place is the ticket."""
         if isinstance(outcome, Answered):
@@ -300,8 +324,10 @@ class Handlers:
             await self._release(outcome, provider, reply)
         else:
             asked = outcome.asked
-            told = self.walk.law.explain(asked, provider)
-            await send_problem(reply, refusal(outcome, told), provider.dialect)
+            problem = None if errand is None else errand.problem(outcome)
+            if problem is None:
+                problem = refusal(outcome, self.walk.law.explain(asked, provider))
+            await send_problem(reply, problem, provider.dialect)
         elapsed_s = (self.clock.now_ms() - asked.received_ms) / 1000
         self.metrics.sealed(outcome, elapsed_s)
         self.log.info(
@@ -430,6 +456,7 @@ def _outgoing(
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
         dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
+        target = _without_key(target, dialect)
     if plain:
         dropped = dropped | {b"accept-encoding"}
     headers = end_to_end(knock.raw_headers, dropped)
@@ -473,6 +500,15 @@ def _is_large_form(knock: Knock, content_type: str) -> bool:
         and length > BODY_BYTES_HELD_MAX
         and content_type.lower().startswith("multipart/form-data")
     )
+
+
+def _without_key(target: str, dialect: Dialect) -> str:
+    """Return *target* without a key in its query; one that holds none as it was sent."""
+    path, mark, query = target.partition("?")
+    upstream = dialect.query_upstream(query)
+    if upstream == query:
+        return target
+    return path + mark + upstream if upstream else path
 
 
 async def _held(knock: Knock) -> bytes:
