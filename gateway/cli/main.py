@@ -48,6 +48,7 @@ GROUPS: Final[dict[str, str]] = {
     "key": "gateway.cli.key",
     "limit": "gateway.cli.limit",
     "use": "gateway.cli.use",
+    "operations": "gateway.cli.operations",
     "policy": "gateway.cli.policy",
     "agreement": "gateway.cli.agreement",
     "organisation": "gateway.cli.agreement",

@@ -239,10 +239,13 @@ def _openai() -> Iterator[Row]:
     yield Row(name="background", target=responses, body=said(**_INPUT, background=True))
     later: dict[str, Any] = {"prepare": _RESPONSE, "made": 0}
     one = responses + "/{response}"
-    yield Row(name="response", target=one, method="GET", **later)
+    # What was left to the background is an item of the exchange that asked for it.
+    yield Row(name="response", target=one, method="GET", items=1, **later)
     again = one + "?stream=true&starting_after=2"
-    yield Row(name="response-stream", target=again, method="GET", streaming=True, **later)
-    yield Row(name="response-cancel", target=one + "/cancel", **later)
+    yield Row(
+        name="response-stream", target=again, method="GET", streaming=True, items=1, **later
+    )
+    yield Row(name="response-cancel", target=one + "/cancel", items=1, **later)
     yield Row(name="input-items", target=one + "/input_items", method="GET", **later)
     yield Row(name="compact", target=responses + "/compact", body=said(**_INPUT))
     yield Row(
