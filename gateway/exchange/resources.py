@@ -55,7 +55,8 @@ _GENERATING: Final = frozenset(
 _LINKS: Final = ("results_url", "next", "nextLink", "next_url", "next_page_url")
 """Keys under which answers say where to go on; what is there may lead past the gateway."""
 
-_LINKED: Final = frozenset({Operation.BATCH, Operation.FILE, Operation.LISTING})
+_LINKED: Final = frozenset({Operation.BATCH})
+"""Operations, beside lists, whose answers may hold such an address."""
 _UPLOAD_HEADERS: Final = (b"x-goog-upload-url", b"x-goog-upload-control-url")
 
 
