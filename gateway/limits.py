@@ -410,9 +410,9 @@ PARTS_PER_TURN_MAX: Final = 4_096
 SESSION_ENDS_S_MAX: Final = 15.0
 """How long after one side of a session has ended the receipts of what came before may take."""
 
-FORM_PARTS_MAX: Final = 64
-FORM_HEAD_BYTES_MAX: Final = 16 * KIB
-FORM_FIELD_BYTES_MAX: Final = 4 * KIB
+BATCH_FORM_PARTS_MAX: Final = 64
+BATCH_FORM_HEAD_BYTES_MAX: Final = 16 * KIB
+BATCH_FORM_FIELD_BYTES_MAX: Final = 4 * KIB
 """A form that hands in a batch has a handful of parts, one of them large."""
 
 LINES_MAX: Final = 1_000_000

@@ -35,6 +35,7 @@ from gateway.store.content import ContentStore
 from gateway.store.counters import Counters
 from gateway.store.index import Index
 from gateway.store.keys import KeyPlaces, Keyring, load_keyring, make_keys
+from gateway.store.lines import Lines
 from gateway.store.ports import LedgerStore
 
 
@@ -53,6 +54,7 @@ class Installation:
     """Makes another that tells of what others append."""
     publisher: Publisher
     content: ContentStore
+    lines: Lines
     access: AccessKeys
     counters: Callable[[], Counters]
     """Opens what limits count, once something is limited."""
@@ -172,6 +174,7 @@ def open_sourced(
         sequencing=stores.sequencing,
         publisher=publisher,
         content=content,
+        lines=stores.lines,
         access=stores.access,
         counters=stores.counters,
         turns=stores.turns,

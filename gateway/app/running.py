@@ -17,6 +17,8 @@ from gateway.app.providers import build_forwarder, build_providers
 from gateway.app.publishing import check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone
 from gateway.app.upkeep import claim
+from gateway.batch.desk import SPOOL, BatchDesk
+from gateway.batch.judge import Judge
 from gateway.errors import (
     GatewayError,
 )
@@ -150,7 +152,12 @@ async def _start(
     settings, keyring, law = sourced.settings, installation.keyring, opened.walk.law
     hall, metrics = Hall(), Metrics()
     porter = Porter(installation.access, keyring.commitment, managed=settings.keys == "managed")
-    resources = _resources(installation, opened.walk, metrics, log)
+    items = Items(
+        notary=opened.walk.notary,
+        turns=installation.turns,
+        known=installation.reader.closed_of,
+    )
+    resources = _resources(installation, items, metrics, log)
     live = Live(
         walk=opened.walk,
         clock=installation.clock,
@@ -183,6 +190,7 @@ async def _start(
         commitment_key=keyring.commitment,
         allowance=opened.allowance,
         resources=resources,
+        batches=_batches(installation, opened.walk, items, metrics, resources),
         live=live,
         public_url=settings.public_url,
         tls=settings.tls is not None or settings.behind_tls_proxy,
@@ -226,14 +234,14 @@ async def _start(
 
 
 def _resources(
-    installation: Installation, walk: Walk, metrics: Metrics, log: Logger
+    installation: Installation, items: Items, metrics: Metrics, log: Logger
 ) -> Resources:
     """Return what tells callers apart where they ask for what is kept with providers."""
     reader = installation.reader
     return Resources(
         known=reader,
         later=LaterAnswers(
-            items=Items(notary=walk.notary, turns=installation.turns, known=reader.closed_of),
+            items=items,
             leaf=reader.leaf,
             content=installation.content,
             clock=installation.clock,
@@ -241,6 +249,35 @@ def _resources(
         ),
         log=log,
         managed=installation.settings.settings.keys == "managed",
+    )
+
+
+def _batches(
+    installation: Installation,
+    walk: Walk,
+    items: Items,
+    metrics: Metrics,
+    resources: Resources,
+) -> BatchDesk:
+    """Return what takes batches in, begins them, and hands their results out."""
+    lines, commitment_key = installation.lines, installation.keyring.commitment
+    return BatchDesk(
+        judge=Judge(
+            law=walk.law,
+            lines=lines,
+            clock=installation.clock,
+            commitment_key=commitment_key,
+            refresh=walk.refresh,
+            owned=resources.owned,
+        ),
+        law=walk.law,
+        register=installation.register,
+        lines=lines,
+        items=items,
+        known=installation.reader,
+        folder=installation.data / SPOOL,
+        commitment_key=commitment_key,
+        on_item=metrics.item,
     )
 
 

@@ -26,6 +26,7 @@ from gateway.store.content import ContentStore
 from gateway.store.counters import FILE as COUNTERS
 from gateway.store.counters import Counters, FileCounters
 from gateway.store.keys import Keyring
+from gateway.store.lines import FileLines, Lines
 from gateway.store.ports import LedgerStore
 from gateway.store.sqlite import SqliteLedger
 from gateway.store.turns import FileTurns
@@ -43,6 +44,7 @@ class Stores:
 
     ledger: LedgerStore
     content: ContentStore
+    lines: Lines
     access: AccessKeys
     counters: Callable[[], Counters]
     """Opens what limits count, once something is limited."""
@@ -74,9 +76,11 @@ def open_stores(
                 ledger, publisher, on_foreign=on_foreign, introduce=keyring.process
             )
 
+        content = ContentStore(data / "content.db", keyring.content)
         return Stores(
             ledger=ledger,
-            content=ContentStore(data / "content.db", keyring.content),
+            content=content,
+            lines=FileLines(content),
             access=AccessKeys(data / "access.db"),
             counters=lambda: FileCounters(data / COUNTERS, clock),
             turns=FileTurns(data / "turns"),
@@ -87,6 +91,7 @@ def open_stores(
     from gateway.store.postgres.content import PostgresContents  # noqa: PLC0415
     from gateway.store.postgres.counters import PostgresCounters  # noqa: PLC0415
     from gateway.store.postgres.intake import Intake  # noqa: PLC0415
+    from gateway.store.postgres.lines import PostgresLines  # noqa: PLC0415
     from gateway.store.postgres.turns import PostgresTurns  # noqa: PLC0415
 
     shared = ledger
@@ -106,9 +111,11 @@ def open_stores(
             on_foreign=on_foreign,
         )
 
+    texts = PostgresContents(ledger, keyring.content)
     return Stores(
         ledger=ledger,
-        content=PostgresContents(ledger, keyring.content),
+        content=texts,
+        lines=PostgresLines(texts),
         access=PostgresAccessKeys(ledger, clock),
         counters=lambda: PostgresCounters(shared),
         turns=PostgresTurns(ledger.url),

@@ -43,15 +43,15 @@ class Items:
     known: Callable[[Sequence[ExchangeId]], set[ExchangeId]]
     """Returns those that have a receipt in the ledger as it is now; may block."""
 
-    async def seal(self, answered: Sequence[Answered]) -> int:
-        """Seal those that have no receipt yet, all of one exchange; return how many.
+    async def seal(self, answered: Sequence[Answered]) -> list[Answered]:
+        """Seal those that have no receipt yet, all of one exchange; return which.
 
         Every receipt is durable on return, whoever wrote it.
 
         Raises:
             LedgerUnwellError: some could not be written; asked again, the rest is.
         """
-        count = 0
+        new: list[Answered] = []
         for at in range(0, len(answered), ITEMS_SEALED_AT_ONCE):
             some = answered[at : at + ITEMS_SEALED_AT_ONCE]
             async with self.turns.turn(_of(some[0])):
@@ -63,8 +63,10 @@ class Items:
                     if one.permitted.asked.exchange not in known
                 }
                 done = await asyncio.gather(*map(self._seal, missing.values()))
-                count += sum(done)
-        return count
+                new += [
+                    one for one, is_new in zip(missing.values(), done, strict=True) if is_new
+                ]
+        return new
 
     async def _seal(self, answered: Answered) -> bool:
         try:
@@ -102,9 +104,13 @@ def asked_for_item(
     )
 
 
-def permitted_with(receipt: Receipt, asked: Asked) -> Permitted:
-    """Return that *asked* was permitted with the exchange of *receipt*, under its opening."""
-    return Permitted(asked=asked, ruling=receipt.ruling, headers=(), opening=receipt.opening)
+def permitted_with(receipt: Receipt, asked: Asked, ruling: Ruling | None = None) -> Permitted:
+    """Return that *asked* was permitted with the exchange of *receipt*, under its opening.
+
+    Where each of many things was ruled on, *ruling* is that on this one.
+    """
+    ruled = receipt.ruling if ruling is None else ruling
+    return Permitted(asked=asked, ruling=ruled, headers=(), opening=receipt.opening)
 
 
 def permitted_item(session: Permitted, asked: Asked, ruling: Ruling) -> Permitted:

@@ -49,6 +49,7 @@ from gateway.receipt.model import (
     Refusal,
     RequestFacts,
     ResourceFacts,
+    Ruling,
     Subject,
     UsageFacts,
     Writer,
@@ -106,7 +107,8 @@ class Notary:
                 if kept is not None:
                     # First the text, then the receipt that commits to it: a crash between
                     # the two leaves text that no receipt names, which nothing ever reads.
-                    await self.content.put(exchange, kept)
+                    item = outcome.permitted.asked.item
+                    await self.content.put(exchange, kept, None if item is None else item.of)
                 leaf = self._receipt(outcome, kept)
             case Held() | Forbidden():
                 exchange = outcome.asked.exchange
@@ -126,10 +128,9 @@ class Notary:
         asked, answer = answered.permitted.asked, answered.answer
         if not (
             _may_teach(answered)
-            and asked.call.operation in _ROWED
             and isinstance(asked.body, bytes)
             and asked.request is None
-            and NO_CACHE not in answered.permitted.ruling.obligations
+            and keeps_request(asked, answered.permitted.ruling)
         ):
             return None
         dialect = self.providers.dialect_of(asked.call.provider)
@@ -354,6 +355,15 @@ def _bounded(text: str | None, chars_max: int = FOREIGN_TEXT_CHARS_MAX) -> str |
     # JSON spells a sign that can't be printed with six; of others it takes at most four bytes.
     short = "".join(sign if sign.isprintable() else "?" for sign in text[:chars_max])
     return short.encode("utf-8", "replace")[:chars_max].decode("utf-8", "ignore")
+
+
+def keeps_request(asked: Asked, ruling: Ruling) -> bool:
+    """Tell whether a request is kept beside the rows that may be made of its answer."""
+    return (
+        teaches(asked.declaration.use.purpose)
+        and asked.call.operation in _ROWED
+        and NO_CACHE not in ruling.obligations
+    )
 
 
 def _may_teach(answered: Answered) -> bool:

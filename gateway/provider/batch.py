@@ -1,4 +1,4 @@
-"""What the batches of a wire format are like: requests handed in, and answers fetched, in lines.
+"""What the batches of a wire format are like: requests and answers in lines.
 
 Pure reading, as in the dialects: which operation hands in what, what a line asks for, what a
 line of the results says.

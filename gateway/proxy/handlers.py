@@ -450,9 +450,9 @@ def _outgoing(
     *,
     managed: bool,
     plain: bool = False,
+    dropped: frozenset[bytes] = _OURS,
 ) -> Outgoing:
     """Return the request as it goes upstream: the caller's bytes, less what is ours."""
-    dropped = _OURS
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
         dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
@@ -484,6 +484,20 @@ def _outgoing(
         length=length,
         trailers=(lambda: end_to_end(knock.trailers, dropped)) if knock.is_chunked else None,
         takes_trailers="trailers" in knock.headers.get("te", "").lower(),
+    )
+
+
+def _incoming(knock: Knock) -> Incoming:
+    """Return what of a request a batch would be known by."""
+    headers = knock.headers
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return Incoming(
+        content_type=headers.get("content-type", ""),
+        encoded=encoding not in {"", "identity"},
+        chunks=knock.chunks(),
+        length=knock.content_length,
+        mode=headers.get(LINES),
+        declared=HEADER in headers,
     )
 
 

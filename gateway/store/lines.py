@@ -94,8 +94,8 @@ class Lines(Protocol):
         """Return what *exchange* asked for, or `None`."""
         ...
 
-    def named(self, exchange: ExchangeId, names: Sequence[str]) -> list[Line]:
-        """Return the forwarded lines of a set with those *names*, each with its text.
+    def named(self, exchange: ExchangeId, names: Sequence[str]) -> dict[str, Line]:
+        """Return the forwarded lines of a set by those of *names* that they have.
 
         Raises:
             LedgerDamagedError: a text can't be opened with this wrapping key.
@@ -179,27 +179,32 @@ def name_key(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
 
 
-def read_lines(
-    rows: Sequence[tuple[int, bytes, int | None, bytes | None]], key: LineKey | None
-) -> list[Line]:
-    """Return lines from their *rows*: number, what was found, kind, sealed text.
+Row = tuple[bytes | None, int, bytes, int | None, bytes | None]
+"""Key of the name, number, what was found, kind, sealed text."""
+
+
+def read_lines(rows: Sequence[Row], key: LineKey | None) -> list[tuple[bytes | None, Line]]:
+    """Return lines from their *rows*, each with the key of its name.
 
     Raises:
         ValueError: a text can't be opened.
     """
     return [
-        Line(
-            number=number,
-            name=None,
-            found=bytes(found),
-            kind=kind,
-            text=None if key is None or body is None else key.opened(number, bytes(body)),
+        (
+            None if name is None else bytes(name),
+            Line(
+                number=number,
+                name=None,
+                found=bytes(found),
+                kind=kind,
+                text=None if key is None or body is None else key.opened(number, bytes(body)),
+            ),
         )
-        for number, found, kind, body in rows
+        for name, number, found, kind, body in rows
     ]
 
 
-_SELECT: Final = "SELECT number, found, kind, body FROM line WHERE exchange = ?1 AND"
+_SELECT: Final = "SELECT name, number, found, kind, body FROM line WHERE exchange = ? AND"
 
 
 class FileLines:
@@ -274,16 +279,18 @@ class FileLines:
         )
         return asking_of(exchange, rows)
 
-    def named(self, exchange: ExchangeId, names: Sequence[str]) -> list[Line]:
-        """Return the forwarded lines of a set with those *names*, each with its text."""
-        keys = apsw.carray(tuple(map(name_key, names)))
-        return self._lines(exchange, f"{_SELECT} name IN carray(?2)", (exchange, keys))
+    def named(self, exchange: ExchangeId, names: Sequence[str]) -> dict[str, Line]:
+        """Return the forwarded lines of a set by those of *names* that they have."""
+        keys = {name_key(name): name for name in names}
+        marks = ", ".join("?" for _ in keys)
+        rows = self._rows(exchange, f"{_SELECT} name IN ({marks})", (exchange, *keys))
+        return {keys[key]: line for key, line in rows if key is not None}
 
     def numbered(self, exchange: ExchangeId, numbers: Sequence[int]) -> list[Line]:
         """Return the forwarded lines of a set at those places, each with its text."""
         places = apsw.carray(tuple(numbers))
-        where = f"{_SELECT} number IN carray(?2) AND kind IS NOT NULL"
-        return self._lines(exchange, where, (exchange, places))
+        where = f"{_SELECT} number IN carray(?) AND kind IS NOT NULL"
+        return [line for _, line in self._rows(exchange, where, (exchange, places))]
 
     def found(self, exchange: ExchangeId, after: int, count: int) -> list[tuple[int, bytes]]:
         """Return what was found of up to *count* lines behind number *after*, in order."""
@@ -301,7 +308,9 @@ class FileLines:
             (before,),
         )
 
-    def _lines(self, exchange: ExchangeId, query: str, values: tuple[Any, ...]) -> list[Line]:
+    def _rows(
+        self, exchange: ExchangeId, query: str, values: tuple[Any, ...]
+    ) -> list[tuple[bytes | None, Line]]:
         wrapped = self._contents.read("SELECT key FROM handed WHERE exchange = ?", (exchange,))
         key = None
         if wrapped and wrapped[0][0] is not None:

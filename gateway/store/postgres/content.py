@@ -20,10 +20,25 @@ from gateway.store.content import ContentStore, Sealed
 from gateway.store.postgres.connection import (
     Connection,
     DoubtfulCommitError,
+    Session,
     connect,
     error_of,
 )
 from gateway.store.postgres.ledger import PostgresLedger, settled
+from gateway.store.postgres.schema import ADVISORY_LOCK, LINES
+
+
+def _make_room_for_lines(url: str, session: Session) -> None:
+    """Make what batches need, in a database that was made before there were any here."""
+    if session.rows("SELECT to_regclass('asking') IS NOT NULL")[0][0]:
+        return
+    with contextlib.closing(connect(url)) as connection:
+        try:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
+                connection.execute(LINES.encode())
+        except psycopg.Error as wrong:
+            raise error_of(wrong) from wrong
 
 
 class PostgresContents(ContentStore):
@@ -34,6 +49,7 @@ class PostgresContents(ContentStore):
         self.path = Path("the database")
         self._url = ledger.url
         self._session = ledger.session()
+        _make_room_for_lines(self._url, self._session)
         self._take_key(wrapping_key)
 
     def was_erased(self, exchange: ExchangeId) -> bool:
@@ -46,8 +62,9 @@ class PostgresContents(ContentStore):
     def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* of which there is a text."""
         rows = self._session.rows(
-            "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange = ANY(%s)",
-            (list(exchanges),),
+            "SELECT exchange FROM content WHERE key IS NOT NULL AND exchange = ANY(%s)"
+            " UNION SELECT exchange FROM handed WHERE key IS NOT NULL AND exchange = ANY(%s)",
+            (list(exchanges), list(exchanges)),
         )
         return {ExchangeId(row[0]) for row in rows}
 
@@ -56,23 +73,35 @@ class PostgresContents(ContentStore):
     ) -> int:
         """Destroy keys and bodies of *exchanges*, in one transaction; return how many went.
 
-        Of those *ahead*, whose text may be under way, nothing is kept from then on.
+        With an exchange go the texts of its items, the lines that it handed in, and the items
+        that others asked for with those. Of those *ahead*, whose text may be under way, and of
+        their items, nothing is kept from then on.
         """
+        named = list(exchanges)
 
         def erase(connection: Connection) -> int:
             gone = connection.execute(
                 "UPDATE content SET key = NULL, body = NULL"
-                " WHERE exchange = ANY(%s) AND key IS NOT NULL",
-                (list(exchanges),),
+                " WHERE key IS NOT NULL AND (exchange = ANY(%s) OR of = ANY(%s) OR of IN"
+                " (SELECT exchange FROM asking WHERE input = ANY(%s)))",
+                (named, named, named),
+            )
+            handed = connection.execute(
+                "UPDATE handed SET key = NULL WHERE key IS NOT NULL AND exchange = ANY(%s)",
+                (named,),
+            )
+            connection.execute(
+                "UPDATE line SET body = NULL WHERE body IS NOT NULL AND exchange = ANY(%s)",
+                (named,),
             )
             connection.execute(
                 "INSERT INTO content SELECT named, NULL, NULL FROM unnest(%s::text[]) AS named"
                 " ON CONFLICT DO NOTHING",
                 (list(ahead),),
             )
-            return gone.rowcount
+            return gone.rowcount + handed.rowcount
 
-        return self._commit_once(erase)
+        return self.commit_once(erase)
 
     def empty_log(self) -> None:
         """Let the pages in which erased texts stood be used again."""
@@ -91,7 +120,7 @@ class PostgresContents(ContentStore):
 
     def note_applied(self, leaf: int, sha256: Sha256) -> None:
         """Remember that the erasure at *leaf*, and all before it, were carried out."""
-        self._commit_once(
+        self.commit_once(
             lambda connection: (
                 connection.execute(
                     "INSERT INTO applied VALUES (true, %s, %s) ON CONFLICT (one) DO UPDATE"
@@ -106,7 +135,7 @@ class PostgresContents(ContentStore):
     def sealed(self, after: str, count: int) -> list[Sealed]:
         """Return up to *count* exchanges behind *after*, each with its key and body, sealed."""
         rows: list[Any] = self._session.rows(
-            "SELECT exchange, key, body FROM content WHERE exchange > %s"
+            "SELECT exchange, key, body, of FROM content WHERE exchange > %s"
             ' ORDER BY exchange COLLATE "C" LIMIT %s',
             (after, count),
         )
@@ -115,11 +144,11 @@ class PostgresContents(ContentStore):
     def take(self, sealed: Sequence[Sealed]) -> None:
         """Take in contents from elsewhere; what is erased there or here is erased."""
         columns = [list(column) for column in zip(*sealed, strict=True)]
-        self._commit_once(
+        self.commit_once(
             lambda connection: (
                 connection.execute(
                     "INSERT INTO content SELECT * FROM"
-                    " unnest(%b::text[], %b::bytea[], %b::bytea[])"
+                    " unnest(%b::text[], %b::bytea[], %b::bytea[], %b::text[])"
                     " ON CONFLICT (exchange) DO UPDATE SET key = NULL, body = NULL"
                     " WHERE excluded.key IS NULL",
                     columns,
@@ -138,19 +167,26 @@ class PostgresContents(ContentStore):
         )
         return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
 
-    def _write(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> None:
-        exchanges, keys, bodies = (list(column) for column in zip(*sealed, strict=True))
-        self._commit_once(
+    def _write(self, sealed: Sequence[tuple[str, bytes, bytes, str | None]]) -> None:
+        columns = [list(column) for column in zip(*sealed, strict=True)]
+        self.commit_once(
             lambda connection: (
                 connection.execute(
                     "INSERT INTO content SELECT * FROM"
-                    " unnest(%b::text[], %b::bytea[], %b::bytea[]) ON CONFLICT DO NOTHING",
-                    (exchanges, keys, bodies),
+                    " unnest(%b::text[], %b::bytea[], %b::bytea[], %b::text[])"
+                    " AS new (exchange, key, body, of) WHERE NOT EXISTS (SELECT 1"
+                    " FROM content AS its WHERE its.exchange = new.of AND its.key IS NULL)"
+                    " ON CONFLICT DO NOTHING",
+                    columns,
                 ).rowcount
             )
         )
 
-    def _commit_once(self, work: Callable[[Connection], int]) -> int:
+    def rows(self, query: str, values: Sequence[Any]) -> list[Any]:
+        """Return the rows that *query* finds."""
+        return self._session.rows(query, tuple(values))
+
+    def commit_once(self, work: Callable[[Connection], int]) -> int:
         """Do *work*, which may be done again, in a transaction; durable on return.
 
         Raises:

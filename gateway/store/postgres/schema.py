@@ -30,6 +30,25 @@ CREATE TABLE IF NOT EXISTS counter (
 """
 """What tables of the first release lack; run again it changes nothing."""
 
+LINES: Final = """
+ALTER TABLE content ADD COLUMN IF NOT EXISTS of text;
+CREATE INDEX IF NOT EXISTS content_of ON content (of) WHERE of IS NOT NULL;
+CREATE TABLE IF NOT EXISTS handed (
+  exchange text PRIMARY KEY, at text NOT NULL, until text, key bytea, about bytea
+);
+CREATE TABLE IF NOT EXISTS line (
+  exchange text NOT NULL, number bigint NOT NULL, name bytea, found bytea NOT NULL,
+  kind integer, body bytea, PRIMARY KEY (exchange, number)
+);
+ALTER TABLE line ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE INDEX IF NOT EXISTS line_named ON line (exchange, name) WHERE name IS NOT NULL;
+CREATE TABLE IF NOT EXISTS asking (
+  exchange text PRIMARY KEY, input text NOT NULL, about bytea NOT NULL
+);
+CREATE INDEX IF NOT EXISTS asking_of ON asking (input);
+"""
+"""What batches need; made in an older database when it is first opened for contents."""
+
 SCHEMA: Final = (
     """
 CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL);
@@ -60,7 +79,8 @@ CREATE TABLE tile (
 );
 ALTER TABLE tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
 CREATE TABLE content (
-  exchange text PRIMARY KEY, key bytea, body bytea, CHECK ((key IS NULL) = (body IS NULL))
+  exchange text PRIMARY KEY, key bytea, body bytea, of text,
+  CHECK ((key IS NULL) = (body IS NULL))
 );
 ALTER TABLE content ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE TABLE applied (
@@ -79,6 +99,7 @@ INSERT INTO lease VALUES (true, 0, '', '-infinity');
 """
     + _LEAF.format(table="entry")
     + _LEAF.format(table="intake")
+    + LINES
     + LATER
 )
 

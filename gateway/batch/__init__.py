@@ -1,0 +1,1 @@
+"""Batches, item by item: each line is ruled on before it leaves, sealed as it comes back."""
