@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from rich.table import Table
@@ -21,7 +21,7 @@ from gateway.errors import NotFoundError
 from gateway.ident import ExchangeId
 from gateway.receipt.cose import write_cose
 from gateway.receipt.envelope import open_envelope
-from gateway.receipt.model import Receipt, Refusal
+from gateway.receipt.model import Receipt, Refusal, StopName
 from gateway.receipt.statement import read_leaf
 from gateway.store.index import CLOSING, Row
 
@@ -54,6 +54,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ):
         listing.add_argument(f"--{name}", metavar="WORD", help=meaning)
     listing.add_argument("--effect", choices=("permit", "hold", "forbid"), help="so ruled")
+    listing.add_argument(
+        "--stop", choices=get_args(StopName), help="only where the provider said no like this"
+    )
     listing.add_argument(
         "--limit", type=positive, default=_SHOWN, help=f"at most so many (default {_SHOWN})"
     )
@@ -113,6 +116,7 @@ def _select(house: Installation, args: argparse.Namespace) -> Iterator[Row]:
         model=args.model,
         declaration=args.declaration,
         effect=args.effect,
+        stop=args.stop,
         since=args.since,
         until=args.until,
     )
@@ -124,7 +128,8 @@ def _what(row: Row) -> str:
     asked = " ".join(filter(None, (row.provider, row.model_reported or row.model)))
     ruled = f"{row.effect} for {row.purpose}" if row.effect else ""
     ended = row.ended if row.kind == "receipt" else row.kind
-    return ", ".join(filter(None, (asked, ruled, ended)))
+    stopped = f"stopped by {row.stop}" if row.stop else ""
+    return ", ".join(filter(None, (asked, ruled, ended, stopped)))
 
 
 def _as_json(row: Row) -> dict[str, Any]:
@@ -141,6 +146,7 @@ def _as_json(row: Row) -> dict[str, Any]:
         "declaration": row.declaration,
         "effect": row.effect,
         "ended": row.ended,
+        "stop": row.stop,
     }
 
 
@@ -159,11 +165,23 @@ def _show(args: argparse.Namespace) -> int:
 def _sentence(statement: Receipt | Refusal) -> str:
     ruling, use = statement.ruling, statement.declared.use
     clauses = ", ".join(f"{r.policy}:{r.clause}" for r in ruling.reasons) or "no clause"
-    ended = f"; {statement.ended}" if isinstance(statement, Receipt) else "; nothing was asked"
+    ended = "; nothing was asked"
+    if isinstance(statement, Receipt):
+        stop = f", stopped by {statement.stop}" if statement.stop else ""
+        ended = f"; {statement.ended}{stop}{_attempt(statement)}"
     return (
         f"{statement.caller.principal} of {statement.caller.project} asked "
         f"{statement.provider.name} for `{use.purpose}`: {ruling.effect} by {clauses}{ended}"
     )
+
+
+def _attempt(receipt: Receipt) -> str:
+    """Say which attempt it was, and by what the others can be told."""
+    attempt = receipt.attempt
+    if attempt is None:
+        return ""
+    tied = f", as all with `attempt.of` {attempt.of.value[:12]}…" if attempt.of else ""
+    return f"; attempt {attempt.number + 1} as the caller's SDK says{tied}"
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -117,6 +117,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest that this leaf is, or that it withdraws."""
     made: tuple[ResourceFacts, ...] = ()
     """Resources that it tells of; kept in a table of their own."""
+    stop: str | None = None
+    """How the provider said no, if it did."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +207,10 @@ def stretches_and_words(database: Database) -> None:
         pk="number",
         strict=True,
     )
+    _see_words(database)
+
+
+def _see_words(database: Database) -> None:
     words = (f"(SELECT value FROM word WHERE id = coded.{name}) AS {name}" for name in _WORDS)  # noqa: S608
     columns = ", ".join(("leaf", *_PLAIN, *words))
     database.create_view("statement", f"SELECT {columns} FROM coded")  # noqa: S608
@@ -224,6 +230,15 @@ def resources(database: Database) -> None:
 def resources_by_id(database: Database) -> None:
     """Find what is kept with providers by its id alone, too."""
     database.table("resource").create_index(["provider", "id"])
+
+
+@migrations()
+def stops(database: Database) -> None:
+    """Let providers' ways of saying no be searched by; older leaves tell of none."""
+    if "stop" not in database.table("coded").columns_dict:
+        database.table("coded").add_column("stop", int)
+        database.view("statement").drop()
+        _see_words(database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,6 +475,7 @@ class Index:
         declaration: str | None = None,
         effect: str | None = None,
         obligation: str | None = None,
+        stop: str | None = None,
         since: str | None = None,
         until: str | None = None,
     ) -> Iterator[Row]:
@@ -476,6 +492,7 @@ class Index:
             "provider": provider,
             "declaration": declaration,
             "effect": effect,
+            "stop": stop,
         }
         filters = [_exactly(name, value) for name, value in equal.items() if value is not None]
         if purpose is not None:
@@ -867,6 +884,7 @@ def _row_of(index: int, statement: Statement) -> Row:
                 readable=None if receipt is None else receipt.readable,
                 obligations=statement.ruling.obligations,
                 made=() if receipt is None else receipt.made,
+                stop=None if receipt is None else receipt.stop,
             )
         case Abandonment():
             return Row(
