@@ -113,6 +113,11 @@ def prepared(row: Row, fate: str, server: StubServer, gateway: Gateway) -> Cell:
     """Make ready what *row* needs, so that nothing but the row is counted from here on."""
     gateway.wait_until_idle()
     server.begin(f"{row.name}/{fate}")
+    return ready(row, server, gateway)
+
+
+def ready(row: Row, server: StubServer, gateway: Gateway) -> Cell:
+    """Make ready what *row* needs beside what others need."""
     names: Names = {}
     if row.prepare is not None:
         with Caller(gateway.port) as caller:
@@ -265,11 +270,8 @@ def killed_amid(
 def test_a_gateway_that_is_killed(place: str, script: Script, tmp_path: Path) -> None:
     """After a kill amid every operation each is closed once, and the ledger is whole."""
     with stub_server() as (server, url), surface_gateway(tmp_path / "gateway", url) as gateway:
-        cells = []
-        for row in ROWS:
-            cell = prepared(row, f"kill-{place}", server, gateway)
-            cells.append(cell)
-        server.generations.clear()
+        server.begin(f"kill-{place}")
+        cells = [ready(row, server, gateway) for row in ROWS]
         written = Written(gateway.data)
         killed_amid(cells, script, server, gateway)
         generated = sum(1 for one in server.made if not one.item)
@@ -296,7 +298,8 @@ def test_a_gateway_that_is_killed(place: str, script: Script, tmp_path: Path) ->
 def test_a_gateway_that_is_killed_at_work(tmp_path: Path) -> None:
     """A kill amid whole answers loses none that a caller saw, and doubles none."""
     with stub_server() as (server, url), surface_gateway(tmp_path / "gateway", url) as gateway:
-        cells = [prepared(row, "work", server, gateway) for row in ROWS]
+        server.begin("work")
+        cells = [ready(row, server, gateway) for row in ROWS]
         written = Written(gateway.data)
         seen: dict[str, str] = {}
         begun = threading.Barrier(7)
