@@ -12,6 +12,7 @@ import functools
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, TextIO, cast
 
@@ -73,16 +74,15 @@ _LEVELS: Final = {
 
 def redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Blank out every field whose name could carry a credential."""
-    for name in event:
-        if _is_secret(name):
-            event[name] = "[redacted]"
+    for name in _secrets_among(tuple(event)):
+        event[name] = "[redacted]"
     return event
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_secret(name: str) -> bool:
-    lowered = name.lower()
-    return any(word in lowered for word in _SECRET)
+def _secrets_among(names: tuple[str, ...]) -> tuple[str, ...]:
+    # One kind of event has the same names every time.
+    return tuple(name for name in names if any(word in name.lower() for word in _SECRET))
 
 
 def _stamp(
@@ -106,7 +106,8 @@ class Lines:
         # OWNED BY: whoever holds the lock.
         self._waiting: list[bytes] = []
         self._bytes = 0
-        self._timer: threading.Timer | None = None
+        self._begun = threading.Event()
+        self._flusher: threading.Thread | None = None
 
     def info(self, line: bytes) -> None:
         """Write *line* with the next page."""
@@ -115,10 +116,11 @@ class Lines:
             self._bytes += len(line)
             if self._bytes > LOG_BYTES_WAITING_MAX:
                 self._write()
-            elif self._timer is None:
-                self._timer = threading.Timer(LOG_WAIT_S, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+            elif len(self._waiting) == 1:
+                self._begun.set()
+                if self._flusher is None:
+                    self._flusher = threading.Thread(target=self._flush_soon, daemon=True)
+                    self._flusher.start()
 
     debug = info
 
@@ -135,10 +137,14 @@ class Lines:
         with self._lock:
             self._write()
 
+    def _flush_soon(self) -> None:
+        """Write each page that was begun a while ago; the thread's whole work."""
+        while self._begun.wait():
+            self._begun.clear()
+            time.sleep(LOG_WAIT_S)
+            self.flush()
+
     def _write(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         lines, self._waiting, self._bytes = self._waiting, [], 0
         # The disk is full, or whoever read us is gone: then the log is lost, and no more.
         with contextlib.suppress(OSError, ValueError):
@@ -213,7 +219,7 @@ def _straight(wrapper: type[Any]) -> type[Any]:
 
 def _dumps(event: Any, **_: Any) -> bytes:
     try:
-        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(event, default=str)
     except TypeError:
         # A stranger's text that is not Unicode, or a number without end.
         return orjson.dumps(
