@@ -499,6 +499,7 @@ def test_the_key_is_found_where_any_sdk_puts_it(
     """SDKs from 2.0 on send a bearer token, older ones `x-api-key`; upstream goes one."""
     assert key == DIALECT.credential_of(headers, "")
     assert {"authorization", "x-api-key"} <= DIALECT.CREDENTIAL_HEADERS
+    assert DIALECT.query_upstream("key=k&beta=true") == "key=k&beta=true"
     assert DIALECT.credential_header("k") == ("x-api-key", "k")
 
 

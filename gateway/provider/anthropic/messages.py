@@ -396,17 +396,15 @@ def _model_after(kind: str, raw: bytes) -> str | None:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Return the object that *raw* is.
+    """Return the object that *raw* is, of which a decoder has seen the outside.
 
     Raises:
-        NonsenseError: it is none.
+        NonsenseError: what is inside is no JSON.
     """
     try:
-        value = orjson.loads(raw)
+        value: dict[str, Any] = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         raise NonsenseError("no JSON") from exc
-    if not isinstance(value, dict):
-        raise NonsenseError("no object")
     return value
 
 
