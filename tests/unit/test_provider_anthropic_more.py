@@ -15,6 +15,7 @@ import pytest
 from gateway.canonical import sha256_hex
 from gateway.provider.anthropic.batches import absolute_urls
 from gateway.provider.anthropic.dialect import AnthropicDialect
+from gateway.provider.anthropic.messages import json_object
 from gateway.provider.model import (
     Answer,
     Choice,
@@ -25,6 +26,7 @@ from gateway.provider.model import (
     Unit,
     UnteachableError,
 )
+from gateway.provider.readers import NonsenseError
 from gateway.provider.units import json_unit
 from tests.support.recordings import anthropic_call, event
 
@@ -574,6 +576,13 @@ def test_a_block_without_a_canonical_form_makes_an_answer_unreadable() -> None:
     assert not streamed((block, [])).readable
     assert not streamed((STRANGE, [{"type": "new_delta", "deep": deep}])).readable
     assert said({"type": "brand_new", "new": "\ud800"}) == OPAQUE
+
+
+def test_what_only_one_decoder_reads_is_nonsense() -> None:
+    """A block that can be looked at from outside may still be none inside."""
+    assert json_object(b'{"a": 1}') == {"a": 1}
+    with pytest.raises(NonsenseError):
+        json_object(b'{"a": ')
 
 
 @pytest.mark.parametrize("raw", [b'{"type": "new", "a": "\\ud800"}', b'{"type": "new"'])
