@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import hmac
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from gateway.ident import Sha256
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_BLOCK: Final = 64
+"""Bytes that SHA-256 takes at once."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -42,12 +47,16 @@ def salted_sha256(salt: bytes, content: bytes) -> Sha256:
 
 def keyed_sha256(key: bytes, content: bytes) -> Sha256:
     """Return HMAC-SHA256 (RFC 2104) of *content* under *key* in hex."""
-    mac = _keyed(key).copy()
-    mac.update(content)
-    return Sha256(mac.hexdigest())
+    begun, ended = _keyed(key)
+    inner, outer = begun.copy(), ended.copy()
+    inner.update(content)
+    outer.update(inner.digest())
+    return Sha256(outer.hexdigest())
 
 
 @functools.lru_cache(maxsize=8)
-def _keyed(key: bytes) -> hmac.HMAC:
+def _keyed(key: bytes) -> tuple[_Hash, _Hash]:
     # Setting a key up costs more than digesting a page under it.
-    return hmac.new(key, digestmod="sha256")
+    block = (key if len(key) <= _BLOCK else hashlib.sha256(key).digest()).ljust(_BLOCK, b"\0")
+    inner, outer = (bytes(one ^ pad for one in block) for pad in (0x36, 0x5C))
+    return hashlib.sha256(inner), hashlib.sha256(outer)

@@ -5,6 +5,7 @@ A purpose covers itself and everything below it: `train` covers `train.sft`.
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 PURPOSES: Final[dict[str, str]] = {
@@ -44,6 +45,7 @@ def covers(general: str, purpose: str) -> bool:
     return purpose == general or purpose.startswith(general + ".")
 
 
+@functools.lru_cache(maxsize=256)
 def teaches(purpose: str) -> bool:
     """Tell whether outputs generated for *purpose* may reach a student at all."""
     return any(covers(general, purpose) for general in TEACHES)

@@ -52,7 +52,9 @@ def decoder_for(
     Encodings stand in the order in which they were applied (RFC 9110 section 8.4), so the last
     is undone first. One that is not known here makes the answer unreadable.
     """
-    named = [name.strip().lower() for name in (content_encoding or "").split(",")]
+    if not content_encoding:
+        return None
+    named = [name.strip().lower() for name in content_encoding.split(",")]
     named = [name for name in named if name not in {"", "identity"}]
     if not named:
         return None

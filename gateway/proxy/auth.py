@@ -77,8 +77,7 @@ class Porter:
         principal = self._fingerprinted(shown)
         if GATEWAY_KEY in headers:
             principal = self.keyholder(headers[GATEWAY_KEY], None, shown)
-        known = provider.dialect.CREDENTIAL_HEADERS
-        if len({value for name, value in headers.items() if name.lower() in known}) > 1:
+        if _shown_differently(headers, provider.dialect.CREDENTIAL_HEADERS):
             # All of them go upstream, and only the provider knows whose account it takes.
             principal = replace(principal, fingerprint=None)
         return principal
@@ -146,3 +145,11 @@ class Porter:
             )
             self._fingerprints[secret] = principal
         return principal
+
+
+def _shown_differently(headers: Mapping[str, str], known: frozenset[str]) -> bool:
+    """Tell whether several headers of *known* names say different things."""
+    shown = [name for name in known if name in headers]
+    if len(shown) < 2 and len(headers.items()) == len(headers):
+        return False
+    return len({value for name, value in headers.items() if name.lower() in known}) > 1

@@ -122,6 +122,9 @@ class _Items(ItemsView[str, str]):
         super().__init__(headers)
         self._lines = lines
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return ((line.known, line.value) for line in self._lines)
 

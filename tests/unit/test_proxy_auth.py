@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict
 
 from gateway.clock import FrozenClock
 from gateway.errors import CredentialError, SettingError
@@ -15,6 +14,7 @@ from gateway.exchange.providers import Provider
 from gateway.ident import Sha256
 from gateway.provider.catalogue import dialect_named
 from gateway.proxy.auth import Porter, fingerprint_of
+from gateway.proxy.framing import Headers, Line
 from gateway.store.access import AccessKeys
 
 
@@ -187,7 +187,8 @@ def test_two_keys_at_once_are_under_no_agreement(
     one = who | {"authorization": "Bearer sk-1"}
     alone = porter.principal_of(one, "", provider(dialect))
     both = porter.principal_of(one | {"x-api-key": "sk-2"}, "", provider(dialect))
-    twice = CIMultiDict([*one.items(), ("Authorization", "Bearer sk-2")])
+    said = [*one.items(), ("Authorization", "Bearer sk-2")]
+    twice = Headers([Line((name.encode(), value.encode())) for name, value in said])
 
     assert alone.fingerprint == fingerprint_of(b"k", "sk-1")
     assert both.fingerprint is None

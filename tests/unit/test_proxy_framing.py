@@ -62,6 +62,7 @@ def test_headers_are_found_in_any_case() -> None:
     assert None is headers.getall("x-none", None)
     assert ("z", None) == (headers.get("x-none", "z"), headers.get("x-none"))
     assert [("host", "x"), ("x-twice", "1"), ("x-twice", "2")] == list(headers.items())
+    assert 3 == len(headers.items())
     assert ["host", "x-twice"] == list(headers)
     assert 2 == len(headers)
     assert "x-twice" in headers
