@@ -175,6 +175,7 @@ async def _start(
             reader=installation.reader,
             sequencer=installation.sequencer,
             register=installation.register,
+            lines=installation.lines,
             porter=porter,
             metrics=metrics,
             hall=hall,

@@ -17,6 +17,7 @@ from gateway.ident import ExchangeId
 from gateway.ledger.reader import Reader
 from gateway.limits import EXCHANGES_ERASED_AT_ONCE
 from gateway.policy.obligation import DELETE_BY, days_to_keep
+from gateway.provider.model import Operation
 from gateway.receipt.model import Erasure, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store.content import Contents
@@ -115,13 +116,18 @@ def _apply(
     erased, openings = 0, _openings(reader.index, erasure, at)
     while batch := list(itertools.islice(openings, EXCHANGES_ERASED_AT_ONCE)):
         named = [row.exchange for row in batch if row.exchange is not None]
-        # Of an exchange that has not ended, the text may be on its way.
-        under_way = [
+        # Of an exchange that has not ended, the text may be on its way; of a batch, items may
+        # come long after its end.
+        ahead = [
             row.exchange
             for row in batch
-            if row.exchange is not None and reader.index.is_unclosed(row.exchange, row.index)
+            if row.exchange is not None
+            and (
+                row.operation == Operation.BATCH
+                or reader.index.is_unclosed(row.exchange, row.index)
+            )
         ]
-        erased += contents.erase_all(named, ahead=under_way)
+        erased += contents.erase_all(named, ahead=ahead)
         if progress is not None:
             progress(batch[-1].index, at)
     return erased
@@ -137,7 +143,8 @@ def _erase(contents: Contents, exchanges: Iterator[ExchangeId]) -> int:
 def _openings(index: Index, erasure: Erasure, size: int) -> Iterator[Row]:
     """Yield the openings in the first *size* leaves that *erasure* names."""
     if erasure.exchange is not None:
-        opening = index.opening_of(erasure.exchange)
+        # An item has no opening of its own; its receipt is where it begins.
+        opening = index.opening_of(erasure.exchange) or index.find(erasure.exchange)
         if opening is not None and opening.index < size:
             yield opening
         return

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from gateway.batch.model import decode_set
 from gateway.canonical import canonical_json
 from gateway.errors import (
     BadProofError,
@@ -36,11 +37,15 @@ from gateway.proxy.reply import Reply
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Receipt, Refusal
 from gateway.receipt.statement import read_leaf
+from gateway.store.lines import Lines
 from gateway.tlog.tile import ENTRIES, Tile, parse_path
 
 _JSON: Final = "application/json"
 _TILE: Final = "application/octet-stream"
 _SEES_ALL: Final = frozenset({"auditor", "legal", "operator"})
+
+_LINES: Final = 512
+"""Lines of a report that are read at once."""
 
 _FRESH: Final = (b"cache-control", b"no-cache")
 """For what changes: a checkpoint, and what is not there yet."""
@@ -63,6 +68,7 @@ class Own:
     reader: Reader
     sequencer: Sequencing
     register: Register
+    lines: Lines
     porter: Porter
     metrics: Metrics
     hall: Hall
@@ -78,6 +84,11 @@ class Own:
     async def serve(self, knock: Knock, reply: Reply) -> None:
         """Answer one request for the gateway itself."""
         try:
+            parts = _parts_of(knock)
+            if knock.method == "GET" and parts[:1] == ["batches"] and parts[2:] == ["lines"]:
+                report = await self._report(parts[1], self._reader(knock))
+                await _send(report, reply)
+                return
             page = await self._answer(knock)
             status = 200
         except GatewayError as error:
@@ -93,8 +104,7 @@ class Own:
     async def _answer(self, knock: Knock) -> _Page:
         if knock.method not in {"GET", "HEAD"}:
             raise NotFoundError(f"`{knock.method}` does nothing here", hint="use GET")
-        parts = knock.raw_path.partition("?")[0].removeprefix("/-/").split("/")
-        match parts:
+        match _parts_of(knock):
             case ["health"]:
                 return _Page(_JSON, await self._health())
             case ["metrics"]:
@@ -120,8 +130,37 @@ class Own:
             case _:
                 raise NotFoundError(
                     f"nothing is at `{knock.raw_path[:64]}`",
-                    hint="see /-/health, /-/receipts/{id}, /-/log/checkpoint, /-/metrics",
+                    hint="see /-/health, /-/receipts/{id}, /-/batches/{id}/lines,"
+                    " /-/log/checkpoint, /-/metrics",
                 )
+
+    async def _report(self, named: str, principal: Principal | None) -> AsyncIterator[bytes]:
+        """Return what was found of each line that an exchange handed in, a line each.
+
+        Raises:
+            NotFoundError: it handed in none, or it is not for this reader.
+        """
+        exchange = ExchangeId(named)
+        handed = None
+        if is_exchange_id(named):
+            handed = await asyncio.to_thread(self.lines.handed, exchange)
+        found = None if handed is None else decode_set(handed.about)
+        if found is None or not (
+            principal is None
+            or principal.roles & _SEES_ALL
+            or (principal.name, principal.project) == (found.principal, found.project)
+        ):
+            raise NotFoundError(
+                f"no batch was handed in with `{named[:64]}`",
+                hint="ids come in the header x-gateway-exchange",
+            )
+        return self._found(exchange)
+
+    async def _found(self, exchange: ExchangeId) -> AsyncIterator[bytes]:
+        last = -1
+        while page := await asyncio.to_thread(self.lines.found, exchange, last, _LINES):
+            yield b"".join(b"%b\n" % found for _, found in page)
+            last = page[-1][0]
 
     def _checkpoint(self) -> str:
         """Return a checkpoint of the ledger as it is now, else the newest that was published.
@@ -243,6 +282,21 @@ class Own:
         raise NotFoundError(
             f"no receipt `{named[:64]}`", hint="ids come in the header x-gateway-exchange"
         )
+
+
+def _parts_of(knock: Knock) -> list[str]:
+    return knock.raw_path.partition("?")[0].removeprefix("/-/").split("/")
+
+
+async def _send(lines: AsyncIterator[bytes], reply: Reply) -> None:
+    """Send a report as it is read; it may be longer than should be held."""
+    headers = [(b"content-type", b"application/jsonl"), (b"cache-control", b"no-cache")]
+    reply.head(200, b"OK", headers, sized=False)
+    async for some in lines:
+        await reply.pass_on(some)
+        if reply.gone:
+            break
+    reply.end()
 
 
 def _sees(principal: Principal | None, project: str | None) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import LedgerUnwellError
+
+_ASKED_EVERY_S: Final = 0.005
 
 SLOTS: Final = 16
 """Names share so many locks: two that fall together only wait for each other."""
@@ -30,6 +33,8 @@ class FileTurns:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # OWNED BY: the event loop. Who waits here waits in order, and keeps no thread busy.
+        self._here = [asyncio.Lock() for _ in range(SLOTS)]
 
     @contextlib.asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[None]:
@@ -38,16 +43,21 @@ class FileTurns:
         Raises:
             LedgerUnwellError: the lock can't be had at all.
         """
-        handle = await asyncio.to_thread(self._locked, slot_of(name))
-        try:
-            yield
-        finally:
-            os.close(handle)
+        slot = slot_of(name)
+        async with self._here[slot]:
+            handle = self._opened(slot)
+            try:
+                # A thread that waited for the lock could be the one that its holder needs.
+                while not _locked(handle, self._folder):  # noqa: ASYNC110 — another process
+                    await asyncio.sleep(_ASKED_EVERY_S)
+                yield
+            finally:
+                os.close(handle)
 
-    def _locked(self, slot: int) -> int:
+    def _opened(self, slot: int) -> int:
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            handle = os.open(
+            return os.open(
                 self._folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
         except OSError as exc:
@@ -55,9 +65,14 @@ class FileTurns:
                 f"no lock can be made in {self._folder}: {exc.strerror}",
                 hint="let the gateway's account write there",
             ) from exc
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as exc:
-            os.close(handle)
-            raise LedgerUnwellError(f"{self._folder} can't be locked: {exc.strerror}") from exc
-        return handle
+
+
+def _locked(handle: int, folder: Path) -> bool:
+    """Take the lock; tell whether nobody else has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in {errno.EAGAIN, errno.EACCES}:
+            return False
+        raise LedgerUnwellError(f"{folder} can't be locked: {exc.strerror}") from exc
+    return True
