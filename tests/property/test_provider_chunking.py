@@ -18,6 +18,7 @@ from tests.support.recordings import (
     anthropic_call,
     chunk,
     event,
+    gemini_call,
     openai_call,
 )
 
@@ -63,6 +64,14 @@ NOISE = [
     event("content_block_start", index=0, content_block={"type": "tool_use", "input": 1}),
     event("content_block_delta", index=7, delta={"type": "text_delta", "text": "x"}),
     event("content_block_delta", index="odd"),
+    event("content_block_start", index=0, content_block={"type": "new"}),
+    event("a_new_kind"),
+    b"[",
+    b"]",
+    b",",
+    b'{"candidates": [{"content": {"parts": [{"text": "a"}, {"inlineData": {}}]}}]}',
+    b'data: {"candidates": [{"content": {"parts": [{"functionCall": {}}, {}]}}]}\r\n\r\n',
+    b'{"candidates": [{"content": {"parts": [{"inlineData": {"data": "!"}}]}}]}',
 ]
 noise = st.lists(st.sampled_from(NOISE) | st.binary(max_size=20), max_size=8)
 
@@ -76,7 +85,7 @@ def pieces_of(stream: bytes, places: Iterable[int]) -> list[bytes]:
 
 def reader_of(recording: Recording) -> AnswerReader:
     """Return a fresh reader for *recording*."""
-    return recording.dialect.answer_reader(recording.call, 200, "text/event-stream")
+    return recording.dialect.answer_reader(recording.call, 200, recording.kind)
 
 
 def read(reader: AnswerReader, pieces: Iterable[bytes]) -> tuple[list[int], Answer]:
@@ -94,8 +103,8 @@ def test_a_recording_says_what_it_says(recording: Recording) -> None:
     assert recording.usage == answer.usage
     assert (recording.whole, recording.error) == (answer.whole, answer.error)
     assert answer.readable
-    assert answer.id in ("chatcmpl-1", "msg_1")
-    assert answer.model in ("gpt-x-2026-08-01", "c-x-20260801")
+    assert answer.id in ("chatcmpl-1", "msg_1", "resp-1")
+    assert answer.model in ("gpt-x-2026-08-01", "c-x-20260801", "g-x-001")
 
 
 @given(recordings, cuts)
@@ -183,8 +192,8 @@ def test_no_bytes_of_a_provider_raise(said: list[bytes], places: list[int], kind
     """Whatever a provider sends, a reader gives an answer, the same for any cuts."""
     stream = b"".join(said)
     for status in (200, 500):
-        for recording in (RECORDINGS[0], RECORDINGS[-1]):
-            for call in (recording.call, openai_call(), anthropic_call()):
+        for recording in _ONE_EACH:
+            for call in (recording.call, openai_call(), anthropic_call(), gemini_call("")):
                 readers = [recording.dialect.answer_reader(call, status, kind) for _ in "ab"]
                 _, uncut = read(readers[0], [stream])
                 released, cut = read(readers[1], pieces_of(stream, places))
@@ -194,8 +203,24 @@ def test_no_bytes_of_a_provider_raise(said: list[bytes], places: list[int], kind
                 assert not cut.whole or cut.readable
 
 
+_ONE_EACH = tuple({one.dialect.name: one for one in RECORDINGS}.values())
 KEYS = st.sampled_from(
     [
+        "candidates",
+        "parts",
+        "functionCall",
+        "inlineData",
+        "mimeType",
+        "fileData",
+        "finishReason",
+        "promptFeedback",
+        "blockReason",
+        "usageMetadata",
+        "promptTokenCount",
+        "groundingMetadata",
+        "thought",
+        "citations",
+        "container",
         "choices",
         "index",
         "delta",
@@ -236,7 +261,7 @@ json_values = st.recursive(
 @given(st.lists(json_values, max_size=4))
 def test_no_shape_of_a_provider_raises(values: list[object]) -> None:
     """Whatever JSON a provider sends, a reader gives an answer."""
-    for recording in (RECORDINGS[0], RECORDINGS[-1]):
+    for recording in _ONE_EACH:
         for value in values:
             body = json.dumps(value).encode()
             read(

@@ -1,8 +1,9 @@
-"""Answers as the two wire formats have them, event by event, and what they say.
+"""Answers as the wire formats have them, event by event, and what they say.
 
 Written by hand after the public references: OpenAI's "Create chat completion" and "The chat
 completion chunk object" (https://developers.openai.com/api/reference), Anthropic's "Messages"
-and "Streaming messages" (https://docs.claude.com/en/api/messages-streaming).
+and "Streaming messages" (https://docs.claude.com/en/api/messages-streaming), Google's
+"Generating content" (https://ai.google.dev/api/generate-content).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.provider.anthropic.dialect import AnthropicDialect
+from gateway.provider.gemini.dialect import GeminiDialect
 from gateway.provider.model import Choice, Dialect, ProviderCall, ToolCall, Usage
 from gateway.provider.openai.dialect import OpenAIDialect
+from gateway.provider.units import base64_unit, json_unit
 
 Piece = tuple[bytes, bool]
 """An event's bytes, and whether it carries content."""
@@ -32,6 +35,8 @@ class Recording:
     usage: Usage | None = None
     whole: bool = True
     error: str | None = None
+    kind: str = "text/event-stream"
+    """The answer's `content-type`."""
 
     @property
     def stream(self) -> bytes:
@@ -65,6 +70,15 @@ def anthropic_call(**more: Any) -> ProviderCall:
     return dialect.read_request(
         "anthropic", found, "application/json", json.dumps(body).encode()
     )
+
+
+def gemini_call(query: str = "alt=sse", /, **more: Any) -> ProviderCall:
+    """Return content that is asked for in a stream."""
+    body = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], **more}
+    dialect = GeminiDialect()
+    path = "/v1beta/models/g-x:streamGenerateContent"
+    found = dialect.found("POST", path, query)
+    return dialect.read_request("gemini", found, "application/json", json.dumps(body).encode())
 
 
 def chunk(
@@ -356,6 +370,43 @@ def _anthropic() -> Iterator[Recording]:
         choices=(Choice(index=0, text="I", refusal="not this", finish_reason="refusal"),),
         usage=used,
     )
+    searched = {
+        "type": "web_search_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": [{"type": "web_search_result", "url": "https://a.example", "title": "A"}],
+    }
+    cited = {"type": "web_search_result_location", "url": "https://a.example"}
+    yield Recording(
+        name="anthropic-search",
+        dialect=dialect,
+        call=anthropic_call(stream=True),
+        pieces=(
+            start,
+            (begin(0, type="server_tool_use", id="srvtoolu_1", name="web_search"), True),
+            (delta(0, type="input_json_delta", partial_json='{"query": "a"}'), True),
+            end(0),
+            (begin(1, **searched), True),
+            end(1),
+            (begin(2, type="text", text="", citations=[]), False),
+            (delta(2, type="citations_delta", citation=cited), True),
+            (delta(2, type="text_delta", text="As A says."), True),
+            end(2),
+            stopping("end_turn", 30),
+            stop,
+        ),
+        choices=(
+            Choice(
+                index=0,
+                text="As A says.",
+                tool_calls=(
+                    ToolCall(id="srvtoolu_1", name="web_search", arguments='{"query": "a"}'),
+                ),
+                finish_reason="end_turn",
+                others=(json_unit("tool-result", 0, searched),),
+            ),
+        ),
+        usage=used,
+    )
     yield Recording(
         name="anthropic-overloaded",
         dialect=dialect,
@@ -375,4 +426,127 @@ def _anthropic() -> Iterator[Recording]:
     )
 
 
-RECORDINGS = (*_openai(), *_anthropic())
+def _gemini() -> Iterator[Recording]:
+    dialect = GeminiDialect()
+
+    def said(*parts: dict[str, Any], end: str | None = None, **more: Any) -> dict[str, Any]:
+        content = {"content": {"parts": list(parts), "role": "model"}} if parts else {}
+        candidate = content | ({"finishReason": end} if end else {}) | more
+        usage = {
+            "promptTokenCount": 9,
+            "candidatesTokenCount": 4 if end else 1,
+            "thoughtsTokenCount": 3,
+            "totalTokenCount": 16,
+        }
+        return {
+            "candidates": [candidate],
+            "usageMetadata": usage,
+            "modelVersion": "g-x-001",
+            "responseId": "resp-1",
+        }
+
+    def events(*told: tuple[dict[str, Any], bool]) -> tuple[Piece, ...]:
+        return tuple(
+            (b"data: %b\r\n\r\n" % json.dumps(one).encode(), content) for one, content in told
+        )
+
+    def array(*told: tuple[dict[str, Any], bool]) -> tuple[Piece, ...]:
+        pieces = [
+            ((b"[" if not at else b",\r\n") + json.dumps(one, indent=2).encode(), content)
+            for at, (one, content) in enumerate(told)
+        ]
+        return (*pieces, (b"\n]\n", False))
+
+    used = Usage(input_tokens=9, output_tokens=7, reasoning_tokens=3)
+    text = (
+        (said({"text": "Grüße"}), True),
+        (said({"text": ', {"世界": []}'}), True),
+        (said({"text": ""}, end="STOP"), False),
+    )
+    spoken = (Choice(index=0, text='Grüße, {"世界": []}', finish_reason="STOP"),)
+    yield Recording(
+        name="gemini-text",
+        dialect=dialect,
+        call=gemini_call(),
+        pieces=events(*text),
+        choices=spoken,
+        usage=used,
+    )
+    yield Recording(
+        name="gemini-array",
+        dialect=dialect,
+        call=gemini_call(""),
+        pieces=array(*text),
+        choices=spoken,
+        usage=used,
+        kind="application/json; charset=UTF-8",
+    )
+    call = {"functionCall": {"name": "look", "args": {"at": [1]}, "id": "c1"}}
+    image = {"inlineData": {"mimeType": "image/png", "data": "aW1hZ2U="}}
+    yield Recording(
+        name="gemini-thoughts-calls-and-pictures",
+        dialect=dialect,
+        call=gemini_call(),
+        pieces=events(
+            (said({"text": "Let me ", "thought": True}), True),
+            (said({"text": "look.", "thought": True}), True),
+            (said({"text": "Looking.", "thoughtSignature": "c2ln"}), True),
+            (said(call, image), True),
+            (said({"text": "", "thoughtSignature": "c2ln"}), False),
+            (said(end="STOP"), False),
+        ),
+        choices=(
+            Choice(
+                index=0,
+                text="Looking.",
+                reasoning=("Let me look.",),
+                tool_calls=(ToolCall(id="c1", name="look", arguments='{"at": [1]}'),),
+                finish_reason="STOP",
+                others=(base64_unit("image", 0, "aW1hZ2U="),),
+            ),
+        ),
+        usage=used,
+    )
+    yield Recording(
+        name="gemini-two-candidates",
+        dialect=dialect,
+        call=gemini_call("", generationConfig={"candidateCount": 2}),
+        pieces=array(
+            (said({"text": "a"}, index=0), True),
+            (said({"text": "b"}, index=1, end="MAX_TOKENS"), True),
+            (said(index=0, end="STOP"), False),
+        ),
+        choices=(
+            Choice(index=0, text="a", finish_reason="STOP"),
+            Choice(index=1, text="b", finish_reason="MAX_TOKENS"),
+        ),
+        usage=used,
+        kind="application/json",
+    )
+    blocked = said() | {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
+    del blocked["candidates"]
+    yield Recording(
+        name="gemini-blocked",
+        dialect=dialect,
+        call=gemini_call(),
+        pieces=events((blocked, True)),
+        choices=(),
+        usage=Usage(input_tokens=9, output_tokens=4, reasoning_tokens=3),
+        error="PROHIBITED_CONTENT",
+    )
+    yield Recording(
+        name="gemini-error-in-the-middle",
+        dialect=dialect,
+        call=gemini_call(),
+        pieces=events(
+            (said({"text": "So"}), True),
+            ({"error": {"code": 503, "status": "UNAVAILABLE", "message": "x"}}, False),
+        ),
+        choices=(Choice(index=0, text="So"),),
+        usage=Usage(input_tokens=9, output_tokens=4, reasoning_tokens=3),
+        whole=False,
+        error="UNAVAILABLE",
+    )
+
+
+RECORDINGS = (*_openai(), *_anthropic(), *_gemini())
