@@ -98,9 +98,31 @@ def used_in(asked: Mapping[str, Any]) -> Iterator[Resource]:
     for name in (*files, *stores, *others):
         if isinstance(name, str) and (used := resource_of(name)) is not None:
             yield used
+    before = said(asked, "previousInteractionId")
+    if isinstance(before, str) and before:
+        yield Resource(kind="interaction", id=before)
+    yield from _used_in_input(said(asked, "input"))
     inner = said(asked, "generateContentRequest")
     if isinstance(inner, dict):
         yield from used_in(inner)
+
+
+def _used_in_input(value: object) -> Iterator[Resource]:
+    """Yield the files that the input of an interaction names, wherever in it."""
+    level = [value]
+    while level:
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                uri = said(one, "uri") or said(one, "fileUri")
+                if isinstance(uri, str) and _ADDRESS.fullmatch(uri):
+                    used = resource_of(uri)
+                    if used is not None:
+                        yield used
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = inner
 
 
 def candidates_of(asked: Mapping[str, Any]) -> int:
