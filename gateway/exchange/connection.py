@@ -141,6 +141,7 @@ class Connection(asyncio.Protocol):
         if body is not None:
             sending = self._send(body, trailers, chunked=chunked)
             self._sender = self._loop.create_task(sending, name="request-body")
+            self._sender.add_done_callback(self._sent)
         try:
             while not self._head_done:
                 await self._raise_failure()
@@ -178,25 +179,29 @@ class Connection(asyncio.Protocol):
         chunked: bool,
     ) -> None:
         """Send *body* until its end, or until nobody wants the rest."""
-        try:
-            async for piece in body:
-                if not piece:
-                    continue
-                if self._failure is not None:
-                    return
-                self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-                self._last_heard = self._loop.time()
-                await self._writable.wait()
-            if chunked:
-                fields = trailers() if trailers is not None else ()
-                lines = [b"%b: %b\r\n" % field for field in fields]
-                self._write(b"0\r\n%b\r\n" % b"".join(lines))
-            self._sender = None
-        except CallerError as exc:
-            # The caller's body broke off: what the provider has is not a whole request.
-            self.fail(exc if not self._head_done else CallerGoneError(exc.message))
-            self._hang_up()
-        except Exception as exc:  # noqa: BLE001  whoever waits for the answer raises it
+        async for piece in body:
+            if not piece:
+                continue
+            if self._failure is not None:
+                return
+            self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            self._last_heard = self._loop.time()
+            await self._writable.wait()
+        if chunked:
+            fields = trailers() if trailers is not None else ()
+            lines = [b"%b: %b\r\n" % field for field in fields]
+            self._write(b"0\r\n%b\r\n" % b"".join(lines))
+        self._sender = None
+
+    def _sent(self, sender: asyncio.Task[None]) -> None:
+        """Take note where the body broke off: what the provider has is not a whole request."""
+        exc = None if sender.cancelled() else sender.exception()
+        if sender is not self._sender:
+            return
+        if isinstance(exc, CallerError) and self._head_done:
+            exc = CallerGoneError(exc.message)
+        if isinstance(exc, Exception):
+            # Whoever waits for the answer raises it.
             self.fail(exc)
             self._hang_up()
 
@@ -224,8 +229,13 @@ class Connection(asyncio.Protocol):
                     await self._stop_sending()
                 self._retire()
                 return b""
-            await self._raise_failure()
-            await self._wait()
+            if self._failure is not None:
+                await self._raise_failure()
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
