@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -311,7 +311,7 @@ class ProviderResponse:
         value = self._known.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def read(self) -> bytes:
+    def read(self) -> Awaitable[bytes]:
         """Return the bytes that have arrived, waiting for some; `b""` is the whole end.
 
         Raises:
@@ -319,7 +319,7 @@ class ProviderResponse:
             ProviderTimeoutError: it stayed silent.
             ProviderBrokeOffError: it ended before its own length, or broke the framing.
         """
-        return await self._connection.read()
+        return self._connection.read()
 
     def abandon(self) -> None:
         """Hang up on the provider; what stops a generation is the closed connection."""

@@ -96,7 +96,9 @@ class Relay:
         self._sent_bytes = 0
         self._bytes = 0
         self._released = 0
-        self._held = bytearray()
+        # Chunks as they came, for most go on as they came.
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
         # Of an encoded body: where each held raw chunk ends, raw and decoded.
         self._marks: deque[tuple[int, int]] = deque()
         self._decoded = 0
@@ -117,15 +119,18 @@ class Relay:
         try:
             while chunk := await response.read():
                 self._bytes += len(chunk)
-                self._held += chunk
+                self._held.append(chunk)
+                self._held_bytes += len(chunk)
                 may_go = self._released_by(chunk)
                 if self._settle is not None and not self._hold:
                     may_go = self._marked(await self._settle(ended=False))
                 if may_go > self._released and not caller.gone:
                     self._send_head(response, caller, headers)
-                    await self._send(caller, may_go - self._released)
+                    out = self._let_go(may_go - self._released)
                     self._released = may_go
-                self._heed(caller)
+                    await caller.pass_on(out)
+                if caller.gone:
+                    self._heed()
         except CallerGoneError:
             response.abandon()
             ended = "cut-short-by-caller"
@@ -149,8 +154,8 @@ class Relay:
                 ended = "cut-short-by-provider"
         return self._answered(response, headers, answer, ended, error)
 
-    def _heed(self, caller: CallerSide) -> None:
-        if caller.gone and (not self._drain or self._bytes > ABANDONED_BYTES_MAX):
+    def _heed(self) -> None:
+        if not self._drain or self._bytes > ABANDONED_BYTES_MAX:
             raise CallerGoneError("the caller hung up")
 
     def _send_head(
@@ -161,12 +166,24 @@ class Relay:
             sized = response.header(b"content-length") is not None
             caller.head(response.status, response.reason, headers, sized=sized)
 
-    async def _send(self, caller: CallerSide, count: int) -> None:
-        out = bytes(self._held[:count])
-        del self._held[:count]
+    def _let_go(self, count: int) -> bytes:
+        """Return the first *count* bytes that are held, as sent."""
+        held = self._held
+        out = held.popleft()
+        if len(out) != count:
+            parts = []
+            left = count
+            while len(out) < left:
+                parts.append(out)
+                left -= len(out)
+                out = held.popleft()
+            if len(out) > left:
+                held.appendleft(out[left:])
+            out = b"".join((*parts, out[:left]))
+        self._held_bytes -= count
         self._sent_sha256.update(out)
         self._sent_bytes += count
-        await caller.pass_on(out)
+        return out
 
     def _released_by(self, chunk: bytes) -> int:
         """Return how many of the bytes as they came may go out now.
@@ -183,7 +200,7 @@ class Relay:
             return self._reader.feed(chunk)
         plain = self._decoder.decode(chunk)
         self._decoded += len(plain)
-        if plain or len(self._held) > BODY_BYTES_HELD_MAX:
+        if plain or self._held_bytes > BODY_BYTES_HELD_MAX:
             # One that decodes to nothing yet is the beginning of what the next decodes to.
             self._marks.append((self._bytes, self._decoded))
         return self._marked(self._reader.feed(plain))
@@ -207,12 +224,13 @@ class Relay:
         ended: Ended,
         error: str | None,
     ) -> Answered:
+        held = b"".join(self._held)
         if ended == "cut-short-by-caller":
             # What the caller has is what was sent; what was held back never left the house.
             digest, size = self._sent_sha256, self._sent_bytes
         else:
             digest = self._sent_sha256.copy()
-            digest.update(self._held)
+            digest.update(held)
             size = self._bytes
         return Answered(
             permitted=self._permitted,
@@ -226,7 +244,7 @@ class Relay:
             reason=response.reason,
             headers=tuple(headers),
             sized=response.header(b"content-length") is not None,
-            held=bytes(self._held),
+            held=held,
             head_sent=self.head_sent,
             trailers=tuple(response.trailers) if ended == "complete" else (),
         )

@@ -99,9 +99,15 @@ class Reply:
         """Send body bytes, waiting while the caller is slow; silent once it has gone."""
         if not chunk or self._bodiless:
             return
-        self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
-        if self._connection.blocked:
-            await self._connection.drained()
+        if self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        connection = self._connection
+        if self._head:
+            self._send(chunk)
+        elif not connection.send(chunk):
+            self.gone = True
+        if connection.blocked:
+            await connection.drained()
 
     # -- the door -------------------------------------------------------------------------
 
