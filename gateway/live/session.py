@@ -209,7 +209,7 @@ class Session:
 
     async def run(self) -> Answered:
         """Carry both directions until one side ends; return what is to be sealed."""
-        if self._unread and not await self._turns_opaque("an unknown extension"):
+        if self._unread and not await self._turns_opaque():
             return self._answered()
         self._caller.when_gone = self._hang_up_soon
         # Both end before this does.
@@ -304,7 +304,7 @@ class Session:
                 self._refuse(_BROKEN, "body.malformed", str(exc))
                 return
             except LongMessageError:
-                if not await self._turns_opaque("a message that is too long"):
+                if not await self._turns_opaque():
                     return
                 await self._pass_up(self._up.let_go())
 
@@ -347,7 +347,7 @@ class Session:
         talk.passed()
         return True
 
-    async def _permits(self, asked: Asked) -> bool:
+    async def _permits(self, asked: Asked, status: int = _REFUSED) -> bool:
         """Rule on the session as *asked* has it; one that is not permitted is ended."""
         walk = self._live.walk
         ruled = walk.law.rule(asked, self._provider)
@@ -364,7 +364,7 @@ class Session:
             self._items += 1
         reason = ruled.ruling.reasons[0] if ruled.ruling.reasons else None
         why = f"{reason.policy}/{reason.clause}" if reason is not None else ruled.ruling.effect
-        self._refuse(_REFUSED, code, why)
+        self._refuse(status, code, why)
         return False
 
     def _refuse(self, status: int, code: str, why: str) -> None:
@@ -384,11 +384,11 @@ class Session:
             self._upstream.abort()
             self._caller.abort()
 
-    async def _turns_opaque(self, why: str) -> bool:
+    async def _turns_opaque(self) -> bool:
         """Read no further, if what nobody reads may pass; else end the session."""
         asked = self._permitted.asked
         call = msgspec.structs.replace(self._call, operation=Operation.OPAQUE)
-        if not await self._permits(msgspec.structs.replace(asked, call=call)):
+        if not await self._permits(msgspec.structs.replace(asked, call=call), _TOO_LONG):
             return False
         self._readable = False
         self._error = "session.unread"
@@ -416,7 +416,7 @@ class Session:
                 self._ended, self._error = "cut-short-by-provider", ProviderBrokeOffError.code
                 return
             except LongMessageError:
-                if not await self._turns_opaque("a message that is too long"):
+                if not await self._turns_opaque():
                     return
                 await self._pass_down(self._down.let_go())
             if self._over is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.ident import ExchangeId, item_id
+from gateway.limits import MESSAGE_BYTES_MAX, MIB
+from tests.support.caller import Caller
 from tests.support.live import SOUND, LiveProvider, live_provider
 from tests.support.policies import HEAD, acme_files, written
 from tests.support.proxy import PROVIDER_SECRET, Gateway, running_gateway
@@ -527,3 +532,155 @@ async def test_a_key_that_is_unknown_opens_nothing(
 
     assert 401 == caught.value.response.status_code
     assert [] == provider.sessions
+
+
+# -- what leads past, and what nobody can read --------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict(
+    provider_at: tuple[LiveProvider, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """Run a gateway that forwards only what it can read, and drains."""
+    more = "unknown_operations: forbid\non_hang_up: drain\n"
+    folder = tmp_path_factory.mktemp("strict")
+    with running_gateway(folder, provider_at[1], more=more) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/realtime/client_secrets", "/v1/realtime/calls", "/v1beta/auth_tokens"]
+)
+def test_no_key_is_minted_for_a_way_past(door: Gateway, path: str) -> None:
+    """A key for browsers is refused, says why, and the refusal is on record."""
+    with Caller(door.port) as caller:
+        answer = caller.ask("POST", f"/openai{path}", [("authorization", "Bearer k")], b"{}")
+    told = json.loads(answer.body)["error"]
+    refusal = door.receipt(answer.header("x-gateway-exchange") or "")["predicate"]
+
+    assert 403 == answer.status
+    assert "ephemeral_keys: allow" in told["message"]
+    assert ["ephemeral-keys"] == [one["clause"] for one in refusal["ruling"]["reasons"]]
+
+
+def test_an_operator_may_allow_it(
+    provider_at: tuple[LiveProvider, str], tmp_path: Path
+) -> None:
+    """Where the settings say so, it is forwarded like anything else."""
+    more = "ephemeral_keys: allow\n"
+    with (
+        running_gateway(tmp_path, provider_at[1], more=more) as gateway,
+        Caller(gateway.port) as caller,
+    ):
+        answer = caller.ask(
+            "POST", "/openai/v1/realtime/calls", [("authorization", "Bearer k")], b"v=0"
+        )
+
+    assert 403 != answer.status
+
+
+async def test_an_unknown_session_can_be_forbidden(
+    strict: Gateway, provider: LiveProvider
+) -> None:
+    """Where only what is read is forwarded, nobody dials for an unknown session."""
+    with pytest.raises(InvalidStatus) as caught:
+        await session(strict, "/openai/v1/live/sessions")
+
+    assert 403 == caught.value.response.status_code
+    assert [] == provider.sessions
+
+
+LONG = '{"type":"input_audio_buffer.append","audio":"' + "A" * (MESSAGE_BYTES_MAX) + '"}'
+
+
+async def test_a_message_that_is_too_long_turns_a_session_opaque(
+    door: Gateway, provider: LiveProvider
+) -> None:
+    """From there on nothing is read and everything passes; answers so far have receipts."""
+    async with session(
+        door, "/openai/v1/realtime?model=gpt-realtime", compression=None
+    ) as talking:
+        await ask(talking, "one")
+        await until(talking, "response.done")
+        await talking.send(LONG)
+        await ask(talking, "two")
+        await until(talking, "response.done")
+        exchange = exchange_of(talking)
+    whole = await predicate(door, exchange)
+
+    assert [LONG] == [one for one in provider.sessions[0].heard if len(one) > 1000]
+    assert (1, False, "session.unread") == (whole["items"], whole["readable"], whole["error"])
+    assert whole["request"]["bytes"] > MESSAGE_BYTES_MAX
+
+
+async def test_a_message_that_is_too_long_ends_a_session_that_must_be_read(
+    strict: Gateway, provider: LiveProvider
+) -> None:
+    """Where only what is read is forwarded, what is too long to be read is not."""
+    async with session(
+        strict, "/openai/v1/realtime?model=gpt-realtime", compression=None
+    ) as talking:
+        # Only its first bytes are needed; who sends on is cut off in the middle.
+        with contextlib.suppress(ConnectionClosed):
+            await talking.send(LONG)
+        with pytest.raises(ConnectionClosed) as caught:
+            await until(talking, "never")
+    assert caught.value.rcvd is None or 1009 == caught.value.rcvd.code
+    await asyncio.to_thread(provider.sessions[0].ended.wait, 10)
+
+    assert not any(len(one) > 1000 for one in provider.sessions[0].heard)
+
+
+async def test_a_slow_caller_holds_up_only_its_provider(
+    door: Gateway, provider: LiveProvider
+) -> None:
+    """What a caller does not read waits at the provider, not in memory."""
+    async with session(
+        door, "/openai/v1/live/sessions", compression=None, max_queue=1
+    ) as talking:
+        block = b"x" * (1 << 20)
+
+        async def swamp() -> None:
+            while True:
+                await talking.send(block)
+
+        swamping = asyncio.ensure_future(swamp())
+        await asyncio.sleep(1)
+        size_before = rss(door)
+        await asyncio.sleep(1)
+        size_after = rss(door)
+        swamping.cancel()
+        talking.transport.abort()
+
+    assert size_after - size_before < 8 * MIB
+
+
+def rss(gateway: Gateway) -> int:
+    """Return how much memory the process has, in bytes."""
+    assert isinstance(gateway.process, subprocess.Popen)
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+async def test_a_gateway_that_stops_says_so(
+    provider_at: tuple[LiveProvider, str], provider: LiveProvider, tmp_path: Path
+) -> None:
+    """Sessions are ended in good order, with their receipts, before the process ends."""
+    with running_gateway(tmp_path, provider_at[1]) as gateway:
+        async with session(gateway, "/openai/v1/realtime?model=gpt-realtime") as talking:
+            await ask(talking, "one")
+            await until(talking, "response.done")
+            begun = time.monotonic()
+            stopping = asyncio.ensure_future(asyncio.to_thread(gateway.stop))
+            with pytest.raises(ConnectionClosed) as caught:
+                await until(talking, "never")
+            assert 0 == await stopping
+            stopped_s = time.monotonic() - begun
+            exchange = exchange_of(talking)
+        gateway.start()
+        whole = await predicate(gateway, exchange)
+
+    assert caught.value.rcvd is not None
+    assert 1001 == caught.value.rcvd.code
+    assert ("complete", 1) == (whole["ended"], whole["items"])
+    assert stopped_s < 10
