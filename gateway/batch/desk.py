@@ -15,6 +15,7 @@ from typing import Final, Protocol, cast, get_args
 
 import msgspec
 
+from gateway.batch.elements import NoArrayError, elements_of
 from gateway.batch.form import Form, NoFormError, Part
 from gateway.batch.judge import Judge, Judged, Mode
 from gateway.batch.model import Begun, Set, Source, decode_begun, decode_set, encode
@@ -179,13 +180,23 @@ class BatchDesk:
         spool: Spool | None = None
         try:
             spool = Spool(self.folder)
-            passing, start, stop = await self._put_aside(asked, spool, handing, incoming)
-            if passing is not None:
-                return _Aside(passing, self.law, self, spool)
-            judged = await self._judged(
-                asked, provider, batches, mode, lines_of(spool.read(start, stop), start)
-            )
-            return _HandIn(self._outgoing(asked, spool, judged), self, provider, judged, spool)
+            if handing.form == "form-part":
+                passing, start, stop = await self._put_aside(asked, spool, handing, incoming)
+                if passing is not None:
+                    return _Aside(passing, self.law, self, spool)
+                pieces = lines_of(spool.read(start, stop), start)
+            else:
+                async for chunk in _bounded(incoming.chunks):
+                    await spool.add(chunk)
+                await spool.end()
+                pieces = (
+                    elements_of(spool.read(), handing.array)
+                    if handing.form == "array"
+                    else lines_of(spool.read(), 0)
+                )
+            judged = await self._judged(asked, provider, batches, mode, pieces)
+            now = self._outgoing(asked, spool, judged)
+            return _HandIn(now, self, provider, judged, spool, begins=handing.begins)
         except BaseException:
             if spool is not None:
                 spool.close()
@@ -234,7 +245,12 @@ class BatchDesk:
         mode: Mode,
         pieces: AsyncIterator[Piece],
     ) -> Judged:
-        judged = await self.judge.judge(asked, provider, batches, pieces, mode)
+        try:
+            judged = await self.judge.judge(asked, provider, batches, pieces, mode)
+        except NoArrayError as wrong:
+            raise BatchRefusedError(
+                f"the requests can't be read: {wrong}", hint="send them as the SDKs do"
+            ) from wrong
         found = judged.set
         if not found.forwarded and judged.worst is None:
             what = "no lines" if found.lines.count == 0 else "lines that can't be read"
@@ -478,11 +494,25 @@ class _HandIn(_OfMany):
     """Requests that were put aside and judged."""
 
     def __init__(
-        self, asked: Asked, desk: BatchDesk, provider: Provider, judged: Judged, spool: Spool
+        self,
+        asked: Asked,
+        desk: BatchDesk,
+        provider: Provider,
+        judged: Judged,
+        spool: Spool,
+        *,
+        begins: bool,
     ) -> None:
         super().__init__(asked, desk, provider, judged.set)
         self._judged = judged
         self._spool = spool
+        self._begins_now = begins
+
+    async def opened(self, permitted: Permitted) -> None:
+        """Remember how each kind was ruled on, where the batch begins at once."""
+        if self._begins_now:
+            exchange = permitted.asked.exchange
+            await self._begins(exchange, exchange)
 
     def rule(self, asked: Asked, provider: Provider) -> Ruled:
         """Return the ruling on all that it is about, with the counts for the caller."""

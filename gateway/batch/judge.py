@@ -281,6 +281,9 @@ class _Judging:
             if len(self.told) < LINES_TOLD_MAX:
                 self.told.append(f"line {found.number + 1}: {why}")
         else:
+            if self.forwarded == 0 and self.cut and piece.lead >= 0:
+                # Nothing stands before it any more that a comma would divide it from.
+                self.cut.add(piece.start, piece.lead)
             self.forwarded += 1
         return Line(
             number=found.number,

@@ -16,10 +16,13 @@ class Piece:
     number: int
     """The line, from 0, empty ones counted; in an array, the place of the element."""
     start: int
+    """Of an element but the first, where the last one ended."""
     stop: int
     """Behind it, and behind its line's end."""
     content: bytes | None
     """`None`: it is too long to be read."""
+    lead: int = -1
+    """Of an element, where it begins itself: what divides it from the last stands before."""
 
 
 class Cut:

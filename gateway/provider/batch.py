@@ -61,8 +61,8 @@ class Handing:
     """The part of the form that holds them."""
     only: tuple[str, str] = ("", "")
     """The form's field, and its value, that say that these are lines."""
-    array: tuple[str, ...] = ()
-    """The names that lead to the array."""
+    array: tuple[frozenset[str], ...] = ()
+    """The names that lead to the array, each in every spelling."""
     begins: bool = False
     """The batch begins with it; else another operation names what was handed in."""
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.provider.anthropic.batch import AnthropicBatches
 from gateway.provider.batch import Batches
 from gateway.provider.model import Dialect
 from gateway.provider.openai.batch import OpenAIBatches
 
 _OPENAI: Final = OpenAIBatches()
-_BATCHES: Final[Mapping[str, Batches]] = {"openai": _OPENAI, "azure": _OPENAI}
+_BATCHES: Final[Mapping[str, Batches]] = {
+    "openai": _OPENAI,
+    "azure": _OPENAI,
+    "anthropic": AnthropicBatches(),
+}
 
 
 def batches_of(dialect: Dialect) -> Batches | None:
