@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic
 import pytest
+from google import genai
+from google.genai import errors, types
 
 from tests.support.provider import Script
 from tests.support.proxy import PROVIDER_SECRET, Gateway
-from tests.support.sharing import Sharer, shared_gateway, sharer
+from tests.support.sharing import Sharer, ask, shared_gateway, sharer
 from tests.support.stub.server import StubServer
 
 BATCH: dict[str, Any] = {
@@ -116,3 +120,104 @@ def test_a_provider_is_asked_for_what_can_be_changed(
 
     asked = [one.header("accept-encoding") for one in stub[0].received]
     assert [["identity"], ["gzip, br"]] == asked
+
+
+def gemini(shared: Gateway, key: str, version: str) -> genai.Client:
+    """Return Google's SDK, pointed at the gateway."""
+    options = types.HttpOptions(base_url=f"{shared.url}/gemini", api_version=version)
+    return genai.Client(api_key=key, http_options=options)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+def test_an_upload_goes_through_the_gateway(
+    version: str, shared: Gateway, ada: Sharer, stub: tuple[StubServer, str]
+) -> None:
+    """The SDK sends the bytes to where it was told, without a key, and the file is its own."""
+    stub[0].begin(f"upload-{version}")
+    client = gemini(shared, ada.key, version)
+    content = b"some words" * 1000
+    file = client.files.upload(file=io.BytesIO(content), config={"mime_type": "text/plain"})
+    assert file.name is not None
+    found = client.files.get(name=file.name)
+    names = [one.name for one in client.files.list()]
+
+    assert str(len(content)) == str(found.size_bytes)
+    assert [file.name] == names
+    sent = [one for one in stub[0].received if b"some words" in one.body]
+    assert [[PROVIDER_SECRET]] == [one.header("x-goog-api-key") for one in sent]
+    other = gemini(shared, sharer(shared, f"bob-{version}").key, version)
+    assert [] == list(other.files.list())
+    with pytest.raises(errors.ClientError) as refused:
+        other.files.get(name=file.name)
+    assert 404 == refused.value.code
+
+
+def started(ada: Sharer, **more: str) -> dict[str, str]:
+    """Begin an upload; return the headers that it was answered with."""
+    headers = {"x-goog-upload-protocol": "resumable", "x-goog-upload-command": "start", **more}
+    got = ada.ask("POST", "gemini", "/upload/v1beta/files", {"file": {}}, headers=headers)
+    assert got.status == 200, got.body
+    return dict(got.headers)
+
+
+FINAL = {"x-goog-upload-command": "upload, finalize", "x-goog-upload-offset": "0"}
+
+
+def test_where_an_upload_goes_on_is_the_gateways(ada: Sharer) -> None:
+    """Both addresses lead here, and nothing else of the head differs."""
+    headers = started(ada)
+
+    for name in ("x-goog-upload-url", "x-goog-upload-control-url"):
+        assert headers[name].startswith(f"{ada.gateway.url}/gemini/upload/v1beta/files?")
+    assert "active" == headers["x-goog-upload-status"]
+
+
+@pytest.mark.parametrize("prefix", ["/gemini", ""])
+def test_who_has_the_uploads_id_goes_on_with_it(prefix: str, ada: Sharer) -> None:
+    """Without a key, and also where an SDK has dropped the provider from the path."""
+    url = urlsplit(started(ada)["x-goog-upload-url"])
+    target = f"{prefix}{url.path.removeprefix('/gemini')}?{url.query}"
+
+    got = ask(ada.gateway.port, "POST", target, FINAL, b"words")
+    told = receipt(ada, got.headers["x-gateway-exchange"])["predicate"]
+
+    assert 200 == got.status
+    assert {"principal": "ada", "project": "search"} == told["caller"]
+    name = got.json["file"]["name"].rpartition("/")[2]
+    assert {"kind": "file", "id": name} in told["made"]
+    assert 200 == ada.ask("GET", "gemini", f"/v1beta/files/{name}").status
+
+
+def test_an_uploads_id_opens_nothing_else(
+    ada: Sharer, shared: Gateway, stub: tuple[StubServer, str]
+) -> None:
+    """It is no key; one that is made up, or of an upload of somebody else, opens nothing."""
+    query = urlsplit(started(ada)["x-goog-upload-url"]).query
+    bob = sharer(shared, "bob")
+    before = len(stub[0].received)
+
+    chat = b'{"contents":[{"parts":[{"text":"hi"}]}]}'
+    model = f"/gemini/v1beta/models/gemini-2.5-flash:generateContent?{query}"
+    refused = [
+        ask(shared.port, "POST", model, {}, chat),
+        ask(shared.port, "GET", f"/gemini/v1beta/files?{query}", {}),
+        ask(shared.port, "POST", "/gemini/upload/v1beta/files?upload_id=no", FINAL, b"x"),
+        ask(shared.port, "POST", "/upload/v1beta/files?upload_id=no", FINAL, b"x"),
+        bob.ask("POST", "gemini", f"/upload/v1beta/files?{query}", b"x", headers=FINAL),
+    ]
+
+    assert [401, 401, 401, 404, 404] == [one.status for one in refused]
+    assert len(stub[0].received) == before
+
+
+def test_who_has_lost_its_key_uploads_no_more(ada: Sharer, shared: Gateway) -> None:
+    """An upload that was begun ends with the last key of its principal."""
+    cem = sharer(shared, "cem")
+    query = urlsplit(started(cem)["x-goog-upload-url"]).query
+    listed = shared.command("key", "list").stdout.splitlines()
+    (line,) = [one for one in listed if "cem" in one]
+    assert 0 == shared.command("key", "revoke", line.split()[0]).returncode
+
+    got = ask(shared.port, "POST", f"/gemini/upload/v1beta/files?{query}", FINAL, b"words")
+
+    assert (401, "credential.unknown") == (got.status, got.problem)
