@@ -16,7 +16,7 @@ from gateway.app.running import Gateway, start
 from gateway.cli.main import main
 from gateway.ident import ExchangeId
 from gateway.log import build_logger
-from tests.support.caller import Caller, Headers
+from tests.support.caller import Answer, Caller, Headers
 from tests.support.house import CHAT, RawProvider, completion, sized, write_installation
 
 TARGET: Final = "/open/v1/chat/completions"
@@ -36,6 +36,15 @@ class Kept:
 
     async def ask(self, secret: str = "sk-1", text: str = "tell me") -> ExchangeId:
         """Ask for something to learn from; return the exchange."""
+        said = CHAT | {"messages": [{"role": "user", "content": text}]}
+        answer = await self.say(TARGET, said, secret)
+        assert answer.status == 200, answer.body
+        exchange = ExchangeId(answer.header("x-gateway-exchange") or "")
+        self.exchanges.append(exchange)
+        return exchange
+
+    async def say(self, target: str, body: object, secret: str = "sk-1") -> Answer:
+        """Post *body* to *target*, to learn from what comes back; return the answer."""
         gateway = self.gateway
         assert gateway is not None
         headers: Headers = (
@@ -43,17 +52,12 @@ class Kept:
             ("authorization", f"Bearer {secret}"),
             ("x-intended-use", USE),
         )
-        said = CHAT | {"messages": [{"role": "user", "content": text}]}
 
-        def talk() -> ExchangeId:
+        def talk() -> Answer:
             with Caller(gateway.port) as caller:
-                answer = caller.ask("POST", TARGET, headers, json.dumps(said).encode())
-            assert answer.status == 200, answer.body
-            return ExchangeId(answer.header("x-gateway-exchange") or "")
+                return caller.ask("POST", target, headers, json.dumps(body).encode())
 
-        exchange = await asyncio.to_thread(talk)
-        self.exchanges.append(exchange)
-        return exchange
+        return await asyncio.to_thread(talk)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Gateway]:
