@@ -65,6 +65,7 @@ _LEAVING: Final = 1001
 _BROKEN: Final = 1002
 _UNREAD: Final = 1007
 _REFUSED: Final = 1008
+_TOO_LONG: Final = 1009
 _STOPS: Final = "the gateway stops"
 _HANGS_UP_S: Final = 0.05
 """How soon after its caller a provider is hung up on, where something else is in the way."""
