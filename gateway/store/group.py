@@ -1,7 +1,8 @@
 """One thread that makes durable whatever is waiting, together.
 
 A lone caller never waits for others. While callers come in groups, the thread lets a moment
-pass before each commit, so that one sync of the disk serves more of them. A caller that is
+pass before it commits fewer than the last time, so that one sync of the disk serves more of
+them. A caller that is
 cancelled stops waiting, but what it handed in is committed all the same.
 """
 
@@ -109,14 +110,14 @@ class GroupCommit(Generic[Item, Result]):
 
     def _run(self) -> None:
         group: list[_Waiting[Item, Result]] = []
-        in_groups = False
+        last_size = 1
         try:
             while (first := self._waiting.get()) is not None:
                 group = [first]
-                if in_groups:
+                if 1 < last_size > self._waiting.qsize() + 1:
                     self._pause(GATHER_S)
                 last = self._gather(group)
-                in_groups = len(group) > 1
+                last_size = len(group)
                 self._commit_group(group)
                 group = []
                 if last:
