@@ -21,6 +21,10 @@ _SEARCHES: Final = (
     "exaAiSearch",
     "parallelAiSearch",
 )
+_KEPT_FOR_INTERACTIONS: Final = (
+    ("previousInteractionId", "interaction"),
+    ("environment", "environment"),
+)
 _ADDRESS: Final = re.compile(
     r"(?:https://[a-z0-9.-]+\.googleapis\.com/v[1-9][a-z0-9]*/)?files/.+"
 )
@@ -83,52 +87,41 @@ def parts_of(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def used_in(asked: Mapping[str, Any]) -> Iterator[Resource]:
     """Yield what a request uses of what is kept there: files, a cache, stores of files."""
-    names = [
-        said(said(part, "fileData"), "fileUri")
-        for part in parts_of(asked)
-        if said(part, "fileData") is not None
+    files = [
+        *(said(said(part, "fileData"), "fileUri") for part in parts_of(asked)),
+        *(one.get("uri") for one in _inputs_of(asked)),
     ]
-    files = [name for name in names if isinstance(name, str) and _ADDRESS.fullmatch(name)]
-    stores = [
-        store
-        for tool in objects(asked.get("tools"))
-        for store in said(said(tool, "fileSearch"), "fileSearchStoreNames") or ()
-    ]
-    others = [said(asked, name) for name in ("cachedContent", "fileName")]
-    for name in (*files, *stores, *others):
+    names = [name for name in files if isinstance(name, str) and _ADDRESS.fullmatch(name)]
+    for tool in objects(asked.get("tools")):
+        stores = said(said(tool, "fileSearch") or tool, "fileSearchStoreNames")
+        names.extend(stores if isinstance(stores, list) else ())
+    names.extend(said(asked, name) for name in ("cachedContent", "fileName"))
+    for name in names:
         if isinstance(name, str) and (used := resource_of(name)) is not None:
             yield used
-    before = said(asked, "previousInteractionId")
-    if isinstance(before, str) and before:
-        yield Resource(kind="interaction", id=before)
-    yield from _used_in_input(said(asked, "input"))
+    for name, kind in (
+        ("previousInteractionId", "interaction"),
+        ("environment", "environment"),
+    ):
+        id_ = said(asked, name)
+        if isinstance(id_, str):
+            yield Resource(kind=kind, id=id_.rpartition("/")[2])
     inner = said(asked, "generateContentRequest")
     if isinstance(inner, dict):
         yield from used_in(inner)
-
-
-def _used_in_input(value: object) -> Iterator[Resource]:
-    """Yield the files that the input of an interaction names, wherever in it."""
-    level = [value]
-    while level:
-        inner: list[object] = []
-        for one in level:
-            if isinstance(one, dict):
-                uri = said(one, "uri") or said(one, "fileUri")
-                if isinstance(uri, str) and _ADDRESS.fullmatch(uri):
-                    used = resource_of(uri)
-                    if used is not None:
-                        yield used
-                inner += one.values()
-            elif isinstance(one, list):
-                inner += one
-        level = inner
 
 
 def candidates_of(asked: Mapping[str, Any]) -> int:
     """Return how many candidates are asked for."""
     count = said(said(asked, "generationConfig"), "candidateCount")
     return count if isinstance(count, int) and count > 0 else 1
+
+
+def _inputs_of(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what is put into an interaction: contents, alone or in turns."""
+    for one in objects(asked.get("input")):
+        yield one
+        yield from objects(one.get("content"))
 
 
 def _asks_to_think(thinking: Mapping[str, Any]) -> bool:
