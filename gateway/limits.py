@@ -319,8 +319,8 @@ HEADERS_MAX: Final = 256
 
 CHUNK_LINE_BYTES_MAX: Final = 4 * KIB
 CHUNK_OVERHEAD_BYTES_MAX: Final = 16 * KIB
-"""The line before a chunk, and how many bytes of such lines one body may have beyond 32 for each
-chunk and one for each byte of content; extensions are allowed, a body of nothing else is not."""
+"""The line before a chunk, and how many bytes of such lines one body may have beyond 32 for
+each chunk and one for each byte of content; extensions are allowed, but no body of them."""
 
 HEAD_S_MAX: Final = 30.0
 """How long a request's head may take from its first byte to its last."""
@@ -338,8 +338,8 @@ UNREAD_S_MAX: Final = 300.0
 
 LINGER_S_MAX: Final = 10.0
 DISCARDED_BYTES_MAX: Final = 64 * MIB
-"""For how long, and how much, a door still reads and drops of a request that it has answered
-before all of it came: who sends must be able to read the answer, which a reset would destroy."""
+"""For how long, and how much, a door still reads and drops of a request that was answered before
+all of it came: who sends must be able to read the answer, which a reset would destroy."""
 
 SKIPPED_BYTES_MAX: Final = 64 * KIB
 """The rest of such a body up to this size is dropped and the connection kept."""
@@ -351,7 +351,7 @@ UNSENT_BYTES_MAX: Final = 64 * KIB
 """Bytes of an answer that wait for the caller's socket before its provider is slowed down."""
 
 CONNECTIONS_MAX: Final = 16_384
-"""Connections of callers at one door; more are turned away, a head's 96 KiB each is a gigabyte."""
+"""Connections of callers at one door; more are turned away, for heads take up to 96 KiB each."""
 
 TURN_S_MAX: Final = 30.0
 """How long a replica waits for its turn at what one at a time may do; a turn takes a commit."""

@@ -77,9 +77,8 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines = lines
-        self._first: dict[str, str] = {}
-        for line in lines:
-            self._first.setdefault(line.known, line.value)
+        # Backwards, so that of several the first stays.
+        self._first = {line.known: line.value for line in reversed(lines)}
 
     def __getitem__(self, name: str) -> str:
         """Return the first header of that *name*."""
@@ -91,7 +90,7 @@ class Headers(Mapping[str, str]):
 
     def __iter__(self) -> Iterator[str]:
         """Yield each name once."""
-        return iter(self._first)
+        return iter(dict.fromkeys(line.known for line in self._lines))
 
     def __len__(self) -> int:
         """Return how many names there are."""
