@@ -64,17 +64,14 @@ from gateway.provider.readers import BodyReader, OpaqueReader, StreamReader, Who
 _KEYS: Final = frozenset({"key", "access_token"})
 """What a credential is called in a query."""
 
-_READ: Final[Mapping[str, Callable[[bytes], Answer]]] = {
-    **{route.path: read_embeddings for route in (EMBED, EMBED_MANY)},
-    **{route.path: read_operation for route in (BATCH, *OPERATIONS)},
-    **{
-        route.path: read_operation_made
-        for route in (*CREATE_BATCHES, CREATE_TUNED, PREDICT_LATER)
-    },
-    **{route.path: read_made for route in (*CREATE_FILES, CREATE_CACHE, CREATE_STORE)},
-    PREDICT.path: read_predictions,
+_READ: Final[Mapping[Route, Callable[[bytes], Answer]]] = {
+    **dict.fromkeys((EMBED, EMBED_MANY), read_embeddings),
+    **dict.fromkeys((BATCH, *OPERATIONS), read_operation),
+    **dict.fromkeys((*CREATE_BATCHES, CREATE_TUNED, PREDICT_LATER), read_operation_made),
+    **dict.fromkeys((*CREATE_FILES, CREATE_CACHE, CREATE_STORE), read_made),
+    PREDICT: read_predictions,
 }
-"""How the answers on these routes are read, by the path of the route."""
+"""How the answers on these routes are read; on others it is enough that they are JSON."""
 
 _INTERACTIONS: Final = (INTERACT, INTERACTION, CANCEL_INTERACTION)
 
@@ -147,7 +144,7 @@ class GeminiDialect:
             return BodyReader("other")
         if route.operation is Operation.SESSION:
             return OpaqueReader()
-        return WholeReader(_READ.get(route.path, read_telling))
+        return WholeReader(_READ.get(route, read_telling))
 
     def row_of(self, call: ProviderCall, choice: Choice) -> dict[str, Any]:
         """Return the conversation and *choice* as a training row.
