@@ -43,7 +43,7 @@ class GeminiTalk:
         content = said.get("clientContent") or said.get("client_content")
         self._asks = bool(dig(content, "turnComplete") or dig(content, "turn_complete"))
         if (setup := said.get("setup")) is not None:
-            model = text_at(setup, "model").removeprefix(_NAMELESS)
+            model = text_at(setup, "model").rpartition(_NAMELESS)[2]
             call = with_more(call, model=model or None, features=_features_of(setup))
         for key in ("clientContent", "client_content", "realtimeInput", "realtime_input"):
             if key in said:

@@ -22,8 +22,10 @@ KEY_PROTOCOL: Final = "openai-insecure-api-key."
 """How browsers, which can't set headers, hand over a key: as a subprotocol."""
 
 _GEMINI: Final = re.compile(
-    r"/ws/google\.ai\.generativelanguage\.[a-z0-9]+"
-    r"\.GenerativeService\.BidiGenerateContent(?:Constrained)?"
+    r"/ws/google\.(?:"
+    r"ai\.generativelanguage\.[a-z0-9]+\.GenerativeService\.BidiGenerateContent(?:Constrained)?"
+    r"|cloud\.aiplatform\.[a-z0-9]+\.LlmBidiService/BidiGenerateContent"
+    r")"
 )
 
 

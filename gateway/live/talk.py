@@ -109,7 +109,7 @@ def with_more(
     *,
     model: str | None = None,
     features: frozenset[str] = frozenset(),
-    fallbacks: tuple[str, ...] = (),
+    fallbacks: tuple[str | None, ...] = (),
 ) -> ProviderCall:
     """Return *call* with what a message adds; nothing is ever taken back from a session."""
     more = tuple(name for name in fallbacks if name not in call.fallbacks)
