@@ -60,7 +60,9 @@ class Reader:
     def find(self, exchange: ExchangeId) -> tuple[int, bytes] | None:
         """Return index and leaf of the statement that closed *exchange*, or `None`."""
         row = self.index.find(exchange)
-        if row is None and self.catch_up():
+        if row is None:
+            # Another thread may be the one that adds it.
+            self.catch_up()
             row = self.index.find(exchange)
         return None if row is None else (row.index, self.leaf(row.index))
 
@@ -76,7 +78,8 @@ class Reader:
     def resources(self, provider: str, kind: str, ids: Sequence[str]) -> dict[str, Kept]:
         """Return what is known of resources of one *kind* at *provider*, by their ids."""
         found = self.index.resources(provider, kind, ids)
-        if len(found) < len(set(ids)) and self.catch_up():
+        if len(found) < len(set(ids)):
+            self.catch_up()
             found = self.index.resources(provider, kind, ids)
         return found
 
@@ -88,7 +91,8 @@ class Reader:
     def manifest(self, sha256: Sha256) -> tuple[int, Manifest] | None:
         """Return index and manifest whose payload has that digest, or `None`."""
         row = self.index.by_payload(sha256)
-        if row is None and self.catch_up():
+        if row is None:
+            self.catch_up()
             row = self.index.by_payload(sha256)
         if row is None:
             return None
@@ -159,7 +163,8 @@ class Reader:
         if keyid is None:
             return None
         at = self._authorities.authorised_at(keyid)
-        if at is None and self.catch_up():
+        if at is None:
+            self.catch_up()
             at = self._authorities.authorised_at(keyid)
         if at is None:
             raise BadProofError(
