@@ -21,6 +21,7 @@ from gateway.provider.model import (
 )
 from gateway.provider.openai.dialect import OpenAIDialect
 from tests.support.recordings import RECORDINGS, Recording, chunk, openai_call
+from tests.support.recordings_openai import unit
 
 DIALECT = OpenAIDialect()
 OPAQUE = Answer(readable=False, whole=False)
@@ -137,6 +138,11 @@ def test_what_is_made_must_have_a_body() -> None:
         ({"reasoning_effort": "none"}, set()),
         ({"thinking": {"type": "enabled"}}, {"reasoning"}),
         ({"logprobs": True}, {"logprobs"}),
+        ({"model": "m:online"}, {"grounding"}),
+        ({"plugins": [3, {"id": "web"}]}, {"grounding"}),
+        ({"plugins": {"id": "web"}}, set()),
+        ({"modalities": ["text", "image"]}, {"image-output"}),
+        ({"modalities": ["text", "audio"]}, {"voice"}),
         ({"n": 2}, {"n"}),
         ({"n": "2", "messages": 3}, set()),
         ({"messages": [3, {"content": [3, {"type": "image_url"}]}]}, {"images"}),
@@ -209,6 +215,47 @@ def test_content_in_parts_is_read() -> None:
     assert answer.choices == (
         Choice(index=0, text="hi", reasoning=("hm",), finish_reason="stop"),
     )
+
+
+def test_whatever_else_a_message_holds_is_a_unit() -> None:
+    """A part or a field of which nobody here has heard is listed, and makes no row."""
+    picture = {"type": "image_url", "image_url": "data:image/png;base64,UA=="}
+    parts = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "thinking", "thinking": [3]},
+        {"type": "refusal", "refusal": "no"},
+        picture,
+        {"type": "image_url", "image_url": 4},
+        {"type": "unheard"},
+        5,
+    ]
+    message = {"content": parts, "audio": "odd", "images": "odd", "annotations": [6], "new": 7}
+    details = [8, {"type": "reasoning.summary", "summary": "so"}, {"data": "secret"}]
+    more = {"content": "hi", "images": [{"url": 9}], "reasoning_details": details}
+    plain: dict[str, Any] = {"content": "hi", "name": "m", "tool_call_id": None, "unheard": []}
+    answer = read(completion(message, more, plain))
+    first, second, third = answer.choices
+
+    assert (first.reasoning, first.refusal, answer.stop) == (("hm",), "no", "refusal")
+    assert first.others == (
+        unit("image", 0, b"P"),
+        unit("tool-result", 0, [6]),
+        unit("other", 0, "odd"),
+        unit("other", 0, {"type": "image_url", "image_url": 4}),
+        unit("other", 0, "odd"),
+        unit("other", 0, 7),
+        unit("other", 0, [3, {"type": "unheard"}, 5]),
+    )
+    assert (second.reasoning, second.others) == (
+        ("so", "secret"),
+        (unit("other", 1, {"url": 9}),),
+    )
+    assert third == Choice(index=2, text="hi", finish_reason="stop")
+    assert why(second) == "row.not-text"
+    assert read(completion({"content": [picture | {"image_url": "data:,x"}]})).readable
+    broken = {"url": "data:image/png;base64,!"}
+    assert read(completion({"content": [{"image_url": broken}]})) == OPAQUE
+    assert read({"choices": [{"message": {"new": 1, "content": 3}}]}) == OPAQUE
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"[]", b'{"choices": 3}', b"\xff"])
@@ -361,6 +408,17 @@ def test_a_tool_of_free_text_keeps_its_shape() -> None:
     assert made["messages"][2]["tool_calls"] == [
         {"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "select 1"}}
     ]
+
+
+def test_reasoning_of_earlier_turns_is_not_taught() -> None:
+    """Thoughts that a request hands back in parts are dropped from its row."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    said = {"role": "assistant", "content": [thought, {"type": "text", "text": "so"}]}
+
+    assert row(SAID, messages=[said, HELLO])["messages"][0] == {
+        "role": "assistant",
+        "content": "so",
+    }
 
 
 def test_words_put_into_its_mouth_begin_the_answer() -> None:

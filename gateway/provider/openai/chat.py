@@ -549,7 +549,11 @@ def features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     tools = asked.get("tools")
     if tools or asked.get("functions"):
         features.add("tools")
-    if asked.get("web_search_options") or dialect.searches_the_web(tools):
+    if (
+        asked.get("web_search_options")
+        or dialect.searches_the_web(tools)
+        or _goes_online(asked)
+    ):
         features.add("grounding")
     modalities = asked.get("modalities")
     wanted = modalities if isinstance(modalities, list) else ()
@@ -572,6 +576,15 @@ def features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     if any(part.get("type") == "image_url" for part in _parts_of(asked.get("messages"))):
         features.add("images")
     return frozenset(features)
+
+
+def _goes_online(asked: Mapping[str, Any]) -> bool:
+    """Tell whether an aggregator is to search the web, by the model's name or a plug-in."""
+    model, plugins = asked.get("model"), asked.get("plugins")
+    return (isinstance(model, str) and model.endswith(":online")) or any(
+        isinstance(plugin, dict) and plugin.get("id") == "web"
+        for plugin in (plugins if isinstance(plugins, list) else ())
+    )
 
 
 def fallbacks_of(asked: Mapping[str, Any]) -> tuple[str | None, ...]:

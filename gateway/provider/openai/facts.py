@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from gateway.provider import dialect
 from gateway.provider.model import Answer, Resource, Stop, Usage
-from gateway.provider.readers import NonsenseError
 
 _TOO_MANY: Final = 429
 _UNPAID: Final = 402
@@ -169,19 +168,3 @@ def _resources(kind: str, held: object) -> Iterator[Resource]:
     for one in held if isinstance(held, list) else [held]:
         if isinstance(one, str) and one:
             yield Resource(kind, one)
-
-
-def first(values: Iterable[str | None]) -> str | None:
-    """Return the first of *values* that says something."""
-    return next((value for value in values if value), None)
-
-
-def as_object(value: object) -> dict[str, Any]:
-    """Return *value*, which is an object.
-
-    Raises:
-        NonsenseError: it is not one.
-    """
-    if not isinstance(value, dict):
-        raise NonsenseError("no object")
-    return value

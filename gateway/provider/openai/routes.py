@@ -87,6 +87,18 @@ def _again(path: str, receipted: str, methods: tuple[str, ...] = _GET) -> Route:
     )
 
 
+def _session(path: str, asked: str) -> Route:
+    """Return a route on which both sides talk over one connection."""
+    return Route(
+        methods=_GET,
+        path=path,
+        operation=Operation.SESSION,
+        asked=asked,
+        answered="each response, usage",
+        receipted="each response has a receipt of its own",
+    )
+
+
 _OUTPUT: Final = "text, reasoning, tool calls, refusal; images and results of server tools"
 _PARTS: Final = "text, reasoning, tool calls, refusal of each choice; images, sound"
 
@@ -167,10 +179,10 @@ GENERATING: Final[tuple[Route, ...]] = (
 
 KEPT: Final[tuple[Route, ...]] = (
     # Sessions, and what lets somebody open one.
-    Route(methods=_GET, path="/realtime", operation=Operation.SESSION, asked="model"),
-    Route(methods=_GET, path="/realtime/translations", operation=Operation.SESSION),
-    Route(methods=_GET, path="/responses", operation=Operation.SESSION),
-    Route(methods=_GET, path="/live/sessions", operation=Operation.SESSION),
+    _session("/realtime", "model (of the query), and what is said"),
+    _session("/realtime/translations", "model (of the query), and what is said"),
+    _session("/responses", "each message that asks for a response"),
+    _session("/live/sessions", "model (of the query), and what is said"),
     _keep("/realtime/client_secrets", Operation.SESSION),
     _keep("/realtime/translations/client_secrets", Operation.SESSION),
     _keep("/realtime/sessions", Operation.SESSION),
