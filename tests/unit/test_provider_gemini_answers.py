@@ -26,6 +26,7 @@ from gateway.provider.model import (
     Operation,
     ProviderCall,
     Resource,
+    Stop,
     ToolCall,
     Unit,
     UnteachableError,
@@ -437,7 +438,7 @@ def quota(id_: str) -> dict[str, Any]:
         ("odd", "error", None),
     ],
 )
-def test_an_error_may_be_a_stop(error: object, name: str, stop: str | None) -> None:
+def test_an_error_may_be_a_stop(error: object, name: str, stop: Stop | None) -> None:
     """Errors have Google's name, alone or in an array; some are the provider's own no."""
     expected = Answer(readable=True, whole=True, error=name, stop=stop)
 
@@ -486,7 +487,12 @@ def test_vectors_are_digested_as_their_numbers() -> None:
     )
     assert answer.units == (embedding_unit(0, [1.0]), embedding_unit(1, [0.5]))
     assert answer.usage == Usage(input_tokens=4)
-    for body in ({}, {"embedding": {}}, {"embeddings": [{"values": ["a"]}]}):
+    nonsense: tuple[dict[str, Any], ...] = (
+        {},
+        {"embedding": {}},
+        {"embeddings": [{"values": ["a"]}]},
+    )
+    for body in nonsense:
         assert read(one, body) == OPAQUE
     assert read(one, b'{"embedding": {"values": [1e300]}}') == OPAQUE
 
@@ -556,7 +562,9 @@ def test_a_batch_is_answered_later() -> None:
     begun = {"name": "batches/b1", "metadata": {"state": "BATCH_STATE_PENDING"}}
     answers = [{"response": parts({"text": "a"})}, {"error": {"code": 3}}]
     inline = {"inlinedResponses": {"inlinedResponses": answers}}
-    vectors = {"inlinedEmbedContentResponses": {"inlinedResponses": [{"response": {}}]}}
+    vectors: dict[str, Any] = {
+        "inlinedEmbedContentResponses": {"inlinedResponses": [{"response": {}}]}
+    }
     file = {"responsesFile": "files/r1"}
 
     assert read(create, begun) == Answer(
