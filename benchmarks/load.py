@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 
 import httptools
 import uvloop
@@ -18,8 +19,8 @@ PROMPT = "Read the attached figures, compare them with last month, and say what 
 
 
 def request_bytes(host: str, path: str, headers: list[str], *, stream: bool) -> bytes:
-    """Return one chat request of about 1 KB."""
-    asked = {
+    """Return one chat request of about 1 KB, or one for an embedding."""
+    asked: dict[str, object] = {
         "model": "stub-large",
         "messages": [
             {"role": "system", "content": "You are a careful accountant."},
@@ -27,7 +28,9 @@ def request_bytes(host: str, path: str, headers: list[str], *, stream: bool) -> 
         ],
         "temperature": 0,
     }
-    if stream:
+    if path.endswith("/embeddings"):
+        asked = {"model": "stub-embed", "input": [PROMPT], "encoding_format": "base64"}
+    elif stream:
         asked["stream"] = True
     body = json.dumps(asked, separators=(",", ":")).encode()
     lines = [
@@ -58,6 +61,7 @@ class Caller(asyncio.Protocol):
     def __init__(self, load: Load) -> None:
         self._load = load
         self._asked = False
+        self._aborts = False
         self._bytes = 0
         self._transport: asyncio.Transport | None = None
 
@@ -73,11 +77,12 @@ class Caller(asyncio.Protocol):
             self._transport.close()
             return
         self._asked = True
+        self._aborts = self._load.to_be_aborted()
         self._parser = httptools.HttpResponseParser(self)
         self._begun = time.perf_counter()
         self._first = 0.0
         self._bytes = 0
-        self._transport.write(self._load.request)
+        self._transport.write(self._load.aborted if self._aborts else self._load.request)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser."""
@@ -88,10 +93,15 @@ class Caller(asyncio.Protocol):
         if not self._bytes:
             self._first = time.perf_counter()
         self._bytes += len(part)
+        if self._aborts and self._transport is not None:
+            self._asked = False
+            self._transport.abort()
 
     def on_message_complete(self) -> None:
         """Note the answer and ask again."""
         now = time.perf_counter()
+        if not self._asked:
+            return
         self._load.answered(
             self._parser.get_status_code(),
             now - self._begun,
@@ -102,6 +112,9 @@ class Caller(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the load that this connection has ended."""
+        if self._aborts and not self._asked:
+            self._load.goes_on()
+            return
         self._load.ended()
         if self._asked:
             print(f"cut off after {self._bytes} bytes: {exc}", file=sys.stderr)
@@ -110,8 +123,22 @@ class Caller(asyncio.Protocol):
 class Load:
     """So many requests over so many connections."""
 
-    def __init__(self, request: bytes, requests: int, connections: int) -> None:
+    def __init__(
+        self,
+        request: bytes,
+        requests: int,
+        connections: int,
+        *,
+        aborted: bytes = b"",
+        abort_every: int = 0,
+    ) -> None:
         self.request = request
+        self.aborted = aborted
+        """What is asked for, and hung up on at its first bytes, every so many times."""
+        self.aborts = 0
+        self.again: Callable[[], None] = lambda: None
+        """Opens another connection in the place of one that was aborted."""
+        self._abort_every = abort_every
         self.whole = asyncio.Event()
         self._left = requests
         self._open = connections
@@ -124,6 +151,17 @@ class Load:
         """Return whether another request is to be made."""
         self._left -= 1
         return self._left >= 0
+
+    def to_be_aborted(self) -> bool:
+        """Return whether this request is one of those that are hung up on."""
+        if not self._abort_every or self._left % self._abort_every:
+            return False
+        self.aborts += 1
+        return True
+
+    def goes_on(self) -> None:
+        """Ask on over another connection."""
+        self.again()
 
     def answered(self, status: int, latency_s: float, first_s: float, size: int) -> None:
         """Note one answer."""
@@ -142,6 +180,7 @@ class Load:
         """Return what was seen."""
         return {
             "answers": len(self._latencies),
+            "aborts": self.aborts,
             "wall_s": wall_s,
             "latency_ms": _spread(self._latencies),
             "first_byte_ms": _spread(self._firsts),
@@ -162,12 +201,16 @@ async def run(port: int, load: Load, connections: int) -> dict[str, object]:
     """Make every request and return the report."""
     begun = time.perf_counter()
     loop = asyncio.get_running_loop()
-    await asyncio.gather(
-        *(
-            loop.create_connection(lambda: Caller(load), "127.0.0.1", port)
-            for _ in range(connections)
-        )
-    )
+    opening: set[asyncio.Task[object]] = set()
+
+    def again() -> None:
+        task = loop.create_task(loop.create_connection(lambda: Caller(load), "127.0.0.1", port))
+        opening.add(task)
+        task.add_done_callback(opening.discard)
+
+    load.again = again
+    for _ in range(connections):
+        again()
     await load.whole.wait()
     return load.report(time.perf_counter() - begun)
 
@@ -180,12 +223,17 @@ async def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--abort-every", type=int, default=0, help="a stream, hung up on")
     parser.add_argument("--header", action="append", default=[])
     said = parser.parse_args()
-    request = request_bytes(
-        f"127.0.0.1:{said.port}", said.path, said.header, stream=said.stream
+    host = f"127.0.0.1:{said.port}"
+    load = Load(
+        request_bytes(host, said.path, said.header, stream=said.stream),
+        said.requests,
+        said.connections,
+        aborted=request_bytes(host, said.path, said.header, stream=True),
+        abort_every=said.abort_every,
     )
-    load = Load(request, said.requests, said.connections)
     print(json.dumps(await run(said.port, load, said.connections)))
 
 

@@ -28,7 +28,7 @@ import psutil
 import yaml
 
 HERE = Path(__file__).resolve().parent
-PATH = "/v1/chat/completions"
+CHAT = "/v1/chat/completions"
 TRAINING = (
     "x-intended-use: purpose=train.sft, student=invoice-parser, student-kind=extractor, "
     "audience=internal, visibility=internal, competes=?0, commercial=?0"
@@ -42,6 +42,7 @@ class Case:
     name: str
     stream: bool
     requests: int
+    path: str = CHAT
     provider: str = "openai"
     headers: tuple[str, ...] = ()
 
@@ -49,6 +50,7 @@ class Case:
 CASES = (
     Case(name="chat", stream=False, requests=4000),
     Case(name="stream", stream=True, requests=400),
+    Case(name="embeddings", stream=False, requests=4000, path="/v1/embeddings"),
     Case(
         name="chat, declared for training",
         stream=False,
@@ -71,7 +73,7 @@ class Proxy:
 
     def path(self, case: Case) -> str:
         """Return where *case* is asked."""
-        return f"/{case.provider}{PATH}" if self.prefixed else PATH
+        return f"/{case.provider}{case.path}" if self.prefixed else case.path
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the process has used, its own and the kernel's."""
@@ -101,15 +103,15 @@ def main() -> int:
     said = parser.parse_args()
     with ExitStack() as stack:
         folder = said.folder or stack.enter_context(tempfile.TemporaryDirectory())
-        upstream = stack.enter_context(_listening("upstream.py"))
+        upstream = stack.enter_context(listening("upstream.py"))
         url = f"http://127.0.0.1:{upstream.port}"
-        bare = stack.enter_context(_listening("bare_proxy.py", "--upstream", url))
+        bare = stack.enter_context(listening("bare_proxy.py", "--upstream", url))
         bare.name = "bare aiohttp"
         if said.self_check:
-            other = stack.enter_context(_listening("bare_proxy.py", "--upstream", url))
+            other = stack.enter_context(listening("bare_proxy.py", "--upstream", url))
             other.name = "bare aiohttp, again"
         else:
-            other = stack.enter_context(_gateway(Path(folder), url))
+            other = stack.enter_context(gateway(Path(folder), url))
         report: dict[str, Any] = {
             "a": bare.name,
             "b": other.name,
@@ -121,13 +123,13 @@ def main() -> int:
         }
         for case in CASES:
             if said.case is None or said.case in case.name:
-                report["cases"][case.name] = _measure(bare, other, upstream, case, said)
+                report["cases"][case.name] = measure(bare, other, upstream, case, said)
         report["load_average_after"] = os.getloadavg()[0]
     print(json.dumps(report, indent=1) if said.json else _table(report))
     return _over_budget(report) if said.check else 0
 
 
-def _measure(
+def measure(
     bare: Proxy, other: Proxy, upstream: Proxy, case: Case, said: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the figures of one case."""
@@ -204,7 +206,7 @@ def _load(proxy: Proxy, case: Case, count: int, connections: int) -> dict[str, A
 
 
 @contextmanager
-def _listening(script: str, *words: str) -> Iterator[Proxy]:
+def listening(script: str, *words: str) -> Iterator[Proxy]:
     """Run *script*, which says on which port it listens."""
     process = subprocess.Popen(
         [sys.executable, str(HERE / script), *words], stdout=subprocess.PIPE, text=True
@@ -221,7 +223,7 @@ def _listening(script: str, *words: str) -> Iterator[Proxy]:
 
 
 @contextmanager
-def _gateway(folder: Path, upstream: str) -> Iterator[Proxy]:
+def gateway(folder: Path, upstream: str) -> Iterator[Proxy]:
     """Run a gateway in *folder*, as `gateway init` and `gateway serve` make it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,13 +1,16 @@
-"""A lean provider for benchmarks: canned chat answers, so that it is never the bottleneck.
+"""A lean provider for benchmarks: canned answers, so that it is never the bottleneck.
 
-A body of about 1 KB, or a stream of 60 events that leave one by one, a little time apart.
+A body of about 1 KB, an embedding of 1,536 numbers, or a stream of 60 events that leave one by
+one, a little time apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
+import struct
 
 import httptools
 import uvloop
@@ -41,6 +44,24 @@ def body() -> bytes:
         },
         "service_tier": "default",
         "system_fingerprint": "fp_benchmark",
+    }
+    return json.dumps(answer).encode()
+
+
+def embedding() -> bytes:
+    """Return an embedding of 1,536 numbers, in base64 as the SDK asks for it."""
+    numbers = struct.pack("<1536f", *(0.001 * (at % 97) - 0.05 for at in range(1536)))
+    answer = {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": 0,
+                "embedding": base64.b64encode(numbers).decode(),
+            }
+        ],
+        "model": "stub-embed",
+        "usage": {"prompt_tokens": 96, "total_tokens": 96},
     }
     return json.dumps(answer).encode()
 
@@ -79,6 +100,12 @@ BODY = body()
 WHOLE = (
     HEADERS + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
 )
+EMBEDDING = embedding()
+EMBEDDED = (
+    HEADERS
+    + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(EMBEDDING)
+    + EMBEDDING
+)
 STREAM_HEAD = (
     HEADERS + b"content-type: text/event-stream; charset=utf-8\r\n"
     b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -96,6 +123,7 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._streaming = False
+        self._embeds = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -109,6 +137,10 @@ class Upstream(asyncio.Protocol):
         """Feed the parser."""
         self._parser.feed_data(data)
 
+    def on_url(self, url: bytes) -> None:
+        """Look what is asked for."""
+        self._embeds = url.endswith(b"/embeddings")
+
     def on_body(self, part: bytes) -> None:
         """Look whether a stream is asked for."""
         self._streaming = self._streaming or b'"stream":true' in part
@@ -118,7 +150,7 @@ class Upstream(asyncio.Protocol):
         if self._transport is None:
             return
         if not self._streaming:
-            self._transport.write(WHOLE)
+            self._transport.write(EMBEDDED if self._embeds else WHOLE)
             return
         self._streaming = False
         self._transport.write(STREAM_HEAD + STREAM[0])

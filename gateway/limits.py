@@ -338,8 +338,8 @@ UNREAD_S_MAX: Final = 300.0
 
 LINGER_S_MAX: Final = 10.0
 DISCARDED_BYTES_MAX: Final = 64 * MIB
-"""For how long, and how much, a door still reads and drops of a request that was answered before
-all of it came: who sends must be able to read the answer, which a reset would destroy."""
+"""For how long, and how much, a door still reads and drops of a request that was answered
+before all of it came: a reset would destroy the answer before its sender could read it."""
 
 SKIPPED_BYTES_MAX: Final = 64 * KIB
 """The rest of such a body up to this size is dropped and the connection kept."""
@@ -351,7 +351,7 @@ UNSENT_BYTES_MAX: Final = 64 * KIB
 """Bytes of an answer that wait for the caller's socket before its provider is slowed down."""
 
 CONNECTIONS_MAX: Final = 16_384
-"""Connections of callers at one door; more are turned away, for heads take up to 96 KiB each."""
+"""Connections of callers at one door; more are turned away: heads take up to 96 KiB each."""
 
 TURN_S_MAX: Final = 30.0
 """How long a replica waits for its turn at what one at a time may do; a turn takes a commit."""
@@ -451,3 +451,6 @@ FORM_FIELD_BYTES_MAX: Final = 256 * KIB
 UPLOAD_S_MAX: Final = 172_800
 """For how long an upload that was begun with a key may go on without one: two days, for which a
 provider keeps what was uploaded."""
+
+FRAMES_LOGGED_MAX: Final = 12
+"""How many places in the code are logged of a bug."""
