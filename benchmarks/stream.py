@@ -1,8 +1,8 @@
 """What streams cost: CPU and the first byte, a thousand at once on one core, and no growth.
 
 The first part is the rounds A B B A of `overhead.py` for one stream. The second keeps the
-gateway on one core and holds a thousand slow streams open. The third, with `--growth N`, makes N
-exchanges of which a tenth are hung up on in mid-stream, and watches what the process holds.
+gateway on one core and holds a thousand slow streams open. The third, with `--growth N`, makes
+N exchanges of which a tenth are hung up on in mid-stream, and watches what the process holds.
 """
 
 from __future__ import annotations
@@ -209,8 +209,8 @@ def _table(report: dict[str, Any]) -> str:
     if many := report.get("at_once"):
         lines += [
             (
-                f"{many['streams']} streams at once, one core: peak {many['rss_mib_peak']:.0f} MiB"
-                f" ({many['rss_mib_before']:.0f} before, {many['kib_a_stream']:.0f} KiB each)"
+                f"{many['streams']} streams at once, one core:"
+                f" peak {many['rss_mib_peak']:.0f} MiB ({many['rss_mib_before']:.0f} before, {many['kib_a_stream']:.0f} KiB each)"
             ),
             (
                 f"  {100 * many['cpu_share']:.0f}% of the core; whole after"
