@@ -13,14 +13,21 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO, cast
 
 import orjson
 import structlog
 
 from gateway.clock import SystemClock, rfc3339
-from gateway.limits import LOG_BYTES_WAITING_MAX, LOG_WAIT_S, PIPE_BYTES_AT_ONCE
+from gateway.limits import (
+    FRAMES_LOGGED_MAX,
+    LOG_BYTES_WAITING_MAX,
+    LOG_WAIT_S,
+    PIPE_BYTES_AT_ONCE,
+)
 
 EVENTS: Final[dict[str, str]] = {
     "gateway.started": "the door is open; says where, and which ledger and policies are used",
@@ -165,6 +172,18 @@ def _pages(lines: list[bytes], at_once_max: int | None) -> Iterator[bytes]:
         size += len(line) + 1
     if page:
         yield b"\n".join([*page, b""])
+
+
+def frames(broken: BaseException) -> list[str]:
+    """Return where *broken* was raised, outermost first, and no word of what it says.
+
+    What a bug says may be made of anything: of a key, or of a prompt.
+    """
+    found = traceback.extract_tb(broken.__traceback__)
+    return [
+        f"{'/'.join(Path(one.filename).parts[-2:])}:{one.lineno} {one.name}"
+        for one in found[-FRAMES_LOGGED_MAX:]
+    ]
 
 
 Logger = structlog.typing.FilteringBoundLogger

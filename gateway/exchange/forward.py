@@ -61,11 +61,17 @@ def origin_of(base_url: str, trust: ssl.SSLContext | None = None) -> Origin:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError as exc:
-        raise SettingError(f"base_url is not a URL: `{base_url}`") from exc
+        raise SettingError("base_url is not a URL") from exc
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
         raise SettingError(
             f"base_url is not an absolute http or https URL: `{base_url}`",
             hint="write it like `https://api.example.com`",
+        )
+    if "@" in parts.netloc:
+        # Receipts and messages name the address.
+        raise SettingError(
+            f"base_url of {parts.hostname} holds a name or a password",
+            hint="write it without, and name the secret in `credential`",
         )
     tls = parts.scheme == "https"
     return Origin(
@@ -73,7 +79,7 @@ def origin_of(base_url: str, trust: ssl.SSLContext | None = None) -> Origin:
         port=port or (443 if tls else 80),
         tls=tls,
         path=parts.path.rstrip("/").encode(),
-        host_header=parts.netloc.rpartition("@")[2].encode(),
+        host_header=parts.netloc.encode(),
         trust=trust,
     )
 

@@ -66,6 +66,7 @@ from gateway.proxy.metrics import Metrics
 from gateway.proxy.own import Own
 from gateway.proxy.problem import problem_json, problem_of, provider_problem, refusal
 from gateway.proxy.reply import Reply, end_to_end
+from gateway.store.access import SECRET
 
 _OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
 """What is for the gateway, or is written anew for the next connection."""
@@ -456,13 +457,16 @@ def _outgoing(
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
         dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
-        target = _without_key(target, dialect)
+        target = _without_secrets(_without_key(target, dialect))
     if plain:
         dropped = dropped | {b"accept-encoding"}
-    headers = end_to_end(knock.raw_headers, dropped)
+    headers = end_to_end(knock.lines, dropped)
     if plain:
         # It may have to change on its way back.
         headers.append((b"accept-encoding", b"identity"))
+    if managed and SECRET.search(b"\n".join(value for _, value in headers)):
+        # A gateway key in a header where none belongs, such as a cookie.
+        headers = [header for header in headers if not SECRET.search(header[1])]
     if managed and asked.principal.credential is not None:
         name, value = dialect.credential_header(asked.principal.credential)
         headers.append((name.encode(), value.encode()))
@@ -523,6 +527,19 @@ def _without_key(target: str, dialect: Dialect) -> str:
     if upstream == query:
         return target
     return path + mark + upstream if upstream else path
+
+
+def _without_secrets(target: str) -> str:
+    """Return *target* without a gateway key in its query, where none belongs."""
+    path, mark, query = target.partition("?")
+    if not mark or not SECRET.search(query.encode(*_AS_SENT)):
+        return target
+    pairs = (pair for pair in query.split("&") if not SECRET.search(pair.encode(*_AS_SENT)))
+    left = "&".join(pairs)
+    return path + mark + left if left else path
+
+
+_AS_SENT: Final = ("utf-8", "surrogateescape")
 
 
 async def _held(knock: Knock) -> bytes:

@@ -129,7 +129,7 @@ class Own:
                 return _Page(_JSON, bundle)
             case _:
                 raise NotFoundError(
-                    f"nothing is at `{knock.raw_path[:64]}`",
+                    f"nothing is at `{knock.raw_path.partition('?')[0][:64]}`",
                     hint="see /-/health, /-/receipts/{id}, /-/batches/{id}/lines,"
                     " /-/log/checkpoint, /-/metrics",
                 )

@@ -13,7 +13,7 @@ import ssl
 from gateway.errors import MalformedRequestError, OperatorError, PortInUseError, SettingError
 from gateway.exchange.hall import Hall
 from gateway.limits import CONNECTIONS_MAX, DRAIN_TIMEOUT_S
-from gateway.log import Logger
+from gateway.log import Logger, frames
 from gateway.provider.model import Problem
 from gateway.proxy.connection import Connection
 from gateway.proxy.handlers import REASONS, Handlers, send_problem
@@ -127,7 +127,7 @@ class Door:
                 "exchange.broken",
                 error=type(exc).__name__,
                 path=knock.raw_path.partition("?")[0],
-                exc_info=exc,
+                where=frames(exc),
             )
             await send_problem(
                 reply,

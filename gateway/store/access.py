@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from gateway.store.tables import Database, Migrations, immediate, open_database,
 ROLES: Final = frozenset({"caller", "researcher", "legal", "operator", "auditor"})
 
 SECRET_PREFIX: Final = "gw-"  # noqa: S105 — what a secret begins with, not one
+SECRET: Final = re.compile(rb"gw-[a-z2-7]{40}")
+"""What a secret looks like, wherever it stands."""
 _SECRET_BYTES: Final = 25
 _CHANGE_COUNTER_AT: Final = 24
 _CHANGE_COUNTER_BYTES: Final = 4
