@@ -181,14 +181,14 @@ def test_an_error(
     conserved(cell, answer, receipt)
 
 
-def cut_of(cell: Cell, cut: int) -> int:
-    """Return at which byte to cut; a late cut is measured at the provider itself."""
+def cut_of(cell: Cell, fate: str, cut: int) -> int:
+    """Return at which byte to cut; where the last one is, an answer that came whole tells."""
     if cut != LATE:
         return cut
     answer = cell.ask()
     assert answer.whole
     cell.gateway.wait_until_idle()
-    fresh = prepared(cell.row, "late", cell.server, cell.gateway)
+    fresh = prepared(cell.row, f"{fate}-late", cell.server, cell.gateway)
     cell.names, cell.written = fresh.names, fresh.written
     return len(answer.body) - 1
 
@@ -205,7 +205,7 @@ def test_a_provider_that_breaks_off(
 ) -> None:
     """An answer that breaks off is never given a clean end; what came has its receipt."""
     cell = prepared(row, f"break-{cut}", stub[0], gateway)
-    answer = cell.ask(Script(break_after=cut_of(cell, cut)))
+    answer = cell.ask(Script(break_after=cut_of(cell, "break", cut)))
     (receipt,) = cell.receipts()
 
     assert not answer.whole or answer.status == 502
@@ -226,7 +226,9 @@ def test_a_caller_that_hangs_up(
     """A caller that goes stops the provider, and what came until then has its receipt."""
     cell = prepared(row, f"hang-up-{cut}", stub[0], gateway)
     script = (
-        Script(slow_first_byte=True) if cut is None else Script(stall_after=cut_of(cell, cut))
+        Script(slow_first_byte=True)
+        if cut is None
+        else Script(stall_after=cut_of(cell, "hang-up", cut))
     )
     with Caller(gateway.port) as caller:
         cell.send(caller, script)

@@ -275,7 +275,11 @@ def files(client: Any) -> Any:
     assert done.file is not None
     yield client.files.content(done.file.id).content
     yield client.uploads.upload_file_chunked(
-        file=content, filename="c", bytes=len(content), mime_type="text/jsonl", purpose="batch"
+        file=content,
+        filename="c",
+        bytes=len(content),
+        mime_type="text/jsonl",
+        purpose="user_data",
     )
     given_up = client.uploads.create(
         bytes=5, filename="x", mime_type="text/plain", purpose="user_data"

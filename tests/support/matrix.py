@@ -485,10 +485,80 @@ def _gemini() -> Iterator[Row]:
         made=0,
         items=3,
     )
-    said_once = said(model="stub-large", input="What is a ledger?")
-    yield Row(name="interaction", target="/gemini/v1beta/interactions", body=said_once)
+    yield from _gemini_batches(at)
+    interactions = "/gemini/v1beta/interactions"
+    asked = {"model": "stub-large", "input": "What is a ledger?"}
+    yield Row(name="interaction", target=interactions, body=said(**asked))
+    yield Row(
+        name="interaction-stream",
+        target=interactions,
+        body=said(**asked, stream=True),
+        streaming=True,
+    )
+    later: dict[str, Any] = {
+        "prepare": _of("/v1beta/interactions", said(**asked, background=True), "interaction"),
+        "made": 0,
+        "items": 1,
+    }
+    one = interactions + "/{interaction}"
+    yield Row(name="interaction-again", target=one, method="GET", **later)
+    yield Row(name="interaction-cancel", target=one + "/cancel", **later)
     yield Row(
         name="gemini-unheard", target="/gemini/v1beta/unheard:of", body=said(what="is this?")
+    )
+
+
+def _gemini_batches(at: str) -> Iterator[Row]:
+    video = said(instances=[{"prompt": "a ledger falls"}])
+    yield Row(name="predict-later", target=f"{at}:predictLongRunning", body=video)
+
+    def begun(to: Preparing) -> Names:
+        name = to.told("POST", f"{_MODEL}:predictLongRunning", video)["name"]
+        to.told("GET", f"/v1beta/{name}")
+        return {"operation": name.rpartition("/")[2]}
+
+    yield Row(
+        name="gemini-operation",
+        target=at + "/operations/{operation}",
+        method="GET",
+        prepare=begun,
+        made=0,
+        items=1,
+    )
+    examples = {"examples": {"examples": [{"textInput": "a", "output": "b"}]}}
+    tuned = said(baseModel="models/stub-large", tuningTask={"trainingData": examples})
+    yield Row(name="gemini-tuning", target="/gemini/v1beta/tunedModels", body=tuned, made=0)
+
+    def tuning(to: Preparing) -> Names:
+        name = to.told("POST", "/v1beta/tunedModels", tuned)["name"]
+        return {"operation": name.rpartition("/")[2]}
+
+    yield Row(
+        name="tuning-operation",
+        target="/gemini/v1beta/operations/{operation}",
+        method="GET",
+        prepare=tuning,
+        made=0,
+    )
+    asked = {"requests": {"requests": [{"request": {"contents": _CONTENTS["contents"]}}]}}
+    batch = said(batch={"displayName": "b", "inputConfig": asked})
+    yield Row(name="gemini-batch", target=f"{at}:batchGenerateContent", body=batch, made=0)
+    content = {"content": {"parts": [{"text": "a"}]}}
+    texts = {"requests": {"requests": [{"request": content}]}}
+    embedded = said(batch={"displayName": "b", "inputConfig": texts})
+    yield Row(
+        name="gemini-embed-batch",
+        target=f"{at}:asyncBatchEmbedContent",
+        body=embedded,
+        made=0,
+    )
+    yield Row(
+        name="gemini-download",
+        target="/gemini/download/v1beta/files/{file}:download?alt=media",
+        method="GET",
+        prepare=_keyed,
+        made=0,
+        items=3,
     )
 
 

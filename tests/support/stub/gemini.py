@@ -60,6 +60,11 @@ class GeminiStub(Stub):
         POST /v/models/{m}:embedContent embed
         POST /v/models/{m}:batchEmbedContents embed_many
         POST /v/models/{m}:predict predict
+        POST /v/models/{m}:predictLongRunning predict_later
+        GET /v/models/{m}/operations/{id} operation
+        GET /v/operations/{id} operation
+        POST /v/tunedModels tuned_create
+        GET /download/v/files/{id}:download file_content
         POST /v/models/{m}:batchGenerateContent batch_create
         POST /v/models/{m}:asyncBatchEmbedContent batch_embed
         GET /v/batches batch_list
@@ -81,6 +86,7 @@ class GeminiStub(Stub):
         GET /v/models/{id} model
         POST /v/interactions interaction_create
         GET /v/interactions/{id} interaction
+        POST /v/interactions/{id}/cancel interaction_cancel
         POST /v/unheard:of unheard
         """)
     )
@@ -92,7 +98,7 @@ class GeminiStub(Stub):
 
     def route(self, ask: Ask, request_id: str) -> Reply:
         """Find the operation under any of the API's versions ("API versions")."""
-        path = re.sub(r"^(/upload)?/(v1beta|v1alpha|v1)(?=/)", r"\1/v", ask.path)
+        path = re.sub(r"^(/upload|/download)?/(v1beta|v1alpha|v1)(?=/)", r"\1/v", ask.path)
         for door in self.DOORS:
             if door.method == ask.method and (found := door.pattern.fullmatch(path)):
                 reply: Reply = getattr(self, door.handler)(ask, request_id, *found.groups())
@@ -273,6 +279,33 @@ class GeminiStub(Stub):
         drawn = [base64.b64encode(png(f"{prompt}/{at}")).decode() for at in range(count)]
         found = [{"mimeType": "image/png", "bytesBase64Encoded": one} for one in drawn]
         return self.whole({"predictions": found}, request_id, made)
+
+    def predict_later(self, ask: Ask, request_id: str, model: str) -> Reply:
+        """Begin a video ("Veo")."""
+        name = f"models/{model}/operations/" + self.world.seed("operations")[:16]
+        made = self.world.generate(ask, "predictLongRunning", name, request_id, model)
+        self.world.keep("operation", {"name": name, "_looks": 0}, "name")
+        return self.whole({"name": name}, request_id, made)
+
+    def operation(self, ask: Ask, request_id: str, *found: str) -> Reply:
+        """Tell how far an operation is: done at the second look ("Operations")."""
+        below = ask.path.partition("/v1beta/")[2]
+        kept = self.world.find("operation", below)
+        kept["_looks"] += 1
+        if kept["_looks"] > 1:
+            uri = "https://generativelanguage.googleapis.com/v1beta/files/a:download?alt=media"
+            sample = [{"video": {"uri": uri}}]
+            kind = "type.googleapis.com/google.ai.generativelanguage.v1beta.PredictLongRunning"
+            answer = {"generateVideoResponse": {"generatedSamples": sample}}
+            kept |= {"done": True, "response": {"@type": f"{kind}Response", **answer}}
+        return self.whole(_shown(kept), request_id)
+
+    def tuned_create(self, ask: Ask, request_id: str) -> Reply:
+        """Begin to customise a model ("Tuning")."""
+        name = "operations/" + self.world.seed("operations")[:16]
+        self.world.keep("operation", {"name": name, "_looks": 0}, "name")
+        told = {"tunedModel": "tunedModels/" + self.world.seed("tunedModels")[:12]}
+        return self.whole({"name": name, "metadata": told}, request_id)
 
     # -- batches ("Batch Mode") ---------------------------------------------------------------
 
@@ -535,26 +568,65 @@ class GeminiStub(Stub):
         return self.whole(_model(name), request_id)
 
     def interaction_create(self, ask: Ask, request_id: str) -> Reply:
-        """Answer an interaction."""
+        """Answer an interaction: whole, as a stream, or in the background."""
         asked = ask.json()
         name = self.world.new_id("int_")
-        chat = {"model": asked.get("model", "")}
+        model = asked.get("model") or ""
         question = [{"role": "user", "content": str(asked.get("input"))}]
-        said = _say({**chat, "messages": question}, 0, dialect="anthropic")
-        made = self.world.generate(ask, "interactions", name, request_id, chat["model"])
-        kept: Json = {
+        said = _say({"model": model, "messages": question}, 0, dialect="anthropic")
+        streaming, later = asked.get("stream") is True, asked.get("background") is True
+        made = self.world.generate(
+            ask, "interactions", name, request_id, model, streaming=streaming
+        )
+        content = [{"type": "text", "text": said.text}]
+        final: Json = {
             "id": name,
             "object": "interaction",
+            "model": model,
             "status": "completed",
             "role": "model",
+            "created": NOW_TEXT,
+            "updated": NOW_TEXT,
+            "steps": [{"type": "model_output", "content": content}],
+            "usage": {
+                "total_input_tokens": 4,
+                "total_output_tokens": _count(said.text),
+                "total_tokens": 4 + _count(said.text),
+            },
         }
-        kept |= {"model": chat["model"], "outputs": [{"type": "text", "text": said.text}]}
-        kept["usage"] = {"total_input_tokens": 4, "total_output_tokens": _count(said.text)}
-        return self.whole(self.world.keep("interaction", kept), request_id, made)
+        begun = {**final, "status": "in_progress", "steps": [], "usage": {}}
+        kept = {"id": name, "final": final, "begun": begun, "looks": 0 if later else 2}
+        self.world.keep("interaction", kept)
+        if not streaming:
+            return self.whole(begun if later else final, request_id, made)
+        step = {"type": "model_output", "content": []}
+        events: list[Json] = [
+            {"event_type": "interaction.created", "interaction": begun},
+            {"event_type": "step.start", "index": 0, "step": step},
+        ]
+        for word in pieces_of(said.text):
+            delta = {"type": "text", "text": word}
+            events.append({"event_type": "step.delta", "index": 0, "delta": delta})
+        events.append({"event_type": "step.stop", "index": 0})
+        events.append({"event_type": "interaction.completed", "interaction": final})
+        pieces = [
+            b"event: %b\ndata: %b\n\n" % (event["event_type"].encode(), line(event))
+            for event in events
+        ]
+        return self.stream([*pieces, b"event: done\ndata: [DONE]\n\n"], request_id, made)
 
     def interaction(self, ask: Ask, request_id: str, name: str) -> Reply:
-        """Return an interaction."""
-        return self.whole(self.world.find("interaction", name), request_id)
+        """Return an interaction: one in the background is done at the second look."""
+        kept = self.world.find("interaction", name)
+        kept["looks"] += 1
+        done = kept["looks"] > 1
+        return self.whole(kept["final"] if done else kept["begun"], request_id)
+
+    def interaction_cancel(self, ask: Ask, request_id: str, name: str) -> Reply:
+        """Cancel an interaction that is made in the background."""
+        kept = self.world.find("interaction", name)
+        kept["final"] = {**kept["begun"], "status": "cancelled"}
+        return self.whole(kept["final"], request_id)
 
     def unheard(self, ask: Ask, request_id: str) -> Reply:
         """Answer an operation that nobody has heard of yet."""
