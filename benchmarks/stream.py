@@ -210,7 +210,8 @@ def _table(report: dict[str, Any]) -> str:
         lines += [
             (
                 f"{many['streams']} streams at once, one core:"
-                f" peak {many['rss_mib_peak']:.0f} MiB ({many['rss_mib_before']:.0f} before, {many['kib_a_stream']:.0f} KiB each)"
+                f" peak {many['rss_mib_peak']:.0f} MiB ({many['rss_mib_before']:.0f} before,"
+                f" {many['kib_a_stream']:.0f} KiB each)"
             ),
             (
                 f"  {100 * many['cpu_share']:.0f}% of the core; whole after"

@@ -58,11 +58,12 @@ _LINES_KEPT_MAX: Final = 64
 class Line:
     """A header line, taken apart; callers that stay send the same ones again and again."""
 
-    __slots__ = ("known", "raw", "value")
+    __slots__ = ("known", "lowered", "raw", "value")
 
     def __init__(self, raw: RawHeader) -> None:
         self.raw = raw
-        self.known = raw[0].lower().decode("ascii")
+        self.lowered = raw[0].lower()
+        self.known = self.lowered.decode("ascii")
         self.value = raw[1].decode("latin-1")
 
 
@@ -137,8 +138,8 @@ class Head:
         "headers",
         "is_old",
         "length",
+        "lines",
         "method",
-        "raw_headers",
         "stays",
         "target",
     )
@@ -147,7 +148,7 @@ class Head:
         self.method = method
         self.target = target
         """Path and query as they came; all of it is visible ASCII."""
-        self.raw_headers = [line.raw for line in lines]
+        self.lines = lines
         self.headers = Headers(lines)
         self.is_old = is_old
         """HTTP/1.0, which knows neither chunks nor interim answers."""
@@ -310,7 +311,7 @@ class Chunks:
 
     __slots__ = ("_ends", "_excess", "_fields", "_kept", "_left", "rest", "trailers", "whole")
 
-    def __init__(self, trailers: list[RawHeader]) -> None:
+    def __init__(self, trailers: list[Line]) -> None:
         self.trailers = trailers
         """Where header lines behind the last chunk go."""
         self.whole = False
@@ -395,7 +396,7 @@ class Chunks:
                 raise MalformedRequestError(
                     f"`{field.known}` stands behind the body", hint="it belongs before it"
                 )
-            self.trailers.append(field.raw)
+            self.trailers.append(field)
         else:
             raise MalformedRequestError("a line ends without CRLF", hint="end each with CRLF")
 

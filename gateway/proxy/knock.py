@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from gateway.proxy.framing import Head, RawHeader
+from gateway.proxy.framing import Head, Line
 
 
 class Sender(Protocol):
@@ -38,9 +38,9 @@ class Knock:
         "headers",
         "is_chunked",
         "is_old",
+        "lines",
         "method",
         "parts",
-        "raw_headers",
         "raw_path",
         "reading",
         "sender",
@@ -55,14 +55,15 @@ class Knock:
         self.raw_path = head.target
         """Path and query, percent-encoding as it came."""
         self.headers = head.headers
-        self.raw_headers = head.raw_headers
+        self.lines = head.lines
+        """The headers as they came, in order."""
         self.is_old = head.is_old
         self.stays = head.stays
         self.content_length = head.length
         """As declared; `None` where the body comes in chunks, or there is none."""
         self.is_chunked = head.chunked
         self.body_exists = head.chunked or bool(head.length)
-        self.trailers: list[RawHeader] = []
+        self.trailers: list[Line] = []
         """What stands behind the last chunk, once the body has ended."""
         # OWNED BY: the connection at the tail, chunks() at the head.
         self.parts: list[bytes] = []

@@ -9,17 +9,20 @@ from __future__ import annotations
 import functools
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.exchange.duplex import Duplex
 from gateway.exchange.forward import HOP_BY_HOP, RawHeaders
 from gateway.exchange.states import Permitted
 from gateway.proxy.connection import Connection
+from gateway.proxy.framing import Line
 from gateway.proxy.knock import Knock
 
 _BODILESS: Final = frozenset({204, 304})
 _OURS: Final = b"x-gateway-"
+_OF_THE_CONNECTION: Final = frozenset({b"", b"keep-alive", b"close"})
+"""What `Connection` says without naming a header."""
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -188,17 +191,17 @@ def _unwanted(dropped: frozenset[bytes]) -> frozenset[bytes]:
     return HOP_BY_HOP | dropped
 
 
-def end_to_end(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return *headers* without ours, those *dropped*, and those of one connection only."""
+def end_to_end(lines: Sequence[Line], dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return headers without ours, those *dropped*, and those of one connection only."""
     unwanted = _unwanted(dropped)
-    kept: list[tuple[bytes, bytes]] = []
-    named: set[bytes] = set()
-    for header in headers:
-        lowered = header[0].lower()
-        if lowered not in unwanted:
-            if not lowered.startswith(_OURS):
-                kept.append(header)
-        elif lowered == b"connection":
-            named.update(part.strip().lower() for part in header[1].split(b","))
-    named -= {b"keep-alive", b"close"}
-    return [one for one in kept if one[0].lower() not in named] if named else kept
+    kept = [
+        line
+        for line in lines
+        if line.lowered not in unwanted and not line.lowered.startswith(_OURS)
+    ]
+    if len(kept) < len(lines):
+        said = [line.raw[1] for line in lines if line.lowered == b"connection"]
+        named = {part.strip().lower() for part in b",".join(said).split(b",")}
+        if not named <= _OF_THE_CONNECTION:
+            kept = [line for line in kept if line.lowered not in named]
+    return [line.raw for line in kept]

@@ -79,9 +79,9 @@ class EchoHost:
             Seen(
                 method=knock.method,
                 target=knock.raw_path,
-                headers=tuple(knock.raw_headers),
+                headers=tuple(line.raw for line in knock.lines),
                 body=body,
-                trailers=tuple(knock.trailers),
+                trailers=tuple(line.raw for line in knock.trailers),
             )
         )
         await reply.finish(200, b"OK", (), body, sized=False)
