@@ -19,7 +19,7 @@ GatewayError
 │   ├── KeyNotAllowedError          key.not_allowed (the key is good, but not for this)
 │   ├── LimitReachedError           limit.reached
 │   ├── PriceMissingError           price.missing (a money limit, and nobody knows the price)
-│   ├── BatchRefusedError           batch.refused · batch.unjudged · batch.in_parts
+│   ├── BatchRefusedError           batch.refused · batch.unjudged · batch.declared_otherwise …
 │   ├── NotFoundError               thing.unknown
 │   └── CallerGoneError             caller.gone (it hung up; nobody is told)
 ├── ProviderError    nobody, or the provider

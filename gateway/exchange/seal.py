@@ -278,6 +278,7 @@ class Notary:
             streaming=asked.call.streaming,
             features=tuple(sorted(asked.call.features)),
             request=self._request(asked, None),
+            lines=asked.lines,
             opening=outcome.opening,
             item=asked.item,
             received=rfc3339(asked.received_ms),

@@ -327,6 +327,8 @@ class Refusal(Wire, frozen=True, kw_only=True):
     streaming: bool = False
     features: tuple[str, ...] = ()
     request: RequestFacts
+    lines: LinesFacts | None = None
+    """Set where it was judged item by item; none of them was forwarded."""
     opening: int | None = None
     """Set where the law changed between the ruling and its opening."""
     item: ItemFacts | None = None
