@@ -471,9 +471,9 @@ def upload_of(query: str) -> list[str]:
 
 def _plain(resource: Resource) -> Resource:
     """Return *resource* by the id that its provider will understand."""
-    if "%" not in resource.id:
+    if "%" not in resource.id and ";" not in resource.id:
         return resource
-    return Resource(resource.kind, unquote(resource.id))
+    return Resource(resource.kind, unquote(resource.id).partition(";")[0])
 
 
 def _by_kind(resources: Iterable[Resource]) -> dict[str, list[str]]:
