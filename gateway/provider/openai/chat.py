@@ -65,29 +65,25 @@ class Call(msgspec.Struct, gc=False):
 class Said(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A delta of a stream or a message of a body: they differ in nothing that is read here.
 
-    A field that is not listed might hold anything, so it is looked at in `_decode_any`.
+    Only what nearly every answer holds is a field, because each makes every chunk slower. One
+    that is not listed might hold anything, so it is looked at in `_decode_any`.
     """
 
     role: Any = None
     content: str | list[Any] | None = None
+    refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    reasoning_details: list[Any] | None = None
-    refusal: str | None = None
     tool_calls: list[Call] | None = None
     function_call: _Function | None = None
-    audio: Any = None
-    images: Any = None
     annotations: Any = None
-    name: Any = None
-    prefix: Any = None
-    tool_call_id: Any = None
-    obfuscation: Any = None
-    unknown: dict[str, Any] | None = None
+    more: dict[str, Any] | None = None
     """Whatever else there is."""
 
 
-_KNOWN: Final = frozenset(Said.__struct_fields__) - {"unknown"}
+_KNOWN: Final = frozenset(Said.__struct_fields__) - {"more"}
+_SAYS_NOTHING: Final = frozenset({"name", "prefix", "tool_call_id", "obfuscation"})
+"""Fields of a message that are no output."""
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -134,8 +130,12 @@ def _decode_any(data: bytes) -> _Completion:
             said = choice.get(key) if isinstance(choice, dict) else None
             if isinstance(said, dict):
                 known = {name: value for name, value in said.items() if name in _KNOWN}
-                other = {n: value for n, value in said.items() if n not in _KNOWN and value}
-                choice[key] = known | {"unknown": other or None}
+                more = {
+                    name: value
+                    for name, value in said.items()
+                    if value and name not in _KNOWN and name not in _SAYS_NOTHING
+                }
+                choice[key] = known | {"more": more or None}
     return msgspec.convert(completion, _Completion)
 
 
@@ -205,15 +205,13 @@ class HeardChoice:
         if said.function_call is not None:
             content = True
             self._hear_function(-1, said.function_call)
-        if (
-            said.reasoning_details
-            or said.audio
-            or said.images
-            or said.annotations
-            or said.unknown
-        ):
+        if said.annotations:
             content = True
-            self._hear_more(said)
+            self._leave("annotations", said.annotations)
+        if said.more is not None:
+            content = True
+            for name, value in said.more.items():
+                self._hear_more(name, value)
         return content
 
     def choice(self, index: int) -> Choice:
@@ -290,28 +288,23 @@ class HeardChoice:
             else:
                 self._leave("part", part)
 
-    def _hear_more(self, said: Said) -> None:
+    def _hear_more(self, name: str, value: Any) -> None:
         """Take in what few answers hold."""
-        if said.reasoning_details:
+        if name == "reasoning_details" and isinstance(value, list):
             if self.details is None:
                 self.details = []
-            self.details += said.reasoning_details
-        if isinstance(said.audio, dict):
+            self.details += value
+        elif name == "audio" and isinstance(value, dict):
             if self.sound is None or self.transcript is None:
                 self.sound, self.transcript = [], []
-            if isinstance(said.audio.get("data"), str):
-                self.sound.append(said.audio["data"])
-            if isinstance(said.audio.get("transcript"), str):
-                self.transcript.append(said.audio["transcript"])
-        elif said.audio:
-            self._leave("audio", said.audio)
-        for image in said.images if isinstance(said.images, list) else ():
-            self._hear_image(image)
-        if said.images and not isinstance(said.images, list):
-            self._leave("images", said.images)
-        if said.annotations:
-            self._leave("annotations", said.annotations)
-        for name, value in (said.unknown or {}).items():
+            if isinstance(value.get("data"), str):
+                self.sound.append(value["data"])
+            if isinstance(value.get("transcript"), str):
+                self.transcript.append(value["transcript"])
+        elif name == "images" and isinstance(value, list):
+            for image in value:
+                self._hear_image(image)
+        else:
             self._leave(name, value)
 
     def _hear_image(self, image: object) -> None:
@@ -387,13 +380,14 @@ class ChatListener:
     def hear(self, data: bytes) -> bool:
         """Take one event's data; tell whether it carries content."""
         try:
-            chunk = _decode(data)
-        except msgspec.DecodeError:
+            return self.take(_decode_strict(data))
+        except msgspec.DecodeError as exc:
             if data.startswith(b"[DONE]"):
                 self.end()
                 return False
-            raise
-        return self.take(chunk)
+            if not isinstance(exc, msgspec.ValidationError):
+                raise
+        return self.take(_decode_any(data))
 
     def take(self, chunk: _Completion) -> bool:
         """Take in a decoded chunk or body; tell whether it carries content."""
@@ -543,8 +537,8 @@ def read_completion(call: ProviderCall, body: bytes) -> Answer:
     return listener.answer()
 
 
-def features_of(asked: Mapping[str, Any]) -> frozenset[str]:
-    """Return what else a request asks for, beside text."""
+def wants_of(asked: Mapping[str, Any]) -> tuple[frozenset[str], tuple[Resource, ...]]:
+    """Return what else a request asks for, beside text, and the files that it names."""
     features = set()
     tools = asked.get("tools")
     if tools or asked.get("functions"):
@@ -573,9 +567,14 @@ def features_of(asked: Mapping[str, Any]) -> frozenset[str]:
     n = asked.get("n")
     if isinstance(n, int) and n > 1:
         features.add("n")
-    if any(part.get("type") == "image_url" for part in _parts_of(asked.get("messages"))):
-        features.add("images")
-    return frozenset(features)
+    files = []
+    for part in _parts_of(asked.get("messages")):
+        kind = part.get("type")
+        if kind == "image_url":
+            features.add("images")
+        elif kind == "file":
+            files.append(part)
+    return frozenset(features), named_in(files) if files else ()
 
 
 def _goes_online(asked: Mapping[str, Any]) -> bool:
@@ -595,12 +594,6 @@ def fallbacks_of(asked: Mapping[str, Any]) -> tuple[str | None, ...]:
     if not isinstance(listed, list) or len(listed) > FALLBACKS_MAX:
         return (None,)
     return tuple(dict.fromkeys(one if isinstance(one, str) else None for one in listed))
-
-
-def uses_of(asked: Mapping[str, Any]) -> tuple[Resource, ...]:
-    """Return the files that the parts of messages name."""
-    parts = [part for part in _parts_of(asked.get("messages")) if part.get("type") == "file"]
-    return named_in(parts) if parts else ()
 
 
 def _parts_of(messages: object) -> Iterator[dict[str, Any]]:

@@ -101,14 +101,15 @@ class OpenAIDialect:
                 return _unread(provider, found)
             return dialect.opaque(provider, found)
         asked = _asked(route, content_type, body)
+        features, uses = _wants_of(found, asked)
         return ProviderCall(
             provider=provider,
             operation=route.operation,
             model=self._model(found, asked),
             streaming=asked.get("stream") in _TRUE,
-            features=_features_of(route, asked),
+            features=features,
             fallbacks=self._fallbacks(found, asked),
-            uses=_uses_of(found, asked),
+            uses=uses,
             body=asked,
             found=found,
         )
@@ -200,7 +201,7 @@ def _asked(route: Route, content_type: str, body: bytes) -> dict[str, Any]:
     Raises:
         MalformedBodyError: it is neither, where one is needed.
     """
-    if is_form(content_type):
+    if content_type != "application/json" and is_form(content_type):
         return dict(fields_of(content_type, body))
     if route.operation not in _NEEDING and not body.lstrip().startswith(b"{"):
         return {}
@@ -249,31 +250,23 @@ def _model_outside(found: Found) -> str | None:
     return said.get("model") or said.get("deployment")
 
 
-def _features_of(route: Route, asked: Mapping[str, Any]) -> frozenset[str]:
-    if route.path == CHAT:
-        return chat.features_of(asked)
-    if route.path in _RESPONSES:
-        return responses.features_of(asked)
-    if route.operation is Operation.COMPLETION:
-        return completions.features_of(asked)
-    return frozenset()
-
-
-def _uses_of(found: Found, asked: Mapping[str, Any]) -> tuple[Resource, ...]:
-    """Return the resources that path and body name."""
-    path = found.route.path
+def _wants_of(
+    found: Found, asked: Mapping[str, Any]
+) -> tuple[frozenset[str], tuple[Resource, ...]]:
+    """Return what else is asked for, and the resources that path and body name."""
+    path, operation = found.route.path, found.route.operation
     if path == CHAT:
-        return chat.uses_of(asked)
-    if path in _RESPONSES or path == "/responses/input_tokens":
-        return responses.uses_of(asked)
-    if found.route.operation in _WORDS_ONLY:
-        return found.names
-    return tuple(dict.fromkeys((*found.names, *named_in(asked))))
+        return chat.wants_of(asked)
+    if path in _RESPONSES or operation is Operation.TOKEN_COUNT:
+        return responses.features_of(asked), responses.uses_of(asked)
+    if operation is Operation.COMPLETION:
+        return completions.features_of(asked), ()
+    if operation in _WORDS_ONLY:
+        return frozenset(), ()
+    return frozenset(), tuple(dict.fromkeys((*found.names, *named_in(asked))))
 
 
-_WORDS_ONLY: Final = frozenset(
-    {Operation.COMPLETION, Operation.EMBEDDING, Operation.MODERATION, Operation.SPEECH}
-)
+_WORDS_ONLY: Final = frozenset({Operation.EMBEDDING, Operation.MODERATION, Operation.SPEECH})
 """Operations whose requests name nothing that is kept."""
 
 _MEDIA: Final = frozenset({Operation.IMAGE, Operation.SPEECH, Operation.TRANSCRIPTION})
