@@ -89,7 +89,11 @@ def is_waiting(receipt: Receipt) -> bool:
         return False
     if receipt.ended != "complete":
         return True
-    return not receipt.outputs and receipt.usage is None and receipt.error is None
+    # Some providers put a usage beside what they have not begun; it counts nothing yet.
+    used = receipt.usage is not None and bool(
+        receipt.usage.input_tokens or receipt.usage.output_tokens
+    )
+    return not receipt.outputs and not used and receipt.error is None
 
 
 _GENERATING: Final = frozenset(str(one) for one in GENERATES)

@@ -539,6 +539,7 @@ def _gemini_batches(at: str) -> Iterator[Row]:
         method="GET",
         prepare=tuning,
         made=0,
+        items=1,
     )
     asked = {"requests": {"requests": [{"request": {"contents": _CONTENTS["contents"]}}]}}
     batch = said(batch={"displayName": "b", "inputConfig": asked})

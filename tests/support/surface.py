@@ -28,6 +28,7 @@ BORROWED: Final = frozenset(
     {
         "azure-openai",
         "fireworks",
+        "gemini",
         "groq",
         "llamacpp",
         "ollama",
@@ -36,7 +37,8 @@ BORROWED: Final = frozenset(
         "vllm",
     }
 )
-"""Whose own terms, or whose models' terms, hold plain use: OpenAI's take their place here."""
+"""Whose own terms, or whose models' terms, hold something that is asked for here: OpenAI's take
+their place."""
 
 DIALECTS: Final = {"gemini": "gemini", "azure-openai": "azure"}
 """Who speaks another language than their name says."""
