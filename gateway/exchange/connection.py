@@ -253,7 +253,14 @@ class Connection(asyncio.Protocol):
             self._hang_up()
             await self._stop_sending()
             self.close()
-            raise self._failure
+            # An error keeps the frames that it goes through, and they would keep it: it is
+            # let go here, so that both are freed now and not by the collector.
+            failure = self._failure
+            self._failure = ProviderBrokeOffError("the answer has broken off before")
+            try:
+                raise failure
+            finally:
+                del failure
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
