@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ clauses:
     change: Other terms.
   - id: not-this-one
     effect: forbid
-    when: {{features: logprobs}}
+    when: {{features: {feature}}}
     citation: {{document: words, section: "3"}}
     because: This is for nobody.
     change: Ask for something else.
@@ -64,21 +64,24 @@ def settings_text(port: int, url: str, more: str = "") -> str:
     return "\n".join(lines) + "\n" + more
 
 
-def write_policies(folder: Path) -> None:
-    """Write the small policies."""
+def write_policies(folder: Path, forbids: Mapping[str, str]) -> None:
+    """Write the small policies; each forbids one feature of requests."""
     for name in NAMES:
+        feature = forbids.get(name, "logprobs")
         place = folder / "policies" / name
         place.mkdir(parents=True, exist_ok=True)
-        (place / "policy.yaml").write_text(POLICY.format(name=name))
+        (place / "policy.yaml").write_text(POLICY.format(name=name, feature=feature))
         (place / "terms.yaml").write_text(TERMS)
 
 
 @contextmanager
-def batching_gateway(folder: Path, url: str, more: str = "") -> Iterator[Gateway]:
+def batching_gateway(
+    folder: Path, url: str, more: str = "", forbids: Mapping[str, str] | None = None
+) -> Iterator[Gateway]:
     """Run a gateway before the stub at *url*; it is killed at the end."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    write_policies(folder)
+    write_policies(folder, forbids or {})
     gateway = Gateway(folder=folder, port=port, settings=settings_text(port, url, more))
     gateway.init()
     try:
