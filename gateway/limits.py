@@ -454,3 +454,10 @@ provider keeps what was uploaded."""
 
 FRAMES_LOGGED_MAX: Final = 12
 """How many places in the code are logged of a bug."""
+
+SESSION_ADMITTED_S_MAX: Final = 1.0
+"""How long after its key was revoked a session may still ask for something."""
+
+UNDER_WAY_S_MAX: Final = 2.0
+"""How long a request that names what is not known waits for exchanges of the same caller that
+may be about to tell of it, as where a stream was just left; sealing takes milliseconds."""

@@ -41,7 +41,12 @@ from gateway.exchange.scope import check_scope
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Permitted
 from gateway.exchange.walk import Caller, Walk
 from gateway.ident import Sha256, item_id, random_bytes
-from gateway.limits import DRAIN_TIMEOUT_S, DUPLEX_CLOSE_S_MAX, SESSION_ENDS_S_MAX
+from gateway.limits import (
+    DRAIN_TIMEOUT_S,
+    DUPLEX_CLOSE_S_MAX,
+    SESSION_ADMITTED_S_MAX,
+    SESSION_ENDS_S_MAX,
+)
 from gateway.live.gemini import GeminiTalk
 from gateway.live.handshake import Kind, inflations, kind_of
 from gateway.live.messages import (
@@ -103,8 +108,12 @@ class Live:
         provider: Provider,
         outgoing: Outgoing,
         caller: LiveCaller,
+        admit: Callable[[], None],
     ) -> Answered:
-        """Open a session with the provider and carry it to its end."""
+        """Open a session with the provider and carry it to its end.
+
+        *admit* raises a `CallerError` once the caller's key is no longer good.
+        """
         try:
             switched = await self.walk.forwarder.upgrade(
                 permitted, provider.origin, outgoing, caller
@@ -126,7 +135,7 @@ class Live:
             return unanswered(permitted, "cut-short-by-caller", exc.problem)
         found = permitted.asked.call.found
         kind = kind_of(found.path) if found is not None else None
-        session = Session(self, permitted, provider, switched, duplex, kind)
+        session = Session(self, permitted, provider, switched, duplex, kind, admit)
         if self._sessions is None:
             self._sessions = set()
         self._sessions.add(session)
@@ -162,6 +171,7 @@ class Session:
         switched: Upgraded,
         caller: Duplex,
         kind: Kind | None,
+        admit: Callable[[], None],
     ) -> None:
         self._live = live
         self._permitted = permitted
@@ -169,6 +179,8 @@ class Session:
         self._switched = switched
         self._upstream = switched.duplex
         self._caller = caller
+        self._admit = admit
+        self._admitted_s = asyncio.get_running_loop().time()
         self._call = permitted.asked.call
         self._ruled: Ruled | None = None
         self._ruling = permitted.ruling
@@ -321,6 +333,11 @@ class Session:
         if talk is None:
             return True
         try:
+            self._admit_again()
+        except CallerError as exc:
+            self._refuse(_REFUSED, exc.problem, exc.message)
+            return False
+        try:
             call = talk.wanted(message)
         except MalformedBodyError as exc:
             self._refuse(_UNREAD, exc.problem, exc.message)
@@ -347,6 +364,17 @@ class Session:
             self._reserved.append(reserved)
         talk.passed()
         return True
+
+    def _admit_again(self) -> None:
+        """See whether the caller's key is still good, once in a while.
+
+        Raises:
+            CallerError: it has expired, or was revoked.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._admitted_s > SESSION_ADMITTED_S_MAX:
+            self._admit()
+            self._admitted_s = now_s
 
     async def _permits(self, asked: Asked, status: int = _REFUSED) -> bool:
         """Rule on the session as *asked* has it; one that is not permitted is ended."""

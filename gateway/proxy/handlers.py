@@ -142,20 +142,18 @@ class Handlers:
         outgoing = _outgoing(
             knock, asked, target, provider.dialect, managed=self.porter.managed
         )
-        outgoing = msgspec.structs.replace(
-            outgoing,
-            headers=without_keys(outgoing.headers) if self.porter.managed else outgoing.headers,
-            body=None,
-            protocol=WEBSOCKET,
-        )
+        outgoing = msgspec.structs.replace(outgoing, body=None, protocol=WEBSOCKET)
         # Nothing is asked before the first message; each answer is counted by itself.
         opened = msgspec.structs.replace(asked.call, operation=Operation.LISTING)
         reserved = await self.allowance.reserve(msgspec.structs.replace(asked, call=opened))
 
+        def admit() -> None:
+            self.porter.principal_of(_shown(knock), knock.raw_path.partition("?")[2], provider)
+
         async def ask(
             permitted: Permitted, provider: Provider, outgoing: Outgoing, _: Caller
         ) -> Answered:
-            return await self.live.ask(permitted, provider, outgoing, reply)
+            return await self.live.ask(permitted, provider, outgoing, reply, admit)
 
         outcome, sealed = await self.walk.through(asked, provider, outgoing, reply, ask)
         await self._settle(reserved, outcome)
@@ -248,12 +246,7 @@ class Handlers:
     ) -> Asked:
         headers = knock.headers
         switches = _switches(knock)
-        shown = (
-            showing_key(headers, headers.getall("sec-websocket-protocol", []))
-            if switches
-            else headers
-        )
-        principal = await self._principal(shown, path, query, provider, received_ms)
+        principal = await self._principal(_shown(knock), path, query, provider, received_ms)
         said = headers.getall(HEADER, [])
         if len(said) > 1:
             raise MalformedDeclarationError(
@@ -439,6 +432,13 @@ REASONS: Final = {
 }
 
 
+def _shown(knock: Knock) -> Mapping[str, str]:
+    """Return the headers in which a key may stand."""
+    if not _switches(knock):
+        return knock.headers
+    return showing_key(knock.headers, knock.headers.getall("sec-websocket-protocol", []))
+
+
 def _switches(knock: Knock) -> bool:
     return "upgrade" in knock.headers and asks_for_websocket(knock.method, knock.headers)
 
@@ -461,6 +461,8 @@ def _outgoing(
     if plain:
         dropped = dropped | {b"accept-encoding"}
     headers = end_to_end(knock.lines, dropped)
+    if managed and _switches(knock):
+        headers = without_keys(headers)
     if plain:
         # It may have to change on its way back.
         headers.append((b"accept-encoding", b"identity"))

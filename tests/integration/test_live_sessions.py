@@ -684,3 +684,25 @@ async def test_a_gateway_that_stops_says_so(
     assert 1001 == caught.value.rcvd.code
     assert ("complete", 1) == (whole["ended"], whole["items"])
     assert stopped_s < 10
+
+
+async def test_a_revoked_key_ends_its_session(ruled: Gateway, provider: LiveProvider) -> None:
+    """A key that was revoked asks for nothing more, also in a session that is open."""
+    done = ruled.command("key", "new", "--principal", "bob", "--project", "p")
+    secret = done.stdout.split()[-1]
+    headers = {"Authorization": f"Bearer {secret}"}
+    async with session(ruled, "/acme/v1/realtime?model=plain", headers=headers) as talking:
+        await ask(talking, "one")
+        await until(talking, "response.done")
+        listed = ruled.command("key", "list").stdout.splitlines()
+        id_ = next(line for line in listed if " bob " in line).split()[0]
+        assert ruled.command("key", "revoke", id_).returncode == 0
+        await asyncio.sleep(1.1)
+        with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012  either may find out
+            await ask(talking, "two")
+            await until(talking, "response.done")
+
+    assert caught.value.rcvd is not None
+    assert 1008 == caught.value.rcvd.code
+    assert caught.value.rcvd.reason.startswith("credential.unknown: ")
+    assert 2 == len(provider.sessions[0].heard)
