@@ -11,6 +11,8 @@ from typing import Final
 from gateway.provider.model import Operation, Route, Taking
 from gateway.provider.route import Routes
 
+_AN_ANSWER: Final = "that it is an answer"
+
 MESSAGES: Final = Route(
     methods=("POST",),
     path="/v1/messages",
@@ -26,8 +28,7 @@ COUNT_TOKENS: Final = Route(
     operation=Operation.TOKEN_COUNT,
     taking=Taking.HELD,
     asked="model, features, files used",
-    answered="that it is an answer",
-    receipted="nothing is made",
+    answered=_AN_ANSWER,
 )
 COMPLETE: Final = Route(
     methods=("POST",),
@@ -45,14 +46,12 @@ CREATE_BATCH: Final = Route(
     taking=Taking.JUDGED,
     asked="each request, as a message",
     answered="the batch that was made",
-    receipted="nothing is made yet",
 )
 LIST_BATCHES: Final = Route(
     methods=("GET",),
     path="/v1/messages/batches",
     operation=Operation.BATCH,
-    answered="that it is an answer",
-    receipted="nothing is made",
+    answered=_AN_ANSWER,
     lists="batch",
 )
 BATCH: Final = Route(
@@ -60,14 +59,12 @@ BATCH: Final = Route(
     path="/v1/messages/batches/{batch}",
     operation=Operation.BATCH,
     answered="whether it has ended",
-    receipted="nothing is made",
 )
 CANCEL_BATCH: Final = Route(
     methods=("POST",),
     path="/v1/messages/batches/{batch}/cancel",
     operation=Operation.BATCH,
     answered="whether it has ended",
-    receipted="nothing is made",
 )
 BATCH_RESULTS: Final = Route(
     methods=("GET",),
@@ -81,7 +78,6 @@ CREATE_FILE: Final = Route(
     path="/v1/files",
     operation=Operation.FILE,
     answered="the file that was made",
-    receipted="nothing is made",
 )
 FILE_CONTENT: Final = Route(
     methods=("GET",),
@@ -154,8 +150,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         methods=("GET",),
         path="/v1/files",
         operation=Operation.FILE,
-        answered="that it is an answer",
-        receipted="nothing is made",
+        answered=_AN_ANSWER,
         lists="file",
     ),
     FILE_CONTENT,
@@ -163,22 +158,19 @@ ROUTES: Final[tuple[Route, ...]] = (
         methods=("GET", "DELETE"),
         path="/v1/files/{file}",
         operation=Operation.FILE,
-        answered="that it is an answer",
-        receipted="nothing is made",
+        answered=_AN_ANSWER,
     ),
     Route(
         methods=("GET",),
         path="/v1/models",
         operation=Operation.LISTING,
-        answered="that it is an answer",
-        receipted="nothing is made",
+        answered=_AN_ANSWER,
     ),
     Route(
         methods=("GET",),
         path="/v1/models/{…}",
         operation=Operation.LISTING,
-        answered="that it is an answer",
-        receipted="nothing is made",
+        answered=_AN_ANSWER,
     ),
     *(
         route

@@ -23,6 +23,8 @@ _ANY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _DEPTH: Final = 4
 """How many segments may follow the id of something that is not read here."""
 
+_AN_ANSWER: Final = "that it is an answer"
+
 COLLECTIONS: Final = {
     "agents": "agent",
     "corpora": "corpus",
@@ -82,7 +84,7 @@ def _tells(
     path: str, methods: tuple[str, ...] = _GET, operation: Operation = Operation.FILE
 ) -> Route:
     """Return a route on which something that is kept is told of, changed or deleted."""
-    return Route(methods=methods, path=path, operation=operation, answered="that it is one")
+    return Route(methods=methods, path=path, operation=operation, answered=_AN_ANSWER)
 
 
 def _lists(path: str, kind: str, operation: Operation = Operation.FILE) -> Route:
@@ -143,9 +145,7 @@ PREDICT: Final = _generates("predict", Operation.IMAGE, "files used", "images", 
 PREDICT_LATER: Final = _generates(
     "predictLongRunning", Operation.IMAGE, "files used", "the operation", "nothing yet"
 )
-COUNT_TOKENS: Final = _generates(
-    "countTokens", Operation.TOKEN_COUNT, _ASKED, "that it is an answer", ""
-)
+COUNT_TOKENS: Final = _generates("countTokens", Operation.TOKEN_COUNT, _ASKED, _AN_ANSWER, "")
 CREATE_BATCHES: Final = tuple(
     Route(
         methods=_POST,
