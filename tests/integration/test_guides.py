@@ -282,6 +282,30 @@ def shortened(case: Case) -> None:
     (case.folder / "mnt/other/checkpoint").write_text((case.data / "checkpoint").read_text())
 
 
+def with_a_key(case: Case) -> None:
+    """There is a key to revoke."""
+    case.gateway("key", "new", "--principal", "eve", "--project", "search")
+    case.said = {"KEYID": re.findall("key-[0-9a-f]{12}", case.gateway("key", "list"))[-1]}
+
+
+def limited(case: Case) -> None:
+    """The settings are as the guide's section on limits has them."""
+    _set_as_written(case, "Limits")
+    case.gateway("key", "new", "--principal", "ada", "--project", "search")
+
+
+def priced(case: Case) -> None:
+    """The settings are as the guide's section on money has them, with the example's prices."""
+    shutil.copy(ROOT / "examples" / "prices.yaml", case.folder)
+    _set_as_written(case, "Money")
+
+
+def _set_as_written(case: Case, heading: str) -> None:
+    section = (GUIDES / "limits.md").read_text("utf-8").split(f"## {heading}\n")[1]
+    with case.settings.open("a") as file:
+        file.write("\n" + section.split("```yaml\n")[1].split("```")[0])
+
+
 # -- what must be true afterwards ------------------------------------------------------------
 
 
@@ -331,6 +355,23 @@ def renamed(case: Case) -> None:
     assert "receipts.example.com/second" in (case.data / "checkpoint").read_text()
 
 
+def revoked(case: Case) -> None:
+    """The key that was named is revoked, and the others have what they were made with."""
+    rows = case.gateway("key", "list").splitlines()
+    (ended,) = (row for row in rows if case.said["KEYID"] in row)
+
+    assert re.search(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}T", ended)
+    assert any("requests/minute=60" in row and "gpt-4*" in row for row in rows)
+
+
+def shown_as_limited(case: Case) -> None:
+    """Every limit that binds somebody who is known is shown."""
+    told = case.gateway("limit", "show")
+
+    for what in ("tokens a day", "tokens a month", "requests a minute", "90000000"):
+        assert what in told
+
+
 Walk = tuple[Callable[[Case], None], Callable[[Case], None]]
 """What brings a folder into a state, and what is true after the guide was followed."""
 
@@ -355,7 +396,12 @@ ERASING: Final[dict[str, Walk]] = {
     "When somebody asks for it": (fine, without_texts),
     "What it does not reach": (fine, copied),
 }
-WALKS: Final = {"recovering.md": RECOVERING, "erasing.md": ERASING}
+LIMITS: Final[dict[str, Walk]] = {
+    "Keys": (with_a_key, revoked),
+    "Limits": (limited, shown_as_limited),
+    "Money": (priced, whole),
+}
+WALKS: Final = {"recovering.md": RECOVERING, "erasing.md": ERASING, "limits.md": LIMITS}
 
 
 @pytest.fixture(scope="module")
