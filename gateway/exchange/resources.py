@@ -22,8 +22,8 @@ from gateway.errors import NotFoundError, ProviderUnreadableError
 from gateway.exchange.forward import ProviderResponse, RawHeaders
 from gateway.exchange.providers import Provider
 from gateway.exchange.states import Answered, Asked, Principal
-from gateway.ident import made_at_ms
-from gateway.limits import UPLOAD_S_MAX
+from gateway.ident import ExchangeId, made_at_ms
+from gateway.limits import UNDER_WAY_S_MAX, UPLOAD_S_MAX
 from gateway.log import Logger
 from gateway.provider.encoding import decoder_for
 from gateway.provider.model import OPAQUE_ROUTE, Answer, Found, Made, Operation, Resource
@@ -33,6 +33,10 @@ from gateway.store.index import Kept
 
 UNKNOWN: Final = "resource.unknown"
 UPLOAD: Final = "upload"
+_TOLD_EARLY: Final = frozenset({"response", "completion", "interaction", "container"})
+"""Kinds whose ids a stream tells its caller before its receipt is written."""
+
+_PAUSE_S: Final = 0.01
 _METHODS: Final = ("GET", "POST", "DELETE", "PATCH", "PUT")
 _ID_CHARS_TOLD_MAX: Final = 64
 _ODD_MAX: Final = 3
@@ -61,7 +65,7 @@ _UPLOAD_HEADERS: Final = (b"x-goog-upload-url", b"x-goog-upload-control-url")
 
 
 class Known(Protocol):
-    """What the ledger knows of resources; both may block."""
+    """What the ledger knows of resources; all of it may block."""
 
     def resources(self, provider: str, kind: str, ids: Sequence[str]) -> dict[str, Kept]:
         """Return what is known of resources of one *kind* at *provider*, by their ids."""
@@ -69,6 +73,10 @@ class Known(Protocol):
 
     def resources_named(self, provider: str, ids: Sequence[str]) -> list[Kept]:
         """Return what is known of resources at *provider* of those ids, of whatever kind."""
+        ...
+
+    def under_way(self, provider: str, principal: str, project: str) -> set[ExchangeId]:
+        """Return the exchanges of *principal* with *provider* that are not closed as yet."""
         ...
 
 
@@ -143,6 +151,8 @@ class Resources:
             NotFoundError: one is somebody else's, or nobody knows whose.
         """
         known, meant = await asyncio.to_thread(self._look_up, provider, resources, words)
+        if any(one not in known and one.kind in _TOLD_EARLY for one in resources):
+            known = await self._once_sealed(principal, provider, resources)
         for resource in resources:
             kept = known.get(resource)
             if not self.may_see(principal, kept):
@@ -151,6 +161,34 @@ class Resources:
             if not is_owner(principal, kept):
                 resource = Resource(kept.kind, kept.id)
                 raise self._refused(principal, provider, resource, kept)
+        return known
+
+    async def _once_sealed(
+        self,
+        principal: Principal,
+        provider: str,
+        resources: Sequence[Resource],
+    ) -> dict[Resource, Kept]:
+        """Return what is known of *resources* once those exchanges are closed that might tell.
+
+        A stream tells its caller an id long before its receipt is written; whoever leaves it
+        and comes back for the rest is faster than the ledger.
+        """
+        waiting = await asyncio.to_thread(
+            self.known.under_way, provider, principal.name, principal.project
+        )
+        known, _ = await asyncio.to_thread(self._look_up, provider, resources, ())
+        pause_s, left_s = _PAUSE_S, UNDER_WAY_S_MAX
+        while waiting and left_s > 0 and not set(resources) <= set(known):
+            await asyncio.sleep(pause_s)
+            left_s -= pause_s
+            pause_s *= 2
+            # First what is under way, then what is known: what was closed between is seen.
+            now = await asyncio.to_thread(
+                self.known.under_way, provider, principal.name, principal.project
+            )
+            known, _ = await asyncio.to_thread(self._look_up, provider, resources, ())
+            waiting &= now
         return known
 
     def _look_up(

@@ -88,6 +88,11 @@ class Reader:
         self.catch_up()
         return self.index.resources_named(provider, ids)
 
+    def under_way(self, provider: str, principal: str, project: str) -> set[ExchangeId]:
+        """Return the exchanges of *principal* with *provider* that are not closed as yet."""
+        self.catch_up()
+        return self.index.under_way(provider, principal, project)
+
     def manifest(self, sha256: Sha256) -> tuple[int, Manifest] | None:
         """Return index and manifest whose payload has that digest, or `None`."""
         row = self.index.by_payload(sha256)

@@ -386,6 +386,16 @@ class Index:
             ).fetchall()
         return [(ExchangeId(exchange), opening) for exchange, opening in rows]
 
+    def under_way(self, provider: str, principal: str, project: str) -> set[ExchangeId]:
+        """Return the exchanges of *principal* with *provider* that are not closed."""
+        with self._lock, translated(self.path):
+            rows = self._database.conn.execute(
+                "SELECT u.exchange FROM unclosed u JOIN statement s ON s.leaf = u.opening"
+                " WHERE s.provider = ? AND s.principal = ? AND s.project = ?",
+                (provider, principal, project),
+            ).fetchall()
+        return {ExchangeId(exchange) for (exchange,) in rows}
+
     def is_unclosed(self, exchange: ExchangeId, opening: int) -> bool:
         """Tell whether *exchange*, opened at leaf *opening*, has no closing statement."""
         with self._lock, translated(self.path):

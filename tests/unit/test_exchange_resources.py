@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -17,9 +18,9 @@ from gateway.exchange.forward import origin_of
 from gateway.exchange.providers import Provider
 from gateway.exchange.resources import Amendment, Resources, is_owner, upload_of
 from gateway.exchange.states import Answered, Asked, Permitted, Principal
-from gateway.ident import Sha256, new_exchange_id
+from gateway.ident import ExchangeId, Sha256, new_exchange_id
 from gateway.intent.model import INFERENCE, Declaration, declaration_id
-from gateway.limits import UPLOAD_S_MAX
+from gateway.limits import UNDER_WAY_S_MAX, UPLOAD_S_MAX
 from gateway.log import build_logger
 from gateway.provider.catalogue import dialect_named
 from gateway.provider.model import Answer, Choice, Made, Resource, Usage
@@ -38,6 +39,7 @@ class Written:
     """What some ledger knows of resources."""
 
     kept: list[Kept] = field(default_factory=list)
+    open: list[ExchangeId] = field(default_factory=list)
 
     def add(self, owner: Principal, kind: str, name: str, at_ms: int = NOW_MS) -> None:
         """Note that *owner* had a resource made."""
@@ -58,6 +60,14 @@ class Written:
     def resources_named(self, provider: str, ids: Sequence[str]) -> list[Kept]:
         """Return those of any kind."""
         return [one for one in self.kept if one.id in ids]
+
+    def under_way(self, provider: str, principal: str, project: str) -> set[ExchangeId]:
+        """Return what is under way now: one less each time, and the last one told of `late`."""
+        if self.open:
+            self.open.pop()
+            if not self.open:
+                self.add(Principal(name=principal, project=project), "response", "late")
+        return set(self.open)
 
 
 @dataclass
@@ -256,6 +266,24 @@ async def test_all_of_what_is_named_must_be_ones_own() -> None:
     await here.owned(ADA, "openai", [Resource("file", "mine")])
     with pytest.raises(NotFoundError, match="theirs"):
         await here.owned(ADA, "openai", [Resource("file", one) for one in ("mine", "theirs")])
+
+
+async def test_who_comes_back_faster_than_the_ledger_waits_for_it() -> None:
+    """What a stream that was just left told of is its caller's, once its receipt is there."""
+    written = Written(open=[new_exchange_id(NOW_MS) for _ in range(3)])
+    found = await room(written).admit(asked("GET", "/v1/responses/late"), provider())
+
+    assert [Resource("response", "late")] == list(found)
+
+
+async def test_nobody_waits_for_what_nothing_under_way_can_tell() -> None:
+    """Without an exchange of the same caller that is open, the answer comes at once."""
+    written = Written()
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NotFoundError):
+        await room(written).admit(asked("GET", "/v1/responses/none"), provider())
+
+    assert asyncio.get_running_loop().time() - began < UNDER_WAY_S_MAX / 2
 
 
 # -- uploads ---------------------------------------------------------------------------------
