@@ -263,13 +263,13 @@ def test_a_form_is_read_for_its_fields() -> None:
         ("multipart/form-data", form(model="m")[1]),
         ("multipart/form-data; boundary=x2", form(model="m")[1]),
         ("multipart/form-data; boundary=x1", b"preamble\r\n" + form(model="m")[1]),
+        ("multipart/form-data; boundary=x1", form()[1].replace(b"--x1", b"--x1x")),
         ("multipart/form-data; boundary=x1", form(model="m")[1][:-6]),
         ("multipart/form-data; boundary=x1", form(model="m")[1].replace(b"--x1--", b"--x1??")),
         (
             "multipart/form-data; boundary=x1",
             form(model="m")[1].replace(b"--x1--", form(model="n")[1]),
         ),
-        ("multipart/form-data; boundary=x1", form(model="m")[1].replace(b'"model"', b"model")),
         ("multipart/form-data; boundary=x1", form(model="m" * 300_000)[1]),
         (
             "multipart/form-data; boundary=x1",
@@ -280,6 +280,40 @@ def test_a_form_is_read_for_its_fields() -> None:
 def test_a_form_that_is_not_well_made_says_nothing(content_type: str, body: bytes) -> None:
     """Where readers might differ over a form, no model is known."""
     assert fields_of(content_type, body) == {}
+
+
+DISPOSITION = b'Content-Disposition: form-data; name="model"'
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'Content-Type: a; name="x"\r\n' + DISPOSITION + b'; name="x"',
+        DISPOSITION + b"\r\n" + DISPOSITION,
+        b'Content-Disposition: form-data;\r\n name="model"',
+        b'Content-Disposition: form-data; x="; name="model"',
+        b"Content-Disposition: form-data; name*=utf-8''model",
+        b'Content-Disposition: form-data; name="mo\\"del"',
+        b'Content-Disposition: form-data; name=""',
+        b'Content-Disposition: attachment; name="model"',
+        b"Content-Type: text/plain",
+    ],
+)
+def test_a_head_over_which_readers_differ_says_nothing(head: bytes) -> None:
+    """No decoy in a part's head lets another model be ruled on than the one that answers."""
+    content_type, body = form(model="m")
+
+    assert fields_of(content_type, body.replace(DISPOSITION, head)) == {}
+
+
+def test_heads_as_clients_write_them_are_read() -> None:
+    """Types of parts, names without quotes and names of files of any spelling are common."""
+    content_type, body = form(model="m")
+    typed = body.replace(DISPOSITION, DISPOSITION + b"\r\nContent-Type: text/plain")
+    bare = body.replace(b'"model"', b"model").replace(b'"a.wav"', b'"a\\".wav"')
+
+    for one in (typed, bare):
+        assert fields_of(content_type, one) == {"model": "m"}
 
 
 def test_a_list_in_a_form_may_have_many_members() -> None:
@@ -415,6 +449,22 @@ def test_a_session_names_its_model(body: dict[str, Any], query: str, model: str 
     assert asked("POST", "/v1/realtime/client_secrets", request, query=query).model == model
 
 
+def test_an_object_that_tells_of_an_error_is_one() -> None:
+    """An error with status 200 is an error, wherever it comes."""
+    wrong = {"error": {"type": "x"}}
+
+    assert read(asked("GET", "/v1/files"), wrong).error == "x"
+    assert read(call_of("/v1/embeddings", input="a"), wrong).error == "x"
+    assert read(call_of("/v1/completions", prompt="a"), wrong).error == "x"
+
+
+def test_a_form_of_too_many_parts_says_nothing() -> None:
+    """Nobody needs hundreds of fields to have something made."""
+    content_type, body = form(**{f"f{n}": "x" for n in range(300)})
+
+    assert fields_of(content_type, body) == {}
+
+
 def test_lists_of_outputs_are_units() -> None:
     """What is listed or read again is digested, each element by itself."""
     items = [{"id": "msg_1"}, {"id": "msg_2"}]
@@ -494,6 +544,60 @@ def test_a_provider_that_says_stop_is_heard(
     answer = read(call_of("/v1/chat/completions", messages=[]), body, status=status)
 
     assert (answer.error, answer.stop) == (error, stop)
+
+
+@pytest.mark.parametrize(
+    ("path", "events", "answer"),
+    [
+        (
+            "/v1/images/generations",
+            b'data: {"type": "x.completed"}\n\ndata: [DONE]\n\n',
+            Answer(readable=True, whole=True),
+        ),
+        (
+            "/v1/audio/speech",
+            b'data: {"type": "error", "code": "rate_limit_exceeded"}\n\n',
+            Answer(readable=True, whole=False, error="rate_limit_exceeded", stop="rate-limit"),
+        ),
+        ("/v1/audio/speech", b"data: nonsense\n\n", OPAQUE),
+        ("/v1/responses", b"data: nonsense\n\n", OPAQUE),
+        ("/v1/responses", b'data: {"type": "response.output_item.added"}\n\n', OPAQUE),
+        ("/v1/responses", b'data: {"type": "response.output_item.done"}\n\n', OPAQUE),
+        (
+            "/v1/responses",
+            (
+                b'data: {"type": "response.output_text.delta", "delta": 3}\n\n'
+                b'data: {"type": "response.image_generation_call.partial_image"}\n\n'
+            ),
+            Answer(readable=True, whole=False, choices=(Choice(index=0),)),
+        ),
+        (
+            "/v1/responses",
+            (
+                b'data: {"type": "response.image_generation_call.partial_image",'
+                b' "partial_image_b64": "!"}\n\n'
+            ),
+            OPAQUE,
+        ),
+    ],
+)
+def test_odd_streams_are_read_as_far_as_they_go(
+    path: str, events: bytes, answer: Answer
+) -> None:
+    """A stream without content, or with nonsense in it, is what it is."""
+    reader = DIALECT.answer_reader(call_of(path, stream=True), 200, "text/event-stream")
+    reader.feed(events)
+
+    assert reader.finish() == answer
+
+
+def test_the_models_of_an_aggregator_are_known() -> None:
+    """Every model that may answer instead is ruled on; of too many, any may."""
+    chat = "/v1/chat/completions"
+
+    assert call_of(chat, models=["a", "b", "a", 3]).fallbacks == ("a", "b", None)
+    assert call_of(chat, models=["m"] * 40).fallbacks == (None,)
+    assert call_of(chat, models="a").fallbacks == (None,)
 
 
 def test_azure_rules_on_the_deployment() -> None:
