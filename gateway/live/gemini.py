@@ -9,7 +9,15 @@ from typing import Any, Final
 import orjson
 
 from gateway.limits import BODY_BYTES_HELD_MAX, PARTS_PER_TURN_MAX
-from gateway.live.talk import PartDigest, Turn, dig, object_of, text_at, with_more
+from gateway.live.talk import (
+    PartDigest,
+    Turn,
+    dig,
+    object_of,
+    objects_in,
+    text_at,
+    with_more,
+)
 from gateway.provider import dialect
 from gateway.provider.model import Answer, Choice, ProviderCall, ToolCall, Unit, Usage
 from gateway.provider.readers import NonsenseError
@@ -48,8 +56,8 @@ class GeminiTalk:
         for key in ("clientContent", "client_content", "realtimeInput", "realtime_input"):
             if key in said:
                 self._request = message
-                if b"image/" in message or b"video" in message:
-                    call = with_more(call, features=frozenset({"images"}))
+                seen = any(map(_is_seen, objects_in(said)))
+                call = with_more(call, features=frozenset({"images"} if seen else ()))
         self._wanted = call
         return call
 
@@ -204,6 +212,12 @@ class _ModelTurn:
         return Answer(
             readable=self._readable, whole=self._whole, choices=(choice,), usage=self._usage
         )
+
+
+def _is_seen(one: dict[str, Any]) -> bool:
+    """Tell whether *one* holds a picture, or a film."""
+    kind = one.get("mimeType") or one.get("mime_type")
+    return "video" in one or (isinstance(kind, str) and kind.startswith(("image/", "video/")))
 
 
 def _features_of(setup: object) -> frozenset[str]:

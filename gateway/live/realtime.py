@@ -11,10 +11,16 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-
 from gateway.limits import PARTS_PER_TURN_MAX, TURNS_UNDER_WAY_MAX
-from gateway.live.talk import PartDigest, Turn, dig, object_of, text_at, with_more
+from gateway.live.talk import (
+    PartDigest,
+    Turn,
+    dig,
+    object_of,
+    objects_in,
+    text_at,
+    with_more,
+)
 from gateway.provider import dialect
 from gateway.provider.model import (
     Answer,
@@ -40,6 +46,7 @@ _ARGUMENTS: Final = frozenset(
 )
 _HEARD: Final = "conversation.item.input_audio_transcription"
 _CALLS: Final = frozenset({"function_call", "mcp_call"})
+_BUSY: Final = "conversation_already_has_active_response"
 _REQUESTS_WAITING_MAX: Final = 64
 
 
@@ -61,7 +68,7 @@ class RealtimeTalk:
     def wanted(self, message: bytes) -> ProviderCall:
         """Return what is asked for from *message* on; see `Talk.wanted`."""
         said = dialect.json_object(message)
-        kind = said.get("type")
+        kind = text_at(said, "type")
         call = self._call
         self._request = None
         if kind in {"session.update", "transcription_session.update"}:
@@ -80,8 +87,9 @@ class RealtimeTalk:
                 features=_features_of(response),
             )
             self._request = message
-        elif kind == "conversation.item.create" and b"input_image" in message:
-            call = with_more(call, features=frozenset({"images"}))
+        if b"image" in message or b"\\u" in message:
+            shown = (one.get("type") == "input_image" for one in objects_in(said))
+            call = with_more(call, features=frozenset({"images"} if any(shown) else ()))
         self._wanted = call
         return call
 
@@ -110,11 +118,22 @@ class RealtimeTalk:
             self._model = text_at(event, "session", "model") or self._model
         elif kind == "error":
             self._error = error_name(event.get("error"))
+            self._forget_request(event.get("error"))
         elif kind.startswith(_HEARD):
             return self._hear_transcript(kind, event, message)
         elif kind.startswith("response."):
             return self._hear_response(kind, event, message)
         return ()
+
+    def _forget_request(self, error: object) -> None:
+        """Forget a request that the provider will not answer."""
+        event = text_at(error, "event_id")
+        for request in self._requests:
+            if event and text_at(object_of(request), "event_id") == event:
+                self._requests.remove(request)
+                return
+        if text_at(error, "code") == _BUSY and self._requests:
+            self._requests.pop()
 
     def _hear_response(
         self, kind: str, event: dict[str, Any], message: bytes
@@ -346,7 +365,7 @@ def _strange(items: list[Any]) -> list[Unit]:
         if dig(item, "type") in {"message", *_CALLS}:
             continue
         try:
-            units.append(json_unit("other", 0, orjson.loads(orjson.dumps(item))))
+            units.append(json_unit("other", 0, item))
         except NonsenseError:
             continue
     return units

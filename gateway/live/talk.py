@@ -7,7 +7,7 @@ follow is no part of an answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -102,6 +102,20 @@ def text_at(value: object, *path: str) -> str:
     """Return the text at *path* inside *value*, or an empty one."""
     found = dig(value, *path)
     return found if isinstance(found, str) else ""
+
+
+def objects_in(value: object) -> Iterator[dict[str, Any]]:
+    """Yield every object inside *value*, however deep; it was read, so it is not too deep."""
+    level = [value]
+    while level:
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                yield one
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = inner
 
 
 def with_more(
