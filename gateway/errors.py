@@ -39,6 +39,7 @@ GatewayError
 │   ├── ExchangeClosedError         exchange.closed
 │   ├── KeyUnreadableError          key.unreadable
 │   ├── PortInUseError              port.in_use
+│   ├── DoorFullError               door.full (large requests take all the memory they may)
 │   ├── UncleanBackupError          backup.unclean · (of others) backup.bad · backup.older
 │   ├── CheckInterruptedError       check.interrupted (a process that checked was ended)
 │   └── MissingPieceError           piece.missing (a base checkpoint, the student extra)
@@ -293,6 +294,12 @@ class KeyUnreadableError(OperatorError):
     """A key file that is missing, malformed, or readable by others."""
 
     code = "key.unreadable"
+
+
+class DoorFullError(OperatorError):
+    """The requests under way hold as much memory as they may together."""
+
+    code = "door.full"
 
 
 class PortInUseError(OperatorError):

@@ -68,7 +68,10 @@ ABANDONED_BYTES_MAX: Final = 8 * MIB
 KEY_FILE_MODE_MAX: Final = 0o600
 """A private key that others can read is not private."""
 
-IDLE_CONNECTIONS_MAX: Final = 256
+IDLE_DOOR_BYTES_HELD_MAX: Final = 1024 * MIB
+"""Bodies that all requests under way at one door hold together; more are told to come again."""
+
+CONNECTIONS_MAX: Final = 256
 """Connections to one provider that are kept for the next request."""
 
 IDLE_CONNECTION_S_MAX: Final = 15.0
@@ -350,6 +353,9 @@ PIPELINED_BYTES_MAX: Final = 64 * KIB
 UNSENT_BYTES_MAX: Final = 64 * KIB
 """Bytes of an answer that wait for the caller's socket before its provider is slowed down."""
 
+DOOR_BYTES_HELD_MAX: Final = 1024 * MIB
+"""Bodies that all requests under way at one door hold together; more are told to come again."""
+
 CONNECTIONS_MAX: Final = 16_384
 """Connections of callers at one door; more are turned away: heads take up to 96 KiB each."""
 
@@ -461,3 +467,9 @@ SESSION_ADMITTED_S_MAX: Final = 1.0
 UNDER_WAY_S_MAX: Final = 2.0
 """How long a request that names what is not known waits for exchanges of the same caller that
 may be about to tell of it, as where a stream was just left; sealing takes milliseconds."""
+
+UPLOADS_KEPT_MAX: Final = 4
+"""Uploads of batches whose pieces wait for the last one, in one process."""
+
+RESULTS_HELD_BYTES_MAX: Final = 128 * MIB
+"""Results of a batch that stand in one document, which can only be read as a whole."""

@@ -17,6 +17,7 @@ from typing import Protocol
 from gateway.errors import (
     BodyTooLargeError,
     CallerGoneError,
+    DoorFullError,
     MalformedRequestError,
     RequestTooSlowError,
 )
@@ -26,6 +27,7 @@ from gateway.limits import (
     BODY_GRACE_S,
     BODY_SILENCE_S_MAX,
     DISCARDED_BYTES_MAX,
+    DOOR_BYTES_HELD_MAX,
     HEAD_S_MAX,
     IDLE_CALLER_S_MAX,
     LINGER_S_MAX,
@@ -44,6 +46,8 @@ class Host(Protocol):
 
     closing: bool
     """No further request is taken."""
+    bytes_held: int
+    """Of the bodies of all requests under way."""
 
     async def knocked(self, knock: Knock, connection: Connection) -> None:
         """Answer a request; never fails."""
@@ -88,6 +92,7 @@ class Connection(asyncio.Protocol):
         "_drained",
         "_duplex",
         "_expects",
+        "_held",
         "_host",
         "_knock",
         "_left",
@@ -124,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._chunks: Chunks | None = None
         self._left = 0
         self._expects = False
+        self._held = 0
         self._discards = False
         self._discarded = 0
         self._answered = False
@@ -164,6 +170,17 @@ class Connection(asyncio.Protocol):
             self._paused = False
             if not self.lost and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def hold(self, count: int) -> None:
+        """Count bytes of a body that are held until it is answered.
+
+        Raises:
+            DoorFullError: all bodies together are over the limit.
+        """
+        self._held += count
+        self._host.bytes_held += count
+        if self._host.bytes_held > DOOR_BYTES_HELD_MAX:
+            raise DoorFullError("too many large requests at once", hint="add workers")
 
     def answering(self, knock: Knock) -> bool:
         """Take note that the answer begins; tell whether the connection stays behind it.
@@ -316,6 +333,8 @@ class Connection(asyncio.Protocol):
         """Go on with the next request, or end."""
         self._task = None
         self.when_lost = None
+        self._host.bytes_held -= self._held
+        self._held = 0
         if self._duplex is not None:
             self._duplex.close()
             self._forget()

@@ -549,6 +549,7 @@ async def _held(knock: Knock) -> bytes:
 
     Raises:
         BodyTooLargeError: it is over what is held.
+        DoorFullError: all bodies together are.
         CallerGoneError: it broke off.
         MalformedRequestError: its framing is broken, or it came too slowly.
     """
@@ -557,6 +558,7 @@ async def _held(knock: Knock) -> bytes:
     body = knock.whole()
     if body is not None:
         # All of it came with the head, as small bodies do.
+        knock.sender.hold(len(body))
         return body
     parts: list[bytes] = []
     size = 0
@@ -564,6 +566,7 @@ async def _held(knock: Knock) -> bytes:
         size += len(chunk)
         if size > BODY_BYTES_HELD_MAX:
             raise _too_large(BODY_BYTES_HELD_MAX)
+        knock.sender.hold(len(chunk))
         parts.append(chunk)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -22,6 +22,14 @@ class Sender(Protocol):
         """Read more of the body, if reading was stopped."""
         ...
 
+    def hold(self, count: int) -> None:
+        """Count bytes of the body that are held until it is answered.
+
+        Raises:
+            DoorFullError: all bodies together are over the limit.
+        """
+        ...
+
 
 class Knock:
     """One request; its head is whole, and its body is read by at most one reader, once."""

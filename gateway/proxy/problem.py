@@ -12,6 +12,7 @@ from gateway.errors import (
     CallerError,
     CallerGoneError,
     CredentialError,
+    DoorFullError,
     EvidenceError,
     GateError,
     GatewayError,
@@ -73,6 +74,7 @@ STATUSES: Final[tuple[tuple[type[GatewayError], int], ...]] = (
     (LedgerUnwellError, 503),
     (LedgerDamagedError, 503),
     (SpoolError, 503),
+    (DoorFullError, 503),
     (OperatorError, 500),
     (GateError, 403),
     (PolicyError, 500),
@@ -96,6 +98,9 @@ def problem_of(error: GatewayError, exchange: ExchangeId | None = None) -> Probl
         if isinstance(error, LedgerUnwellError | LedgerDamagedError):
             message = "the gateway can't write its ledger, so it answers nothing"
             hint = "tell the gateway's operator, and try again later"
+        if isinstance(error, DoorFullError):
+            message = "the requests under way hold all the memory that they may"
+            hint = "try again in a moment"
         if error.problem == UNWITNESSED:
             message = "too few witnesses have cosigned a checkpoint that covers it"
             hint = "try again later"

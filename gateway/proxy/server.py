@@ -38,6 +38,7 @@ class Door:
         self._listening: asyncio.Server | None = None
         # OWNED BY: the event loop.
         self.closing = False
+        self.bytes_held = 0
         self._connections: set[Connection] = set()
         self._emptied: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None

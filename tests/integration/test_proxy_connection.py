@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.errors import DoorFullError
 from gateway.exchange.duplex import Duplex
 from gateway.limits import (
     BODY_BYTES_PER_S_MIN,
     BODY_GRACE_S,
     BODY_SILENCE_S_MAX,
     DISCARDED_BYTES_MAX,
+    DOOR_BYTES_HELD_MAX,
     HEAD_S_MAX,
     IDLE_CALLER_S_MAX,
     LINGER_S_MAX,
@@ -24,6 +26,7 @@ from gateway.limits import (
 )
 from gateway.proxy.connection import Connection
 from gateway.proxy.knock import Knock
+from gateway.proxy.problem import status_of
 from gateway.proxy.reply import Reply
 from tests.support.door import EchoHost, Wire, connected
 from tests.support.house import eventually
@@ -300,6 +303,32 @@ async def test_a_body_that_nobody_reads_is_not_held(host: EchoHost, wire: Wire) 
 
     assert held <= RELAY_BYTES_AHEAD_MAX + (256 << 10)
     assert back.startswith(OK)
+
+
+async def test_bodies_under_way_are_bounded_together(host: EchoHost, wire: Wire) -> None:
+    """What is held of bodies counts until the answer; over the limit it is a 503."""
+    told: list[int] = []
+
+    async def holding(knock: Knock, reply: Reply) -> None:
+        told.append(host.bytes_held)
+        try:
+            knock.sender.hold(1000)
+        except DoorFullError as error:
+            await reply.finish(status_of(error), b"No", (), b"", sized=False)
+        else:
+            await reply.finish(200, b"OK", (), b"", sized=False)
+
+    host.when_knocked = holding
+    await wire.send(GET)
+    await wire.receive(until=b"\r\n\r\n")
+    await eventually(lambda: host.bytes_held == 0)
+    host.bytes_held = DOOR_BYTES_HELD_MAX
+    await wire.send(GET + LAST)
+    back = await wire.receive()
+
+    assert 2 == back.count(b"HTTP/1.1 503 No\r\n")
+    assert [0, DOOR_BYTES_HELD_MAX, DOOR_BYTES_HELD_MAX] == told
+    assert DOOR_BYTES_HELD_MAX == host.bytes_held
 
 
 async def test_a_caller_that_reads_nothing_is_cut_off(host: EchoHost, wire: Wire) -> None:

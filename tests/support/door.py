@@ -33,6 +33,7 @@ class EchoHost:
 
     def __init__(self) -> None:
         self.closing = False
+        self.bytes_held = 0
         self.seen: list[Seen] = []
         self.refused: list[str] = []
         self.broken: list[str] = []
