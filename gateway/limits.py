@@ -68,10 +68,7 @@ ABANDONED_BYTES_MAX: Final = 8 * MIB
 KEY_FILE_MODE_MAX: Final = 0o600
 """A private key that others can read is not private."""
 
-IDLE_DOOR_BYTES_HELD_MAX: Final = 1024 * MIB
-"""Bodies that all requests under way at one door hold together; more are told to come again."""
-
-CONNECTIONS_MAX: Final = 256
+IDLE_CONNECTIONS_MAX: Final = 256
 """Connections to one provider that are kept for the next request."""
 
 IDLE_CONNECTION_S_MAX: Final = 15.0
