@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ident import is_declaration_id, is_exchange_id, new_exchange_id, random_bytes
+from gateway.ident import (
+    is_declaration_id,
+    is_exchange_id,
+    item_id,
+    made_at_ms,
+    new_exchange_id,
+    random_bytes,
+)
 
 instants = st.integers(0, 2**48 - 1)
 
@@ -78,3 +85,12 @@ def test_random_bytes_are_as_many_as_asked_for() -> None:
     """Salts and keys have the length that was asked for, and differ."""
     assert (16, 0) == (len(random_bytes(16)), len(random_bytes(0)))
     assert random_bytes(16) != random_bytes(16)
+
+
+@pytest.mark.parametrize("now_ms", [0, 1, 1_790_000_000_123, (1 << 48) - 1])
+def test_an_exchanges_id_says_when_it_began(now_ms: int) -> None:
+    """Its first digits are the millisecond; an item's are those of its exchange."""
+    exchange = new_exchange_id(now_ms)
+
+    assert now_ms == made_at_ms(exchange)
+    assert now_ms == made_at_ms(item_id(exchange, 7))

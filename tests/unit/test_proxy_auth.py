@@ -194,3 +194,37 @@ def test_two_keys_at_once_are_under_no_agreement(
     assert both.fingerprint is None
     assert porter.principal_of(twice, "", provider(dialect)).fingerprint is None
     assert alone.name == both.name
+
+
+def test_who_goes_on_without_a_key_is_who_began(keys: AccessKeys) -> None:
+    """Its own credential goes up, as if the key were shown, as long as it has a good one."""
+    secret = keys.new("ada", "search")
+    porter = Porter(keys, b"k", managed=True)
+    shown = porter.principal_of({"authorization": f"Bearer {secret}"}, "", provider())
+
+    assert shown == porter.returning("ada", "search", provider())
+    keys.revoke(keys.list()[0].id)
+    with pytest.raises(CredentialError):
+        porter.returning("ada", "search", provider())
+
+
+def test_who_goes_on_without_its_own_key_sends_none(keys: AccessKeys) -> None:
+    """Where callers bring their provider's keys, none is put in their place."""
+    found = Porter(keys, b"k", managed=False).returning("key-1", "default", provider())
+
+    assert ("key-1", "default", None) == (found.name, found.project, found.credential)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_one"),
+    [
+        ({"authorization": "Bearer x"}, True),
+        ({"x-gateway-key": "x"}, True),
+        ({"x-other": "x"}, False),
+        ({}, False),
+    ],
+    ids=["bearer", "gateway", "other", "none"],
+)
+def test_any_key_is_seen(headers: dict[str, str], *, is_one: bool, keys: AccessKeys) -> None:
+    """Where the SDK puts it, or in the gateway's own header."""
+    assert is_one == Porter(keys, b"k", managed=True).is_shown(headers, "", provider())

@@ -121,3 +121,18 @@ def test_another_file_is_not_taken(tmp_path: Path) -> None:
         AccessKeys(path)
 
     assert path.read_bytes() == b"not this\n" * 99
+
+
+def test_who_has_a_good_key_is_known_without_it(keys: AccessKeys, clock: FrozenClock) -> None:
+    """Any key of the same principal and project does, as long as it is good."""
+    keys.new("ada", "search", expires="2020-01-31")
+    assert keys.held_by("ada", "search") is None
+    secret = keys.new("ada", "search")
+    keys.new("ada", "else")
+    keys.new("bob", "search")
+
+    found = keys.held_by("ada", "search")
+    assert found is not None
+    assert found == keys.find(secret)
+    keys.revoke(found.id)
+    assert keys.held_by("ada", "search") is None

@@ -16,7 +16,15 @@ from gateway.errors import LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
 from gateway.receipt.envelope import seal_unnamed
-from gateway.receipt.model import DeclarationFacts, Declared, Predicate, Verdict, Withdrawal
+from gateway.receipt.model import (
+    Caller,
+    DeclarationFacts,
+    Declared,
+    Predicate,
+    ResourceFacts,
+    Verdict,
+    Withdrawal,
+)
 from gateway.receipt.statement import payload_sha256
 from gateway.store.index import Index, row_of, statements_and_watermark
 from gateway.store.places import STRETCH
@@ -25,6 +33,7 @@ from gateway.store.tables import Migrations, open_database
 from tests.support.evidence import (
     DECLARATION,
     MANIFEST_SIGNER,
+    OPENING,
     RECEIPT,
     WRITER,
     a_manifest,
@@ -96,6 +105,58 @@ def test_open_exchanges_are_listed(ledger: LedgerUnderTest, index: Index) -> Non
     index.catch_up(ledger.store)
 
     assert index.unclosed() == [(two, 1)]
+
+
+def test_what_is_under_way_is_known_by_who_asks(ledger: LedgerUnderTest, index: Index) -> None:
+    """Open exchanges of one principal and project with one provider, and of nobody else."""
+    one, two = an_exchange_id(1), an_exchange_id(2)
+    ledger.store.append([an_opening(one), an_opening(two, principal="else")])
+    index.catch_up(ledger.store)
+    who = (OPENING.provider, OPENING.principal, OPENING.project)
+
+    assert {one} == index.under_way(*who)
+    assert set() == index.under_way(who[0], who[1], "other")
+    assert set() == index.under_way("other", who[1], who[2])
+    ledger.store.append([an_abandonment(one, 0)])
+    index.catch_up(ledger.store)
+    assert set() == index.under_way(*who)
+
+
+def test_a_resource_is_whose_statement_told_of_it_first(
+    ledger: LedgerUnderTest, index: Index
+) -> None:
+    """Later statements change nothing; other providers and kinds have ids of their own."""
+    one, two = an_exchange_id(1), an_exchange_id(2)
+    made = (
+        ResourceFacts(kind="file", id="f"),
+        ResourceFacts(kind="file", id="g", role="output", of="batch/b"),
+        ResourceFacts(kind="batch", id="f"),
+    )
+    bob = Caller(principal="bob", project="search")
+    ledger.store.append(
+        [
+            an_opening(one),
+            a_receipt(one, 0, made=made),
+            an_opening(two),
+            a_receipt(two, 2, made=made, caller=bob),
+        ]
+    )
+    index.catch_up(ledger.store)
+    named = RECEIPT.provider.name
+
+    found = index.resources(named, "file", ["f", "g", "h"])
+    assert {"f", "g"} == set(found)
+    assert {(one, "team-search")} == {
+        (kept.exchange, kept.principal) for kept in found.values()
+    }
+    assert ("output", "batch/b") == (found["g"].role, found["g"].of)
+    assert found["f"] == index.resource(named, "file", "f")
+    assert ["batch", "file"] == sorted(k.kind for k in index.resources_named(named, ["f", "x"]))
+    assert {} == index.resources("other", "file", ["f"])
+    assert {} == index.resources(named, "file", [])
+    assert 2 == len(
+        index.resources(named, "file", [str(at) for at in range(3000)] + ["f", "g"])
+    )
 
 
 def test_verdicts_and_withdrawals_are_found_by_subject(
