@@ -100,7 +100,7 @@ def problem_of(error: GatewayError, exchange: ExchangeId | None = None) -> Probl
             hint = "tell the gateway's operator, and try again later"
         if isinstance(error, DoorFullError):
             message = "the requests under way hold all the memory that they may"
-            hint = "try again in a moment"
+            hint = "try again in a moment, or tell the gateway's operator"
         if error.problem == UNWITNESSED:
             message = "too few witnesses have cosigned a checkpoint that covers it"
             hint = "try again later"
