@@ -52,9 +52,16 @@ class EventSplitter:
             chunk = b"".join((*self._rest, chunk))
             self._rest = []
             self._rest_bytes = 0
-        if _CR in chunk:
-            return self._split_any(chunk)
         begin = self._begin
+        if _CR in chunk:
+            if chunk.startswith(b"data: ") and chunk.endswith(b"\r\n\r\n"):
+                # Google's shape: one event of one line.
+                data = chunk[6:-4]
+                one = _CR not in data and _LF not in data
+                if one and len(chunk) <= self._event_bytes_max:
+                    self._begin = end = begin + len(chunk)
+                    return [(begin, end, data or None)]
+            return self._split_any(chunk)
         if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
             # By far the most frequent chunk: one event of one line.
             data = chunk[6:-2]

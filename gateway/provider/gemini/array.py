@@ -13,9 +13,14 @@ from typing import Final
 from gateway import limits
 from gateway.provider.sse import Event
 
-_OUTSIDE: Final = re.compile(rb'["{}]')
+_NOT_A_BRACE: Final = rb'(?:[^"{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+'
+_NO_BRACE: Final = re.compile(_NOT_A_BRACE, re.DOTALL)
+"""What stands before the next brace, whole texts included; nothing is ever tried twice."""
+
+_BRACE: Final = re.compile(_NOT_A_BRACE + rb"[{}]", re.DOTALL)
 _INSIDE: Final = re.compile(rb'["\\]')
 _BETWEEN: Final = re.compile(rb"[ \t\r\n]*")
+_OPENING: Final = ord("{")
 _BACKSLASH: Final = b"\\"
 _AFTER: Final = {b"[": b"{]", b",": b"{", b"]": b""}
 """What may follow a sign between elements."""
@@ -82,21 +87,34 @@ class ArraySplitter:
     def _scan(self, chunk: bytes, at: int) -> int:
         """Return where the element ends in *chunk* from *at* on, or the end of the chunk."""
         while at < len(chunk):
-            if self._escaped:
-                self._escaped = False
-                at += 1
+            if self._in_string:
+                at = self._skip_string(chunk, at)
                 continue
-            found = (_INSIDE if self._in_string else _OUTSIDE).search(chunk, at)
-            if found is None:
-                return len(chunk)
-            at = found.end()
-            sign = found[0]
-            if sign == _BACKSLASH:
-                self._escaped = True
-            elif sign == b'"':
-                self._in_string = not self._in_string
-            else:
-                self._depth += 1 if sign == b"{" else -1
-                if not self._depth:
-                    return at
+            brace = _BRACE.match(chunk, at)
+            if brace is None:
+                at = self._skip_rest(chunk, at)
+                continue
+            at = brace.end()
+            self._depth += 1 if chunk[at - 1] == _OPENING else -1
+            if not self._depth:
+                return at
         return at
+
+    def _skip_rest(self, chunk: bytes, at: int) -> int:
+        """Skip what holds no brace: to the end, or into a text that does not end here."""
+        skipped = _NO_BRACE.match(chunk, at)
+        at = at if skipped is None else skipped.end()
+        self._in_string = at < len(chunk)
+        return at + 1
+
+    def _skip_string(self, chunk: bytes, at: int) -> int:
+        """Skip a text that began in an earlier chunk, or that goes on in the next."""
+        if self._escaped:
+            self._escaped = False
+            return at + 1
+        found = _INSIDE.search(chunk, at)
+        if found is None:
+            return len(chunk)
+        self._escaped = found[0] == _BACKSLASH
+        self._in_string = self._escaped
+        return found.end()

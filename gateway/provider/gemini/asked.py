@@ -5,6 +5,7 @@ The API takes every name in camel case and in snake case; so does this.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -35,7 +36,12 @@ def said(body: object, name: str) -> Any:
     if not isinstance(body, Mapping):
         return None
     value = body.get(name)
-    return body.get(_HUMP.sub("_", name).lower()) if value is None else value
+    return body.get(_snake(name)) if value is None else value
+
+
+@functools.cache
+def _snake(name: str) -> str:
+    return _HUMP.sub("_", name).lower()
 
 
 def objects(value: object) -> Iterator[dict[str, Any]]:
@@ -91,7 +97,9 @@ def used_in(asked: Mapping[str, Any]) -> Iterator[Resource]:
         *(said(said(part, "fileData"), "fileUri") for part in parts_of(asked)),
         *(one.get("uri") for one in _inputs_of(asked)),
     ]
-    names = [name for name in files if isinstance(name, str) and _ADDRESS.fullmatch(name)]
+    names: list[Any] = [
+        name for name in files if isinstance(name, str) and _ADDRESS.fullmatch(name)
+    ]
     for tool in objects(asked.get("tools")):
         stores = said(said(tool, "fileSearch") or tool, "fileSearchStoreNames")
         names.extend(stores if isinstance(stores, list) else ())

@@ -7,6 +7,7 @@ asked to make something. What follows a colon is part of the path and is not esc
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 from urllib.parse import unquote
@@ -295,6 +296,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 _ROUTES: Final = Routes(ROUTES)
 
+_PATH_REMEMBERED_MAX: Final = 256
 _ONE_MODEL: Final = "/v1beta/models/{…}"
 _VERSION: Final = re.compile(r"((?:/upload|/download)?)/v[1-9][a-z0-9]{0,8}(?=/)")
 _LONG_NAME: Final = re.compile(
@@ -310,6 +312,14 @@ _MODEL: Final = re.compile(r"/(tunedModels|models)/([^/:]+)")
 
 def found(method: str, path: str, query: str = "") -> Found:
     """Return the route of a request, and what its path names, whatever the API's version."""
+    # Callers can make up any number of paths, and of any length.
+    known = _known if len(path) <= _PATH_REMEMBERED_MAX else _known.__wrapped__
+    route, names = known(method, path)
+    return Found(route=route, path=path, query=query, names=names)
+
+
+@functools.lru_cache(maxsize=512)
+def _known(method: str, path: str) -> tuple[Route, tuple[Resource, ...]]:
     plain = _VERSION.sub(r"\1/v1beta", path, count=1) if _VERSION.match(path) else path
     tuned: tuple[Resource, ...] = ()
     if "/publishers/" in plain:
@@ -326,7 +336,7 @@ def found(method: str, path: str, query: str = "") -> Found:
         route = OPAQUE_ROUTE
     if route is OPAQUE_ROUTE and not tuned and (named := _NAMED.match(plain)):
         names = (Resource(kind=KINDS[named[1]], id=named[2]),)
-    return Found(route=route, path=path, query=query, names=names)
+    return route, names
 
 
 def resource_of(name: str) -> Resource | None:
