@@ -16,16 +16,17 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
+import orjson
 
 from gateway.canonical import sha256_hex
-from gateway.errors import NotFoundError, ProviderUnreadableError
+from gateway.errors import MalformedBodyError, NotFoundError, ProviderUnreadableError
 from gateway.exchange.forward import ProviderResponse, RawHeaders
 from gateway.exchange.providers import Provider
 from gateway.exchange.states import Answered, Asked, Principal
 from gateway.ident import ExchangeId, made_at_ms
 from gateway.limits import UNDER_WAY_S_MAX, UPLOAD_S_MAX
 from gateway.log import Logger
-from gateway.provider.encoding import decoder_for
+from gateway.provider.encoding import UNREADABLE, decoder_for
 from gateway.provider.model import OPAQUE_ROUTE, Answer, Found, Made, Operation, Resource
 from gateway.provider.spans import NoJsonError, arrays_of, replaced, without
 from gateway.receipt.model import RewrittenFacts
@@ -39,6 +40,11 @@ _TOLD_EARLY: Final = frozenset({"response", "completion", "interaction", "contai
 _PAUSE_S: Final = 0.01
 _METHODS: Final = ("GET", "POST", "DELETE", "PATCH", "PUT")
 _ID_CHARS_TOLD_MAX: Final = 64
+_ID_CHARS_MIN: Final = 6
+_ID_CHARS_MAX: Final = 512
+_WORD: Final = re.compile(rb"[A-Za-z0-9_~.-]{12,256}")
+"""What could be an id in bytes that are no JSON; those of providers are no shorter."""
+
 _ODD_MAX: Final = 3
 """How often a path may be percent-encoded over; nobody decodes more often."""
 
@@ -102,11 +108,17 @@ class Resources:
     managed: bool
     """Callers share the providers' keys, and are told apart here alone."""
 
-    async def admit(self, asked: Asked, provider: Provider) -> Mapping[Resource, Kept]:
+    async def admit(
+        self, asked: Asked, provider: Provider, encoding: str | None = None
+    ) -> Mapping[Resource, Kept]:
         """Return what is known of each resource that a request names.
+
+        Of an operation that nobody here reads, any word of its path, query or body that is
+        somebody else's id counts, so far as the body is held; *encoding* is that of the body.
 
         Raises:
             NotFoundError: one is somebody else's, or nobody knows whose.
+            MalformedBodyError: a body whose words count can't be decoded.
         """
         call = asked.call
         named = [*(call.found.names if call.found is not None else ()), *call.uses]
@@ -115,11 +127,22 @@ class Resources:
             named += [Resource(UPLOAD, one) for one in upload_of(call.found.query)]
             if call.found.route is OPAQUE_ROUTE:
                 named += oddly_named(provider, call.found)
+            if call.found.route.operation is Operation.OPAQUE:
                 odd = tuple(_words_of(call.found))
+                if isinstance(asked.body, bytes) and asked.body:
+                    odd += await asyncio.to_thread(words_in, asked.body, encoding)
         if not named and not odd:
             return {}
         wanted = list(dict.fromkeys(map(_plain, named)))
         return await self.owned(asked.principal, provider.id, wanted, words=odd)
+
+    def reads_words(self, found: Found, *, streams: bool) -> bool:
+        """Tell whether a body that no reader takes must be held for the words in it.
+
+        It must where callers share a key: it may name what is another's. One of a session does
+        not come before the session has begun.
+        """
+        return self.managed and not streams and found.route.operation is Operation.OPAQUE
 
     async def uploader(self, provider: str, query: str, now_ms: int) -> Kept | None:
         """Return who began the upload that *query* names, if that is known and not long ago.
@@ -498,6 +521,41 @@ def _words_of(found: Found) -> Iterator[str]:
         path = unquote(path)
     yield from filter(None, re.split(r"[/:;\\]", path))
     yield from (value for _, value in parse_qsl(found.query))
+
+
+def words_in(body: bytes, encoding: str | None) -> tuple[str, ...]:
+    """Return everything in a *body* of any kind that could be an id.
+
+    Of JSON those are its strings, each also without what stands before its last slash.
+
+    Raises:
+        MalformedBodyError: it can't be decoded.
+    """
+    decoder = decoder_for(encoding)
+    plain = body if decoder is None else decoder.decode(body)
+    if decoder is not None and UNREADABLE in plain:
+        raise MalformedBodyError(
+            "the request body can't be decoded",
+            hint="send it without `Content-Encoding`: what it names must be known",
+        )
+    words: dict[str, None] = {}
+    try:
+        level: list[Any] = [orjson.loads(plain)]
+    except orjson.JSONDecodeError:
+        return tuple(dict.fromkeys(word.decode() for word in _WORD.findall(plain)))
+    while level:
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and _ID_CHARS_MIN <= len(value) <= _ID_CHARS_MAX:
+                words[value] = None
+                words[value.rpartition("/")[2]] = None
+            elif isinstance(value, dict):
+                inner += value.keys()
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        level = inner
+    return tuple(words)
 
 
 def upload_of(query: str) -> list[str]:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import pytest
 
-from gateway.errors import NotFoundError
+from gateway.errors import MalformedBodyError, NotFoundError
 from gateway.exchange.forward import origin_of
 from gateway.exchange.providers import Provider
 from gateway.exchange.resources import Amendment, Resources, is_owner, upload_of
@@ -254,6 +255,57 @@ async def test_an_odd_path_leads_round_nothing(target: str, *, managed: bool) ->
     await here.admit(asked("GET", target), provider())
     with pytest.raises(NotFoundError):
         await here.admit(asked("GET", target, who=BOB), provider())
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b'{"a":[{"file":"file-123456789"}]}', None),
+        (b'{"file-123456789":1}', None),
+        (b'{"a":"files/file-123456789"}', None),
+        (b'{"a":"file\\u002d123456789"}', None),
+        (b"a=1&file=file-123456789&b=2", None),
+        (b"--x\r\n\r\nfile-123456789\r\n--x--", None),
+        (gzip.compress(b'{"a":"file-123456789"}'), "gzip"),
+    ],
+    ids=["value", "key", "path", "escaped", "form", "multipart", "gzip"],
+)
+async def test_an_operation_that_nobody_reads_names_nothing_of_anothers(
+    body: bytes, encoding: str | None
+) -> None:
+    """Whatever it asks for: an id of somebody else's in its body is found."""
+    written = Written()
+    written.add(ADA, "file", "file-123456789")
+    here = room(written)
+    for who in (ADA, BOB):
+        request = msgspec.structs.replace(asked("POST", "/v1/unheard/of", who=who), body=body)
+        if who is ADA:
+            await here.admit(request, provider(), encoding)
+            continue
+        with pytest.raises(NotFoundError):
+            await here.admit(request, provider(), encoding)
+
+
+async def test_words_that_cannot_be_read_go_no_further() -> None:
+    """A body that does not decode could name anything."""
+    request = msgspec.structs.replace(asked("POST", "/v1/unheard/of"), body=b"not gzip at all")
+    for encoding in ("gzip", "unheard-of"):
+        with pytest.raises(MalformedBodyError):
+            await room(Written()).admit(request, provider(), encoding)
+
+
+@pytest.mark.parametrize("managed", [True, False], ids=["managed", "passthrough"])
+def test_only_what_nobody_reads_is_held_for_its_words(*, managed: bool) -> None:
+    """And only where callers share a key."""
+    here = room(Written(), managed=managed)
+    opaque = asked("POST", "/v1/unheard/of").call.found
+    chat = asked("POST", "/v1/chat/completions", {"model": "m", "messages": []}).call.found
+    assert opaque is not None
+    assert chat is not None
+
+    assert managed == here.reads_words(opaque, streams=False)
+    assert not here.reads_words(opaque, streams=True)
+    assert not here.reads_words(chat, streams=False)
 
 
 async def test_all_of_what_is_named_must_be_ones_own() -> None:
