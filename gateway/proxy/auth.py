@@ -77,7 +77,9 @@ class Porter:
         principal = self._fingerprinted(shown)
         if GATEWAY_KEY in headers:
             principal = self.keyholder(headers[GATEWAY_KEY], None, shown)
-        if _shown_differently(headers, provider.dialect.CREDENTIAL_HEADERS):
+        known = provider.dialect.CREDENTIAL_HEADERS
+        in_query = bool(query) and provider.dialect.query_upstream(query) != query
+        if _shown_differently(headers, known, in_query=in_query):
             # All of them go upstream, and only the provider knows whose account it takes.
             principal = replace(principal, fingerprint=None)
         return principal
@@ -147,9 +149,13 @@ class Porter:
         return principal
 
 
-def _shown_differently(headers: Mapping[str, str], known: frozenset[str]) -> bool:
-    """Tell whether several headers of *known* names say different things."""
+def _shown_differently(
+    headers: Mapping[str, str], known: frozenset[str], *, in_query: bool
+) -> bool:
+    """Tell whether several headers of *known* names, or one and the query, may differ."""
     shown = [name for name in known if name in headers]
+    if in_query and shown:
+        return True
     if len(shown) < 2 and len(headers.items()) == len(headers):
         return False
     return len({value for name, value in headers.items() if name.lower() in known}) > 1

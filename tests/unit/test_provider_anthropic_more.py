@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from gateway.canonical import sha256_hex
-from gateway.provider.anthropic.batches import absolute_urls
 from gateway.provider.anthropic.dialect import AnthropicDialect
 from gateway.provider.anthropic.messages import json_object
 from gateway.provider.model import (
@@ -457,7 +456,6 @@ def test_an_older_completion_may_go_wrong() -> None:
 # -- what is kept -----------------------------------------------------------------------------
 
 BATCH = {"id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress"}
-RESULTS = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
 
 
 def test_a_batch_that_was_made_belongs_to_the_caller() -> None:
@@ -494,12 +492,6 @@ def test_a_batch_says_whether_it_has_ended(
     assert read(call, json.dumps(body).encode()) == Answer(
         readable=True, whole=True, id="msgbatch_1", pending=pending
     )
-
-
-def test_the_address_of_results_leads_past_the_gateway() -> None:
-    """It is the one field of a batch that does, and only where there are results."""
-    assert absolute_urls(BATCH | {"results_url": RESULTS}) == {"results_url": RESULTS}
-    assert absolute_urls(BATCH | {"results_url": None}) == {}
 
 
 @pytest.mark.parametrize(

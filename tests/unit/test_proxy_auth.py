@@ -196,6 +196,20 @@ def test_two_keys_at_once_are_under_no_agreement(
     assert alone.name == both.name
 
 
+def test_a_key_in_the_query_beside_another_is_under_no_agreement(keys: AccessKeys) -> None:
+    """Alone it is like one in a header; with another, nobody knows which one is taken."""
+    porter = Porter(keys, b"k", managed=False)
+    google = provider("gemini")
+    alone = porter.principal_of({}, "alt=sse&key=k-1", google)
+    both = porter.principal_of({"x-goog-api-key": "k-2"}, "key=k-1", google)
+    twice = porter.principal_of({}, "key=k-1&key=k-2", google)
+    none = porter.principal_of({"x-goog-api-key": "k-2"}, "alt=sse", google)
+
+    assert alone.fingerprint == fingerprint_of(b"k", "k-1")
+    assert none.fingerprint == fingerprint_of(b"k", "k-2")
+    assert both.fingerprint is twice.fingerprint is None
+
+
 def test_who_goes_on_without_a_key_is_who_began(keys: AccessKeys) -> None:
     """Its own credential goes up, as if the key were shown, as long as it has a good one."""
     secret = keys.new("ada", "search")

@@ -28,14 +28,6 @@ _decode_anything: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _PENDING: Final = ("in_progress", "canceling")
 
-ABSOLUTE_URLS: Final = ("results_url",)
-"""Fields of a batch that lead to the provider itself, past the gateway."""
-
-
-def absolute_urls(batch: dict[str, Any]) -> dict[str, str]:
-    """Return the addresses in a *batch* that lead past the gateway, by their field."""
-    return {name: batch[name] for name in ABSOLUTE_URLS if isinstance(batch.get(name), str)}
-
 
 def read_batch(body: bytes) -> Answer:
     """Return whether a batch has ended."""

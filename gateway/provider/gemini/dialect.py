@@ -161,10 +161,11 @@ class GeminiDialect:
         return problem_body(problem)
 
     def credential_of(self, headers: Mapping[str, str], query: str) -> str | None:
-        """Return the key of the header, of the query, or a token."""
+        """Return the key of the header, of the query, or a token; of several in it, none."""
+        asked = {value for key, value in parse_qsl(query) if key in _KEYS}
         return (
             headers.get("x-goog-api-key")
-            or next((value for key, value in parse_qsl(query) if key in _KEYS), None)
+            or (asked.pop() if len(asked) == 1 else None)
             or _token_of(headers)
         )
 
