@@ -146,7 +146,7 @@ class _ModelTurn:
             self._finish = "interrupted"
         if content.get("turnComplete"):
             self._whole = True
-            self._finish = self._finish or text_at(content, "turnCompleteReason") or "complete"
+            self._finish = self._finish or text_at(content, "turnCompleteReason") or None
 
     def _take_part(self, part: object) -> None:
         text = dig(part, "text")

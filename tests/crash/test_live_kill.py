@@ -7,6 +7,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import apsw
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -70,4 +71,40 @@ async def test_a_killed_session_is_abandoned_and_its_answers_stay(
     assert "process-ended" == closed["predicate"]["why"]
     assert ["complete"] * answers == [item["ended"] for item in items]
     assert 404 == beyond
+    assert 0 == clean.returncode, clean.stdout + clean.stderr
+
+
+async def test_an_answer_without_a_receipt_never_ends(tmp_path: Path) -> None:
+    """Where the ledger takes nothing, the last message stays here, and the session breaks."""
+    with live_provider() as (provider, url):
+        gateway = new_gateway(tmp_path, url)
+        await asyncio.to_thread(gateway.start)
+        got: list[str] = []
+        try:
+            async with connect(
+                f"ws://127.0.0.1:{gateway.port}/openai/v1/realtime?model=m"
+            ) as talking:
+                assert talking.response is not None
+                exchange = ExchangeId(talking.response.headers["x-gateway-exchange"])
+                # Whoever else writes the file for so long keeps the gateway from it.
+                ledger = apsw.Connection(str(gateway.data / "ledger.db"))
+                ledger.execute("BEGIN IMMEDIATE")
+                await talking.send('{"type": "response.create"}')
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        got.append(str(await asyncio.wait_for(talking.recv(), 30)))
+                ledger.execute("ROLLBACK")
+                ledger.close()
+            closed = await asyncio.to_thread(gateway.receipt, exchange, within_s=20)
+            await asyncio.to_thread(provider.sessions[0].ended.wait, 10)
+            assert 0 == await asyncio.to_thread(gateway.stop)
+            clean = await asyncio.to_thread(gateway.command, "ledger", "fsck")
+        finally:
+            await asyncio.to_thread(gateway.kill)
+
+    assert 1 == provider.answers
+    assert any("response.output_text.delta" in message for message in got)
+    assert not any("response.done" in message for message in got)
+    assert closed["predicateType"].endswith("abandonment/v1")
+    assert "ledger-failed" == closed["predicate"]["why"]
     assert 0 == clean.returncode, clean.stdout + clean.stderr
