@@ -494,6 +494,30 @@ async def test_a_model_that_nobody_knows_permits_nothing(
     assert [] == provider.sessions
 
 
+async def test_a_key_in_the_query_is_swapped(
+    provider_at: tuple[LiveProvider, str], provider: LiveProvider, tmp_path: Path
+) -> None:
+    """Google's callers may show their key in the query: it stays here, all else of it goes."""
+    with running_gateway(
+        tmp_path, provider_at[1], names=("gemini",), keys="managed"
+    ) as gateway:
+        done = gateway.command("key", "new", "--principal", "carol", "--project", "p")
+        secret = done.stdout.split()[-1]
+        path = f"/gemini{GEMINI}?key={secret}&x=%2F"
+        async with session(gateway, path, headers={}) as talking:
+            await say(talking, setup={"model": "models/m"})
+            await until(talking, "setupComplete")
+            exchange = exchange_of(talking)
+        receipt = await predicate(gateway, exchange, secret)
+    (opened,) = provider.sessions
+
+    assert f"{GEMINI}?x=%2F" == opened.target
+    assert [PROVIDER_SECRET] == opened.header("x-goog-api-key")
+    assert secret not in str(opened.headers)
+    assert ("carol", "session") == (receipt["caller"]["principal"], receipt["operation"])
+    assert "key=" not in receipt["provider"]["endpoint"]
+
+
 @pytest.mark.parametrize("place", ["header", "subprotocol"])
 async def test_managed_keys_are_swapped(
     ruled: Gateway, provider: LiveProvider, key: str, place: str
