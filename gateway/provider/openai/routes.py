@@ -354,22 +354,48 @@ MAKES: Final = {
 }
 """The kind of resource whose `id` the answer on a route tells, as newly made."""
 
-_ANYWHERE: Final = r"(?:/[^/]+)*"
 _USUALLY: Final = (
     r"(?:/openai/deployments/[^/]+|/openai|(?:/[a-z-]+)?/v[0-9]+(?:beta|alpha)?(?:/openai)?)?"
 )
 """`/v1`, `/openai/v1`, `/v1beta/openai` and the like, and Azure's older paths."""
 
-_GENERATING: Final = Routes(GENERATING, _ANYWHERE)
-_KEPT: Final = Routes(KEPT, _USUALLY)
+_HEAD_DEPTH: Final = 4
+"""Up to so many segments stand before those of what is kept, or begin them."""
+
+_GENERATING: Final = {route.path: route for route in GENERATING}
+_KEPT: Final = {
+    (method, head): Routes(
+        [one for one in KEPT if method in one.methods and one.path.split("/")[1] == head],
+        _USUALLY,
+    )
+    for route in KEPT
+    for method in route.methods
+    for head in [route.path.split("/")[1]]
+}
+"""Routes by method and first segment, so that few are tried for a path."""
 
 
 def found(method: str, path: str, query: str = "") -> Found:
     """Return the route of a request, or `OPAQUE_ROUTE`."""
-    generating = _GENERATING.found(method, path, query)
-    if generating.route is not OPAQUE_ROUTE:
-        return generating
-    return _KEPT.found(method, path, query)
+    if method == "POST":
+        made = _found_making(path)
+        if made is not None:
+            return Found(route=made, path=path, query=query)
+    for head in path.split("/", _HEAD_DEPTH + 1)[1 : _HEAD_DEPTH + 1]:
+        routes = _KEPT.get((method, head))
+        if routes is not None:
+            kept = routes.found(method, path, query)
+            if kept.route is not OPAQUE_ROUTE:
+                return kept
+    return Found(route=OPAQUE_ROUTE, path=path, query=query)
+
+
+def _found_making(path: str) -> Route | None:
+    """Return the route on which something is made, by the last segments of *path*."""
+    before, _, last = path.rpartition("/")
+    two = _GENERATING.get(f"/{before.rpartition('/')[2]}/{last}")
+    route = two if two is not None else _GENERATING.get(f"/{last}")
+    return None if route is None or not path.startswith("/") or "//" in path else route
 
 
 def deployment_of(path: str) -> str | None:
