@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, cast, get_args
+from typing import Any, Final, Protocol, cast, get_args
 
 import msgspec
 
-from gateway.batch.elements import NoArrayError, elements_of
+from gateway.batch.elements import Elements, MissingArrayError, NoArrayError
 from gateway.batch.form import Form, NoFormError, Part
 from gateway.batch.judge import Judge, Judged, Mode
 from gateway.batch.model import Begun, Set, Source, decode_begun, decode_set, encode
 from gateway.batch.pieces import Cut, Piece, lines_of
-from gateway.batch.results import Results
+from gateway.batch.results import Document, Results
 from gateway.batch.spool import Spool
 from gateway.errors import BatchRefusedError, BodyTooLargeError
 from gateway.exchange.body import StreamedBody
@@ -30,8 +30,14 @@ from gateway.exchange.providers import Provider
 from gateway.exchange.rule import Law, Ruled
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Permitted
 from gateway.ident import ExchangeId
+from gateway.intent.model import Declaration, declaration_id
 from gateway.ledger.register import Register
-from gateway.limits import BATCH_FORM_FIELD_BYTES_MAX, BODY_BYTES_MAX, SPOOLS_AT_ONCE
+from gateway.limits import (
+    BATCH_FORM_FIELD_BYTES_MAX,
+    BODY_BYTES_MAX,
+    SPOOLS_AT_ONCE,
+    UPLOADS_KEPT_MAX,
+)
 from gateway.provider.batch import Batches, Handing
 from gateway.provider.batches import batches_of
 from gateway.provider.model import Problem, Resource
@@ -47,6 +53,7 @@ HEADER: Final = "x-gateway-lines"
 """Says what is done about lines that may not leave: `refuse` (all of them stay) or `drop`."""
 
 _MODES: Final = get_args(Mode)
+_PIECES: Final = frozenset({b"x-goog-upload-command", b"x-goog-upload-offset"})
 _OUTPUTS: Final = frozenset({"output", "errors"})
 
 
@@ -66,7 +73,8 @@ class Known(Protocol):
 class Incoming:
     """What the door knows of a request beside what is asked."""
 
-    content_type: str
+    headers: Mapping[str, str]
+    """By lower-case names."""
     encoded: bool
     """The body comes in a content-encoding."""
     chunks: AsyncIterator[bytes]
@@ -82,6 +90,10 @@ class Errand:
 
     drops: frozenset[bytes] = frozenset()
     """Headers that don't go on."""
+    adds: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers that go on in the place of some."""
+    answer: tuple[tuple[bytes, bytes], ...] | None = None
+    """Set where the gateway answers itself, with these headers, and forwards nothing."""
 
     def __init__(self, asked: Asked, law: Law) -> None:
         self.asked = asked
@@ -122,6 +134,8 @@ class BatchDesk:
     commitment_key: bytes
     on_item: Callable[[Answered], None]
     """Told of each item once it is durable: its usage is counted here and nowhere else."""
+    # OWNED BY: the event loop. Uploads whose last piece has not come yet.
+    _kept: dict[tuple[str, ...], Spool] = field(default_factory=dict)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SPOOLS_AT_ONCE))
 
     async def errand(
@@ -147,12 +161,12 @@ class BatchDesk:
                 hint="send it whole with `POST /v1/files` and `purpose=batch`",
                 code="batch.in_parts",
             )
-        handing = batches.handing(asked.call)
+        handing = batches.handing(asked.call, incoming.headers)
         if handing is not None:
             return await self._hand_in(asked, provider, batches, handing, incoming)
         begun = batches.begun(asked.call)
         if begun is not None:
-            return await self._begin(asked, provider, begun, incoming)
+            return await self._begin(asked, provider, batches, begun, incoming)
         results = batches.results(asked.call)
         if results is not None:
             return await self._hand_out(asked, provider, batches, results)
@@ -176,32 +190,122 @@ class BatchDesk:
             raise BatchRefusedError(
                 "the requests come in a content-encoding", hint="send them as they are"
             )
-        await self._room.acquire()
-        spool: Spool | None = None
+        spool = await self._spool(asked, handing)
         try:
-            spool = Spool(self.folder)
+            around: Elements | None = None
             if handing.form == "form-part":
                 passing, start, stop = await self._put_aside(asked, spool, handing, incoming)
                 if passing is not None:
                     return _Aside(passing, self.law, self, spool)
                 pieces = lines_of(spool.read(start, stop), start)
             else:
-                async for chunk in _bounded(incoming.chunks):
+                async for chunk in _bounded(incoming.chunks, spool.size):
                     await spool.add(chunk)
                 await spool.end()
-                pieces = (
-                    elements_of(spool.read(), handing.array)
-                    if handing.form == "array"
-                    else lines_of(spool.read(), 0)
-                )
-            judged = await self._judged(asked, provider, batches, mode, pieces)
+                pieces = lines_of(spool.read(), 0)
+                if handing.form == "array":
+                    pieces = aiter(around := Elements(spool.read(), handing.array))
+            if not handing.last:
+                self._keep(asked, handing, spool)
+                return _Kept(asked, self.law, spool.size)
+            if handing.upload is not None and not incoming.declared:
+                asked = await self._as_declared(asked, provider, handing.upload)
+            try:
+                judged = await self._judged(asked, provider, batches, mode, pieces)
+            except MissingArrayError as wrong:
+                return await self._begin_of(asked, provider, batches, wrong, spool, incoming)
+            if around is not None:
+                await self._check_around(asked, batches, around.around)
             now = self._outgoing(asked, spool, judged)
-            return _HandIn(now, self, provider, judged, spool, begins=handing.begins)
+            path = batches.asked_at(asked.call) if handing.begins else None
+            return _HandIn(now, self, provider, judged, spool, handing=handing, asked_at=path)
         except BaseException:
-            if spool is not None:
-                spool.close()
+            self.release(spool)
+            raise
+
+    async def _spool(self, asked: Asked, handing: Handing) -> Spool:
+        """Return where the body is put aside: behind what came of it before, if anything did.
+
+        Raises:
+            SpoolError: the disk does not take it.
+        """
+        if not handing.first:
+            spool = self._kept.pop(_name_of(asked, handing), None)
+            if spool is None:
+                raise BatchRefusedError(
+                    "the upload was not begun here, or too long ago", hint="begin it again"
+                )
+            return spool
+        if len(self._kept) >= UPLOADS_KEPT_MAX:
+            # Whoever began it has probably gone.
+            self.release(self._kept.pop(next(iter(self._kept))))
+        await self._room.acquire()
+        try:
+            return Spool(self.folder)
+        except BaseException:
             self._room.release()
             raise
+
+    def _keep(self, asked: Asked, handing: Handing, spool: Spool) -> None:
+        """Keep what came of an upload until the rest comes."""
+        before = self._kept.pop(name := _name_of(asked, handing), None)
+        if before is not None:
+            self.release(before)
+        self._kept[name] = spool
+
+    async def _as_declared(self, asked: Asked, provider: Provider, upload: Resource) -> Asked:
+        """Return *asked* for the use for which its upload was begun."""
+        kept = await asyncio.to_thread(self.known.resource, provider.id, upload.kind, upload.id)
+        closed = (
+            None if kept is None else await asyncio.to_thread(self.known.find, kept.exchange)
+        )
+        receipt = None if closed is None else read_leaf(closed[1])
+        owner = (asked.principal.name, asked.principal.project)
+        if not isinstance(receipt, Receipt) or owner != (
+            receipt.caller.principal,
+            receipt.caller.project,
+        ):
+            return asked
+        declared = receipt.declared
+        project = receipt.caller.project
+        name = declared.declaration or declaration_id(project, declared.use)
+        declaration = self.register.declaration(name) or Declaration(
+            id=name, project=project, use=declared.use
+        )
+        return msgspec.structs.replace(
+            asked, declaration=declaration, declared=declared.declaration is not None
+        )
+
+    async def _begin_of(
+        self,
+        asked: Asked,
+        provider: Provider,
+        batches: Batches,
+        told: MissingArrayError,
+        spool: Spool,
+        incoming: Incoming,
+    ) -> Errand:
+        """Return the beginning of a batch whose document names a file and holds no requests."""
+        call = msgspec.structs.replace(asked.call, body=told.document)
+        begun = batches.begun(call)
+        if begun is None:
+            raise BatchRefusedError(
+                f"the requests can't be read: {told}", hint="send them as the SDKs do"
+            )
+        again = _again(msgspec.structs.replace(asked, call=call), self, spool)
+        errand = await self._begin(again, provider, batches, begun, incoming)
+        errand.spool = spool
+        return errand
+
+    async def _check_around(
+        self, asked: Asked, batches: Batches, around: dict[str, Any]
+    ) -> None:
+        """Refuse a document that names a file beside its requests: nobody knows what counts."""
+        if batches.begun(msgspec.structs.replace(asked.call, body=around)) is not None:
+            await asyncio.to_thread(self.lines.drop_texts, asked.exchange)
+            raise BatchRefusedError(
+                "the batch is of requests and of a file", hint="send it as two"
+            )
 
     async def _put_aside(
         self, asked: Asked, spool: Spool, handing: Handing, incoming: Incoming
@@ -210,7 +314,7 @@ class BatchDesk:
 
         A form whose purpose is another passes on as soon as it says so.
         """
-        reading = _Reading(incoming.content_type, handing)
+        reading = _Reading(incoming.headers.get("content-type", ""), handing)
         held: list[bytes] | None = []
         async for chunk in _bounded(incoming.chunks):
             reading.feed(chunk)
@@ -247,6 +351,8 @@ class BatchDesk:
     ) -> Judged:
         try:
             judged = await self.judge.judge(asked, provider, batches, pieces, mode)
+        except MissingArrayError:
+            raise
         except NoArrayError as wrong:
             raise BatchRefusedError(
                 f"the requests can't be read: {wrong}", hint="send them as the SDKs do"
@@ -281,8 +387,13 @@ class BatchDesk:
     # -- a batch begins -------------------------------------------------------------------
 
     async def _begin(
-        self, asked: Asked, provider: Provider, named: Resource, incoming: Incoming
-    ) -> Errand:
+        self,
+        asked: Asked,
+        provider: Provider,
+        batches: Batches,
+        named: Resource,
+        incoming: Incoming,
+    ) -> _Begin:
         kept = await asyncio.to_thread(self.known.resource, provider.id, named.kind, named.id)
         owner = (asked.principal.name, asked.principal.project)
         found = None
@@ -303,7 +414,7 @@ class BatchDesk:
             )
         declaration = self.register.declaration(found.declaration) or found.declared_as()
         now = msgspec.structs.replace(asked, declaration=declaration, declared=found.declared)
-        return _Begin(now, self, provider, kept.exchange, found)
+        return _Begin(now, self, provider, kept.exchange, found, batches.asked_at(asked.call))
 
     async def _set_of(self, exchange: ExchangeId) -> Set | None:
         handed = await asyncio.to_thread(self.lines.handed, exchange)
@@ -419,15 +530,34 @@ class _Aside(Errand):
         self._desk.release(self._spool)
 
 
+class _Kept(Errand):
+    """A piece of an upload that was put aside; nothing is forwarded before the last one."""
+
+    def __init__(self, asked: Asked, law: Law, size: int) -> None:
+        super().__init__(asked, law)
+        self.answer = (
+            (b"x-goog-upload-status", b"active"),
+            (b"x-goog-upload-size-received", b"%d" % size),
+        )
+
+
 class _OfMany(Errand):
     """An errand that is ruled on for each kind of line that it is about."""
 
-    def __init__(self, asked: Asked, desk: BatchDesk, provider: Provider, found: Set) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        desk: BatchDesk,
+        provider: Provider,
+        found: Set,
+        asked_at: str | None,
+    ) -> None:
         super().__init__(asked, desk.law)
         self._desk = desk
         self._set = found
+        self._asked_at = asked_at
         self._calls = [
-            (kind.call(provider.id, provider.dialect), kind.ruling) for kind in found.kinds
+            kind.call(provider.id, provider.dialect, asked_at) for kind in found.kinds
         ]
         self._rulings: tuple[Ruling, ...] = ()
         self._against: Ruled | None = None
@@ -439,7 +569,7 @@ class _OfMany(Errand):
         if own.ruling.effect != "permit":
             return own
         rulings: list[Ruling] = []
-        for call, _ in self._calls:
+        for call in self._calls:
             ruled = self.law.rule(msgspec.structs.replace(asked, call=call), provider)
             rulings.append(ruled.ruling)
             if ruled.ruling.effect == "permit":
@@ -485,7 +615,9 @@ class _OfMany(Errand):
 
     async def _begins(self, of: ExchangeId, handed_in: ExchangeId) -> None:
         asking = Asking(
-            exchange=of, input=handed_in, about=encode(Begun(rulings=self._rulings))
+            exchange=of,
+            input=handed_in,
+            about=encode(Begun(rulings=self._rulings, asked_at=self._asked_at)),
         )
         await asyncio.to_thread(self._desk.lines.ask, asking)
 
@@ -501,12 +633,20 @@ class _HandIn(_OfMany):
         judged: Judged,
         spool: Spool,
         *,
-        begins: bool,
+        handing: Handing,
+        asked_at: str | None,
     ) -> None:
-        super().__init__(asked, desk, provider, judged.set)
+        super().__init__(asked, desk, provider, judged.set, asked_at)
         self._judged = judged
         self._spool = spool
-        self._begins_now = begins
+        self._begins_now = handing.begins
+        if handing.upload is not None:
+            # What came in pieces leaves as a whole.
+            self.drops = _PIECES
+            self.adds = (
+                (b"x-goog-upload-command", b"upload, finalize"),
+                (b"x-goog-upload-offset", b"0"),
+            )
 
     async def opened(self, permitted: Permitted) -> None:
         """Remember how each kind was ruled on, where the batch begins at once."""
@@ -553,9 +693,16 @@ class _Begin(_OfMany):
         provider: Provider,
         handed_in: ExchangeId,
         found: Set,
+        asked_at: str | None,
     ) -> None:
-        super().__init__(asked, desk, provider, found)
+        super().__init__(asked, desk, provider, found, asked_at)
         self._handed_in = handed_in
+        self.spool: Spool | None = None
+        """What was put aside of a body that only names what was handed in."""
+
+    async def close(self, outcome: Answered | Held | Forbidden | None) -> None:
+        if self.spool is not None:
+            self._desk.release(self.spool)
 
     async def opened(self, permitted: Permitted) -> None:
         """Remember what is asked for, and how each kind of it was ruled on."""
@@ -588,7 +735,14 @@ class _HandOut(Errand):
         """Return what seals each line, where the answer holds lines."""
         if response.status != 200:
             return None
-        return Results(
+        call = permitted.asked.call
+        holds = self._batches.answers_in(call, b"") is not None
+        plain = self._provider.dialect.answer_reader(
+            call, response.status, response.header(b"content-type") or ""
+        )
+        return (Document if holds else Results)(
+            call=call,
+            plain=plain,
             source=self._source,
             receipt=self._receipt,
             fetched=permitted.asked.exchange,
@@ -614,8 +768,13 @@ def _mode_of(said: str | None) -> Mode:
     return cast("Mode", mode)
 
 
-async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    size = 0
+def _name_of(asked: Asked, handing: Handing) -> tuple[str, ...]:
+    upload = "" if handing.upload is None else handing.upload.id
+    principal = asked.principal
+    return asked.call.provider, upload, principal.name, principal.project
+
+
+async def _bounded(chunks: AsyncIterator[bytes], size: int = 0) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         size += len(chunk)
         if size > BODY_BYTES_MAX:

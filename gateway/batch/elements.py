@@ -27,21 +27,36 @@ class NoArrayError(ValueError):
     """A document that is no JSON, has no such array, or could be read in two ways."""
 
 
-async def elements_of(
-    chunks: AsyncIterator[bytes], path: Sequence[frozenset[str]]
-) -> AsyncIterator[Piece]:
-    """Yield the elements of the array to which the names of *path* lead.
+class MissingArrayError(NoArrayError):
+    """A document without the array, which may say more; *document* is all of it."""
 
-    Raises:
-        NoArrayError: there is none, or the document is no JSON.
-    """
-    scan = _Scan(path)
-    async for chunk in chunks:
-        for piece in scan.feed(chunk):
+    def __init__(self, message: str, document: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.document = document
+
+
+class Elements:
+    """The elements of the array to which the names of *path* lead, and what is around it."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], path: Sequence[frozenset[str]]) -> None:
+        self._chunks = chunks
+        self._scan = _Scan(path)
+        self.around: dict[str, Any] = {}
+        """The document with an empty array, once all elements have come."""
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Yield the elements.
+
+        Raises:
+            NoArrayError: there is no such array, or the document is no JSON object.
+        """
+        scan = self._scan
+        async for chunk in self._chunks:
+            for piece in scan.feed(chunk):
+                yield piece
+        for piece in scan.feed(b"", last=True):
             yield piece
-    for piece in scan.feed(b"", last=True):
-        yield piece
-    scan.finish()
+        self.around = scan.finish()
 
 
 class _Scan:
@@ -91,8 +106,8 @@ class _Scan:
             if piece is not _ON:
                 yield piece
 
-    def finish(self) -> None:
-        """Take the end.
+    def finish(self) -> dict[str, Any]:
+        """Take the end; return the document, its array empty.
 
         Raises:
             NoArrayError: the document is no JSON, or has no such array.
@@ -100,14 +115,17 @@ class _Scan:
         if self._inside:
             raise NoArrayError("the array has no end")
         try:
-            json.loads(self._envelope + self._buffer, object_pairs_hook=_once)
+            told = json.loads(self._envelope + self._buffer, object_pairs_hook=_once)
         except RecursionError as wrong:
             raise NoArrayError("it is nested too deep") from wrong
         except ValueError as wrong:
             raise NoArrayError(str(wrong).partition(":")[0]) from wrong
+        if not isinstance(told, dict):
+            raise NoArrayError("it is no object")
         if not self._found:
-            names = ".".join(min(names) for names in self._path)
-            raise NoArrayError(f"it has no array `{names}`")
+            names = ".".join(max(names) for names in self._path)
+            raise MissingArrayError(f"it has no array `{names}`", told)
+        return told
 
     # -- around the array -----------------------------------------------------------------
 

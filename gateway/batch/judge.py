@@ -104,6 +104,9 @@ class Judge:
         judging = _Judging(self, asked, provider, batches, mode)
         try:
             await judging.run(pieces)
+        except BaseException:
+            await asyncio.to_thread(self.lines.drop_texts, asked.exchange)
+            raise
         finally:
             judging.seen.close()
         judged = judging.judged()
@@ -207,9 +210,7 @@ class _Judging:
         if piece.content is None:
             raise LineError("is too long", TOO_LONG)
         line = self.batches.read_line(self.asked.call, piece.content)
-        # Where lines have no names, their places are.
-        name = line.custom_id if line.custom_id is not None else f"\0{piece.number}"
-        if not self.seen.add(name):
+        if not line.by_place and not self.seen.add(line.custom_id or ""):
             raise LineError("has the custom_id of an earlier line", REPEATED)
         return line
 
@@ -219,9 +220,10 @@ class _Judging:
         if found.route.operation not in _ASKABLE or found.route.taking is not Taking.HELD:
             found = msgspec.structs.replace(found, route=OPAQUE_ROUTE, names=())
         try:
-            return dialect.read_request(self.provider.id, found, "application/json", line.body)
+            call = dialect.read_request(self.provider.id, found, "application/json", line.body)
         except MalformedBodyError as wrong:
             raise LineError(wrong.message, wrong.problem) from wrong
+        return msgspec.structs.replace(call, model=None) if line.model_later else call
 
     async def _check_owner(self, call: ProviderCall) -> None:
         try:
@@ -287,7 +289,7 @@ class _Judging:
             self.forwarded += 1
         return Line(
             number=found.number,
-            name=None if line is None else line.custom_id,
+            name=None if line is None or line.by_place else line.custom_id,
             found=content,
             kind=kind,
             text=text,

@@ -47,8 +47,22 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     ruling: Ruling
 
-    def call(self, provider: str, dialect: Dialect) -> ProviderCall:
-        """Return what such a line asks for, without its words."""
+    def call(
+        self, provider: str, dialect: Dialect, asked_at: str | None = None
+    ) -> ProviderCall:
+        """Return what such a line asks for, without its words.
+
+        Where the batch says at which path its lines ask, they ask there.
+        """
+        if asked_at is not None:
+            found = dialect.found(self.method, asked_at, self.query)
+            bare = dialect.read_request(provider, found, "application/json", b"{}")
+            return msgspec.structs.replace(
+                bare,
+                streaming=self.streaming,
+                features=frozenset(self.features),
+                fallbacks=self.fallbacks,
+            )
         return ProviderCall(
             provider=provider,
             operation=Operation(self.operation),
@@ -83,6 +97,8 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     """How each kind of line was ruled on when a batch of them began."""
 
     rulings: tuple[Ruling, ...]
+    asked_at: str | None = None
+    """The path at which its lines ask, where the batch says so and not they."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

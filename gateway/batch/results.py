@@ -18,14 +18,20 @@ import msgspec
 
 from gateway.batch.model import Source, decode_found
 from gateway.canonical import sha256_hex
-from gateway.errors import MalformedBodyError
+from gateway.errors import MalformedBodyError, ProviderUnreadableError
 from gateway.exchange.items import Items, answered_item, asked_for_item, permitted_with
 from gateway.exchange.providers import Provider
 from gateway.exchange.states import Answered
 from gateway.ident import ExchangeId, Sha256
-from gateway.limits import ITEMS_SEALED_AT_ONCE, LINE_BYTES_MAX, LINES_AT_ONCE, MIB
+from gateway.limits import (
+    ITEMS_SEALED_AT_ONCE,
+    LINE_BYTES_MAX,
+    LINES_AT_ONCE,
+    MIB,
+    RESULTS_HELD_BYTES_MAX,
+)
 from gateway.provider.batch import Batches, ResultLine
-from gateway.provider.model import Answer, ProviderCall, Unit
+from gateway.provider.model import Answer, AnswerReader, ProviderCall, Unit
 from gateway.receipt.model import ItemFacts, Receipt, RequestFacts
 from gateway.store.lines import Line, Lines
 
@@ -38,6 +44,8 @@ class Results:
     def __init__(
         self,
         *,
+        call: ProviderCall,
+        plain: AnswerReader,
         source: Source,
         receipt: Receipt,
         fetched: ExchangeId,
@@ -47,6 +55,8 @@ class Results:
         items: Items,
         on_item: Callable[[Answered], None],
     ) -> None:
+        self._call_fetched = call
+        self._plain = plain
         self._source = source
         self._receipt = receipt
         self._fetched = fetched
@@ -128,6 +138,11 @@ class Results:
             size += len(group[-1][1])
         self._waiting_bytes -= size
         told = [(content, self._read(content)) for _, content in group]
+        await self._seal(told)
+        self._released = group[-1][0]
+
+    async def _seal(self, told: Sequence[tuple[bytes, ResultLine | None]]) -> None:
+        """Seal results that belong to requests of the batch; others pass as bytes."""
         asked = await self._asked_for([one for _, one in told if one is not None])
         answered: list[Answered] = []
         for at, (content, result) in enumerate(told):
@@ -143,7 +158,6 @@ class Results:
             self.count += len(answered)
             for one in await self._items.seal(answered):
                 self._on_item(one)
-        self._released = group[-1][0]
 
     def finish(self) -> Answer:
         """Return what is left for the receipt of the exchange that fetched them."""
@@ -224,7 +238,7 @@ class Results:
     def _call(self, line: Line) -> ProviderCall:
         kind = self._source.set.kinds[line.kind or 0]
         provider = self._provider
-        call = kind.call(provider.id, provider.dialect)
+        call = kind.call(provider.id, provider.dialect, self._source.begun.asked_at)
         if line.text is not None and call.found is not None:
             try:
                 read = provider.dialect.read_request(
@@ -235,6 +249,51 @@ class Results:
             if read.operation == call.operation:
                 return read
         return call
+
+
+class Document(Results):
+    """Results that stand in one document, which is held until its end."""
+
+    def feed(self, chunk: bytes) -> int:
+        """Take the next bytes; none may go before all have come."""
+        self._plain.feed(chunk)
+        self._buffer += chunk
+        self._at += len(chunk)
+        if self._at > RESULTS_HELD_BYTES_MAX:
+            raise ProviderUnreadableError("the results of a batch are too large to be held")
+        return 0
+
+    async def settle(self, *, ended: bool) -> int:
+        """Seal every result that the document holds, once it is here.
+
+        Raises:
+            LedgerUnwellError: they could not be written.
+        """
+        if not ended:
+            return 0
+        held = self._batches.answers_in(self._call_fetched, bytes(self._buffer)) or []
+        self._buffer.clear()
+        places = await asyncio.to_thread(self._places)
+        for at in range(0, len(held), ITEMS_SEALED_AT_ONCE):
+            some = held[at : at + ITEMS_SEALED_AT_ONCE]
+            told: list[tuple[bytes, ResultLine | None]] = []
+            for place, content in enumerate(some, at):
+                result = self._batches.read_result(content)
+                if result is not None:
+                    number = places[place] if place < len(places) else None
+                    result = msgspec.structs.replace(result, custom_id=None, number=number)
+                told.append((content, result))
+            await self._seal(told)
+        return self._at
+
+    def finish(self) -> Answer:
+        """Return what the document says beside the results."""
+        told = self._plain.finish()
+        return msgspec.structs.replace(told, choices=(), units=super().finish().units)
+
+    def _places(self) -> list[int]:
+        """Return the numbers of the requests that left, in their order."""
+        return self._lines.forwarded(self._source.input)
 
 
 def _key_of(result: ResultLine) -> str | int:

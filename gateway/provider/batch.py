@@ -6,6 +6,7 @@ line of the results says.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -23,6 +24,10 @@ class BatchLine(msgspec.Struct, frozen=True, kw_only=True):
 
     custom_id: str | None
     """The caller's own name for it; `None`: its place is all that it has."""
+    by_place: bool = False
+    """Answers come in the order of the requests, and names tie nothing."""
+    model_later: bool = False
+    """Which model it asks is said where the batch begins."""
     method: str
     path: str
     query: str = ""
@@ -65,17 +70,25 @@ class Handing:
     """The names that lead to the array, each in every spelling."""
     begins: bool = False
     """The batch begins with it; else another operation names what was handed in."""
+    upload: Resource | None = None
+    """Set where the bytes belong to an upload that was begun before, perhaps in pieces."""
+    first: bool = True
+    last: bool = True
 
 
 class Batches(Protocol):
     """The batches of one wire format."""
 
-    def handing(self, call: ProviderCall) -> Handing | None:
+    def handing(self, call: ProviderCall, headers: Mapping[str, str]) -> Handing | None:
         """Return how *call* hands lines in, if it does."""
         ...
 
     def begun(self, call: ProviderCall) -> Resource | None:
         """Return what was handed in that *call* begins a batch of, if it begins one."""
+        ...
+
+    def asked_at(self, call: ProviderCall) -> str | None:
+        """Return the path at which the lines ask that *call* begins, if it says so."""
         ...
 
     def results(self, call: ProviderCall) -> Resource | None:
@@ -96,4 +109,8 @@ class Batches(Protocol):
 
     def read_result(self, content: bytes) -> ResultLine | None:
         """Return what one line of results says; `None` where it can't be read."""
+        ...
+
+    def answers_in(self, call: ProviderCall, document: bytes) -> list[bytes] | None:
+        """Return the results that one *document* holds; `None`: they come line by line."""
         ...

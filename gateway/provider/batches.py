@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.provider.anthropic.batch import AnthropicBatches
 from gateway.provider.batch import Batches
+from gateway.provider.gemini.batch import GeminiBatches
 from gateway.provider.model import Dialect
 from gateway.provider.openai.batch import OpenAIBatches
 
@@ -15,6 +16,7 @@ _BATCHES: Final[Mapping[str, Batches]] = {
     "openai": _OPENAI,
     "azure": _OPENAI,
     "anthropic": AnthropicBatches(),
+    "gemini": GeminiBatches(),
 }
 
 

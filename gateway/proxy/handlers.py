@@ -31,7 +31,7 @@ from gateway.errors import (
 from gateway.exchange.allowance import Allowance, Reserved
 from gateway.exchange.attempt import attempt_of
 from gateway.exchange.body import StreamedBody
-from gateway.exchange.forward import Outgoing
+from gateway.exchange.forward import Outgoing, RawHeaders
 from gateway.exchange.providers import Provider, Providers
 from gateway.exchange.resources import UPLOAD, Resources
 from gateway.exchange.scope import check_scope
@@ -163,9 +163,13 @@ class Handlers:
         self, knock: Knock, asked: Asked, provider: Provider, target: str, reply: Reply
     ) -> None:
         """See one exchange through: to the provider, back, and into the ledger."""
-        kept = await self.resources.admit(asked, provider)
+        encoding = knock.headers.get("content-encoding")
+        kept = await self.resources.admit(asked, provider, encoding)
         errand = await self.batches.errand(asked, provider, _incoming(knock))
         outcome: Answered | Held | Forbidden | None = None
+        if errand is not None and errand.answer is not None:
+            await reply.finish(200, b"OK", errand.answer, b"", sized=False)
+            return
         try:
             asked = asked if errand is None else errand.asked
             amendment = self.resources.amendment(
@@ -179,6 +183,7 @@ class Handlers:
                 managed=self.porter.managed,
                 plain=amendment is not None and amendment.wants_plain,
                 dropped=_OURS if errand is None else _OURS | errand.drops,
+                added=() if errand is None else errand.adds,
             )
             # What breaks on the way leaves its reservation counted: too much, never too little.
             reserved = await self.allowance.reserve(asked)
@@ -260,6 +265,10 @@ class Handlers:
             body = await _held(knock)
             readable = _decoded(body, headers.get("content-encoding"))
             call = provider.dialect.read_request(provider.id, found, kind, readable)
+        elif knock.body_exists and self.resources.reads_words(found, streams=switches):
+            # Nobody here knows what it asks for, but what it names is looked for.
+            body = await _held(knock)
+            call = provider.dialect.read_request(provider.id, found, kind, None)
         else:
             body = self._passing(knock, exchange)
             call = provider.dialect.read_request(provider.id, found, kind, None)
@@ -452,6 +461,7 @@ def _outgoing(
     managed: bool,
     plain: bool = False,
     dropped: frozenset[bytes] = _OURS,
+    added: RawHeaders = (),
 ) -> Outgoing:
     """Return the request as it goes upstream: the caller's bytes, less what is ours."""
     if managed:
@@ -460,7 +470,7 @@ def _outgoing(
         target = _without_secrets(_without_key(target, dialect))
     if plain:
         dropped = dropped | {b"accept-encoding"}
-    headers = end_to_end(knock.lines, dropped)
+    headers = [*end_to_end(knock.lines, dropped), *added]
     if managed and _switches(knock):
         headers = without_keys(headers)
     if plain:
@@ -498,7 +508,7 @@ def _incoming(knock: Knock) -> Incoming:
     headers = knock.headers
     encoding = headers.get("content-encoding", "").strip().lower()
     return Incoming(
-        content_type=headers.get("content-type", ""),
+        headers=headers,
         encoded=encoding not in {"", "identity"},
         chunks=knock.chunks(),
         length=knock.content_length,

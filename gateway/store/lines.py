@@ -8,6 +8,7 @@ destroys key and texts. What was found of each line is no text, and stays.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -108,6 +109,10 @@ class Lines(Protocol):
         Raises:
             LedgerDamagedError: a text can't be opened with this wrapping key.
         """
+        ...
+
+    def forwarded(self, exchange: ExchangeId) -> list[int]:
+        """Return the numbers of the lines of a set that were forwarded, in order."""
         ...
 
     def found(self, exchange: ExchangeId, after: int, count: int) -> list[tuple[int, bytes]]:
@@ -288,9 +293,17 @@ class FileLines:
 
     def numbered(self, exchange: ExchangeId, numbers: Sequence[int]) -> list[Line]:
         """Return the forwarded lines of a set at those places, each with its text."""
-        places = apsw.carray(tuple(numbers))
+        places = apsw.carray(array("q", numbers))
         where = f"{_SELECT} number IN carray(?) AND kind IS NOT NULL"
         return [line for _, line in self._rows(exchange, where, (exchange, places))]
+
+    def forwarded(self, exchange: ExchangeId) -> list[int]:
+        """Return the numbers of the lines of a set that were forwarded, in order."""
+        rows = self._contents.read(
+            "SELECT number FROM line WHERE exchange = ? AND kind IS NOT NULL ORDER BY number",
+            (exchange,),
+        )
+        return [number for (number,) in rows]
 
     def found(self, exchange: ExchangeId, after: int, count: int) -> list[tuple[int, bytes]]:
         """Return what was found of up to *count* lines behind number *after*, in order."""

@@ -5,6 +5,7 @@ From the API reference, "Create a Message Batch" and "Retrieve Message Batch res
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -40,12 +41,16 @@ _result: Final = msgspec.json.Decoder(_Result).decode
 class AnthropicBatches:
     """Batches of messages."""
 
-    def handing(self, call: ProviderCall) -> Handing | None:
+    def handing(self, call: ProviderCall, headers: Mapping[str, str]) -> Handing | None:
         """Return how *call* hands requests in: all at once, and the batch begins with it."""
         return _REQUESTS if _is(call, "POST", _CREATE) else None
 
     def begun(self, call: ProviderCall) -> Resource | None:
         """Return nothing: a batch begins with its requests."""
+        return None
+
+    def asked_at(self, call: ProviderCall) -> str | None:
+        """Return nothing: each line says where it asks."""
         return None
 
     def results(self, call: ProviderCall) -> Resource | None:
@@ -86,6 +91,10 @@ class AnthropicBatches:
         if outcome.type == "succeeded" and bytes(outcome.message):
             return ResultLine(custom_id=told.custom_id, status=200, body=bytes(outcome.message))
         return ResultLine(custom_id=told.custom_id, error=_error_of(outcome))
+
+    def answers_in(self, call: ProviderCall, document: bytes) -> list[bytes] | None:
+        """Return nothing: results are lines."""
+        return None
 
 
 def _error_of(outcome: _Outcome) -> str:

@@ -5,6 +5,7 @@ From the API reference, "Batch": "The request input object" and "The request out
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +42,7 @@ _result: Final = msgspec.json.Decoder(_Result).decode
 class OpenAIBatches:
     """Batches as OpenAI has them, and all who took them over."""
 
-    def handing(self, call: ProviderCall) -> Handing | None:
+    def handing(self, call: ProviderCall, headers: Mapping[str, str]) -> Handing | None:
         """Return how *call* hands lines in: as a file, where its purpose is a batch."""
         return _FILES if _is(call, "POST", "/files") else None
 
@@ -51,6 +52,10 @@ class OpenAIBatches:
             return None
         named = (call.body or {}).get("input_file_id")
         return Resource("file", named if isinstance(named, str) else "")
+
+    def asked_at(self, call: ProviderCall) -> str | None:
+        """Return nothing: each line says where it asks."""
+        return None
 
     def results(self, call: ProviderCall) -> Resource | None:
         """Return the file whose content *call* fetches."""
@@ -101,6 +106,10 @@ class OpenAIBatches:
             body=bytes(answered.body),
             error=None if told.error is None else _error_of(told.error),
         )
+
+    def answers_in(self, call: ProviderCall, document: bytes) -> list[bytes] | None:
+        """Return nothing: results are lines."""
+        return None
 
 
 def _error_of(error: object) -> str:

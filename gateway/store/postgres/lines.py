@@ -112,6 +112,14 @@ class PostgresLines:
         where = f"{_SELECT} number = ANY(%s) AND kind IS NOT NULL"
         return [line for _, line in self._lines(exchange, where, list(numbers))]
 
+    def forwarded(self, exchange: ExchangeId) -> list[int]:
+        """Return the numbers of the lines of a set that were forwarded, in order."""
+        rows = self._contents.rows(
+            "SELECT number FROM line WHERE exchange = %s AND kind IS NOT NULL ORDER BY number",
+            (exchange,),
+        )
+        return [int(number) for (number,) in rows]
+
     def found(self, exchange: ExchangeId, after: int, count: int) -> list[tuple[int, bytes]]:
         """Return what was found of up to *count* lines behind number *after*, in order."""
         rows = self._contents.rows(
