@@ -313,11 +313,12 @@ def _reached(bound: Bound, amount: int, full: Full) -> LimitReachedError:
     frees_s = -(-full.frees_ms // 1000)
     alone = amount > limit.amount
     hint = f"try again in {frees_s} seconds, or ask the gateway's operator for a higher limit"
+    asked = f"the request may come to {shown(limit.measure, amount)}"
     if alone:
         hint = "ask for a shorter answer, or the gateway's operator for a higher limit"
-    asked = f"the request may come to {shown(limit.measure, amount)}"
     if limit.measure == "requests":
         asked = "this is one more"
+        hint = "ask the gateway's operator for a higher limit" if alone else hint
     return LimitReachedError(
         f"the limit of {bound} is reached: {left} are left {_SPOKEN_OF[limit.window]} (UTC),"
         f" and {asked}",
