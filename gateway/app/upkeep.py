@@ -54,7 +54,34 @@ async def erase_texts_overdue(house: Installation, today: dt.date, log: Logger) 
         return False
     if erased:
         log.info("content.erased", count=erased, why="delete-by-days")
+    try:
+        dropped = await asyncio.to_thread(drop_lines, house, today)
+    except GatewayError as error:
+        log.error("content.kept_too_long", error=str(error))  # noqa: TRY400  # as above
+        return False
+    if dropped:
+        log.info("content.erased", count=dropped, why="unasked")
     return True
+
+
+def drop_lines(house: Installation, today: dt.date) -> int:
+    """Destroy requests of batches that wait no longer for their answers; return how many sets.
+
+    Those that never left go a day after they came: nobody can ask for them.
+    """
+    yesterday = (today - dt.timedelta(days=1)).isoformat()
+    house.reader.catch_up()
+    count = 0
+    for exchange, at, until in house.lines.with_texts():
+        closed = house.reader.index.find(exchange)
+        left = at >= yesterday or (closed is not None and closed.kind == "receipt")
+        if left and (until is None or until >= today.isoformat()):
+            continue
+        house.lines.drop_texts(exchange)
+        count += 1
+    if count:
+        house.content.empty_log()
+    return count
 
 
 def claim(sourced: Sourced) -> int:

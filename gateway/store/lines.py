@@ -119,8 +119,8 @@ class Lines(Protocol):
         """Return what was found of up to *count* lines behind number *after*, in order."""
         ...
 
-    def with_texts(self, before: str) -> list[tuple[ExchangeId, str | None]]:
-        """Return the sets begun before an instant of which there are texts, and until when."""
+    def with_texts(self) -> list[tuple[ExchangeId, str, str | None]]:
+        """Return the sets of which there are texts: since when, and until which day."""
         ...
 
 
@@ -313,12 +313,10 @@ class FileLines:
             (exchange, after, count),
         )
 
-    def with_texts(self, before: str) -> list[tuple[ExchangeId, str | None]]:
-        """Return the sets begun before an instant of which there are texts, and until when."""
+    def with_texts(self) -> list[tuple[ExchangeId, str, str | None]]:
+        """Return the sets of which there are texts: since when, and until which day."""
         return self._contents.read(
-            "SELECT exchange, until FROM handed WHERE key IS NOT NULL AND at < ?"
-            " ORDER BY exchange",
-            (before,),
+            "SELECT exchange, at, until FROM handed WHERE key IS NOT NULL ORDER BY exchange"
         )
 
     def _rows(

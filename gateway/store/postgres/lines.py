@@ -129,14 +129,12 @@ class PostgresLines:
         )
         return [(int(number), bytes(found)) for number, found in rows]
 
-    def with_texts(self, before: str) -> list[tuple[ExchangeId, str | None]]:
-        """Return the sets begun before an instant of which there are texts, and until when."""
+    def with_texts(self) -> list[tuple[ExchangeId, str, str | None]]:
+        """Return the sets of which there are texts: since when, and until which day."""
         rows = self._contents.rows(
-            "SELECT exchange, until FROM handed WHERE key IS NOT NULL AND at < %s"
-            " ORDER BY exchange",
-            (before,),
+            "SELECT exchange, at, until FROM handed WHERE key IS NOT NULL ORDER BY exchange", ()
         )
-        return [(ExchangeId(exchange), until) for exchange, until in rows]
+        return [(ExchangeId(exchange), at, until) for exchange, at, until in rows]
 
     def _do(self, statement: str, values: Sequence[object]) -> None:
         self._contents.commit_once(
