@@ -38,6 +38,7 @@ _TOLD_EARLY: Final = frozenset({"response", "completion", "interaction", "contai
 """Kinds whose ids a stream tells its caller before its receipt is written."""
 
 _PAUSE_S: Final = 0.01
+_BODILESS: Final = ("HEAD ", "OPTIONS ")
 _METHODS: Final = ("GET", "POST", "DELETE", "PATCH", "PUT")
 _ID_CHARS_TOLD_MAX: Final = 64
 _ID_CHARS_MIN: Final = 6
@@ -126,7 +127,14 @@ class Resources:
         if call.found is not None:
             named += [Resource(UPLOAD, one) for one in upload_of(call.found.query)]
             if call.found.route is OPAQUE_ROUTE:
-                named += oddly_named(provider, call.found)
+                meant = list(_meant(provider, call.found))
+                named += [name for one in meant for name in one.names]
+                if self._is_odd_list(asked, meant):
+                    raise NotFoundError(
+                        f"no list is known as `{call.found.path[:_ID_CHARS_TOLD_MAX]}`",
+                        hint="write path and method as the provider documents them",
+                        code=UNKNOWN,
+                    )
             if call.found.route.operation is Operation.OPAQUE:
                 odd = tuple(_words_of(call.found))
                 if isinstance(asked.body, bytes) and asked.body:
@@ -135,6 +143,14 @@ class Resources:
             return {}
         wanted = list(dict.fromkeys(map(_plain, named)))
         return await self.owned(asked.principal, provider.id, wanted, words=odd)
+
+    def _is_odd_list(self, asked: Asked, meant: Iterable[Found]) -> bool:
+        """Tell whether a path might mean a list of what is others', which nobody shortens."""
+        return (
+            self.managed
+            and not asked.endpoint.startswith(_BODILESS)
+            and any(one.route.lists is not None for one in meant)
+        )
 
     def reads_words(self, found: Found, *, streams: bool) -> bool:
         """Tell whether a body that no reader takes must be held for the words in it.
@@ -481,17 +497,17 @@ def id_of(element: Mapping[str, Any]) -> str | None:
     return None
 
 
-def oddly_named(provider: Provider, found: Found) -> list[Resource]:
-    """Return what a path that leads nowhere would name if a provider were more lenient.
+def _meant(provider: Provider, found: Found) -> Iterator[Found]:
+    """Yield what a path that leads nowhere would mean if a provider were more lenient.
 
     Another method, a slash too many, an escaped letter or a dot segment: nobody knows what a
     provider makes of them.
     """
-    named: list[Resource] = []
     for path in dict.fromkeys(_paths(found.path)):
         for method in _METHODS:
-            named += provider.dialect.found(method, path).names
-    return list(dict.fromkeys(named))
+            meant = provider.dialect.found(method, path)
+            if meant.route is not OPAQUE_ROUTE or meant.names:
+                yield meant
 
 
 def _paths(path: str) -> Iterator[str]:

@@ -308,6 +308,19 @@ def test_only_what_nobody_reads_is_held_for_its_words(*, managed: bool) -> None:
     assert not here.reads_words(chat, streams=False)
 
 
+@pytest.mark.parametrize(
+    "target", ["/v1/files/", "/v1//files", "/v1/%66iles", "/v1/x/../files?limit=9", "/V1/Files"]
+)
+async def test_an_odd_path_lists_nothing(target: str) -> None:
+    """A list that nobody here takes for one could not be shortened, so it is not asked for."""
+    here = asked("GET", target)
+
+    await room(Written(), managed=False).admit(here, provider())
+    with pytest.raises(NotFoundError, match="no list"):
+        await room(Written()).admit(here, provider())
+    await room(Written()).admit(asked("HEAD", target), provider())
+
+
 async def test_all_of_what_is_named_must_be_ones_own() -> None:
     """One thing of another's among several is enough."""
     written = Written()
