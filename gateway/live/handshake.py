@@ -22,7 +22,7 @@ KEY_PROTOCOL: Final = "openai-insecure-api-key."
 """How browsers, which can't set headers, hand over a key: as a subprotocol."""
 
 _GEMINI: Final = re.compile(
-    r"/ws/google\.(?:"
+    r"/{1,2}ws/google\.(?:"  # the SDK for Node writes two slashes
     r"ai\.generativelanguage\.[a-z0-9]+\.GenerativeService\.BidiGenerateContent(?:Constrained)?"
     r"|cloud\.aiplatform\.[a-z0-9]+\.LlmBidiService/BidiGenerateContent"
     r")"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,9 @@ from google.genai import types
 
 from tests.support.certificates import Certified, certified
 from tests.support.live import SOUND, LiveProvider, live_provider
+from tests.support.node import installed_scenes
 from tests.support.proxy import Gateway, new_gateway, running_gateway
+from tests.support.tools import needed
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +198,45 @@ def found_in(message: dict[str, Any]) -> bytes | None:
         part["inline_data"]["data"] for part in turn.get("parts", []) if "inline_data" in part
     ]
     return bytes(data[0]) if data else None
+
+
+def for_node(
+    installed: Path, kind: str, address: str, house: Certified
+) -> list[dict[str, Any]]:
+    """Return the events of a session of *kind* that an SDK for Node had at *address*."""
+    done = subprocess.run(
+        [needed("node"), "live.mjs", kind, address, "sk-caller"],
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "NODE_EXTRA_CA_CERTS": str(house.authority)},
+    )
+    assert 0 == done.returncode, done.stderr[-2000:]
+    events: list[dict[str, Any]] = json.loads(done.stdout)
+    return events
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", ["server", "browser", "google"])
+def test_nodes_sessions_see_no_difference(
+    kind: str,
+    secure_door: tuple[str, Path],
+    secure: tuple[LiveProvider, str],
+    house: Certified,
+) -> None:
+    """What speaks TLS alone, and what has no headers to put a key in, sees the same."""
+    installed = installed_scenes()
+    at, _ = secure_door
+    direct, through = secure[1], at
+    if kind != "google":
+        direct, through = f"{direct}/v1", f"{through}/v1"
+    directly = for_node(installed, kind, direct, house)
+    secure[0].forget()
+    seen = for_node(installed, kind, through, house)
+    (opened,) = secure[0].sessions
+
+    assert without_numbers(directly) == without_numbers(seen)
+    assert "BidiGenerateContent" in opened.target or "model=gpt-realtime" in opened.target

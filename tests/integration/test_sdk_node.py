@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.node import installed_scenes
 from tests.support.proxy import Gateway
 from tests.support.stub.server import StubServer
 from tests.support.surface import Played, Seen, same
@@ -19,7 +18,6 @@ from tests.support.tools import needed
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(240)]
 
-SCENES: Final = Path(__file__).parent / "node"
 KEY: Final = "sk-of-the-caller"
 PATHS: Final = {"openai": "/openai/v1", "anthropic": "", "gemini": ""}
 """Where each is asked directly; the gateway has its name in front."""
@@ -32,26 +30,9 @@ ADDRESSES: Final = {
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install exactly what the lock file names; without a registry it is skipped, or fails."""
-    npm = needed("npm")
-    needed("node")
-    folder = tmp_path_factory.mktemp("node") / "scenes"
-    shutil.copytree(SCENES, folder, ignore=shutil.ignore_patterns("node_modules"))
-    done = subprocess.run(
-        [npm, "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    if done.returncode:
-        message = f"npm can't install the SDKs: {done.stderr.strip()[-300:]}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return folder
+def installed() -> Path:
+    """Return the folder of the scenes, with their SDKs."""
+    return installed_scenes()
 
 
 def played(installed: Path, scene: str, address: str, server: StubServer) -> Played:

@@ -397,6 +397,7 @@ GOOGLE = "/ws/google.ai.generativelanguage"
         ),
         ("/ws/google.cloud.aiplatform.v1.LlmBidiService/BidiGenerateContent", Kind.GEMINI),
         (f"{GOOGLE}.v1.GenerativeService.BidiGenerateMusic", None),
+        (f"/{GOOGLE}.v1.GenerativeService.BidiGenerateContent", Kind.GEMINI),
         ("/v1/realtime/translations", None),
         ("/v1/realtime/", None),
         ("/v1/Realtime", None),
