@@ -68,6 +68,9 @@ from gateway.proxy.problem import problem_json, problem_of, provider_problem, re
 from gateway.proxy.reply import Reply, end_to_end
 from gateway.store.access import SECRET
 
+_OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
+"""Headers by which some providers take a request for one with another method."""
+
 _OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
 """What is for the gateway, or is written anew for the next connection."""
 
@@ -250,6 +253,12 @@ class Handlers:
         query: str,
     ) -> Asked:
         headers = knock.headers
+        for name in _OVERRIDES:
+            if name in headers:
+                raise MalformedRequestError(
+                    f"`{name}` makes another request of this one",
+                    hint="send the method itself",
+                )
         switches = _switches(knock)
         principal = await self._principal(_shown(knock), path, query, provider, received_ms)
         said = headers.getall(HEADER, [])

@@ -100,6 +100,20 @@ def test_a_key_may_come_as_a_header_or_a_token(server: StubServer, caller: Share
         assert sent.header("authorization") == []
 
 
+def test_a_method_is_what_it_says(server: StubServer, caller: Sharer) -> None:
+    """A header that makes another request of one is refused: as what would it be ruled on?"""
+    server.begin("override")
+    got = post(
+        caller,
+        "/gemini/v1beta/cachedContents",
+        {},
+        **{"x-goog-api-key": caller.key, "x-http-method-override": "GET"},
+    )
+
+    assert (got.status, got.problem) == (400, "request.malformed")
+    assert server.received == []
+
+
 def test_a_refusal_is_googles_own_exception(gateway: Gateway, caller: Sharer) -> None:
     """The SDK raises what it raises for Google's errors, with our reasons in it."""
     with genai.Client(

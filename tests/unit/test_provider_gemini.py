@@ -558,6 +558,8 @@ def test_a_problem_has_the_shape_of_googles_errors(status: int, name: str) -> No
         ({"x-goog-api-key": "k"}, "", "k"),
         ({}, "alt=sse&key=k%2F", "k/"),
         ({}, "access_token=t", "t"),
+        ({}, "oauth_token=t&alt=sse", "t"),
+        ({}, "key=a&key=b", None),
         ({"authorization": "Bearer t"}, "alt=sse", "t"),
         ({"authorization": "Token t"}, "", "t"),
         ({"authorization": "Basic t"}, "", None),

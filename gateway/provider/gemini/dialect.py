@@ -61,7 +61,7 @@ from gateway.provider.model import (
 from gateway.provider.openai.dialect import OpenAIDialect
 from gateway.provider.readers import BodyReader, OpaqueReader, StreamReader, WholeReader
 
-_KEYS: Final = frozenset({"key", "access_token"})
+_KEYS: Final = frozenset({"key", "access_token", "oauth_token"})
 """What a credential is called in a query."""
 
 _READ: Final[Mapping[Route, Callable[[bytes], Answer]]] = {
