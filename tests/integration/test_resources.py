@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from gateway.limits import BODY_BYTES_HELD_MAX
+from tests.support.provider import Script
 from tests.support.sharing import Got, Sharer, form, shared_gateway, sharer
 from tests.support.stub.server import StubServer
 
@@ -547,3 +550,57 @@ def test_a_list_holds_what_is_ones_own(kind: Kind, ada: Sharer, bob: Sharer) -> 
     assert mine in ids
     assert others not in ids
     assert str(len(got.body)) == got.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "problem"),
+    [
+        (Script(body_bytes=100), 502, "provider.unreadable"),
+        (Script(body_bytes=BODY_BYTES_HELD_MAX + 1), 502, "provider.unreadable"),
+        (Script(break_after=10), 502, "provider.broke_off"),
+        (Script(status=500), 500, None),
+        (Script(status=404), 404, None),
+        (Script(chunk_bytes=3, no_content_length=True), 200, None),
+        (Script(gzip=True), 200, None),
+    ],
+    ids=["no-list", "too-large", "broken", "error", "not-found", "in-pieces", "gzip"],
+)
+def test_a_list_is_read_whole_or_not_passed_on(
+    script: Script, status: int, problem: str | None, ada: Sharer, bob: Sharer
+) -> None:
+    """Not a byte of it goes out before all of it was looked at; errors pass as they come."""
+    kind = KINDS["openai-file"]
+    mine, others = made(ada, kind), made(bob, kind)
+
+    got = ada.ask("GET", "openai", "/v1/files?limit=100", headers=script.header())
+
+    assert (status, problem) == (got.status, got.problem)
+    assert status == 200 or others.encode() not in got.body
+    if status == 200:
+        ids = [one["id"] for one in got.json["data"]]
+        assert (True, False) == (mine in ids, others in ids)
+        assert str(len(got.body)) == got.headers["content-length"]
+    told = ada.gateway.get(
+        f"/-/receipts/{got.headers['x-gateway-exchange']}",
+        {"authorization": f"Bearer {ada.key}"},
+    )
+    predicate = json.loads(told[2])["predicate"]
+    assert (status == 200) == ("rewritten" in predicate)
+    ended = "complete" if problem is None else "cut-short-by-provider"
+    assert ended == predicate["ended"]
+
+
+def test_what_is_refused_is_counted_and_logged(ada: Sharer, bob: Sharer) -> None:
+    """Operators see that somebody asked for what is another's, and of which kind it was."""
+    name = made(ada, KINDS["openai-file"])
+    bob.ask("GET", "openai", f"/v1/files/{name}")
+
+    metrics = ada.gateway.get("/-/metrics")[2].decode()
+    assert 'gateway_problems_total{code="resource.unknown"}' in metrics
+    ada.gateway.get("/-/health")
+    time.sleep(0.5)
+    lines = [json.loads(line) for line in ada.gateway.log().splitlines() if line[:1] == "{"]
+    refused = [line for line in lines if line["event"] == "resource.refused"]
+    assert ("bob", "openai", "file", True) == tuple(
+        refused[-1][key] for key in ("principal", "provider", "kind", "known")
+    )
