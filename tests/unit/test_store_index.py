@@ -373,3 +373,21 @@ def test_an_index_of_the_first_release_is_made_again(
         index.catch_up(ledger.store)
         assert index.kinds() == {"opening": 600, "receipt": 600}
         assert index.unclosed() == []
+
+
+def test_an_index_of_an_older_release_learns_of_stops(tmp_path: Path) -> None:
+    """What was indexed stays, and what comes can be searched by how its provider said no."""
+    path = tmp_path / "index.db"
+    with contextlib.closing(Index(path)):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP VIEW statement")
+        connection.execute("ALTER TABLE coded DROP COLUMN stop")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'stops'")
+        connection.execute("CREATE VIEW statement AS SELECT leaf FROM coded")
+    with contextlib.closing(Index(path)) as index:
+        assert [] == list(index.select(stop="quota"))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        columns = connection.execute("SELECT * FROM statement").description
+
+    assert "stop" == columns[-1][0]
