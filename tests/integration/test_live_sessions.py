@@ -730,3 +730,53 @@ async def test_a_revoked_key_ends_its_session(ruled: Gateway, provider: LiveProv
     assert 1008 == caught.value.rcvd.code
     assert caught.value.rcvd.reason.startswith("credential.unknown: ")
     assert 2 == len(provider.sessions[0].heard)
+
+
+async def test_an_answer_belongs_to_who_asked_for_it(
+    ruled: Gateway, provider: LiveProvider, key: str
+) -> None:
+    """Who goes on from somebody else's response is told that there is none."""
+    done = ruled.command("key", "new", "--principal", "eve", "--project", "p")
+    other = done.stdout.split()[-1]
+    said = {"type": "response.create", "model": "plain", "input": "hi"}
+    mine = {"Authorization": f"Bearer {key}"}
+    async with session(ruled, "/easy/v1/responses", headers=mine) as talking:
+        await say(talking, **said)
+        id_ = (await until(talking, "response.completed"))[-1]["response"]["id"]
+        await say(talking, **said, previous_response_id=id_)
+        await until(talking, "response.completed")
+        exchange = exchange_of(talking)
+    item = await predicate(ruled, item_id(exchange, 0), key)
+    async with session(
+        ruled, "/easy/v1/responses", headers={"Authorization": f"Bearer {other}"}
+    ) as talking:
+        await say(talking, **said, previous_response_id=id_)
+        with pytest.raises(ConnectionClosed) as caught:
+            await talking.recv()
+
+    assert [{"kind": "response", "id": id_}] == item["made"]
+    assert caught.value.rcvd is not None
+    assert 1008 == caught.value.rcvd.code
+    assert caught.value.rcvd.reason.startswith("resource.unknown: ")
+    assert [] == provider.sessions[-1].heard
+
+
+async def test_limits_hold_inside_a_session(ruled: Gateway, provider: LiveProvider) -> None:
+    """Each answer counts as a request; one more than a limit allows is not asked for."""
+    done = ruled.command(
+        *("key", "new", "--principal", "dan", "--project", "p", "--limit", "requests/day=3")
+    )
+    assert done.returncode == 0, done.stderr
+    headers = {"Authorization": f"Bearer {done.stdout.split()[-1]}"}
+    async with session(ruled, "/acme/v1/realtime?model=plain", headers=headers) as talking:
+        for _ in range(2):
+            await say(talking, type="response.create")
+            await until(talking, "response.done")
+        await say(talking, type="response.create")
+        with pytest.raises(ConnectionClosed) as caught:
+            await until(talking, "response.done")
+
+    assert caught.value.rcvd is not None
+    assert 1008 == caught.value.rcvd.code
+    assert caught.value.rcvd.reason.startswith("limit.reached: ")
+    assert 2 == provider.answers == len(provider.sessions[0].heard)
