@@ -124,7 +124,13 @@ def span(window: Window, now_ms: int) -> tuple[int, int]:
     if width is not None:
         start = now_ms - now_ms % width
         return start, start + width
-    now = dt.datetime.fromtimestamp(now_ms // 1000, dt.UTC)
+    return _month(now_ms // _WIDTHS["day"])
+
+
+@functools.lru_cache(maxsize=8)
+def _month(day: int) -> tuple[int, int]:
+    """Return when the month that holds the *day* since 1970 began, and when the next does."""
+    now = dt.datetime.fromtimestamp(day * 86_400, dt.UTC)
     first = dt.datetime(now.year, now.month, 1, tzinfo=dt.UTC)
     after = (
         first.replace(year=now.year + 1, month=1)

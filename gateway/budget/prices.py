@@ -5,6 +5,7 @@ Not here: where the prices are written (`settings.py` reads the file).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -111,12 +112,16 @@ def cost(price: Price, amounts: Amounts) -> int:
 def cost_at_most(price: Price, amounts: Amounts) -> int:
     """Return what *amounts* cost if every token of them is of the dearer kind."""
     usage = amounts.usage
-    dearest = msgspec.structs.replace(
+    plain = Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    return cost(_dearest(price), msgspec.structs.replace(amounts, usage=plain))
+
+
+@functools.lru_cache(maxsize=1024)
+def _dearest(price: Price) -> Price:
+    return msgspec.structs.replace(
         price,
         input=max(price.input, price.cached_input or 0),
         output=max(price.output, price.reasoning or 0),
         cached_input=None,
         reasoning=None,
     )
-    plain = Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
-    return cost(dearest, msgspec.structs.replace(amounts, usage=plain))
