@@ -432,6 +432,20 @@ def test_a_body_may_be_missing_where_none_is_needed() -> None:
         asked("POST", "/v1/embeddings", b"")
 
 
+def test_what_is_no_form_is_none_whatever_it_is_called() -> None:
+    """A server may read JSON whatever its type says, so nobody calls a chat a form."""
+    kind, body = form(model="gpt-x")
+
+    for path in ("/v1/chat/completions", "/v1/responses", "/v1/images/generations"):
+        assert asked("POST", path, b'{"model": "m"}', kind).model == "m"
+        with pytest.raises(MalformedBodyError):
+            asked("POST", path, body, kind)
+        assert asked("POST", path, None, kind).operation is Operation.OPAQUE
+    with pytest.raises(MalformedBodyError):
+        asked("POST", "/v1/threads", b"v=0", "application/sdp")
+    assert asked("POST", "/v1/containers/c_1/files", body, kind).body == {"model": "gpt-x"}
+
+
 @pytest.mark.parametrize(
     ("body", "query", "model"),
     [

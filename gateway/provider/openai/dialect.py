@@ -97,7 +97,7 @@ class OpenAIDialect:
         if route.taking is not Taking.HELD:
             return _unread(provider, found)
         if body is None:
-            if is_form(content_type):
+            if _takes_form(route) and is_form(content_type):
                 return _unread(provider, found)
             return dialect.opaque(provider, found)
         asked = _asked(route, content_type, body)
@@ -201,14 +201,32 @@ def _asked(route: Route, content_type: str, body: bytes) -> dict[str, Any]:
     Raises:
         MalformedBodyError: it is neither, where one is needed.
     """
-    if content_type != "application/json" and is_form(content_type):
+    if content_type == "application/json" and body:
+        return dialect.json_object(body)
+    if _takes_form(route) and is_form(content_type):
         return dict(fields_of(content_type, body))
-    if route.operation not in _NEEDING and not body.lstrip().startswith(b"{"):
-        return {}
-    if not body and "{" in route.path:
+    if not body and (route.operation not in _NEEDING or "{" in route.path):
         # What is to be done (`cancel`, `resume`) and to what stands in the path.
         return {}
+    if route.operation is Operation.SESSION and content_type.lower().startswith(_CALL):
+        return {}
     return dialect.json_object(body)
+
+
+def _takes_form(route: Route) -> bool:
+    """Tell whether a form may be sent; elsewhere it could be JSON by another name."""
+    return route.path in _FORMS or route.operation not in _NEEDING
+
+
+_CALL: Final = "application/sdp"
+_FORMS: Final = frozenset(
+    {
+        "/images/edits",
+        "/images/variations",
+        "/audio/transcriptions",
+        "/audio/translations",
+    }
+)
 
 
 _NEEDING: Final = frozenset(
