@@ -139,9 +139,12 @@ class Listener(Protocol):
 
 
 class Splitter(Protocol):
-    """Cuts a stream into events; *overflown* once it can't any more."""
+    """Cuts a stream into events."""
 
-    overflown: bool
+    @property
+    def overflown(self) -> bool:
+        """Whether it can't any more."""
+        ...
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Take the next bytes; return the events that are complete with them."""
@@ -163,7 +166,7 @@ class StreamReader:
     ) -> None:
         self._listener = listener
         self._stream_bytes_max = stream_bytes_max
-        self._splitter = EventSplitter() if splitter is None else splitter
+        self._splitter: Splitter = EventSplitter() if splitter is None else splitter
         self._bytes = 0
         self._released = 0
         self._content = False

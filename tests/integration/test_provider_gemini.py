@@ -101,7 +101,7 @@ def test_a_key_may_come_as_a_header_or_a_token(server: StubServer, caller: Share
 
 
 def test_a_method_is_what_it_says(server: StubServer, caller: Sharer) -> None:
-    """A header that makes another request of one is refused: as what would it be ruled on?"""
+    """A header that makes another request of one is refused, as nobody ruled on that."""
     server.begin("override")
     got = post(
         caller,

@@ -461,6 +461,20 @@ def test_an_error_inside_a_stream_ends_it() -> None:
     assert read(call_of("POST", GENERATE), error).error == "UNAVAILABLE"
 
 
+@pytest.mark.parametrize("blank", [b"", b"\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("cut", [0, 30, 75])
+def test_an_error_may_stand_bare_among_events(blank: bytes, cut: int) -> None:
+    """Google writes it as it would have answered; words that are no object say nothing."""
+    error = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow"}}
+    raw = event(parts({"text": "So"}, end=None)) + b": hm\r\n\r\nevent: x\n\n"
+    raw += json.dumps(error, indent=2).encode() + blank
+    place = cut or len(raw)
+    answer = read(call_of("POST", STREAM), raw[:place], raw[place:], kind="text/event-stream")
+
+    assert (answer.error, answer.stop) == ("RESOURCE_EXHAUSTED", "rate-limit")
+    assert (answer.whole, answer.choices[0].text) == (False, "So")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[1]", b"[{}, {}]", b"3"])
 def test_an_error_of_no_shape_is_opaque(body: bytes) -> None:
     """What a proxy on the way says is not read."""

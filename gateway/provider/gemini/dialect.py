@@ -12,6 +12,7 @@ from gateway.provider.gemini.array import ArraySplitter
 from gateway.provider.gemini.asked import candidates_of, features_of, said, used_in
 from gateway.provider.gemini.content import ContentListener, read_content
 from gateway.provider.gemini.errors import problem_body, read_error
+from gateway.provider.gemini.events import GoogleSplitter
 from gateway.provider.gemini.interactions import InteractionListener, read_interaction
 from gateway.provider.gemini.kept import (
     made_reader,
@@ -189,9 +190,8 @@ def _content_reader(call: ProviderCall, kind: str) -> AnswerReader:
     if not call.streaming:
         return WholeReader(read_content)
     listener = ContentListener(candidates_of(call.body or {}))
-    if "event-stream" in kind:
-        return StreamReader(listener)
-    return StreamReader(listener, splitter=ArraySplitter())
+    splitter = GoogleSplitter() if "event-stream" in kind else ArraySplitter()
+    return StreamReader(listener, splitter=splitter)
 
 
 def _opaque_reader(route: Route, status: int, kind: str) -> AnswerReader:
