@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.ledger.alarms import ALARMS
 from gateway.limits import PIPE_BYTES_AT_ONCE
-from gateway.log import EVENTS, Lines, build_logger, redact
+from gateway.log import EVENTS, Lines, build_logger, frames, redact
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVELS = ("debug", "info", "warning", "error")
@@ -156,3 +156,23 @@ def test_what_is_written_at_once_stays_in_one_piece_where_others_write_too() -> 
     assert max(map(len, pages)) <= PIPE_BYTES_AT_ONCE
     assert all(page.endswith(b"\n") for page in pages)
     assert said == b"".join(pages).splitlines()
+
+
+def test_of_a_bug_its_place_is_told_and_none_of_its_words() -> None:
+    """Where it was raised is enough to find it; what it says may hold a key or a prompt."""
+
+    def deeper(count: int) -> None:
+        if not count:
+            raise ValueError("sk-canary")
+        deeper(count - 1)
+
+    found: list[str] = []
+    try:
+        deeper(30)
+    except ValueError as broken:
+        found = frames(broken)
+
+    assert "unit/test_log.py:" in found[-1]
+    assert found[-1].endswith(" deeper")
+    assert 12 == len(found)
+    assert "canary" not in str(found)
