@@ -501,6 +501,8 @@ def test_the_key_is_found_where_any_sdk_puts_it(
     assert {"authorization", "x-api-key"} <= DIALECT.CREDENTIAL_HEADERS
     assert DIALECT.query_upstream("key=k&beta=true") == "key=k&beta=true"
     assert DIALECT.credential_header("k") == ("x-api-key", "k")
+    for token in ("sk-ant-oat01-x", "eyJhbGciOiJ9.e30.x"):
+        assert DIALECT.credential_header(token) == ("authorization", f"Bearer {token}")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ _TELLING: Final = frozenset(
 )
 
 
+_TOKENS: Final = ("sk-ant-oat", "eyJ")
+"""How OAuth's tokens and those of workload identities begin; they are no API keys."""
+
+
 class AnthropicDialect:
     """Reads and writes Anthropic's wire format."""
 
@@ -124,7 +128,9 @@ class AnthropicDialect:
         return dialect.bearer_of(headers) or headers.get("x-api-key") or None
 
     def credential_header(self, secret: str) -> tuple[str, str]:
-        """Return *secret* as `x-api-key`, which every version of the API takes."""
+        """Return *secret* as `x-api-key`, which every version of the API takes; tokens apart."""
+        if secret.startswith(_TOKENS):
+            return "authorization", f"Bearer {secret}"
         return "x-api-key", secret
 
     def query_upstream(self, query: str) -> str:
