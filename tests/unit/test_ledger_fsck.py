@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.ident import Sha256
+from gateway.ident import ExchangeId, Sha256, item_id
 from gateway.ledger.fsck import Report, fsck
 from gateway.limits import PART_LEAVES_MAX
 from gateway.receipt.envelope import seal_statement
 from gateway.receipt.keys import Ed25519Signer, P256Signer, RevokedKey, generate_pem
-from gateway.receipt.model import Abandonment, KeyRevocation, Receipt, Refusal
+from gateway.receipt.model import Abandonment, ItemFacts, KeyRevocation, Receipt, Refusal
 from gateway.receipt.statement import write_statement
 from gateway.store import sqlite
 from gateway.store.index import Index
@@ -439,3 +439,48 @@ def test_a_check_takes_no_memory_that_grows(tmp_path: Path) -> None:
         ledger.store.close()
 
     assert peaks[1] < peaks[0] + 500_000
+
+
+# -- items ---------------------------------------------------------------------------------
+
+
+def test_items_of_an_exchange_close_nothing(ledger: LedgerUnderTest) -> None:
+    """Each thing of many that were asked for has a receipt beside the exchange's own."""
+    asking = an_exchange_id(0)
+    one, two = (an_item(asking, number, 600) for number in (0, 7))
+    ledger.store.append([an_opening(asking), one, a_receipt(asking, 600), two])
+
+    assert [] == ledger.check().open
+
+
+def test_an_item_with_two_receipts_is_found(ledger: LedgerUnderTest) -> None:
+    """An item has one receipt, however often it was fetched."""
+    asking = an_exchange_id(0)
+    item = an_item(asking, 3, 600)
+    ledger.store.append([an_opening(asking), item, a_receipt(asking, 600), item])
+
+    assert [("item.twice", 603)] == told(ledger.fsck())
+
+
+def test_an_item_under_another_name_is_found(ledger: LedgerUnderTest) -> None:
+    """What an item is called follows from what asked for it, and its number."""
+    asking = an_exchange_id(0)
+    item = a_receipt(item_id(asking, 2), 600, item=ItemFacts(of=asking, number=3))
+    ledger.store.append([an_opening(asking), a_receipt(asking, 600), item])
+
+    assert [("item.misnamed", 602)] == told(ledger.fsck())
+
+
+@pytest.mark.parametrize("opening", [2, 601, 700])
+def test_an_item_that_nobody_asked_for_is_found(ledger: LedgerUnderTest, opening: int) -> None:
+    """The exchange that an item names was opened at the leaf that it names."""
+    asking = an_exchange_id(0)
+    ledger.store.append([an_opening(asking), a_receipt(asking, 600)])
+    ledger.store.append([an_item(asking, 0, opening)])
+
+    assert [("opening.missing", 602)] == told(ledger.fsck())
+
+
+def an_item(of: ExchangeId, number: int, opening: int) -> bytes:
+    """Return the receipt of an item as a leaf."""
+    return a_receipt(item_id(of, number), opening, item=ItemFacts(of=of, number=number))
