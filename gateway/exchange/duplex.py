@@ -35,6 +35,11 @@ class Duplex(asyncio.Protocol):
         self.when_gone: Callable[[], None] | None = None
         """Called once, at the moment that it is gone."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what is written now goes out."""
+        return not (self.gone or self._ended or self._transport.is_closing())
+
     async def read(self) -> bytes:
         """Return the bytes that have arrived, waiting for some; `b""`: no more will come."""
         while not self._parts:

@@ -72,6 +72,10 @@ _UNREAD: Final = 1007
 _REFUSED: Final = 1008
 _TOO_LONG: Final = 1009
 _STOPS: Final = "the gateway stops"
+STOPPED: Final = "gateway.stopped"
+"""What a receipt says of a session that a stopping gateway cut short."""
+UNREAD: Final = "session.unread"
+"""What a receipt says of a session that was read up to some point only."""
 _HANGS_UP_S: Final = 0.05
 """How soon after its caller a provider is hung up on, where something else is in the way."""
 
@@ -140,11 +144,17 @@ class Live:
             self._sessions = set()
         self._sessions.add(session)
         try:
-            return await session.run()
-        finally:
-            self._sessions.discard(session)
+            answered = await session.run()
+        except BaseException:
             duplex.abort()
             switched.duplex.abort()
+            raise
+        finally:
+            self._sessions.discard(session)
+        # What was passed on still goes out.
+        duplex.close()
+        switched.duplex.close()
+        return answered
 
     def stop(self) -> None:
         """End every session that has no answer under way, and the others soon."""
@@ -239,8 +249,9 @@ class Session:
             await asyncio.gather(*late, return_exceptions=True)
             for task in {up, down} - late:
                 task.result()
+            cut = self._ended if self._ended != "complete" else None
             for turn in self._talk.under_way() if self._talk is not None else ():
-                await self._seal(turn, self._ended or "cut-short-by-provider")
+                await self._seal(turn, cut or "cut-short-by-provider")
         except BaseException:
             for task in (up, down):
                 task.cancel()
@@ -274,8 +285,14 @@ class Session:
         self._stopping = True
         if self._talk is not None and self._talk.under_way():
             loop = asyncio.get_running_loop()
-            loop.call_later(DRAIN_TIMEOUT_S / 2, self._leave, _LEAVING, _STOPS)
+            loop.call_later(DRAIN_TIMEOUT_S / 2, self._stop_now)
         else:
+            self._stop_now()
+
+    def _stop_now(self) -> None:
+        if self._ended is None:
+            if self._talk is not None and self._talk.under_way():
+                self._ended, self._error = "cut-short-by-caller", STOPPED
             self._leave(_LEAVING, _STOPS)
 
     def _answered(self) -> Answered:
@@ -304,7 +321,11 @@ class Session:
     async def _carry_up(self) -> None:
         """Carry what the caller says, as far as it may go."""
         while data := await self._caller.read():
+            if not self._upstream.is_open:
+                return
             if not self._readable:
+                if not await self._goes_on():
+                    return
                 await self._pass_up(self._up.let_go() + data)
                 continue
             try:
@@ -323,9 +344,21 @@ class Session:
 
     async def _pass_up(self, raw: bytes) -> None:
         body = self._permitted.asked.body
-        if isinstance(body, StreamedBody):
+        if self._upstream.is_open and isinstance(body, StreamedBody):
             body.passed(raw)
-        await self._upstream.write(raw)
+            await self._upstream.write(raw)
+
+    async def _goes_on(self) -> bool:
+        """Tell whether a session that nobody reads may still go on."""
+        try:
+            self._admit_again()
+        except CallerError as exc:
+            self._refuse(_REFUSED, exc.problem, exc.message)
+            return False
+        if self._ruled is not None and self._live.walk.law.stands(self._ruled):
+            return True
+        call = msgspec.structs.replace(self._call, operation=Operation.OPAQUE)
+        return await self._permits(msgspec.structs.replace(self._permitted.asked, call=call))
 
     async def _may_go(self, message: bytes) -> bool:
         """Tell whether *message* may go on; one that may not ends the session."""
@@ -420,7 +453,7 @@ class Session:
         if not await self._permits(msgspec.structs.replace(asked, call=call), _TOO_LONG):
             return False
         self._readable = False
-        self._error = "session.unread"
+        self._error = UNREAD
         for turn in self._talk.under_way() if self._talk is not None else ():
             await self._seal(turn, "cut-short-by-provider", readable=False)
         self._talk = None
@@ -451,10 +484,10 @@ class Session:
             if self._over is not None:
                 self._refuse(_REFUSED, self._over.problem, self._over.message)
             elif self._stopping and self._talk is not None and not self._talk.under_way():
-                self._leave(_LEAVING, _STOPS)
+                self._stop_now()
 
     async def _pass_down(self, raw: bytes) -> None:
-        if not (self._caller.gone or self._left):
+        if self._caller.is_open:
             self._sha256.update(raw)
             self._bytes += len(raw)
             await self._caller.write(raw)
@@ -479,7 +512,7 @@ class Session:
         answer = turn.answer()
         if not readable:
             answer = Answer(readable=False, whole=False)
-        if self._caller.gone and ended == "complete":
+        if ended == "complete" and not self._caller.is_open:
             ended = "cut-short-by-caller"
         async with self._sealing:
             asked = self._item(
