@@ -128,7 +128,7 @@ class AnthropicDialect:
         return dialect.bearer_of(headers) or headers.get("x-api-key") or None
 
     def credential_header(self, secret: str) -> tuple[str, str]:
-        """Return *secret* as `x-api-key`, which every version of the API takes; tokens apart."""
+        """Return a token as one, and a key as `x-api-key`, which every version takes."""
         if secret.startswith(_TOKENS):
             return "authorization", f"Bearer {secret}"
         return "x-api-key", secret

@@ -65,6 +65,9 @@ from gateway.provider.readers import BodyReader, OpaqueReader, StreamReader, Who
 _KEYS: Final = frozenset({"key", "access_token", "oauth_token"})
 """What a credential is called in a query."""
 
+_TOKENS: Final = ("ya29.", "eyJ")
+"""How the tokens of Google's accounts and of workload identities begin."""
+
 _READ: Final[Mapping[Route, Callable[[bytes], Answer]]] = {
     **dict.fromkeys((EMBED, EMBED_MANY), read_embeddings),
     **dict.fromkeys((BATCH, *OPERATIONS), read_operation),
@@ -171,7 +174,9 @@ class GeminiDialect:
         )
 
     def credential_header(self, secret: str) -> tuple[str, str]:
-        """Return *secret* as `x-goog-api-key`, which every version of the API takes."""
+        """Return a token as one, and a key as `x-goog-api-key`, which every version takes."""
+        if secret.startswith(_TOKENS):
+            return "authorization", f"Bearer {secret}"
         return "x-goog-api-key", secret
 
     def query_upstream(self, query: str) -> str:
