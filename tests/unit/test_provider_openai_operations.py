@@ -26,7 +26,9 @@ from gateway.provider.model import (
     Usage,
 )
 from gateway.provider.openai.azure import AzureDialect
+from gateway.provider.openai.facts import named_in
 from gateway.provider.openai.form import fields_of, is_form
+from gateway.provider.openai.kept import MakingListener
 from gateway.provider.openai.routes import MAKES, ROUTES
 from tests.support.recordings_openai import DIALECT, b64, call_of, unit
 
@@ -402,6 +404,14 @@ def test_what_is_made_by_what_nobody_reads_belongs_to_somebody_too() -> None:
     assert read(video, {"error": {}}, status=400) == OPAQUE
 
 
+def test_what_nobody_reads_has_no_end_that_anybody_knows() -> None:
+    """Of a stream that is not read every event may be content, to the last."""
+    listener = MakingListener(asked("POST", "/v1/threads/runs", b"{}"))
+
+    assert listener.hear(b"{}")
+    assert not listener.ending
+
+
 def test_resources_in_paths_and_bodies_are_named() -> None:
     """Whatever a request builds on must belong to who asks, wherever in it that stands."""
     body = {"tool_resources": {"file_search": {"vector_store_ids": ["vs_1"]}}, "file_ids": "f1"}
@@ -418,6 +428,7 @@ def test_resources_in_paths_and_bodies_are_named() -> None:
     chat = call_of("/v1/chat/completions", messages=[{"role": "user", "content": [part]}])
     assert chat.uses == (Resource("file", "f3"),)
     assert call_of("/v1/embeddings", input="a", file_id="f4").uses == ()
+    assert named_in("file-1") == ()
 
 
 def test_a_body_may_be_missing_where_none_is_needed() -> None:
@@ -575,6 +586,23 @@ def test_a_provider_that_says_stop_is_heard(
         ),
         ("/v1/audio/speech", b"data: nonsense\n\n", OPAQUE),
         ("/v1/responses", b"data: nonsense\n\n", OPAQUE),
+        ("/v1/chat/completions", b'data: {"choices": [\n\n', OPAQUE),
+        (
+            "/v1/chat/completions",
+            (
+                b'data: {"usage": {"prompt_tokens": 1}}\n\n'
+                b'data: {"x_groq": {"usage": {"prompt_tokens": 2}}}\n\n'
+            ),
+            Answer(readable=True, whole=False, usage=Usage(input_tokens=1)),
+        ),
+        (
+            "/v1/responses",
+            (
+                b'data: {"type": "response.output_item.done",'
+                b' "item": {"type": "message", "content": "so"}}\n\n'
+            ),
+            Answer(readable=True, whole=False, choices=(Choice(index=0, text="so"),)),
+        ),
         ("/v1/responses", b'data: {"type": "response.output_item.added"}\n\n', OPAQUE),
         ("/v1/responses", b'data: {"type": "response.output_item.done"}\n\n', OPAQUE),
         (
