@@ -391,7 +391,7 @@ async def test_what_the_settings_forbid_is_forbidden(
     async with gateway_in(tmp_path, provider.url, more) as gateway:
         silent = await ask(gateway)
         use = ("x-intended-use", "purpose=inference")
-        opaque = await ask(gateway, target="/open/v1/embeddings", headers=(*JSON, use))
+        opaque = await ask(gateway, target="/open/v1/unheard", headers=(*JSON, use))
         said = await ask(gateway, headers=(*JSON, use))
 
     assert (403, 403, 200) == (silent.status, opaque.status, said.status)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -221,3 +222,19 @@ def test_who_has_lost_its_key_uploads_no_more(ada: Sharer, shared: Gateway) -> N
     got = ask(shared.port, "POST", f"/gemini/upload/v1beta/files?{query}", FINAL, b"words")
 
     assert (401, "credential.unknown") == (got.status, got.problem)
+
+
+def test_a_public_address_is_led_to(stub: tuple[StubServer, str], tmp_path: Path) -> None:
+    """Where the settings say what callers reach the gateway by, `Host` has no say."""
+    more = "public_url: https://gateway.example/models\n"
+    with shared_gateway(tmp_path / "public", stub[1], more) as gateway:
+        ada = sharer(gateway, "ada")
+        made = ada.ask("POST", "anthropic", "/v1/messages/batches", BATCH).json
+        for _ in range(5):
+            got = ada.ask("GET", "anthropic", f"/v1/messages/batches/{made['id']}")
+        began = started(ada)
+
+    here = "https://gateway.example/models"
+    path = f"/v1/messages/batches/{made['id']}/results"
+    assert f"{here}/anthropic{path}" == got.json["results_url"]
+    assert began["x-goog-upload-url"].startswith(f"{here}/gemini/upload/v1beta/files?")

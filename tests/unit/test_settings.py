@@ -375,3 +375,28 @@ def test_checkpoints_that_nobody_could_keep_are_refused(
 ) -> None:
     """A witness, a quorum or an address that can't be names itself."""
     assert says in failing(tmp_path, f"checkpoint: {{{checkpoint}}}").message
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://gateway.example", True),
+        ("http://gateway.example:8080", True),
+        ("https://gateway.example/behind/here", True),
+        ("https://gateway.example/", False),
+        ("gateway.example", False),
+        ("ftp://gateway.example", False),
+        ("https://", False),
+        ("https://gateway.example?a=b", False),
+        ("https://gateway.example#a", False),
+        ("https://gateway.example:port", False),
+        ("https://gäteway.example", False),
+    ],
+)
+def test_a_public_address_is_one(url: str, tmp_path: Path, *, good: bool) -> None:
+    """What callers are led to is an address that paths can be put behind."""
+    text = f"public_url: {url}\n"
+    if good:
+        assert url == load(wrote(tmp_path, text), {}).settings.public_url
+    else:
+        assert "public_url" in str(failing(tmp_path, text))
