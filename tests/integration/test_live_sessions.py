@@ -255,6 +255,23 @@ async def test_an_answer_that_the_caller_breaks_off_has_its_receipt(
     assert "cut-short-by-caller" == (await predicate(door, exchange))["ended"]
 
 
+async def test_a_slow_caller_gets_the_last_words(door: Gateway, provider: LiveProvider) -> None:
+    """What a provider said before it hung up goes out, though the caller reads it later."""
+    async with session(
+        door, "/openai/v1/realtime?model=m", compression=None, max_queue=1
+    ) as talking:
+        await ask(talking, "!burst")
+        await asyncio.sleep(1)
+        got = []
+        with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012  it ends in its own time
+            while True:
+                got.append(json.loads(await asyncio.wait_for(talking.recv(), 10)))
+
+    assert list(range(8)) == [event["number"] for event in got if event["type"] == "x"]
+    assert caught.value.rcvd is not None
+    assert 1000 == caught.value.rcvd.code
+
+
 async def test_a_refused_session_is_answered_as_ever(
     door: Gateway, provider: LiveProvider
 ) -> None:

@@ -1,7 +1,7 @@
 """A loopback provider of sessions: realtime, responses and Google's live API over WebSocket.
 
 What a session is asked to do differently stands in the caller's own words: a text that begins
-with `!` is a script (`!stall`, `!break`, `!close 1011`, `!fail`).
+with `!` is a script (`!stall`, `!break`, `!burst`, `!close 1011`).
 """
 
 from __future__ import annotations
@@ -208,6 +208,10 @@ class LiveProvider:
         elif said == "!break":
             connection.transport.abort()
             await connection.wait_closed()
+        elif said == "!burst":
+            for number in range(8):
+                await _say(connection, {"type": "x", "number": number, "x": "x" * 1_000_000})
+            await connection.close(1000, "that is all")
         elif said.startswith("!close "):
             await connection.close(int(said[7:]), "as you wish")
 
