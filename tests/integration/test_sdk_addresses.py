@@ -231,7 +231,8 @@ def test_a_public_address_is_led_to(stub: tuple[StubServer, str], tmp_path: Path
         ada = sharer(gateway, "ada")
         made = ada.ask("POST", "anthropic", "/v1/messages/batches", BATCH).json
         for _ in range(5):
-            got = ada.ask("GET", "anthropic", f"/v1/messages/batches/{made['id']}")
+            ada.ask("GET", "anthropic", f"/v1/messages/batches/{made['id']}")
+        got = ada.ask("GET", "anthropic", f"/v1/messages/batches/{made['id']}")
         began = started(ada)
 
     here = "https://gateway.example/models"
