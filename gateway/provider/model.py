@@ -324,8 +324,8 @@ class Dialect(Protocol):
         """Return the key where the SDK puts it, or `None`; header names are lower case."""
         ...
 
-    def credential_header(self, secret: str) -> tuple[str, str]:
-        """Return the header (lower-case name, value) that carries *secret* upstream."""
+    def credential_header(self, secret: str, path: str = "") -> tuple[str, str]:
+        """Return the header (lower-case name, value) that carries *secret* to *path*."""
         ...
 
     def query_upstream(self, query: str) -> str:

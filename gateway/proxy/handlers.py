@@ -489,7 +489,10 @@ def _outgoing(
         # A gateway key in a header where none belongs, such as a cookie.
         headers = [header for header in headers if not SECRET.search(header[1])]
     if managed and asked.principal.credential is not None:
-        name, value = dialect.credential_header(asked.principal.credential)
+        found = asked.call.found
+        name, value = dialect.credential_header(
+            asked.principal.credential, "" if found is None else found.path
+        )
         headers.append((name.encode(), value.encode()))
     body, length = asked.body, None
     if isinstance(body, StreamedBody):

@@ -575,6 +575,10 @@ def test_the_key_is_found_where_any_sdk_puts_it(
     assert key == DIALECT.credential_of(headers, query)
     assert {"authorization", "x-goog-api-key"} <= DIALECT.CREDENTIAL_HEADERS
     assert DIALECT.credential_header("k") == ("x-goog-api-key", "k")
+    assert DIALECT.credential_header("k", "/v1beta/openai/models") == (
+        "authorization",
+        "Bearer k",
+    )
     assert DIALECT.credential_header("ya29.t") == ("authorization", "Bearer ya29.t")
 
 

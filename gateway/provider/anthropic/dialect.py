@@ -127,7 +127,7 @@ class AnthropicDialect:
         """Return the bearer token that SDKs from 2.0 on send, or the `x-api-key` of others."""
         return dialect.bearer_of(headers) or headers.get("x-api-key") or None
 
-    def credential_header(self, secret: str) -> tuple[str, str]:
+    def credential_header(self, secret: str, path: str = "") -> tuple[str, str]:
         """Return a token as one, and a key as `x-api-key`, which every version takes."""
         if secret.startswith(_TOKENS):
             return "authorization", f"Bearer {secret}"

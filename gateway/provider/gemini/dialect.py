@@ -173,9 +173,12 @@ class GeminiDialect:
             or _token_of(headers)
         )
 
-    def credential_header(self, secret: str) -> tuple[str, str]:
-        """Return a token as one, and a key as `x-goog-api-key`, which every version takes."""
-        if secret.startswith(_TOKENS):
+    def credential_header(self, secret: str, path: str = "") -> tuple[str, str]:
+        """Return a token as one, and a key as `x-goog-api-key`, which every version takes.
+
+        Where Google speaks like OpenAI, a key comes as a bearer token, too.
+        """
+        if secret.startswith(_TOKENS) or COMPATIBLE.match(path):
             return "authorization", f"Bearer {secret}"
         return "x-goog-api-key", secret
 

@@ -38,7 +38,7 @@ class AzureDialect(OpenAIDialect):
         said = headers.get(_KEY) or dialect.bearer_of(headers)
         return said or dict(parse_qsl(query)).get(_KEY) or None
 
-    def credential_header(self, secret: str) -> tuple[str, str]:
+    def credential_header(self, secret: str, path: str = "") -> tuple[str, str]:
         """Return a token of Entra's as a bearer token, and any other *secret* as the key."""
         if secret.startswith("eyJ") and secret.count(".") == 2:
             return "authorization", f"Bearer {secret}"

@@ -182,7 +182,7 @@ class OpenAIDialect:
         """Return the bearer token, or the `api-key` that Azure's SDK sends."""
         return dialect.bearer_of(headers) or headers.get("api-key") or None
 
-    def credential_header(self, secret: str) -> tuple[str, str]:
+    def credential_header(self, secret: str, path: str = "") -> tuple[str, str]:
         """Return *secret* as a bearer token."""
         return "authorization", f"Bearer {secret}"
 
