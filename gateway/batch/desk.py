@@ -22,6 +22,7 @@ from gateway.batch.model import Begun, Set, Source, decode_begun, decode_set, en
 from gateway.batch.pieces import Cut, Piece, lines_of
 from gateway.batch.results import Document, Results
 from gateway.batch.spool import Spool
+from gateway.budget.estimate import LinesSum
 from gateway.errors import BatchRefusedError, BodyTooLargeError
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.forward import ProviderResponse
@@ -40,7 +41,7 @@ from gateway.limits import (
 )
 from gateway.provider.batch import Batches, Handing
 from gateway.provider.batches import batches_of
-from gateway.provider.model import Problem, Resource
+from gateway.provider.model import Problem, ProviderCall, Resource
 from gateway.receipt.model import Receipt, Ruling
 from gateway.receipt.statement import read_leaf
 from gateway.store.index import Kept
@@ -103,6 +104,10 @@ class Errand:
     def rule(self, asked: Asked, provider: Provider) -> Ruled:
         """Return the ruling on the exchange itself."""
         return self.law.rule(asked, provider)
+
+    def begun(self) -> Sequence[tuple[ProviderCall, LinesSum]]:
+        """Return the requests that begin with it, kind by kind."""
+        return ()
 
     async def opened(self, permitted: Permitted) -> None:
         """Do what must be durable before the provider is dialled."""
@@ -613,6 +618,10 @@ class _OfMany(Errand):
     def _next_step(self, count: int) -> str:
         return "change what the use is declared for, or hand in other lines"
 
+    def _kinds(self) -> Sequence[tuple[ProviderCall, LinesSum]]:
+        befores = (kind.before for kind in self._set.kinds)
+        return list(zip(self._calls, befores, strict=True))
+
     async def _begins(self, of: ExchangeId, handed_in: ExchangeId) -> None:
         asking = Asking(
             exchange=of,
@@ -647,6 +656,10 @@ class _HandIn(_OfMany):
                 (b"x-goog-upload-command", b"upload, finalize"),
                 (b"x-goog-upload-offset", b"0"),
             )
+
+    def begun(self) -> Sequence[tuple[ProviderCall, LinesSum]]:
+        """Return the requests that begin with it, where the batch begins at once."""
+        return self._kinds() if self._begins_now and self._set.forwarded else ()
 
     async def opened(self, permitted: Permitted) -> None:
         """Remember how each kind was ruled on, where the batch begins at once."""
@@ -703,6 +716,10 @@ class _Begin(_OfMany):
     async def close(self, outcome: Answered | Held | Forbidden | None) -> None:
         if self.spool is not None:
             self._desk.release(self.spool)
+
+    def begun(self) -> Sequence[tuple[ProviderCall, LinesSum]]:
+        """Return the requests that begin with it."""
+        return self._kinds()
 
     async def opened(self, permitted: Permitted) -> None:
         """Remember what is asked for, and how each kind of it was ruled on."""

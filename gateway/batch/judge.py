@@ -16,11 +16,18 @@ import msgspec
 
 from gateway.batch.model import Found, Kind, Set, encode, encode_found
 from gateway.batch.pieces import Cut, Piece
+from gateway.budget.estimate import LinesSum
 from gateway.canonical import keyed_sha256
 from gateway.clock import Clock, day_of, rfc3339
-from gateway.errors import BatchRefusedError, MalformedBodyError, NotFoundError
+from gateway.errors import (
+    BatchRefusedError,
+    KeyNotAllowedError,
+    MalformedBodyError,
+    NotFoundError,
+)
 from gateway.exchange.providers import Provider
 from gateway.exchange.rule import Law, Ruled
+from gateway.exchange.scope import check_scope
 from gateway.exchange.seal import keeps_request
 from gateway.exchange.states import Asked, Principal
 from gateway.ident import Sha256, item_id
@@ -127,6 +134,8 @@ class _Judging:
     frontier: Frontier = field(default_factory=Frontier)
     kinds: dict[tuple[object, ...], int] = field(default_factory=dict)
     calls: list[Kind] = field(default_factory=list)
+    sums: list[LinesSum] = field(default_factory=list)
+    """What lines of each kind may come to together."""
     count: int = 0
     forwarded: int = 0
     cut: Cut = field(default_factory=Cut)
@@ -161,6 +170,8 @@ class _Judging:
         try:
             line = self._read(piece)
             call = self._call(line)
+            if not line.model_later:
+                self._check_scope(call)
             if call.uses:
                 await self._check_owner(call)
         except LineError as wrong:
@@ -204,6 +215,7 @@ class _Judging:
             self.texts += 1
             self.days = min(self.days, days_to_keep(ruling.obligations) or self.days)
         number = self._kind(line, call, ruled)
+        self.sums[number] = self.sums[number].plus(call, len(line.body))
         return self._kept(piece, found, None, number, line.body if keeps else None, line)
 
     def _read(self, piece: Piece) -> BatchLine:
@@ -224,6 +236,12 @@ class _Judging:
         except MalformedBodyError as wrong:
             raise LineError(wrong.message, wrong.problem) from wrong
         return msgspec.structs.replace(call, model=None) if line.model_later else call
+
+    def _check_scope(self, call: ProviderCall) -> None:
+        try:
+            check_scope(self.asked.principal, call)
+        except KeyNotAllowedError as wrong:
+            raise LineError(wrong.message, wrong.problem) from wrong
 
     async def _check_owner(self, call: ProviderCall) -> None:
         try:
@@ -252,6 +270,7 @@ class _Judging:
                     f"the batch asks for more than {LINE_KINDS_MAX} different things",
                     hint="send it as several",
                 )
+            self.sums.append(LinesSum())
             self.calls.append(
                 Kind(
                     operation=str(call.operation),
@@ -316,7 +335,10 @@ class _Judging:
                 use=asked.declaration.use,
                 declaration=asked.declaration.id,
                 declared=asked.declared,
-                kinds=tuple(self.calls),
+                kinds=tuple(
+                    msgspec.structs.replace(kind, before=before)
+                    for kind, before in zip(self.calls, self.sums, strict=True)
+                ),
                 lines=lines,
                 forwarded=goes,
             ),

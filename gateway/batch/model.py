@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.budget.estimate import LinesSum
 from gateway.ident import DeclarationId, ExchangeId
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.provider.model import Dialect, Operation, ProviderCall
@@ -46,6 +47,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     query: str
     ruling: Ruling
+    before: LinesSum = LinesSum()
+    """What all of them together may come to."""
 
     def call(
         self, provider: str, dialect: Dialect, asked_at: str | None = None

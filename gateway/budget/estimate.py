@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from gateway.budget.prices import Amounts
 from gateway.limits import (
     AMOUNT_MAX,
@@ -77,6 +79,46 @@ def estimate(
         characters=characters,
         seconds=seconds,
     )
+
+
+class LinesSum(msgspec.Struct, frozen=True, kw_only=True):
+    """What many requests of one kind may come to together."""
+
+    lines: int = 0
+    asked: int = 0
+    answered: int = 0
+    """Tokens of those answers whose requests say how long they may be."""
+    endless: int = 0
+    """How many answers are asked for without a word of that."""
+    images: int = 0
+    characters: int = 0
+    seconds: int = 0
+
+    def plus(self, call: ProviderCall, body_bytes: int) -> LinesSum:
+        """Return the sum with one more of them."""
+        one = estimate(call, body_bytes, None, 0)
+        body = call.body or {}
+        said = call.operation in _WORDLESS or _longest(body) is not None
+        return LinesSum(
+            lines=self.lines + 1,
+            asked=self.asked + (one.usage.input_tokens or 0),
+            answered=self.answered + (one.usage.output_tokens or 0),
+            endless=self.endless + (0 if said else _several(body)),
+            images=self.images + one.images,
+            characters=self.characters + one.characters,
+            seconds=self.seconds + one.seconds,
+        )
+
+    def amounts(self, output_max: int | None) -> Amounts:
+        """Return what they may come to, where an answer can be so long."""
+        longest = OUTPUT_TOKENS_ASSUMED if output_max is None else output_max
+        answered = min(self.answered + self.endless * longest, AMOUNT_MAX)
+        return Amounts(
+            usage=Usage(input_tokens=min(self.asked, AMOUNT_MAX), output_tokens=answered),
+            images=self.images,
+            characters=self.characters,
+            seconds=self.seconds,
+        )
 
 
 def came_to(answer: Answer, before: Amounts, counted: int | None) -> Amounts | None:

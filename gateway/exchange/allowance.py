@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.budget.estimate import came_to, estimate, images_of
+from gateway.budget.estimate import LinesSum, came_to, estimate, images_of
 from gateway.budget.model import (
     Bound,
     Change,
@@ -55,6 +55,8 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     """What the request was taken to come to."""
     provider: str
     model: str | None = None
+    lines: int = 0
+    """How many requests are begun with it, of a batch."""
 
 
 class Allowance:
@@ -107,10 +109,16 @@ class Allowance:
             self._bounds[remembered] = bounds
         return bounds
 
-    async def reserve(self, asked: Asked, body_bytes: int | None = None) -> Reserved | None:
+    async def reserve(
+        self,
+        asked: Asked,
+        body_bytes: int | None = None,
+        many: Sequence[tuple[ProviderCall, LinesSum]] = (),
+    ) -> Reserved | None:
         """Hold back what *asked* may come to; `None` where nothing limits it.
 
-        *body_bytes* is how long its body is where that is not at hand.
+        *body_bytes* is how long its body is where that is not at hand; *many* the requests
+        that a batch begins with it, kind by kind.
 
         Raises:
             LimitReachedError: that would be more than a limit allows; nothing is held.
@@ -121,7 +129,13 @@ class Allowance:
         if not bounds:
             return None
         before, money = self._before(asked, bounds, body_bytes)
-        amounts: dict[Measure, int] = {"requests": 1, "tokens": before.tokens, "money": money}
+        tokens, lines = before.tokens, 0
+        for call, lines_sum in many:
+            of_kind, cost_of_kind = self._before_many(call, lines_sum, bounds)
+            tokens += of_kind.tokens
+            money += cost_of_kind
+            lines += lines_sum.lines
+        amounts: dict[Measure, int] = {"requests": 1 + lines, "tokens": tokens, "money": money}
         charges = [
             Charge(
                 counter=bound.counter,
@@ -144,6 +158,7 @@ class Allowance:
             before=before,
             provider=asked.call.provider,
             model=asked.call.model,
+            lines=lines,
         )
 
     async def settle(
@@ -159,9 +174,10 @@ class Allowance:
         if not isinstance(outcome, Answered):
             await self.give_back(reserved)
         elif outcome.status is None and outcome.error == ProviderUnreachableError.code:
-            await self._replace(reserved, tokens=0, money=0)
+            await self._replace(reserved, tokens=0, money=0, requests=1)
         elif outcome.status is not None and outcome.status >= _ERRORS:
-            await self._replace(reserved, *self._after(reserved, outcome.answer, erred=True))
+            tokens, money = self._after(reserved, outcome.answer, erred=True)
+            await self._replace(reserved, tokens, money, requests=1)
         elif outcome.status is not None:
             await self._replace(reserved, *self._after(reserved, outcome.answer))
 
@@ -217,6 +233,30 @@ class Allowance:
             if price is None:
                 raise _unpriced(call, model, bounds)
             costs.append(cost_at_most(price, before))
+        return before, max(costs)
+
+    def _before_many(
+        self, call: ProviderCall, lines: LinesSum, bounds: tuple[Bound, ...]
+    ) -> tuple[Amounts, int]:
+        """Return what *lines* of one kind may come to, and what that costs.
+
+        Raises:
+            PriceMissingError: money is limited and nobody said what it costs.
+        """
+        known = [
+            (model, self._prices.of(call.provider, model) if self._prices else None)
+            for model in dict.fromkeys((call.model, *call.fallbacks))
+        ]
+        longest = [None if price is None else price.output_max for _, price in known]
+        bounded = [one for one in longest if one is not None]
+        before = lines.amounts(max(bounded) if len(bounded) == len(known) else None)
+        if all(bound.limit.measure != "money" for bound in bounds):
+            return before, 0
+        costs = []
+        for model, price in known:
+            if price is None:
+                raise _unpriced(call, model, bounds)
+            costs.append(cost_at_most(price, before) + (lines.lines - 1) * price.request)
         return before, max(costs)
 
     def _size(self, asked: Asked, body_bytes: int | None) -> tuple[int, int | None]:
@@ -278,8 +318,18 @@ class Allowance:
                 counts.append(count)
         return sum(counts) if counts else None
 
-    async def _replace(self, reserved: Reserved, tokens: int | None, money: int | None) -> None:
-        came: dict[Measure, int | None] = {"requests": None, "tokens": tokens, "money": money}
+    async def _replace(
+        self,
+        reserved: Reserved,
+        tokens: int | None,
+        money: int | None,
+        requests: int | None = None,
+    ) -> None:
+        came: dict[Measure, int | None] = {
+            "requests": requests,
+            "tokens": tokens,
+            "money": money,
+        }
         changes = []
         for hold in reserved.holds:
             amount = came[hold.bound.limit.measure]

@@ -189,7 +189,10 @@ class Handlers:
                 added=() if errand is None else errand.adds,
             )
             # What breaks on the way leaves its reservation counted: too much, never too little.
-            reserved = await self.allowance.reserve(asked)
+            many = () if errand is None else errand.begun()
+            for call, _ in many:
+                check_scope(asked.principal, call)
+            reserved = await self.allowance.reserve(asked, many=many)
             outcome, sealed = await self.walk.through(
                 asked,
                 provider,
