@@ -23,6 +23,7 @@ from gateway.ledger.migrate import Copied, copy_leaves
 from gateway.receipt.keys import Trust
 from gateway.receipt.verify import verify_checkpoint
 from gateway.settings import Sourced
+from gateway.store.lines import FileLines
 from gateway.store.sqlite import SqliteLedger
 
 if TYPE_CHECKING:
@@ -102,12 +103,17 @@ def _copy(house: Installation, target: PostgresLedger) -> tuple[Copied, int, int
 
 def _copy_contents(house: Installation, target: PostgresLedger) -> int:
     from gateway.store.postgres.content import PostgresContents  # noqa: PLC0415  an extra
+    from gateway.store.postgres.lines import PostgresLines  # noqa: PLC0415  an extra
 
     count, after = 0, ""
     with contextlib.closing(PostgresContents(target, house.keyring.content)) as contents:
         while sealed := house.content.sealed(after, _CONTENTS_AT_ONCE):
             contents.take(sealed)
             count, after = count + len(sealed), sealed[-1][0]
+        if isinstance(house.lines, FileLines):
+            lines = PostgresLines(contents)
+            for table, rows in house.lines.rows():
+                lines.take(table, rows)
         applied = house.content.applied()
         if applied is not None:
             contents.note_applied(*applied)

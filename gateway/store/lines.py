@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import apsw
@@ -25,6 +25,8 @@ from gateway.store.content import KEY_BYTES, ContentStore, decrypt, encrypt
 
 _ZSTD_LEVEL: Final = 3
 NAME_BYTES: Final = 16
+TABLES: Final = ("handed", "line", "asking")
+_MOVED_AT_ONCE: Final = 256
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,6 +320,20 @@ class FileLines:
         return self._contents.read(
             "SELECT exchange, at, until FROM handed WHERE key IS NOT NULL ORDER BY exchange"
         )
+
+    def rows(self) -> Iterator[tuple[str, list[Any]]]:
+        """Yield everything as it is kept, some rows of a table at a time, to be moved."""
+        for table in TABLES:
+            last = 0
+            while True:
+                rows = self._contents.read(
+                    f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 — ours
+                    (last, _MOVED_AT_ONCE),
+                )
+                if not rows:
+                    break
+                last = rows[-1][0]
+                yield table, [row[1:] for row in rows]
 
     def _rows(
         self, exchange: ExchangeId, query: str, values: tuple[Any, ...]

@@ -106,6 +106,6 @@ def test_rows_of_batches_are_rows_like_others(
     assert 0 == verified.returncode, verified.stdout + verified.stderr
     assert 0 == fsck.returncode, fsck.stdout
     assert 0 == traced.returncode, traced.stderr
-    assert "answers" in traced.stdout
+    assert "openai (stub-large), for train.sft" in traced.stdout
     assert 3 == len(of)
     assert "content-erased" in again.stdout + again.stderr

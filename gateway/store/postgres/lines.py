@@ -136,6 +136,18 @@ class PostgresLines:
         )
         return [(ExchangeId(exchange), at, until) for exchange, at, until in rows]
 
+    def take(self, table: str, rows: Sequence[Sequence[object]]) -> None:
+        """Take in rows of a *table* from elsewhere; what is there already stays."""
+        marks = ", ".join("%s" for _ in rows[0])
+        insert = f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 — ours
+
+        def add(connection: Connection) -> int:
+            with connection.cursor() as cursor:
+                cursor.executemany(insert.encode(), rows)
+                return cursor.rowcount
+
+        self._contents.commit_once(add)
+
     def _do(self, statement: str, values: Sequence[object]) -> None:
         self._contents.commit_once(
             lambda connection: connection.execute(statement.encode(), tuple(values)).rowcount
