@@ -222,20 +222,26 @@ AUTH_TOKENS: Final = Route(
 )
 """Mints keys that lead past the gateway."""
 
-LIVE: Final = tuple(
+_SERVICE: Final = "/ws/google.ai.generativelanguage.v1beta.GenerativeService"
+
+LIVE: Final = (
+    *(
+        Route(
+            methods=_GET,
+            path=f"{_SERVICE}.{name}",
+            operation=Operation.SESSION,
+            asked="model and features of the first message",
+            answered="turns, usage",
+            receipted="each turn has a receipt of its own",
+        )
+        for name in ("BidiGenerateContent", "BidiGenerateContentConstrained")
+    ),
     Route(
         methods=_GET,
-        path=f"/ws/google.ai.generativelanguage.v1beta.GenerativeService.{name}",
-        operation=Operation.SESSION,
-        asked="model and features of the first message",
-        answered="turns, usage",
-        receipted="each turn has a receipt of its own",
-    )
-    for name in (
-        "BidiGenerateContent",
-        "BidiGenerateContentConstrained",
-        "BidiGenerateMusic",
-    )
+        path=f"{_SERVICE}.BidiGenerateMusic",
+        operation=Operation.OPAQUE,
+        receipted="the bytes, both ways",
+    ),
 )
 
 _STORE: Final = "/v1beta/fileSearchStores/{file-search-store}"

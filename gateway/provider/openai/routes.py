@@ -99,6 +99,16 @@ def _session(path: str, asked: str) -> Route:
     )
 
 
+def _unread_session(path: str) -> Route:
+    """Return a route on which both sides talk in a way that nobody here reads."""
+    return Route(
+        methods=_GET,
+        path=path,
+        operation=Operation.OPAQUE,
+        receipted="the bytes, both ways",
+    )
+
+
 _OUTPUT: Final = "text, reasoning, tool calls, refusal; images and results of server tools"
 _PARTS: Final = "text, reasoning, tool calls, refusal of each choice; images, sound"
 
@@ -180,9 +190,9 @@ GENERATING: Final[tuple[Route, ...]] = (
 KEPT: Final[tuple[Route, ...]] = (
     # Sessions, and what lets somebody open one.
     _session("/realtime", "model (of the query), and what is said"),
-    _session("/realtime/translations", "model (of the query), and what is said"),
+    _unread_session("/realtime/translations"),
     _session("/responses", "each message that asks for a response"),
-    _session("/live/sessions", "model (of the query), and what is said"),
+    _unread_session("/live/sessions"),
     _keep("/realtime/client_secrets", Operation.SESSION),
     _keep("/realtime/translations/client_secrets", Operation.SESSION),
     _keep("/realtime/sessions", Operation.SESSION),
