@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.budget.estimate import came_to, estimate, images_of
+from gateway.budget.estimate import LinesSum, came_to, estimate, images_of
 from gateway.budget.prices import Amounts
 from gateway.limits import AMOUNT_MAX, OUTPUT_TOKENS_ASSUMED, REFERENCED_TOKENS_ASSUMED
 from gateway.provider.model import (
@@ -165,3 +165,20 @@ def test_images_are_counted_wherever_they_are() -> None:
     found = answer(units=(image, audio), choices=(Choice(index=0, others=(link,)),))
 
     assert 2 == images_of(found)
+
+
+def test_many_requests_come_to_their_sum() -> None:
+    """Lines add up; of those that don't say how long an answer may be, each is as long."""
+    found = LinesSum()
+    for body in ({"max_tokens": 5}, {"max_tokens": 7, "n": 2}, {}, {"n": 3}):
+        found = found.plus(call(body), 10)
+    found = found.plus(call(None, operation=Operation.EMBEDDING), 10)
+    found = found.plus(call({"n": 2}, operation=Operation.IMAGE), 10)
+
+    assert (6, 60, 19, 6) == (found.lines, found.asked, found.answered, found.endless)
+    assert 60 + 19 + 6 * 100 == found.amounts(100).tokens
+    assert 60 + 19 + 6 * OUTPUT_TOKENS_ASSUMED == found.amounts(None).tokens
+    assert 2 == found.amounts(0).images
+    assert LinesSum(asked=2 * AMOUNT_MAX, answered=2 * AMOUNT_MAX).amounts(0).tokens == (
+        2 * AMOUNT_MAX
+    )
