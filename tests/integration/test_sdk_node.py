@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -29,17 +28,11 @@ ADDRESSES: Final = {
 """What differs where an answer holds an address: it leads to whoever was asked."""
 
 
-@pytest.fixture(scope="session")
-def installed() -> Path:
-    """Return the folder of the scenes, with their SDKs."""
-    return installed_scenes()
-
-
-def played(installed: Path, scene: str, address: str, server: StubServer) -> Played:
+def played(scene: str, address: str, server: StubServer) -> Played:
     """Play a scene of Node's at *address*."""
     server.begin(f"node-{scene}")
     done = subprocess.run(
-        [needed("node"), installed / "scenes.mjs", scene, address, KEY],
+        [needed("node"), installed_scenes() / "scenes.mjs", scene, address, KEY],
         capture_output=True,
         text=True,
         check=False,
@@ -67,13 +60,13 @@ def played(installed: Path, scene: str, address: str, server: StubServer) -> Pla
 
 @pytest.mark.parametrize("scene", PATHS)
 def test_a_scene_is_the_same(
-    scene: str, installed: Path, stub: tuple[StubServer, str], surface: Gateway
+    scene: str, stub: tuple[StubServer, str], surface: Gateway
 ) -> None:
     """What the SDK has, what came over the wire and what the provider saw are the same."""
     server, url = stub
-    direct = played(installed, scene, url + PATHS[scene], server)
+    direct = played(scene, url + PATHS[scene], server)
     where = surface.openai() if scene == "openai" else f"{surface.url}/{scene}"
-    through = played(installed, scene, where, server)
+    through = played(scene, where, server)
 
     assert len(direct.told) > 10
     same(direct, through, rewritten=ADDRESSES[scene])

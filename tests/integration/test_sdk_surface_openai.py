@@ -402,6 +402,21 @@ def errors(client: Any) -> Any:
     yield list(told)
 
 
+def encoded(client: Any) -> Any:
+    """Take answers that the provider encodes, whole and as a stream."""
+    packed = {"x-fake-script": json.dumps({"gzip": True})}
+    yield client.chat.completions.create(**ASKED, extra_headers=packed)
+    yield client.chat.completions.create(**ASKED, stream=True, extra_headers=packed)
+    asked: dict[str, Any] = {"model": "stub-large", "input": "Why?", "extra_headers": packed}
+    yield client.responses.create(**asked)
+    yield client.responses.create(**asked, stream=True)
+    embed = client.embeddings.create
+    yield embed(model="stub-small", input=["a", "b"], extra_headers=packed)
+    speak = client.audio.speech.create
+    told: dict[str, Any] = {"model": "tts-1", "voice": "alloy", "input": "Hello."}
+    yield speak(**told, extra_headers=packed).content
+
+
 def raw(client: Any) -> Any:
     """Look at what comes with an answer."""
     found = client.chat.completions.with_raw_response.create(**ASKED)
@@ -427,6 +442,7 @@ SCENES: Final[tuple[Scene, ...]] = (
     opaque,
     tuning,
     errors,
+    encoded,
     raw,
 )
 
