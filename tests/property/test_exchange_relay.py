@@ -84,6 +84,7 @@ def relay(
     encoding: str = "identity",
     operation: Operation = Operation.CHAT,
     drain: bool = False,
+    hold: bool = False,
     broken: ProviderError | None = None,
 ) -> tuple[Answered, Arriving]:
     """Send an answer of *chunks* through a relay."""
@@ -97,6 +98,7 @@ def relay(
         dialect_named("openai").answer_reader(call, 200, kind),
         decoder_for(encoding),
         drain=drain,
+        hold=hold,
     )
     answered = asyncio.run(running.run(cast(ProviderResponse, response), guest, headers))
     return answered, response
@@ -260,3 +262,30 @@ def test_a_provider_that_is_cut_off_is_abandoned() -> None:
     assert response.abandoned
     assert "cut-short-by-caller" == answered.ended
     assert CallerGoneError.code == "caller.gone"
+
+
+@given(words, marks, encodings, kinds)
+def test_an_answer_that_may_change_is_held_to_its_end(
+    texts: list[str], places: list[int], encoding: str, kind: str
+) -> None:
+    """Neither its head nor a byte goes out, in whatever form and pieces it comes."""
+    body = b"".join(events(*texts)) if "event" in kind else completion(*texts)
+    sent = CODECS[encoding](body)
+    guest = Guest()
+    answered, _ = relay(cut(sent, places), guest, kind=kind, encoding=encoding, hold=True)
+
+    assert (b"", False) == (bytes(guest.got), answered.head_sent)
+    assert sent == answered.held
+    assert hashlib.sha256(sent).hexdigest() == answered.response_sha256
+
+
+def test_an_answer_that_is_held_has_a_bound() -> None:
+    """One that is larger is given up, and nothing of it has gone out."""
+    chunks = [b"n" * MIB] * (BODY_BYTES_HELD_MAX // MIB + 4)
+    guest = Guest()
+    answered, response = relay(chunks, guest, kind="application/json", hold=True)
+
+    assert ("cut-short-by-provider", "provider.unreadable") == (answered.ended, answered.error)
+    assert len(answered.held) <= BODY_BYTES_HELD_MAX + MIB
+    assert not guest.got
+    assert response.abandoned
