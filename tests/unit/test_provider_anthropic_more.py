@@ -24,6 +24,7 @@ from gateway.provider.model import (
     Resource,
     Unit,
     UnteachableError,
+    Usage,
 )
 from gateway.provider.readers import NonsenseError
 from gateway.provider.units import json_unit
@@ -222,6 +223,26 @@ def test_a_conversation_that_is_kept_there_can_be_gone_on_from_by_its_owner() ->
     assert goes_on.uses == (Resource("message", "msg_7"),)
     with pytest.raises(UnteachableError, match=r"row\.not-whole-prompt"):
         DIALECT.row_of(goes_on, Choice(index=0, text="a", finish_reason="end_turn"))
+
+
+def test_tokens_that_the_counters_leave_out_are_counted() -> None:
+    """Compacting the context and asking an advisor cost tokens of their own."""
+    beside = {"input_tokens": 100, "cache_read_input_tokens": 20, "output_tokens": 10}
+    usage = {
+        "input_tokens": 5,
+        "output_tokens": 2,
+        "iterations": [
+            {"type": "message", "input_tokens": 5, "output_tokens": 2},
+            {"type": "compaction"} | beside,
+            {"type": "advisor_message"} | beside,
+            3,
+        ],
+    }
+
+    assert said(usage=usage).usage == Usage(
+        input_tokens=245, output_tokens=22, cached_input_tokens=40
+    )
+    assert said(usage=usage | {"iterations": 3}).usage == Usage(input_tokens=5, output_tokens=2)
 
 
 def test_the_model_that_took_over_is_the_one_that_answered() -> None:

@@ -357,20 +357,36 @@ def read_message(body: bytes, *, kept: bool = False) -> Answer:
 
 
 def usage_of(usage: Mapping[str, Any]) -> Usage | None:
-    """Return the counts that *usage* holds; of input, all three counters added."""
+    """Return the counts that *usage* holds; of input, all three counters added.
+
+    What compacting the context and asking an advisor took is not in them and is added.
+    """
     if not usage:
         return None
-    parts = [
-        dialect.count_of(usage, name)
-        for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    listed = usage.get("iterations")
+    beside = [
+        one
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict) and one.get("type") in _BESIDE
     ]
-    known = [part for part in parts if part is not None]
+
+    def added(*names: str) -> int | None:
+        counts = [dialect.count_of(one, name) for one in (usage, *beside) for name in names]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
+
     return Usage(
-        input_tokens=sum(known) if known else None,
-        output_tokens=dialect.count_of(usage, "output_tokens"),
-        cached_input_tokens=parts[2],
+        input_tokens=added(
+            "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"
+        ),
+        output_tokens=added("output_tokens"),
+        cached_input_tokens=added("cache_read_input_tokens"),
         reasoning_tokens=dialect.count_of(usage, "output_tokens_details", "thinking_tokens"),
     )
+
+
+_BESIDE: Final = frozenset({"compaction", "advisor_message"})
+"""Iterations whose tokens the counters of the message leave out."""
 
 
 def files_in(value: object) -> Iterator[str]:
