@@ -191,7 +191,9 @@ async def _start(
         commitment_key=keyring.commitment,
         allowance=opened.allowance,
         resources=resources,
-        batches=_batches(installation, opened.walk, items, metrics, resources),
+        batches=_batches(
+            installation, opened.walk, items, metrics, resources, opened.allowance
+        ),
         live=live,
         public_url=settings.public_url,
         tls=settings.tls is not None or settings.behind_tls_proxy,
@@ -259,6 +261,7 @@ def _batches(
     items: Items,
     metrics: Metrics,
     resources: Resources,
+    allowance: Allowance,
 ) -> BatchDesk:
     """Return what takes batches in, begins them, and hands their results out."""
     lines, commitment_key = installation.lines, installation.keyring.commitment
@@ -279,6 +282,7 @@ def _batches(
         folder=installation.data / SPOOL,
         commitment_key=commitment_key,
         on_item=metrics.item,
+        allowance=allowance,
     )
 
 

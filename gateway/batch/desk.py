@@ -24,6 +24,7 @@ from gateway.batch.results import Document, Results
 from gateway.batch.spool import Spool
 from gateway.budget.estimate import LinesSum
 from gateway.errors import BatchRefusedError, BodyTooLargeError
+from gateway.exchange.allowance import Allowance, Reserved
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.forward import ProviderResponse
 from gateway.exchange.items import Items
@@ -93,6 +94,8 @@ class Errand:
     """Headers that don't go on."""
     adds: tuple[tuple[bytes, bytes], ...] = ()
     """Headers that go on in the place of some."""
+    reserved: Reserved | None = None
+    """What is held of limits for the requests that begin with it; set by the door."""
     answer: tuple[tuple[bytes, bytes], ...] | None = None
     """Set where the gateway answers itself, with these headers, and forwards nothing."""
 
@@ -138,6 +141,7 @@ class BatchDesk:
     """Where bodies are put aside."""
     commitment_key: bytes
     on_item: Callable[[Answered], None]
+    allowance: Allowance
     """Told of each item once it is durable: its usage is counted here and nowhere else."""
     # OWNED BY: the event loop. Uploads whose last piece has not come yet.
     _kept: dict[tuple[str, ...], Spool] = field(default_factory=dict)
@@ -626,7 +630,9 @@ class _OfMany(Errand):
         asking = Asking(
             exchange=of,
             input=handed_in,
-            about=encode(Begun(rulings=self._rulings, asked_at=self._asked_at)),
+            about=encode(
+                Begun(rulings=self._rulings, asked_at=self._asked_at, reserved=self.reserved)
+            ),
         )
         await asyncio.to_thread(self._desk.lines.ask, asking)
 
@@ -768,6 +774,7 @@ class _HandOut(Errand):
             lines=self._desk.lines,
             items=self._desk.items,
             on_item=self._desk.on_item,
+            allowance=self._desk.allowance,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.budget.estimate import LinesSum
+from gateway.exchange.allowance import Reserved
 from gateway.ident import DeclarationId, ExchangeId
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.provider.model import Dialect, Operation, ProviderCall
@@ -102,6 +103,8 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     rulings: tuple[Ruling, ...]
     asked_at: str | None = None
     """The path at which its lines ask, where the batch says so and not they."""
+    reserved: Reserved | None = None
+    """What is held of limits until results come; `None`: nothing limits it."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,17 +8,19 @@ belongs to no request that was handed in here passes as bytes that nobody can re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from gateway.batch.model import Source, decode_found
 from gateway.canonical import sha256_hex
-from gateway.errors import MalformedBodyError, ProviderUnreadableError
+from gateway.errors import LedgerUnwellError, MalformedBodyError, ProviderUnreadableError
+from gateway.exchange.allowance import Allowance
 from gateway.exchange.items import Items, answered_item, asked_for_item, permitted_with
 from gateway.exchange.providers import Provider
 from gateway.exchange.states import Answered
@@ -54,6 +56,7 @@ class Results:
         lines: Lines,
         items: Items,
         on_item: Callable[[Answered], None],
+        allowance: Allowance,
     ) -> None:
         self._call_fetched = call
         self._plain = plain
@@ -65,6 +68,7 @@ class Results:
         self._lines = lines
         self._items = items
         self._on_item = on_item
+        self._allowance = allowance
         self._received_ms = _ms_of(receipt.received)
         self._buffer = bytearray()
         self._at = 0
@@ -145,6 +149,7 @@ class Results:
         """Seal results that belong to requests of the batch; others pass as bytes."""
         asked = await self._asked_for([one for _, one in told if one is not None])
         answered: list[Answered] = []
+        kinds: dict[int, int] = {}
         for at, (content, result) in enumerate(told):
             line = None if result is None else asked.get(_key_of(result))
             if result is None or line is None:
@@ -152,12 +157,32 @@ class Results:
                     self._pass(content)
                 continue
             answered.append(self._answered(content, result, line))
+            kinds[line.number] = line.kind or 0
             if at % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         if answered:
             self.count += len(answered)
-            for one in await self._items.seal(answered):
+            sealed = list(await self._items.seal(answered))
+            for one in sealed:
                 self._on_item(one)
+            await self._settle_limits(sealed, kinds)
+
+    async def _settle_limits(
+        self, sealed: Sequence[Answered], kinds: Mapping[int, int]
+    ) -> None:
+        """Replace what was held for those that are *sealed* now by what they came to."""
+        reserved = self._source.begun.reserved
+        if reserved is None or not sealed:
+            return
+        lines = []
+        for one in sealed:
+            asked = one.permitted.asked
+            if asked.item is not None:
+                kind = self._source.set.kinds[kinds[asked.item.number]]
+                lines.append((asked.call, kind.before, one))
+        # Where it can't be counted now, what was held stays.
+        with contextlib.suppress(LedgerUnwellError):
+            await self._allowance.settle_lines(reserved, lines)
 
     def finish(self) -> Answer:
         """Return what is left for the receipt of the exchange that fetched them."""

@@ -191,6 +191,47 @@ class Allowance:
             erred = answer.error is not None and answer.usage is None and not answer.choices
             await self._replace(reserved, *self._after(reserved, answer, erred=erred))
 
+    async def settle_lines(
+        self, reserved: Reserved, lines: Iterable[tuple[ProviderCall, LinesSum, Answered]]
+    ) -> None:
+        """Replace what was held for some requests of a batch by what they came to.
+
+        Each comes with what its kind was held for; its share of that is taken to be the mean,
+        so that once all have come no less is counted than they came to.
+
+        Raises:
+            LedgerUnwellError: it can't be counted at present; what was held stays counted.
+        """
+        tokens = money = 0
+        bounds = tuple(hold.bound for hold in reserved.holds)
+        for call, of_kind, answered in lines:
+            try:
+                before, cost_before = self._before_many(call, of_kind, bounds)
+            except PriceMissingError:
+                # It had a price when the batch began: what was held for it stays.
+                continue
+            share = Reserved(
+                holds=(),
+                before=_mean(before, of_kind.lines),
+                provider=call.provider,
+                model=call.model,
+            )
+            erred = answered.status is None or answered.status >= _ERRORS
+            came, paid = self._after(share, answered.answer, erred=erred)
+            if came is not None:
+                tokens += came - before.tokens // of_kind.lines
+            if paid is not None:
+                money += paid - cost_before // of_kind.lines
+        change: dict[Measure, int] = {"requests": 0, "tokens": tokens, "money": money}
+        await self._change(
+            Change(
+                counter=hold.bound.counter,
+                start=hold.start,
+                amount=change[hold.bound.limit.measure],
+            )
+            for hold in reserved.holds
+        )
+
     async def give_back(self, reserved: Reserved | None) -> None:
         """Take back all that was held: nothing was asked.
 
@@ -347,6 +388,19 @@ class Allowance:
         if self._counters is None:
             self._counters = self._open()
         await self._counters.change(wanted)
+
+
+def _mean(amounts: Amounts, count: int) -> Amounts:
+    usage = amounts.usage
+    return Amounts(
+        usage=Usage(
+            input_tokens=(usage.input_tokens or 0) // count,
+            output_tokens=(usage.output_tokens or 0) // count,
+        ),
+        images=amounts.images // count,
+        characters=amounts.characters // count,
+        seconds=amounts.seconds // count,
+    )
 
 
 _SPOKEN_OF: Final[dict[Window, str]] = {

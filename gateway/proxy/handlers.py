@@ -193,6 +193,8 @@ class Handlers:
             for call, _ in many:
                 check_scope(asked.principal, call)
             reserved = await self.allowance.reserve(asked, many=many)
+            if errand is not None:
+                errand.reserved = reserved
             outcome, sealed = await self.walk.through(
                 asked,
                 provider,

@@ -111,10 +111,10 @@ def test_every_line_counts_as_a_request_each_time_it_begins(
 
 
 def test_what_lines_may_come_to_is_held(gateway: Gateway, server: StubServer) -> None:
-    """Tokens and money of all lines are held before a batch begins, and stay counted."""
+    """Tokens of all lines are held before a batch begins, until results say what came."""
     sdk = sdk_of(gateway, "short")
     file = hand_in(sdk, *(line(number, max_tokens=100) for number in range(10))).id
-    begin(sdk, file)
+    batch = begin(sdk, file)
     held = used(gateway, "short")["tokens"]
 
     assert 1000 < held < 3500
@@ -123,6 +123,13 @@ def test_what_lines_may_come_to_is_held(gateway: Gateway, server: StubServer) ->
         begin(sdk, endless)
     assert held == used(gateway, "short")["tokens"]
     assert 1 == begun(server)
+    sdk.batches.retrieve(batch.id)
+    done = sdk.batches.retrieve(batch.id)
+    for _ in range(3):
+        results = sdk.files.content(done.output_file_id).text.splitlines()
+    told = [json.loads(one)["response"]["body"]["usage"]["total_tokens"] for one in results]
+    assert 10 == len(told)
+    assert sum(told) <= used(gateway, "short")["tokens"] < sum(told) + 10
 
 
 def test_a_line_without_a_price_keeps_a_batch_from_beginning(
