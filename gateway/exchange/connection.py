@@ -46,6 +46,8 @@ HOP_BY_HOP: Final = frozenset(
 _HEAD_BYTES_MAX: Final = 4 * HEADER_BYTES_MAX
 _BODILESS: Final = frozenset({204, 304})
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
+_FRESH_S: Final = 0.001
+"""A connection that was read from so lately is not looked at again: that is a system call."""
 
 
 class Departure(Protocol):
@@ -111,12 +113,13 @@ class Connection(asyncio.Protocol):
         One that has bytes to read, or an end, is not: nobody asked for them.
         """
         transport = self._transport
+        idle_s = now_s - self.idle_since
         return (
             transport is not None
             and not transport.is_closing()
             and self._failure is None
-            and now_s - self.idle_since < IDLE_CONNECTION_S_MAX
-            and (self._poll is None or not self._poll.poll(0))
+            and idle_s < IDLE_CONNECTION_S_MAX
+            and (idle_s < _FRESH_S or self._poll is None or not self._poll.poll(0))
         )
 
     async def ask(
