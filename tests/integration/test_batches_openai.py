@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import httpx2
 import openai
 import pytest
 
@@ -23,6 +24,7 @@ from tests.support.batches import (
     root_over,
     written,
 )
+from tests.support.provider import Script
 from tests.support.proxy import Gateway
 from tests.support.stub.server import StubServer
 
@@ -306,3 +308,56 @@ def test_one_file_may_begin_many_batches(
     assert {item_id(item.of, item.number) for item in named} == {
         one.exchange for one in found.items
     }
+
+
+def test_what_answers_nothing_passes_unread(
+    gateway: Gateway, server: StubServer, since: int
+) -> None:
+    """Lines that belong to no request pass byte for byte, as one unit that nobody read."""
+    sdk = client(gateway)
+    file = hand_in(sdk, jsonl(chat_line(number) for number in range(2))).parse().id
+    output = outcome(sdk, file).output_file_id
+    strange = b'{"custom_id":"nobody","response":null}\n\nwords without an end'
+    contents = server.stubs["openai"].world.contents
+    contents[output] += strange
+    got = sdk.files.content(output).content
+    found = written(gateway, since)
+    fetch = found.of("retrieval")
+    unread = strange.replace(b"\n", b"")
+
+    assert contents[output] == got
+    found.check_items(count=2)
+    assert [("other", len(unread))] == [(unit.kind, unit.bytes) for unit in fetch.outputs]
+    assert not fetch.readable
+
+
+def test_results_in_an_encoding_are_read_beside(
+    gateway: Gateway, server: StubServer, since: int
+) -> None:
+    """Results that come packed pass packed, and each line has its receipt all the same."""
+    sdk = client(gateway)
+    file = hand_in(sdk, jsonl(chat_line(number) for number in range(700))).parse().id
+    output = outcome(sdk, file).output_file_id
+    got = sdk.files.content(output, extra_headers=Script(gzip=True).header()).content
+
+    assert server.stubs["openai"].world.contents[output] == got
+    written(gateway, since).check_items(count=700)
+
+
+def test_a_download_that_breaks_off_is_gone_on_with(
+    gateway: Gateway, server: StubServer, since: int
+) -> None:
+    """What came whole before a break is sealed; the next download seals the rest."""
+    sdk = client(gateway)
+    file = hand_in(sdk, jsonl(chat_line(number) for number in range(600))).parse().id
+    output = outcome(sdk, file).output_file_id
+    size = len(server.stubs["openai"].world.contents[output])
+    broken = Script(break_after=size * 3 // 4).header()
+    with pytest.raises((openai.APIError, httpx2.RemoteProtocolError)):
+        _ = sdk.files.content(output, extra_headers=broken).content
+    gateway.wait_until_idle()
+    before = len(written(gateway, since).items)
+    sdk.files.content(output)
+
+    assert 0 < before < 600
+    written(gateway, since).check_items(count=600)
