@@ -23,7 +23,7 @@ from gateway.receipt.model import Abandonment, Opening, Receipt
 from gateway.receipt.statement import read_leaf, statement_subjects
 from tests.support.caller import Answer, Caller
 from tests.support.ledger import Written
-from tests.support.matrix import ROWS, Names, Preparing, Row
+from tests.support.matrix import ITEM_UNITS, ROWS, UNITS, Names, Preparing, Row
 from tests.support.provider import Script
 from tests.support.proxy import Gateway
 from tests.support.stub.server import StubServer, stub_server
@@ -145,6 +145,12 @@ def itemised(cell: Cell) -> None:
     assert again.whole
     assert cell.row.items == len(names)
     assert {1} >= set(names.values())
+    assert ITEM_UNITS.get(cell.row.name, {}) == units_of(cell.items())
+
+
+def units_of(receipts: list[Receipt]) -> Counter[str]:
+    """Return how many units of output of each kind *receipts* list."""
+    return Counter(output.kind for receipt in receipts for output in receipt.outputs)
 
 
 @every_row
@@ -158,6 +164,7 @@ def test_a_good_end(row: Row, stub: tuple[StubServer, str], gateway: Gateway) ->
     assert "complete" == receipt.ended
     assert row.made == cell.generated()
     assert answer.header("x-gateway-exchange") == receipt.exchange
+    assert UNITS.get(row.name, {}) == units_of([receipt])
     conserved(cell, answer, receipt)
     itemised(cell)
 

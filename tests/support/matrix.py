@@ -7,7 +7,7 @@ operation that a dialect knows and that has no row here fails a test.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -539,7 +539,6 @@ def _gemini_batches(at: str) -> Iterator[Row]:
         method="GET",
         prepare=tuning,
         made=0,
-        items=1,
     )
     asked = {"requests": {"requests": [{"request": {"contents": _CONTENTS["contents"]}}]}}
     batch = said(batch={"displayName": "b", "inputConfig": asked})
@@ -583,3 +582,83 @@ def _compatible() -> Iterator[Row]:
 
 
 ROWS: Final[tuple[Row, ...]] = (*_openai(), *_anthropic(), *_gemini(), *_compatible())
+
+_THOUGHT: Final = {"text": 1, "reasoning": 1}
+_DRAWN: Final = {"text": 2, "reasoning": 2, "image": 2}
+_ONE: Final = {"other": 1}
+
+UNITS: Final[Mapping[str, Mapping[str, int]]] = {
+    "chat": {"text": 2},
+    "chat-stream": {"text": 1},
+    "stored-list": _ONE,
+    "stored-messages": _ONE,
+    "responses": {**_THOUGHT, "image": 1},
+    # A picture that is only half drawn is an output too.
+    "responses-stream": {**_THOUGHT, "image": 2},
+    "input-items": _ONE,
+    "compact": _ONE,
+    "conversation-items": _ONE,
+    "conversation-item": _ONE,
+    "completions": {"text": 1},
+    "completions-stream": {"text": 1},
+    "embeddings": {"embedding": 2},
+    "moderations": {"moderation": 2},
+    "images": {"image": 2},
+    "image-links": {"link": 1, "other": 1},
+    "images-stream": {"image": 3},
+    "image-edits": {"image": 1},
+    "image-edits-stream": {"image": 2},
+    "image-variations": {"image": 1},
+    "speech": {"audio": 1},
+    "speech-stream": {"audio": 1},
+    "transcription": {"transcript": 1},
+    "transcription-text": {"transcript": 1},
+    "transcription-stream": {"transcript": 1},
+    "translation": {"transcript": 1},
+    "store-search": _ONE,
+    "store-content": _ONE,
+    "thread-messages": {"other": 2},
+    "thread-message": _ONE,
+    "run-steps": _ONE,
+    "run-step": _ONE,
+    "container-content": _ONE,
+    "video-content": _ONE,
+    "eval-items": _ONE,
+    "eval-item": _ONE,
+    "messages": _THOUGHT,
+    "messages-stream": _THOUGHT,
+    "complete": {"text": 1},
+    "complete-stream": {"text": 1},
+    "message-file": _ONE,
+    "generate": _DRAWN,
+    "generate-stream": _DRAWN,
+    "generate-array": _DRAWN,
+    "embed": {"embedding": 1},
+    "embed-many": {"embedding": 2},
+    "predict": {"image": 2},
+    "interaction": {"text": 1},
+    "interaction-stream": {"text": 1},
+    "deepseek": _THOUGHT,
+    "deepseek-stream": _THOUGHT,
+    "mistral": _THOUGHT,
+    "mistral-stream": _THOUGHT,
+    "openrouter": _THOUGHT,
+    "openrouter-stream": _THOUGHT,
+    "azure": {"text": 1},
+    "azure-stream": {"text": 1},
+}
+"""How many units of output the receipt of a whole answer lists, by their kind; where a row is
+not named, none: nothing was made, nothing is read, or what was made has a receipt already."""
+
+ITEM_UNITS: Final[Mapping[str, Mapping[str, int]]] = {
+    "response": {**_THOUGHT, "image": 1},
+    "response-stream": {**_THOUGHT, "image": 2},
+    "batch-output": {"text": 5},
+    "message-results": {"text": 3},
+    "gemini-inline": {"text": 3, "image": 3},
+    "gemini-results": {"text": 3, "image": 3},
+    "gemini-download": {"text": 3, "image": 3},
+    "gemini-operation": {"link": 1},
+    "interaction-again": {"text": 1},
+}
+"""The same of the receipts of a row's items, all together."""

@@ -297,14 +297,18 @@ class GeminiStub(Stub):
             sample = [{"video": {"uri": uri}}]
             kind = "type.googleapis.com/google.ai.generativelanguage.v1beta.PredictLongRunning"
             answer = {"generateVideoResponse": {"generatedSamples": sample}}
-            kept |= {"done": True, "response": {"@type": f"{kind}Response", **answer}}
+            response: Json = {"@type": f"{kind}Response", **answer}
+            if kept.get("_tuned"):
+                response = {"name": kept["_tuned"], "state": "ACTIVE", "temperature": 1.0}
+            kept |= {"done": True, "response": response}
         return self.whole(_shown(kept), request_id)
 
     def tuned_create(self, ask: Ask, request_id: str) -> Reply:
         """Begin to customise a model ("Tuning")."""
         name = "operations/" + self.world.seed("operations")[:16]
-        self.world.keep("operation", {"name": name, "_looks": 0}, "name")
         told = {"tunedModel": "tunedModels/" + self.world.seed("tunedModels")[:12]}
+        kept = {"name": name, "_looks": 0, "_tuned": told["tunedModel"]}
+        self.world.keep("operation", kept, "name")
         return self.whole({"name": name, "metadata": told}, request_id)
 
     # -- batches ("Batch Mode") ---------------------------------------------------------------
