@@ -162,7 +162,13 @@ class LimitReachedError(CallerError):
     code = "limit.reached"
 
     def __init__(
-        self, message: str, *, hint: str, scope: str, measure: str, frees_s: int | None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        scope: str = "",
+        measure: str = "",
+        frees_s: int | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.scope = scope

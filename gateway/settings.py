@@ -18,10 +18,10 @@ import msgspec
 from gateway.budget.model import (
     MEASURES,
     SCOPES,
+    WINDOWS,
     Limit,
     Rule,
     Scope,
-    Window,
     amount_of,
     micros,
 )
@@ -142,6 +142,24 @@ class SigningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The same; an ECDSA P-256 key."""
 
 
+class CountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many in each window."""
+
+    minute: int | None = None
+    hour: int | None = None
+    day: int | None = None
+    month: int | None = None
+
+
+class MoneySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much in each window, in the currency of the prices."""
+
+    minute: str | int | None = None
+    hour: str | int | None = None
+    day: str | int | None = None
+    month: str | int | None = None
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What each key, project or declaration that fits may use in a window of the calendar."""
 
@@ -149,10 +167,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Ids of gateway keys; `*` stands for any characters."""
     project: str | None = None
     declaration: str | None = None
-    requests: dict[Window, int] = {}
-    tokens: dict[Window, int] = {}
-    money: dict[Window, str | int] = {}
-    """In the currency of the prices."""
+    requests: CountSettings = CountSettings()
+    tokens: CountSettings = CountSettings()
+    money: MoneySettings = MoneySettings()
 
 
 class PriceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -494,9 +511,11 @@ def _rule(place: int, one: LimitSettings) -> Rule:
             hint='name one of them; project: "*" is each project by itself',
         )
     limits = []
-    written: tuple[Mapping[Window, str | int], ...] = (one.requests, one.tokens, one.money)
-    for measure, windows in zip(MEASURES, written, strict=True):
-        for window, said in windows.items():
+    for measure, windows in zip(MEASURES, (one.requests, one.tokens, one.money), strict=True):
+        for window in WINDOWS:
+            said: str | int | None = getattr(windows, window)
+            if said is None:
+                continue
             amount = amount_of(measure, said)
             if amount is None:
                 raise SettingError(
