@@ -41,6 +41,7 @@ from gateway.limits import (
 )
 from gateway.policy.obligation import days_to_keep
 from gateway.provider.batch import Batches, BatchLine, LineError
+from gateway.provider.dialect import json_object
 from gateway.provider.model import OPAQUE_ROUTE, Operation, ProviderCall, Resource, Taking
 from gateway.receipt.model import Commitment, LinesFacts, RequestFacts
 from gateway.store.lines import Handed, Line, LineKey, Lines
@@ -222,6 +223,10 @@ class _Judging:
         if piece.content is None:
             raise LineError("is too long", TOO_LONG)
         line = self.batches.read_line(self.asked.call, piece.content)
+        try:
+            json_object(piece.content)
+        except MalformedBodyError as wrong:
+            raise LineError(wrong.message, wrong.problem) from wrong
         if not line.by_place and not self.seen.add(line.custom_id or ""):
             raise LineError("has the custom_id of an earlier line", REPEATED)
         return line

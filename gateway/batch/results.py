@@ -80,6 +80,8 @@ class Results:
         self._too_long = False
         self._untied = hashlib.sha256()
         self._untied_bytes = 0
+        self._answered_bits = bytearray()
+        """Which requests have had a result, a bit for each."""
         self.count = 0
         """How many lines belonged to requests of the batch."""
 
@@ -152,7 +154,7 @@ class Results:
         kinds: dict[int, int] = {}
         for at, (content, result) in enumerate(told):
             line = None if result is None else asked.get(_key_of(result))
-            if result is None or line is None:
+            if result is None or line is None or not self._is_first(line.number):
                 if content.strip():
                     self._pass(content)
                 continue
@@ -183,6 +185,15 @@ class Results:
         # Where it can't be counted now, what was held stays.
         with contextlib.suppress(LedgerUnwellError):
             await self._allowance.settle_lines(reserved, lines)
+
+    def _is_first(self, number: int) -> bool:
+        """Tell whether this is the first result for a request; a second one answers nothing."""
+        byte, bit = number >> 3, 1 << (number & 7)
+        if byte >= len(self._answered_bits):
+            self._answered_bits.extend(bytes(byte + 1 - len(self._answered_bits)))
+        is_first = not self._answered_bits[byte] & bit
+        self._answered_bits[byte] |= bit
+        return is_first
 
     def finish(self) -> Answer:
         """Return what is left for the receipt of the exchange that fetched them."""

@@ -317,7 +317,10 @@ def test_what_answers_nothing_passes_unread(
     sdk = client(gateway)
     file = hand_in(sdk, jsonl(chat_line(number) for number in range(2))).parse().id
     output = outcome(sdk, file).output_file_id
-    strange = b'{"custom_id":"nobody","response":null}\n\nwords without an end'
+    strange = (
+        b'{"custom_id":"nobody","response":null}\n\n'
+        b'{"custom_id":"line-1","response":null}\nwords without an end'
+    )
     contents = server.stubs["openai"].world.contents
     contents[output] += strange
     got = sdk.files.content(output).content
