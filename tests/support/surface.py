@@ -166,21 +166,25 @@ def same(direct: Played, through: Played, *, rewritten: bytes | None = None) -> 
     *rewritten* is a pattern of addresses that the gateway writes anew; wherever it fits, on
     either side, it is taken out before bytes are compared.
     """
-    assert _without(direct.told, rewritten) == _without(through.told, rewritten)
-    assert [_head(seen) for seen in direct.seen] == [_head(seen) for seen in through.seen]
+    heads = [[_head(seen) for seen in played.seen] for played in (direct, through)]
+    assert heads[0] == heads[1], heads
+    both_told = [_without(played.told, rewritten) for played in (direct, through)]
+    assert both_told[0] == both_told[1], both_told
     for one, other in zip(direct.seen, through.seen, strict=True):
         both = _body(one, rewritten), _body(other, rewritten)
         if not (one.whole and other.whole):
             read = min(map(len, both))
             both = both[0][:read], both[1][:read]
         assert both[0] == both[1], one.target
-        assert _headers(one.headers, rewritten) == _headers(other.headers, rewritten)
+        headers = [_headers(seen.headers, rewritten) for seen in (one, other)]
+        assert headers[0] == headers[1], (one.target, headers)
         assert any(name == "x-gateway-exchange" for name, _ in other.headers), other.target
     for asked, sent in zip(direct.received, through.received, strict=True):
         # What may have to change on its way back is asked for without an encoding.
         bare = ["identity"] == sent.header("accept-encoding")
-        assert _asked(asked, bare=bare) == _asked(sent, bare=bare)
-    assert direct.made == through.made
+        requests = [_asked(received, bare=bare) for received in (asked, sent)]
+        assert requests[0] == requests[1], requests
+    assert direct.made == through.made, (direct.made, through.made)
 
 
 def _without(told: Any, rewritten: bytes | None) -> Any:
