@@ -198,8 +198,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Stop = Literal["rate-limit", "quota", "refusal", "policy"]
-"""How a provider says no: too much at once, too much in all, the model's or the filter's own
-refusal, a request against its usage policy. Nobody gets round it by asking with another key."""
+"""How a provider says no: too much at once, too much in all, the model declined, a filter or
+the usage policy stopped it. Nobody gets round it by asking with another key."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,7 +78,7 @@ def anthropic_error(kind: str) -> dict[str, Any]:
         ("openai", 429, {}, "rate-limit"),
         ("openai", 429, openai_error("insufficient_quota", "insufficient_quota"), "quota"),
         ("openai", 402, openai_error("payment_required", "billing_error"), "quota"),
-        ("openai", 200, FILTERED, "refusal"),
+        ("openai", 200, FILTERED, "policy"),
         ("anthropic", 429, anthropic_error("rate_limit_error"), "rate-limit"),
         ("anthropic", 402, anthropic_error("billing_error"), "quota"),
         ("anthropic", 200, REFUSED, "refusal"),

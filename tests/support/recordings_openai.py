@@ -523,7 +523,7 @@ def _compatible() -> Iterator[Stream]:
             done,
         ),
         choices=(Choice(index=0, text="So", finish_reason="content_filter"),),
-        stop="refusal",
+        stop="policy",
     )
     yield Stream(
         name="spoken",

@@ -279,7 +279,7 @@ def test_a_container_that_was_there_before_is_not_made() -> None:
         (
             {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
             "content_filter",
-            "refusal",
+            "policy",
             None,
         ),
         ({"error": {"code": "invalid_prompt"}}, "completed", "policy", "invalid_prompt"),

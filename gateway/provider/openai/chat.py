@@ -504,14 +504,16 @@ class ChatListener:
 
 
 def stop_of_choices(choices: Iterable[Choice]) -> Stop | None:
-    """Tell whether the model, or a filter behind it, refused one of *choices*."""
+    """Tell whether the model refused one of *choices*, or a filter behind it stopped one."""
     for choice in choices:
-        if choice.refusal is not None or choice.finish_reason in _REFUSED:
+        if choice.refusal is not None or choice.finish_reason == "refusal":
             return "refusal"
+        if choice.finish_reason in _FILTERED:
+            return "policy"
     return None
 
 
-_REFUSED: Final = frozenset({"content_filter", "refusal", "safety"})
+_FILTERED: Final = frozenset({"content_filter", "safety"})
 
 
 def _expected(call: ProviderCall) -> int:
@@ -567,7 +569,7 @@ def wants_of(asked: Mapping[str, Any]) -> tuple[frozenset[str], tuple[Resource, 
     n = asked.get("n")
     if isinstance(n, int) and n > 1:
         features.add("n")
-    files = []
+    files: list[object] = [tools] if tools else []
     for part in _parts_of(asked.get("messages")):
         kind = part.get("type")
         if kind == "image_url":

@@ -25,6 +25,7 @@ from gateway.provider.model import (
     ToolCall,
     Unit,
 )
+from gateway.provider.openai.chat import stop_of_choices
 from gateway.provider.openai.facts import (
     error_name,
     named_in,
@@ -253,8 +254,7 @@ def _answer_of(
     choice = _choice_of(items, _finish_reason(response, status), more)
     error = error or response.get("error")
     stop: Stop | None = stop_of(error) if error else None
-    if stop is None and (choice.refusal is not None or choice.finish_reason == _FILTERED):
-        stop = "refusal"
+    stop = stop or stop_of_choices([choice])
     id_ = text_or_none(response.get("id"))
     background = response.get("background", (call.body or {}).get("background"))
     pending = status in _UNDER_WAY and background is True
@@ -272,9 +272,6 @@ def _answer_of(
         provider=text_or_none(response.get("provider")),
         stop=stop,
     )
-
-
-_FILTERED: Final = "content_filter"
 
 
 def _finish_reason(response: Mapping[str, Any], status: str | None) -> str | None:
@@ -468,8 +465,9 @@ def uses_of(asked: Mapping[str, Any]) -> tuple[Resource, ...]:
             named.append(Resource("container", container))
     if tools:
         named += named_in(tools)
-    if isinstance(asked.get("input"), list):
-        named += named_in(asked["input"])
+    for key in ("input", "prompt"):
+        if isinstance(asked.get(key), (dict, list)):
+            named += named_in(asked[key])
     return tuple(dict.fromkeys(named))
 
 
