@@ -245,7 +245,9 @@ class Law:
             cases.append(
                 _Case(
                     facts=self._facts(asked, call, taught or provider, on),
-                    binding=library.binding(policies, call.model, on),
+                    binding=library.binding(
+                        policies, call.model, on, of_model=call.operation in GENERATES
+                    ),
                     lifted=lifted,
                 )
             )

@@ -124,12 +124,16 @@ class Library:
         }
         return replace(self, policies=policies)
 
-    def binding(self, named: Iterable[str], model: str | None, on: dt.date) -> Binding:
+    def binding(
+        self, named: Iterable[str], model: str | None, on: dt.date, *, of_model: bool = True
+    ) -> Binding:
         """Return every policy that binds a call of *model* under the policies *named*.
 
         Where one of them says that the model's own terms bind as well, those are added; a
-        model that is not listed adds `unlisted-model`. A policy that doesn't bind on that day
-        must not fall silent: its newest version stands in, and `decide` finds it not in force.
+        model that is not listed adds `unlisted-model`. Where no model makes anything, which
+        *of_model* says, the provider's terms speak alone. A policy that doesn't bind on that
+        day must not fall silent: its newest version stands in, and `decide` finds it not in
+        force.
         """
         bound: dict[str, Policy] = {}
         absent: list[str] = []
@@ -143,7 +147,7 @@ class Library:
                 continue
             policy = self.in_force(policy_id, on) or versions[-1]
             bound[policy_id] = policy
-            if policy.with_model_terms:
+            if policy.with_model_terms and of_model:
                 waiting += self.models.get(model or "", (UNLISTED,))
         if not absent and all(policy.kind == "overlay" for policy in bound.values()):
             absent.append("")  # An overlay only adds: alone it would permit everything.

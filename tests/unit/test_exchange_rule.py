@@ -574,8 +574,8 @@ def test_a_rulings_digest_is_of_what_it_says() -> None:
     assert first.sha256 == same.sha256 != other.sha256
 
 
-def test_every_model_that_may_answer_binds() -> None:
-    """Where the request lets other models step in, the terms of each of them bind."""
+def a_host() -> Law:
+    """Return a law room over a host, whose models' own terms bind as well."""
     hosted = a_policy("host", "permit").replace(
         "terms: [words]", "with_model_terms: true\nterms: [words]"
     )
@@ -592,7 +592,30 @@ def test_every_model_that_may_answer_binds() -> None:
         "  - {id: a, terms: [free], source: its card, confidence: primary}\n"
         "  - {id: b, terms: [strict], source: its card, confidence: primary}\n",
     }
-    law = a_law(library=Library.load(files))
+    return a_law(library=Library.load(files))
+
+
+@pytest.mark.parametrize(
+    ("operation", "effect"),
+    [
+        (Operation.LISTING, "permit"),
+        (Operation.BATCH, "permit"),
+        (Operation.CHAT, "hold"),
+        (Operation.OPAQUE, "hold"),
+    ],
+)
+def test_where_no_model_makes_anything_none_binds(operation: Operation, effect: str) -> None:
+    """A list of a host's models is under the host's terms alone."""
+    request = asked()
+    call = ProviderCall(provider="host", operation=operation)
+    request = msgspec.structs.replace(request, call=call)
+
+    assert effect == effect_and_clauses(a_host(), request, "host")[0]
+
+
+def test_every_model_that_may_answer_binds() -> None:
+    """Where the request lets other models step in, the terms of each of them bind."""
+    law = a_host()
 
     def effect(*fallbacks: str | None) -> str:
         request = asked(model="a")
