@@ -163,13 +163,9 @@ class BatchDesk:
         batches = batches_of(provider.dialect)
         if batches is None:
             return None
-        why = batches.refused(asked.call)
-        if why is not None:
-            raise BatchRefusedError(
-                why,
-                hint="send it whole with `POST /v1/files` and `purpose=batch`",
-                code="batch.in_parts",
-            )
+        unseen = batches.refused(asked.call)
+        if unseen is not None:
+            raise BatchRefusedError(unseen.why, hint=unseen.hint, code=unseen.code)
         handing = batches.handing(asked.call, incoming.headers)
         if handing is not None:
             return await self._hand_in(asked, provider, batches, handing, incoming)

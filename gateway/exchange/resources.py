@@ -46,6 +46,12 @@ _ID_CHARS_MAX: Final = 512
 _WORD: Final = re.compile(rb"[A-Za-z0-9_~.-]{12,256}")
 """What could be an id in bytes that are no JSON; those of providers are no shorter."""
 
+_PARTS: Final = re.compile(r"[/:;,?&=#\s]+")
+"""What parts an address, or a list written as text, into words."""
+
+_ODD: Final = re.compile(r"(?i)%2[ef]|%5c|\\|//|/\.\.?(?:/|$)")
+"""What makes another path of one, if a provider is lenient."""
+
 _ODD_MAX: Final = 3
 """How often a path may be percent-encoded over; nobody decodes more often."""
 
@@ -126,7 +132,7 @@ class Resources:
         odd: tuple[str, ...] = ()
         if call.found is not None:
             named += [Resource(UPLOAD, one) for one in upload_of(call.found.query)]
-            if call.found.route is OPAQUE_ROUTE:
+            if call.found.route is OPAQUE_ROUTE or _ODD.search(call.found.path):
                 meant = list(_meant(provider, call.found))
                 named += [name for one in meant for name in one.names]
                 if self._is_odd_list(asked, meant):
@@ -542,7 +548,7 @@ def _words_of(found: Found) -> Iterator[str]:
 def words_in(body: bytes, encoding: str | None) -> tuple[str, ...]:
     """Return everything in a *body* of any kind that could be an id.
 
-    Of JSON those are its strings, each also without what stands before its last slash.
+    Of JSON those are its strings, and the parts of each.
 
     Raises:
         MalformedBodyError: it can't be decoded.
@@ -564,7 +570,7 @@ def words_in(body: bytes, encoding: str | None) -> tuple[str, ...]:
         for value in level:
             if isinstance(value, str) and _ID_CHARS_MIN <= len(value) <= _ID_CHARS_MAX:
                 words[value] = None
-                words[value.rpartition("/")[2]] = None
+                words.update(dict.fromkeys(_PARTS.split(value)))
             elif isinstance(value, dict):
                 inner += value.keys()
                 inner += value.values()
@@ -576,7 +582,7 @@ def words_in(body: bytes, encoding: str | None) -> tuple[str, ...]:
 
 def upload_of(query: str) -> list[str]:
     """Return the ids of uploads that *query* names."""
-    if "upload_id" not in query:
+    if "upload_id" not in query and "%" not in query:
         return []
     return [value for name, value in parse_qsl(query) if name == "upload_id" and value]
 

@@ -76,6 +76,15 @@ class Handing:
     last: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Why something is never forwarded: lines would go by it that nobody judged."""
+
+    why: str
+    hint: str
+    code: str
+
+
 class Batches(Protocol):
     """The batches of one wire format."""
 
@@ -95,7 +104,7 @@ class Batches(Protocol):
         """Return the batch, or the file of one, whose results *call* fetches, if it may."""
         ...
 
-    def refused(self, call: ProviderCall) -> str | None:
+    def refused(self, call: ProviderCall) -> Unseen | None:
         """Return why *call*, which would hand in lines unseen, is never forwarded."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -52,7 +53,8 @@ def json_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a request's *body* is.
 
     Raises:
-        MalformedBodyError: it is not one, or nested deeper than `limits.JSON_DEPTH_MAX`.
+        MalformedBodyError: it is not one, nested deeper than `limits.JSON_DEPTH_MAX`, or says
+            something twice.
     """
     try:
         value = orjson.loads(body)
@@ -70,6 +72,7 @@ def json_object(body: bytes) -> dict[str, Any]:
             f"the request body is nested deeper than {limits.JSON_DEPTH_MAX} levels",
             hint="flatten it, or send deep structures as text",
         )
+    _check_names(body, value)
     return value
 
 
@@ -242,6 +245,49 @@ def raw_text(raw: msgspec.Raw) -> str:
 
 def _one_line(value: object) -> str:
     return " ".join(str(value).split()) if value else ""
+
+
+def _check_names(body: bytes, value: dict[str, Any]) -> None:
+    """Refuse a *body* in which a name stands twice in one object.
+
+    Readers differ over which of both counts, and what is ruled on must be what is answered.
+    Some take names for the same that differ in case; at the top nobody needs such.
+
+    Raises:
+        MalformedBodyError: one does.
+    """
+    try:
+        if orjson.dumps(value) != body:
+            # Written back it would be the same if it were compact and said everything once.
+            _once(body.decode())
+        elif len({name.casefold() for name in value}) == len(value):
+            return
+        _object_of([(name.casefold(), None) for name in value])
+    except _TwiceError as twice:
+        raise MalformedBodyError(
+            f"`{twice}` stands twice in one object of the request body",
+            hint="send it once: readers differ over which of both counts",
+        ) from twice
+
+
+class _TwiceError(Exception):
+    """A name that stands twice in one object."""
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> None:
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise _TwiceError(_one_line(name)[:64])
+        names.add(name)
+
+
+_once: Final = json.JSONDecoder(
+    # Only names count, and a number may have more digits than Python turns into one.
+    object_pairs_hook=_object_of,
+    parse_int=len,
+    parse_float=len,
+).decode
 
 
 def _too_deep(value: object) -> bool:

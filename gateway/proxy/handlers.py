@@ -286,6 +286,13 @@ class Handlers:
         else:
             body = self._passing(knock, exchange)
             call = provider.dialect.read_request(provider.id, found, kind, None)
+        if (
+            call.operation is Operation.OPAQUE
+            and isinstance(body, StreamedBody)
+            and (found.route.taking is Taking.HELD)
+        ):
+            # It calls itself a form where none is taken, so that nobody would read it.
+            raise _too_large(BODY_BYTES_HELD_MAX)
         if switches:
             body = StreamedBody(knock.chunks(), None, exchange, self.commitment_key)
             call = call_of(call, found)
@@ -481,7 +488,8 @@ def _outgoing(
     if managed:
         # Whatever header the gateway key came in, it never reaches a provider.
         dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
-        target = _without_secrets(_without_key(target, dialect))
+        target = _without_key(target, dialect)
+    target = _without_secrets(target)
     if plain:
         dropped = dropped | {b"accept-encoding"}
     headers = [*end_to_end(knock.lines, dropped), *added]
@@ -490,8 +498,9 @@ def _outgoing(
     if plain:
         # It may have to change on its way back.
         headers.append((b"accept-encoding", b"identity"))
-    if managed and SECRET.search(b"\n".join(value for _, value in headers)):
-        # A gateway key in a header where none belongs, such as a cookie.
+    if SECRET.search(b"\n".join(value for _, value in headers)):
+        # A gateway key in a header where none belongs, such as a cookie, or where callers
+        # bring their own key of the provider.
         headers = [header for header in headers if not SECRET.search(header[1])]
     if managed and asked.principal.credential is not None:
         found = asked.call.found

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.provider.batch import BatchLine, Handing, LineError, ResultLine
+from gateway.provider.batch import BatchLine, Handing, LineError, ResultLine, Unseen
 from gateway.provider.model import ProviderCall, Resource
 
 _REQUESTS: Final = Handing(form="array", array=(frozenset({"requests"}),), begins=True)
@@ -59,7 +59,7 @@ class AnthropicBatches:
             return None
         return call.found.names[0]
 
-    def refused(self, call: ProviderCall) -> str | None:
+    def refused(self, call: ProviderCall) -> Unseen | None:
         """Return nothing: there is one way to hand requests in."""
         return None
 

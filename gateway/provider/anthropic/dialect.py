@@ -70,6 +70,8 @@ class AnthropicDialect:
             MalformedBodyError: a body that is held and read is no JSON object.
         """
         route = found.route
+        if body is None and route.taking is Taking.HELD:
+            return dialect.opaque(provider, found)
         if body is None or route.taking is not Taking.HELD:
             return ProviderCall(
                 provider=provider,

@@ -11,8 +11,15 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from gateway.provider.batch import BatchLine, Handing, LineError, ResultLine
-from gateway.provider.gemini.routes import BATCH, CREATE_BATCHES, CREATE_FILES, DOWNLOADS
+from gateway.provider.batch import BatchLine, Handing, LineError, ResultLine, Unseen
+from gateway.provider.gemini.routes import (
+    BATCH,
+    CHANGE_BATCHES,
+    COMPATIBLE,
+    CREATE_BATCHES,
+    CREATE_FILES,
+    DOWNLOADS,
+)
 from gateway.provider.model import ProviderCall, Resource
 
 _INLINE: Final = Handing(
@@ -31,6 +38,8 @@ _VERBS: Final = {
 }
 _LATER: Final = "/v1beta/models/-:generateContent"
 """Where a line asks whose model is not known yet."""
+_OPENAI: Final = "/batches"
+"""Where a batch begins in OpenAI's shape."""
 _WHOLE: Final = frozenset({"upload", "finalize"})
 
 
@@ -117,8 +126,25 @@ class GeminiBatches:
             return None
         return found.names[0]
 
-    def refused(self, call: ProviderCall) -> str | None:
-        """Return nothing: what is handed in unseen begins no batch."""
+    def refused(self, call: ProviderCall) -> Unseen | None:
+        """Return why requests are not exchanged for others, nor handed in in OpenAI's shape."""
+        found = call.found
+        if found is None:
+            return None
+        if found.route in CHANGE_BATCHES:
+            return Unseen(
+                "a batch could be given other requests than those that were judged",
+                "cancel it, and begin another",
+                "batch.unjudged",
+            )
+        begins = found.route.path == _OPENAI and "POST" in found.route.methods
+        if begins and COMPATIBLE.match(found.path):
+            # Its file may be of lines that were read in Google's shape.
+            return Unseen(
+                "batches in OpenAI's shape are not judged here",
+                "begin it with `batchGenerateContent`",
+                "batch.unjudged",
+            )
         return None
 
     def read_line(self, call: ProviderCall, content: bytes) -> BatchLine:

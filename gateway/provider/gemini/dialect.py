@@ -111,6 +111,8 @@ class GeminiDialect:
         if COMPATIBLE.match(found.path):
             return self._compatible.read_request(provider, found, content_type, body)
         route = found.route
+        if body is None and route.taking is Taking.HELD:
+            return dialect.opaque(provider, found)
         asked: dict[str, Any] = {}
         if body is not None and route.taking is Taking.HELD:
             asked = dialect.json_object(body)

@@ -158,6 +158,15 @@ CREATE_BATCHES: Final = tuple(
     )
     for verb in ("batchGenerateContent", "asyncBatchEmbedContent")
 )
+CHANGE_BATCHES: Final = tuple(
+    Route(
+        methods=("PATCH",),
+        path=f"/v1beta/batches/{{batch}}:{verb}",
+        operation=Operation.BATCH,
+        answered="refused: other requests could come in by it",
+    )
+    for verb in ("updateGenerateContentBatch", "updateEmbedContentBatch")
+)
 BATCH: Final = Route(
     methods=_GET,
     path="/v1beta/batches/{batch}",
@@ -261,8 +270,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _lists("/v1beta/batches", "batch", Operation.BATCH),
     BATCH,
     _tells("/v1beta/batches/{batch}:cancel", _POST, Operation.BATCH),
-    _tells("/v1beta/batches/{batch}:updateGenerateContentBatch", ("PATCH",), Operation.BATCH),
-    _tells("/v1beta/batches/{batch}:updateEmbedContentBatch", ("PATCH",), Operation.BATCH),
+    *CHANGE_BATCHES,
     _tells("/v1beta/batches/{batch}", ("DELETE",), Operation.BATCH),
     *OPERATIONS,
     INTERACT,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.provider.batch import BatchLine, Handing, LineError, ResultLine
+from gateway.provider.batch import BatchLine, Handing, LineError, ResultLine, Unseen
 from gateway.provider.model import ProviderCall, Resource
 
 _FILES: Final = Handing(form="form-part", part="file", only=("purpose", "batch"))
@@ -63,11 +63,15 @@ class OpenAIBatches:
             return None
         return call.found.names[0]
 
-    def refused(self, call: ProviderCall) -> str | None:
+    def refused(self, call: ProviderCall) -> Unseen | None:
         """Return why an upload in parts is refused: no part of it is a line."""
         purpose = (call.body or {}).get("purpose")
         if _is(call, "POST", "/uploads") and purpose == "batch":
-            return "a batch is not taken in parts"
+            return Unseen(
+                "a batch is not taken in parts",
+                "send it whole with `POST /v1/files` and `purpose=batch`",
+                "batch.in_parts",
+            )
         return None
 
     def read_line(self, call: ProviderCall, content: bytes) -> BatchLine:

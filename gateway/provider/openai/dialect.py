@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from gateway.errors import MalformedBodyError
 from gateway.provider import dialect
 from gateway.provider.model import (
     OPAQUE_ROUTE,
@@ -259,13 +260,24 @@ def _unread(provider: str, found: Found) -> ProviderCall:
     )
 
 
+_MODELS: Final = frozenset({"model", "deployment"})
+
+
 def _model_outside(found: Found) -> str | None:
-    """Return the model that a path or a query names."""
+    """Return the model that a path or a query names.
+
+    Raises:
+        MalformedBodyError: the query names several.
+    """
     deployment = deployment_of(found.path)
     if deployment is not None or not found.query:
         return deployment
-    said = dict(parse_qsl(found.query))
-    return said.get("model") or said.get("deployment")
+    said = {value for name, value in parse_qsl(found.query) if name in _MODELS}
+    if len(said) > 1:
+        raise MalformedBodyError(
+            "the query names several models", hint="name one: which of them counts is unclear"
+        )
+    return said.pop() if said else None
 
 
 def _wants_of(

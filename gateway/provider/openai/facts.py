@@ -127,6 +127,7 @@ def text_or_none(value: object) -> str | None:
 _NAMES: Final[Mapping[str, str]] = {
     "assistant_id": "assistant",
     "batch_id": "batch",
+    "container_id": "container",
     "conversation_id": "conversation",
     "file_id": "file",
     "file_ids": "file",
