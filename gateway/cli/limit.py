@@ -62,7 +62,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
-        prices = house.settings.prices()
+        prices, rules = house.settings.prices(), house.settings.rules()
         rows = [row for row in _rows(house) if _is_wanted(row, args)]
     currency = prices.currency if prices is not None else ""
     if args.json:
@@ -70,7 +70,7 @@ def _show(args: argparse.Namespace) -> int:
             print(json.dumps(_as_json(row, currency)))
         return 0
     if not rows:
-        print("nothing is limited")
+        print("no limit binds anybody who is known" if rules else "nothing is limited")
         return 0
     table = Table(box=None, pad_edge=False)
     for heading in ("whose", "what", "limit", "used", "left", "until (UTC)"):
