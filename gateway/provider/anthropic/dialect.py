@@ -41,11 +41,6 @@ from gateway.provider.model import (
 from gateway.provider.readers import BodyReader, OpaqueReader, StreamReader, WholeReader
 
 _SPOKEN: Final = frozenset({Operation.CHAT, Operation.COMPLETION})
-_TELLING: Final = frozenset(
-    {Operation.TOKEN_COUNT, Operation.BATCH, Operation.FILE, Operation.LISTING}
-)
-
-
 _TOKENS: Final = ("sk-ant-oat", "eyJ")
 """How OAuth's tokens and those of workload identities begin; they are no API keys."""
 

@@ -22,10 +22,6 @@ _SEARCHES: Final = (
     "exaAiSearch",
     "parallelAiSearch",
 )
-_KEPT_FOR_INTERACTIONS: Final = (
-    ("previousInteractionId", "interaction"),
-    ("environment", "environment"),
-)
 _ADDRESS: Final = re.compile(
     r"(?:https://[a-z0-9.-]+\.googleapis\.com/v[1-9][a-z0-9]*/)?files/.+"
 )
