@@ -38,6 +38,7 @@ from gateway.limits import (
     LINES_KEPT_DAYS,
     LINES_MAX,
     LINES_TOLD_MAX,
+    REQUEST_BYTES_AT_ONCE,
 )
 from gateway.policy.obligation import days_to_keep
 from gateway.provider.batch import Batches, BatchLine, LineError
@@ -153,11 +154,14 @@ class _Judging:
             await self.judge.refresh()
         key: LineKey = await asyncio.to_thread(lines.begin, exchange, now)
         group: list[Line] = []
+        size = 0
         async for piece in pieces:
-            group.append(await self._judged(piece))
-            if len(group) >= LINES_AT_ONCE:
+            line = await self._judged(piece)
+            group.append(line)
+            size += len(line.text or b"")
+            if len(group) >= LINES_AT_ONCE or size >= REQUEST_BYTES_AT_ONCE:
                 await asyncio.to_thread(lines.add, exchange, key, group)
-                group = []
+                group, size = [], 0
         await asyncio.to_thread(lines.add, exchange, key, group)
 
     async def _judged(self, piece: Piece) -> Line:

@@ -12,12 +12,13 @@ import contextlib
 import datetime as dt
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from gateway.batch.model import Source, decode_found
+from gateway.batch.model import Found, Source, decode_found
 from gateway.canonical import sha256_hex
 from gateway.errors import LedgerUnwellError, MalformedBodyError, ProviderUnreadableError
 from gateway.exchange.allowance import Allowance
@@ -30,6 +31,7 @@ from gateway.limits import (
     LINE_BYTES_MAX,
     LINES_AT_ONCE,
     MIB,
+    REQUEST_BYTES_AT_ONCE,
     RESULTS_HELD_BYTES_MAX,
 )
 from gateway.provider.batch import Batches, ResultLine
@@ -38,6 +40,21 @@ from gateway.receipt.model import ItemFacts, Receipt, RequestFacts
 from gateway.store.lines import Line, Lines
 
 _BYTES_AT_ONCE: Final = 1 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class _Tied:
+    """A result, and the request of the batch that it answers."""
+
+    content: bytes
+    result: ResultLine
+    line: Line
+    found: Found
+
+    @property
+    def size(self) -> int:
+        """How many bytes the request has."""
+        return 0 if self.found.request is None else self.found.request.bytes
 
 
 class Results:
@@ -150,24 +167,32 @@ class Results:
     async def _seal(self, told: Sequence[tuple[bytes, ResultLine | None]]) -> None:
         """Seal results that belong to requests of the batch; others pass as bytes."""
         asked = await self._asked_for([one for _, one in told if one is not None])
-        answered: list[Answered] = []
-        kinds: dict[int, int] = {}
-        for at, (content, result) in enumerate(told):
+        tied: list[_Tied] = []
+        for content, result in told:
             line = None if result is None else asked.get(_key_of(result))
             if result is None or line is None or not self._is_first(line.number):
                 if content.strip():
                     self._pass(content)
                 continue
-            answered.append(self._answered(content, result, line))
-            kinds[line.number] = line.kind or 0
+            tied.append(_Tied(content, result, line, decode_found(line.found)))
+        for some in _portions(tied):
+            await self._seal_some(some)
+
+    async def _seal_some(self, tied: Sequence[_Tied]) -> None:
+        """Seal results whose requests may be in memory together."""
+        numbers = [one.line.number for one in tied]
+        texts = await asyncio.to_thread(self._lines.texts, self._source.input, numbers)
+        answered: list[Answered] = []
+        for at, one in enumerate(tied):
+            answered.append(self._answered(one, texts.get(one.line.number)))
             if at % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        if answered:
-            self.count += len(answered)
-            sealed = list(await self._items.seal(answered))
-            for one in sealed:
-                self._on_item(one)
-            await self._settle_limits(sealed, kinds)
+        self.count += len(answered)
+        sealed = list(await self._items.seal(answered))
+        for outcome in sealed:
+            self._on_item(outcome)
+        kinds = {one.line.number: one.line.kind or 0 for one in tied}
+        await self._settle_limits(sealed, kinds)
 
     async def _settle_limits(
         self, sealed: Sequence[Answered], kinds: Mapping[int, int]
@@ -235,12 +260,11 @@ class Results:
             if line.kind is not None and line.kind < kinds
         }
 
-    def _answered(self, content: bytes, result: ResultLine, line: Line) -> Answered:
-        """Return the outcome of one line."""
+    def _answered(self, tied: _Tied, text: bytes | None) -> Answered:
+        """Return the outcome of one line; *text* is its request, where that was kept."""
         source, provider = self._source, self._provider
-        number = line.kind or 0
-        found = decode_found(line.found)
-        call = self._call(line)
+        result, line, found = tied.result, tied.line, tied.found
+        call = self._call(line, text)
         item = ItemFacts(
             of=source.of,
             number=line.number,
@@ -248,8 +272,8 @@ class Results:
             input=None if source.input == source.of else source.input,
             fetched=None if self._fetched == source.of else self._fetched,
         )
-        asked = asked_for_item(self._receipt, item, call, line.text, self._received_ms)
-        if line.text is None:
+        asked = asked_for_item(self._receipt, item, call, text, self._received_ms)
+        if text is None:
             asked = msgspec.structs.replace(
                 asked, request=found.request or RequestFacts(bytes=0)
             )
@@ -262,23 +286,23 @@ class Results:
             reader.feed(result.body)
             answer = reader.finish()
         return answered_item(
-            permitted_with(self._receipt, asked, source.begun.rulings[number]),
+            permitted_with(self._receipt, asked, source.begun.rulings[line.kind or 0]),
             answer,
             status=result.status,
-            sha256=sha256_hex(content),
-            size=len(content),
+            sha256=sha256_hex(tied.content),
+            size=len(tied.content),
             request_id=result.request_id,
             ended="provider-failed" if result.body is None else "complete",
         )
 
-    def _call(self, line: Line) -> ProviderCall:
+    def _call(self, line: Line, text: bytes | None) -> ProviderCall:
         kind = self._source.set.kinds[line.kind or 0]
         provider = self._provider
         call = kind.call(provider.id, provider.dialect, self._source.begun.asked_at)
-        if line.text is not None and call.found is not None:
+        if text is not None and call.found is not None:
             try:
                 read = provider.dialect.read_request(
-                    provider.id, call.found, "application/json", line.text
+                    provider.id, call.found, "application/json", text
                 )
             except MalformedBodyError:
                 return call
@@ -330,6 +354,20 @@ class Document(Results):
     def _places(self) -> list[int]:
         """Return the numbers of the requests that left, in their order."""
         return self._lines.forwarded(self._source.input)
+
+
+def _portions(tied: Iterable[_Tied]) -> Iterator[list[_Tied]]:
+    """Yield *tied* in order, in portions whose requests may be in memory together."""
+    some: list[_Tied] = []
+    size = 0
+    for one in tied:
+        if some and size + one.size > REQUEST_BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+        some.append(one)
+        size += one.size
+    if some:
+        yield some
 
 
 def _key_of(result: ResultLine) -> str | int:

@@ -39,7 +39,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     kind: int | None
     """What it asks for, as the set numbers it; `None`: it was not forwarded."""
     text: bytes | None = None
-    """Its request, where rows may be made of it; `None` too once it was erased."""
+    """Its request, where rows may be made of it; read back by `Lines.texts` alone."""
 
     def __repr__(self) -> str:
         """Return which line it is, and no word of what it says."""
@@ -98,15 +98,15 @@ class Lines(Protocol):
         ...
 
     def named(self, exchange: ExchangeId, names: Sequence[str]) -> dict[str, Line]:
-        """Return the forwarded lines of a set by those of *names* that they have.
-
-        Raises:
-            LedgerDamagedError: a text can't be opened with this wrapping key.
-        """
+        """Return the forwarded lines of a set by those of *names* that they have."""
         ...
 
     def numbered(self, exchange: ExchangeId, numbers: Sequence[int]) -> list[Line]:
-        """Return the forwarded lines of a set at those places, each with its text.
+        """Return the forwarded lines of a set at those places."""
+        ...
+
+    def texts(self, exchange: ExchangeId, numbers: Sequence[int]) -> dict[int, bytes]:
+        """Return the texts of the lines of a set at those places; of some there may be none.
 
         Raises:
             LedgerDamagedError: a text can't be opened with this wrapping key.
@@ -186,32 +186,42 @@ def name_key(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
 
 
-Row = tuple[bytes | None, int, bytes, int | None, bytes | None]
-"""Key of the name, number, what was found, kind, sealed text."""
+Row = tuple[bytes | None, int, bytes, int | None]
+"""Key of the name, number, what was found, kind."""
 
 
-def read_lines(rows: Sequence[Row], key: LineKey | None) -> list[tuple[bytes | None, Line]]:
-    """Return lines from their *rows*, each with the key of its name.
-
-    Raises:
-        ValueError: a text can't be opened.
-    """
+def read_lines(rows: Sequence[Row]) -> list[tuple[bytes | None, Line]]:
+    """Return lines from their *rows*, each with the key of its name."""
     return [
         (
             None if name is None else bytes(name),
-            Line(
-                number=number,
-                name=None,
-                found=bytes(found),
-                kind=kind,
-                text=None if key is None or body is None else key.opened(number, bytes(body)),
-            ),
+            Line(number=number, name=None, found=bytes(found), kind=kind),
         )
-        for name, number, found, kind, body in rows
+        for name, number, found, kind in rows
     ]
 
 
-_SELECT: Final = "SELECT name, number, found, kind, body FROM line WHERE exchange = ? AND"
+def read_texts(
+    wrapping: AESGCM,
+    exchange: ExchangeId,
+    wrapped: bytes | None,
+    rows: Sequence[tuple[int, bytes]],
+) -> dict[int, bytes]:
+    """Return texts from *rows* of numbers and sealed texts; without a key there are none.
+
+    Raises:
+        LedgerDamagedError: one can't be opened with this wrapping key.
+    """
+    if wrapped is None:
+        return {}
+    key = unwrapped(wrapping, exchange, bytes(wrapped))
+    try:
+        return {number: key.opened(number, bytes(body)) for number, body in rows}
+    except ValueError as wrong:
+        raise unopened(exchange) from wrong
+
+
+_SELECT: Final = "SELECT name, number, found, kind FROM line WHERE exchange = ? AND"
 
 
 class FileLines:
@@ -290,14 +300,25 @@ class FileLines:
         """Return the forwarded lines of a set by those of *names* that they have."""
         keys = {name_key(name): name for name in names}
         marks = ", ".join("?" for _ in keys)
-        rows = self._rows(exchange, f"{_SELECT} name IN ({marks})", (exchange, *keys))
-        return {keys[key]: line for key, line in rows if key is not None}
+        rows = self._contents.read(f"{_SELECT} name IN ({marks})", (exchange, *keys))
+        return {keys[key]: line for key, line in read_lines(rows) if key is not None}
 
     def numbered(self, exchange: ExchangeId, numbers: Sequence[int]) -> list[Line]:
-        """Return the forwarded lines of a set at those places, each with its text."""
-        places = apsw.carray(array("q", numbers))
+        """Return the forwarded lines of a set at those places."""
         where = f"{_SELECT} number IN carray(?) AND kind IS NOT NULL"
-        return [line for _, line in self._rows(exchange, where, (exchange, places))]
+        rows = self._contents.read(where, (exchange, _places(numbers)))
+        return [line for _, line in read_lines(rows)]
+
+    def texts(self, exchange: ExchangeId, numbers: Sequence[int]) -> dict[int, bytes]:
+        """Return the texts of the lines of a set at those places; of some there may be none."""
+        wrapped = self._contents.read("SELECT key FROM handed WHERE exchange = ?", (exchange,))
+        rows = self._contents.read(
+            "SELECT number, body FROM line WHERE exchange = ? AND number IN carray(?)"
+            " AND body IS NOT NULL",
+            (exchange, _places(numbers)),
+        )
+        key = wrapped[0][0] if wrapped else None
+        return read_texts(self._contents.wrapping, exchange, key, rows)
 
     def forwarded(self, exchange: ExchangeId) -> list[int]:
         """Return the numbers of the lines of a set that were forwarded, in order."""
@@ -335,17 +356,9 @@ class FileLines:
                 last = rows[-1][0]
                 yield table, [row[1:] for row in rows]
 
-    def _rows(
-        self, exchange: ExchangeId, query: str, values: tuple[Any, ...]
-    ) -> list[tuple[bytes | None, Line]]:
-        wrapped = self._contents.read("SELECT key FROM handed WHERE exchange = ?", (exchange,))
-        key = None
-        if wrapped and wrapped[0][0] is not None:
-            key = unwrapped(self._contents.wrapping, exchange, bytes(wrapped[0][0]))
-        try:
-            return read_lines(self._contents.read(query, values), key)
-        except ValueError as wrong:
-            raise unopened(exchange) from wrong
+
+def _places(numbers: Sequence[int]) -> object:
+    return apsw.carray(array("q", numbers))
 
 
 def handed_of(

@@ -15,13 +15,12 @@ from gateway.store.lines import (
     name_key,
     new_key,
     read_lines,
-    unopened,
-    unwrapped,
+    read_texts,
 )
 from gateway.store.postgres.connection import Connection
 from gateway.store.postgres.content import PostgresContents
 
-_SELECT = "SELECT name, number, found, kind, body FROM line WHERE exchange = %s AND"
+_SELECT = "SELECT name, number, found, kind FROM line WHERE exchange = %s AND"
 
 
 class PostgresLines:
@@ -104,13 +103,25 @@ class PostgresLines:
     def named(self, exchange: ExchangeId, names: Sequence[str]) -> dict[str, Line]:
         """Return the forwarded lines of a set by those of *names* that they have."""
         keys = {name_key(name): name for name in names}
-        rows = self._lines(exchange, f"{_SELECT} name = ANY(%s)", list(keys))
-        return {keys[key]: line for key, line in rows if key is not None}
+        rows = self._contents.rows(f"{_SELECT} name = ANY(%s)", (exchange, list(keys)))
+        return {keys[key]: line for key, line in read_lines(rows) if key is not None}
 
     def numbered(self, exchange: ExchangeId, numbers: Sequence[int]) -> list[Line]:
-        """Return the forwarded lines of a set at those places, each with its text."""
+        """Return the forwarded lines of a set at those places."""
         where = f"{_SELECT} number = ANY(%s) AND kind IS NOT NULL"
-        return [line for _, line in self._lines(exchange, where, list(numbers))]
+        rows = self._contents.rows(where, (exchange, list(numbers)))
+        return [line for _, line in read_lines(rows)]
+
+    def texts(self, exchange: ExchangeId, numbers: Sequence[int]) -> dict[int, bytes]:
+        """Return the texts of the lines of a set at those places; of some there may be none."""
+        wrapped = self._contents.rows("SELECT key FROM handed WHERE exchange = %s", (exchange,))
+        rows = self._contents.rows(
+            "SELECT number, body FROM line WHERE exchange = %s AND number = ANY(%s)"
+            " AND body IS NOT NULL",
+            (exchange, list(numbers)),
+        )
+        key = wrapped[0][0] if wrapped else None
+        return read_texts(self._contents.wrapping, exchange, key, rows)
 
     def forwarded(self, exchange: ExchangeId) -> list[int]:
         """Return the numbers of the lines of a set that were forwarded, in order."""
@@ -152,15 +163,3 @@ class PostgresLines:
         self._contents.commit_once(
             lambda connection: connection.execute(statement.encode(), tuple(values)).rowcount
         )
-
-    def _lines(
-        self, exchange: ExchangeId, query: str, wanted: list[bytes] | list[int]
-    ) -> list[tuple[bytes | None, Line]]:
-        wrapped = self._contents.rows("SELECT key FROM handed WHERE exchange = %s", (exchange,))
-        key = None
-        if wrapped and wrapped[0][0] is not None:
-            key = unwrapped(self._contents.wrapping, exchange, bytes(wrapped[0][0]))
-        try:
-            return read_lines(self._contents.rows(query, (exchange, wanted)), key)
-        except ValueError as wrong:
-            raise unopened(exchange) from wrong
