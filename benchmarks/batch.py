@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import http.client
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -63,28 +64,23 @@ def measure(gateway: Gateway, count: int, size: int, *, teach: bool) -> dict[str
     assert process is not None
     watched = psutil.Process(process.pid)  # type: ignore[attr-defined]
     idle = watched.memory_info().rss
-    highest = [idle]
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.05):
-            highest[0] = max(highest[0], watched.memory_info().rss)
-
-    watcher = threading.Thread(target=watch, daemon=True)
+    watcher = Watcher(watched)
     watcher.start()
     began = time.monotonic()
     headers = {"x-intended-use": TRAINING} if teach else {}
     file = ask(gateway, "POST", "/openai/v1/files", form(count, size), headers)
     handed_s = time.monotonic() - began
+    watcher.phase = "begin"
     body = json.dumps({"input_file_id": file["id"], "endpoint": "/v1/chat/completions"})
     batch = ask(gateway, "POST", "/openai/v1/batches", [body.encode()])
     ask(gateway, "GET", f"/openai/v1/batches/{batch['id']}")
     seconds = []
-    for _ in range(2):
+    for phase in ("fetch", "fetch again"):
+        watcher.phase = phase
         began = time.monotonic()
-        assert count == fetch(gateway, "/openai/v1/files/file-2/content")
+        assert count == fetch(gateway, "/openai/v1/files/file-2/content", watcher)
         seconds.append(time.monotonic() - began)
-    stop.set()
+    watcher.stop.set()
     watcher.join()
     return {
         "lines": count,
@@ -93,8 +89,36 @@ def measure(gateway: Gateway, count: int, size: int, *, teach: bool) -> dict[str
         "fetched_lines_per_s": round(count / seconds[0]),
         "fetched_again_lines_per_s": round(count / seconds[1]),
         "rss_idle_mb": round(idle / 1e6),
-        "rss_highest_mb": round(highest[0] / 1e6),
+        "rss_highest_mb": {phase: round(rss / 1e6) for phase, rss in watcher.highest.items()},
+        "load": psutil.getloadavg()[0],
     }
+
+
+class Watcher(threading.Thread):
+    """Looks at how much memory the gateway holds, and says so now and then."""
+
+    def __init__(self, watched: psutil.Process) -> None:
+        super().__init__(daemon=True)
+        self.stop = threading.Event()
+        self.phase = "hand in"
+        self.lines = 0
+        self.highest: dict[str, int] = {}
+        self._watched = watched
+
+    def run(self) -> None:
+        """Look twenty times a second, and say every five seconds."""
+        began = said = time.monotonic()
+        while not self.stop.wait(0.05):
+            held = self._watched.memory_info()
+            self.highest[self.phase] = max(self.highest.get(self.phase, 0), held.rss)
+            if time.monotonic() - said >= 5:
+                said = time.monotonic()
+                print(
+                    f"{said - began:5.0f} s  {self.phase:<11} {self.lines:>8} lines out"
+                    f"  {held.rss / 1e6:4.0f} MB, {held.shared / 1e6:.0f} of files",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def form(count: int, size: int) -> Iterator[bytes]:
@@ -134,7 +158,7 @@ def ask(
     return json.loads(got)
 
 
-def fetch(gateway: Gateway, path: str) -> int:
+def fetch(gateway: Gateway, path: str, watcher: Watcher) -> int:
     """Fetch, and return how many lines came."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=3600)
     connection.request("GET", path, headers={"authorization": "Bearer sk"})
@@ -142,6 +166,7 @@ def fetch(gateway: Gateway, path: str) -> int:
     count = 0
     while piece := answer.read(1 << 20):
         count += piece.count(b"\n")
+        watcher.lines = count
     connection.close()
     return count
 
