@@ -58,7 +58,7 @@ from gateway.live.handshake import (
 from gateway.live.session import SWITCHING, Live
 from gateway.log import Logger
 from gateway.provider.encoding import decoder_for
-from gateway.provider.model import Dialect, Operation, Problem, Taking
+from gateway.provider.model import Dialect, Found, Operation, Problem, Taking
 from gateway.proxy.auth import Porter
 from gateway.proxy.desk import HEADER, Desk
 from gateway.proxy.knock import Knock
@@ -120,7 +120,7 @@ class Handlers:
             provider = self.providers.named(prefix)
             dialect = provider.dialect
             asked = await self._asked(knock, exchange, received_ms, provider, "/" + rest, query)
-            if _switches(knock):
+            if _talks(knock, asked.call.found):
                 await self._talk(knock, asked, provider, target[len(prefix) + 1 :], reply)
                 return
             await self._through(knock, asked, provider, target[len(prefix) + 1 :], reply)
@@ -264,7 +264,6 @@ class Handlers:
                     f"`{name}` makes another request of this one",
                     hint="send the method itself",
                 )
-        switches = _switches(knock)
         principal = await self._principal(_shown(knock), path, query, provider, received_ms)
         said = headers.getall(HEADER, [])
         if len(said) > 1:
@@ -275,6 +274,7 @@ class Handlers:
         kind = headers.get("content-type", "")
         body: bytes | StreamedBody
         found = provider.dialect.found(knock.method, path, query)
+        switches = _talks(knock, found)
         if found.route.taking is Taking.HELD and not _is_large_form(knock, kind):
             body = await _held(knock)
             readable = _decoded(body, headers.get("content-encoding"))
@@ -467,6 +467,20 @@ def _shown(knock: Knock) -> Mapping[str, str]:
     if not _switches(knock):
         return knock.headers
     return showing_key(knock.headers, knock.headers.getall("sec-websocket-protocol", []))
+
+
+def _talks(knock: Knock, found: Found | None) -> bool:
+    """Tell whether a session is asked for, where there may be one.
+
+    Elsewhere that is ignored, as any server may (RFC 9110 section 7.8): what is kept is handed
+    out by the rules for that, whatever a provider would make of such a request.
+    """
+    if found is None or not _switches(knock):
+        return False
+    route = found.route
+    return route.operation is Operation.SESSION or (
+        route.operation is Operation.OPAQUE and route.lists is None
+    )
 
 
 def _switches(knock: Knock) -> bool:

@@ -72,6 +72,43 @@ def test_no_path_that_is_known_leads_elsewhere(two: Two, way: str) -> None:
     assert before == len(two.server.received)
 
 
+_SWITCH: Final = {
+    "upgrade": "websocket",
+    "connection": "upgrade",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "sec-websocket-version": "13",
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/files?limit=100"])
+def test_asking_for_a_session_shows_no_more(two: Two, path: str) -> None:
+    """Where there can be no session, a request for one is answered like any other."""
+    headers = {"connection": "close"}
+    got = two.bob.ask("GET", "openai", path, headers=_SWITCH | {"x-more": "1"})
+    plain = two.bob.ask("GET", "openai", path, headers=headers)
+
+    assert (200, 200) == (got.status, plain.status)
+    assert [] == got.json["data"] == plain.json["data"]
+
+
+def test_asking_for_a_session_hides_no_item(two: Two) -> None:
+    """An answer that comes later is an item, also where its caller asks to switch."""
+    begun = two.ann.ask(
+        "POST",
+        "openai",
+        "/v1/responses",
+        {"model": "gpt-5", "input": "hello", "background": True, "store": True},
+    ).json["id"]
+    told = [
+        two.ann.ask("GET", "openai", f"/v1/responses/{begun}", headers=_SWITCH).json["status"]
+        for _ in range(4)
+    ]
+
+    assert "completed" == told[-1]
+    items = [one.item for one in written(two.ann.gateway).items if one.item is not None]
+    assert 1 == len(items)
+
+
 BODIES: Final[dict[str, tuple[str, Any]]] = {
     "variable-of-a-prompt": (
         "/v1/responses",
