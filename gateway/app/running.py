@@ -17,8 +17,12 @@ from gateway.app.providers import build_forwarder, build_providers
 from gateway.app.publishing import check_trust
 from gateway.app.receipt_key import end_keys_of_the_gone
 from gateway.app.upkeep import claim
+from gateway.batch.begin import Beginning
 from gateway.batch.desk import SPOOL, BatchDesk
+from gateway.batch.hand_in import HandingIn
+from gateway.batch.hand_out import HandingOut
 from gateway.batch.judge import Judge
+from gateway.batch.spool import Spools
 from gateway.errors import (
     GatewayError,
 )
@@ -265,24 +269,35 @@ def _batches(
 ) -> BatchDesk:
     """Return what takes batches in, begins them, and hands their results out."""
     lines, commitment_key = installation.lines, installation.keyring.commitment
+    known, register, law = installation.reader, installation.register, walk.law
+    beginning = Beginning(law=law, register=register, lines=lines, known=known)
     return BatchDesk(
-        judge=Judge(
-            law=walk.law,
+        handing_in=HandingIn(
+            judge=Judge(
+                law=law,
+                lines=lines,
+                clock=installation.clock,
+                commitment_key=commitment_key,
+                refresh=walk.refresh,
+                owned=resources.owned,
+            ),
+            law=law,
+            register=register,
             lines=lines,
-            clock=installation.clock,
+            known=known,
+            spools=Spools(installation.data / SPOOL),
+            beginning=beginning,
             commitment_key=commitment_key,
-            refresh=walk.refresh,
-            owned=resources.owned,
         ),
-        law=walk.law,
-        register=installation.register,
-        lines=lines,
-        items=items,
-        known=installation.reader,
-        folder=installation.data / SPOOL,
-        commitment_key=commitment_key,
-        on_item=metrics.item,
-        allowance=allowance,
+        beginning=beginning,
+        handing_out=HandingOut(
+            law=law,
+            lines=lines,
+            items=items,
+            known=known,
+            on_item=metrics.item,
+            allowance=allowance,
+        ),
     )
 
 

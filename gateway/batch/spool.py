@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from gateway.errors import SpoolError
 from gateway.ident import random_bytes
-from gateway.limits import MIB
+from gateway.limits import MIB, SPOOLS_AT_ONCE, UPLOADS_KEPT_MAX
 
 AT_ONCE: Final = 1 * MIB
 _KEY_BYTES: Final = 32
@@ -122,6 +122,48 @@ class Spool:
         if not found:
             raise SpoolError(f"what was put aside in {self._folder} is not there any more")
         return found
+
+
+class Spools:
+    """Makes spools, few at once; keeps those of uploads whose last piece has not come yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._room = asyncio.Semaphore(SPOOLS_AT_ONCE)
+        # OWNED BY: the event loop.
+        self._kept: dict[tuple[str, ...], Spool] = {}
+
+    async def new(self) -> Spool:
+        """Return a new one, once there is room.
+
+        Raises:
+            SpoolError: the disk does not take it.
+        """
+        if len(self._kept) >= UPLOADS_KEPT_MAX:
+            # Whoever began it has probably gone.
+            self.release(self._kept.pop(next(iter(self._kept))))
+        await self._room.acquire()
+        try:
+            return Spool(self._folder)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def keep(self, name: tuple[str, ...], spool: Spool) -> None:
+        """Keep what came of the upload of that name until the rest comes."""
+        before = self._kept.pop(name, None)
+        if before is not None:
+            self.release(before)
+        self._kept[name] = spool
+
+    def kept(self, name: tuple[str, ...]) -> Spool | None:
+        """Return what came of the upload of that name, which is kept no longer."""
+        return self._kept.pop(name, None)
+
+    def release(self, spool: Spool) -> None:
+        """Let go of what was put aside."""
+        spool.close()
+        self._room.release()
 
 
 def _unwell(folder: Path, wrong: OSError) -> SpoolError:

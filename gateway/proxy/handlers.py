@@ -8,8 +8,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.batch.desk import HEADER as LINES
-from gateway.batch.desk import BatchDesk, Errand, Incoming
+from gateway.batch.desk import BatchDesk
+from gateway.batch.errand import HEADER as LINES
+from gateway.batch.errand import Errand, Incoming
 from gateway.clock import Clock
 from gateway.errors import (
     BodyTooLargeError,
