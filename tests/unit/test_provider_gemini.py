@@ -250,6 +250,36 @@ FILE_URI = "https://generativelanguage.googleapis.com/v1beta/files/f1"
 
 
 @pytest.mark.parametrize(
+    ("address", "uses"),
+    [
+        ("https://generativelanguage.googleapis.com/v1beta/files/f1/", (FILE,)),
+        ("HTTPS://GenerativeLanguage.GoogleAPIs.com:443//v1beta/./files/%661", (FILE,)),
+        ("https://generativelanguage.googleapis.com/v1beta/files%2Ff1?alt=media", (FILE,)),
+        (" v1beta/files/f1", (FILE,)),
+        ("https://storage.googleapis.com/files/f1", ()),
+        ("https://bucket.storage.googleapis.com/files/f1", ()),
+        ("gs://bucket/files/f1", ()),
+        ("https://www.youtube.com/watch?v=files/f1", ()),
+    ],
+)
+def test_a_file_is_the_same_in_every_spelling(address: str, uses: tuple[Resource, ...]) -> None:
+    """An odd address of a file names it, as it might to the provider; others' are theirs."""
+    said = [{"parts": [{"fileData": {"fileUri": address}}]}]
+
+    assert asked("/v1beta/models/g:generateContent", contents=said).uses == uses
+    assert asked("/v1beta/models/g:generateContent", cachedContent="cachedContents/c1/").uses
+
+
+def test_a_model_in_the_body_is_ruled_on_beside_that_of_the_path() -> None:
+    """Which of both would answer is the provider's to say, so either may."""
+    path = "/v1beta/models/g:generateContent"
+
+    assert asked(path, model="models/other", contents=[HELLO]).fallbacks == ("other",)
+    assert asked(path, model="models/g", contents=[HELLO]).fallbacks == ()
+    assert asked(path, contents=[HELLO]).model == "g"
+
+
+@pytest.mark.parametrize(
     ("path", "body", "uses"),
     [
         ("g:generateContent", {"contents": [HELLO]}, ()),

@@ -9,6 +9,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 from gateway.provider.gemini.routes import resource_of
 from gateway.provider.model import Resource
@@ -22,9 +23,12 @@ _SEARCHES: Final = (
     "exaAiSearch",
     "parallelAiSearch",
 )
-_ADDRESS: Final = re.compile(
-    r"(?:https://[a-z0-9.-]+\.googleapis\.com/v[1-9][a-z0-9]*/)?files/.+"
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_GOOGLES: Final = re.compile(
+    r"https?://(?![a-z0-9.-]*storage\.)[a-z0-9.-]+\.googleapis\.com\.?(?::\d*)?/",
+    re.IGNORECASE,
 )
+"""The API's own hosts; what is in its cloud's storage is none of its files."""
 
 
 def said(body: object, name: str) -> Any:
@@ -89,19 +93,16 @@ def parts_of(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def used_in(asked: Mapping[str, Any]) -> Iterator[Resource]:
     """Yield what a request uses of what is kept there: files, a cache, stores of files."""
-    files = [
+    names: list[Any] = [
         *(said(said(part, "fileData"), "fileUri") for part in parts_of(asked)),
         *(one.get("uri") for one in _inputs_of(asked)),
-    ]
-    names: list[Any] = [
-        name for name in files if isinstance(name, str) and _ADDRESS.fullmatch(name)
     ]
     for tool in objects(asked.get("tools")):
         stores = said(said(tool, "fileSearch") or tool, "fileSearchStoreNames")
         names.extend(stores if isinstance(stores, list) else ())
     names.extend(said(asked, name) for name in ("cachedContent", "fileName"))
     for name in names:
-        if isinstance(name, str) and (used := resource_of(name)) is not None:
+        if isinstance(name, str) and (used := _kept_as(name)) is not None:
             yield used
     for name, kind in (
         ("previousInteractionId", "interaction"),
@@ -113,6 +114,18 @@ def used_in(asked: Mapping[str, Any]) -> Iterator[Resource]:
     inner = said(asked, "generateContentRequest")
     if isinstance(inner, dict):
         yield from used_in(inner)
+
+
+def _kept_as(name: str) -> Resource | None:
+    """Return what a *name*, or an address of Google's, leads to, in whatever spelling.
+
+    Other hosts keep what is theirs.
+    """
+    plain = unquote(name).strip()
+    if _SCHEME.match(plain) and not _GOOGLES.match(plain):
+        return None
+    path = re.split(r"[?#]", plain)[0].replace("\\", "/")
+    return resource_of("/".join(part for part in path.split("/") if part not in {"", "."}))
 
 
 def candidates_of(asked: Mapping[str, Any]) -> int:

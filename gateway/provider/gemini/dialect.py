@@ -117,10 +117,13 @@ class GeminiDialect:
         if body is not None and route.taking is Taking.HELD:
             asked = dialect.json_object(body)
         listing = route.operation is Operation.LISTING
+        model, other = model_of(found.path), _model_in(asked)
         return ProviderCall(
             provider=provider,
             operation=route.operation,
-            model=None if listing else model_of(found.path) or _model_in(asked),
+            model=None if listing else model or other,
+            # The path goes before the body; should a server take it otherwise, it is ruled on.
+            fallbacks=(other,) if model and other and other != model and not listing else (),
             streaming=route is STREAM or asked.get("stream") is True,
             features=features_of(asked),
             uses=tuple(dict.fromkeys((*found.names, *used_in(asked)))),
