@@ -471,5 +471,5 @@ UPLOADS_KEPT_MAX: Final = 4
 RESULTS_HELD_BYTES_MAX: Final = 128 * MIB
 """Results of a batch that stand in one document, which can only be read as a whole."""
 
-REQUEST_BYTES_AT_ONCE: Final = 4 * MIB
+REQUEST_BYTES_AT_ONCE: Final = 1 * MIB
 """Requests of one batch that are in memory together, unless a single one is larger."""
