@@ -25,6 +25,7 @@ limits:
   - {project: few, requests: {day: 10}}
   - {project: short, tokens: {day: 5000}}
   - {project: money, money: {day: 1}}
+  - {project: dear, money: {day: 1}}
 """
 
 
@@ -146,6 +147,32 @@ def test_a_line_without_a_price_keeps_a_batch_from_beginning(
     assert "price.missing" == caught.value.code
     assert 1 == begun(server)
     assert 0 < float(used(gateway, "money")["money"]) < 0.001
+
+
+def test_what_lines_may_cost_is_held(gateway: Gateway, server: StubServer) -> None:
+    """A batch that may cost more than is left never begins; what began is paid as it came."""
+    sdk = sdk_of(gateway, "dear")
+    dear = hand_in(sdk, *(line(number, max_tokens=200_000) for number in range(6))).id
+    with pytest.raises(openai.RateLimitError) as caught:
+        begin(sdk, dear)
+    assert "limit.reached" == caught.value.code
+    assert 0 == begun(server)
+    assert 0 == float(used(gateway, "dear")["money"])
+    batch = begin(sdk, hand_in(sdk, *(line(at, max_tokens=50_000) for at in range(6))).id)
+    held = float(used(gateway, "dear")["money"])
+    sdk.batches.retrieve(batch.id)
+    done = sdk.batches.retrieve(batch.id)
+    paid = []
+    for _ in range(2):
+        results = sdk.files.content(done.output_file_id).text.splitlines()
+        paid.append(float(used(gateway, "dear")["money"]))
+    tokens = sum(
+        json.loads(one)["response"]["body"]["usage"]["total_tokens"] for one in results
+    )
+
+    assert 0.3 <= held < 1
+    assert paid[0] == paid[1]
+    assert tokens / 1e6 <= paid[0] < tokens / 1e6 + 0.0001
 
 
 def test_a_line_that_the_key_is_not_for_does_not_leave(
