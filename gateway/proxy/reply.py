@@ -68,9 +68,10 @@ class Reply:
             tell()
 
     def headers_for(self, permitted: Permitted, headers: RawHeaders) -> RawHeaders:
-        """Return the provider's end-to-end headers with ours added."""
+        """Return the provider's end-to-end headers with ours added; it can't speak for us."""
         exchange = (b"x-gateway-exchange", permitted.asked.exchange.encode())
-        return [*headers, exchange, *permitted.headers]
+        theirs = [header for header in headers if not header[0].lower().startswith(_OURS)]
+        return [*theirs, exchange, *permitted.headers]
 
     def head(self, status: int, reason: bytes, headers: RawHeaders, *, sized: bool) -> None:
         """Send the head; a body without a declared length goes out in chunks."""

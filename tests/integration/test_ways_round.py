@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.limits import BODY_BYTES_HELD_MAX
+from tests.support.answers import Told, telling
 from tests.support.batches import chat_line, jsonl, written
 from tests.support.proxy import running_gateway
 from tests.support.sharing import Sharer, ask, form, shared_gateway, sharer
@@ -306,3 +307,19 @@ def test_a_gateway_key_never_goes_upstream_where_callers_bring_their_own(
         assert 3 == len(sent)
         assert ann.key not in repr(sent)
         assert 3 == len(written(gateway).receipts)
+
+
+def test_a_provider_can_not_speak_for_the_gateway(tmp_path: Any) -> None:
+    """What the gateway says of an exchange is its own word alone."""
+    said = json.dumps({"model": "gpt-5", "messages": SAID}).encode()
+    forged = (("x-gateway-exchange", "forged"), ("X-Gateway-Effect", "forged"))
+    with (
+        telling(Told(headers=forged)) as teller,
+        running_gateway(tmp_path / "g", teller.url) as gateway,
+    ):
+        headers = {"authorization": "Bearer k", "content-type": "application/json"}
+        got = ask(gateway.port, "POST", "/openai/v1/chat/completions", headers, said)
+
+        assert 200 == got.status
+        assert "forged" not in repr(got.headers)
+        assert got.headers["x-gateway-exchange"] == written(gateway).receipts[0].exchange

@@ -189,6 +189,18 @@ def test_a_whole_answer_is_read() -> None:
     )
 
 
+def test_choices_of_one_number_stay_apart() -> None:
+    """Where a server numbers all of them alike, each is still an answer of its own."""
+    body = completion({"content": "one"}, {"content": "two"})
+    for choice in body["choices"]:
+        choice["index"] = 0
+
+    answer = read(body)
+
+    assert ["one", "two"] == [choice.text for choice in answer.choices]
+    assert [0, 1] == [choice.index for choice in answer.choices]
+
+
 def test_calls_of_compatible_servers_are_read() -> None:
     """Calls without numbers are told apart by their ids; arguments may come as an object."""
     named = {"id": "z", "function": {"name": "h"}}

@@ -533,6 +533,11 @@ def read_completion(call: ProviderCall, body: bytes) -> Answer:
         return refused(completion.error)
     if completion.choices is None:
         raise NonsenseError("no choices")
+    choices = completion.choices
+    if len({choice.index for choice in choices}) < len(choices):
+        # Each is an answer of its own, whatever number its server gave it.
+        for place, choice in enumerate(choices):
+            choice.index = place
     listener = ChatListener(call)
     listener.take(completion)
     listener.end()
