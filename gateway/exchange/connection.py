@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._protocol = protocol
         self.duplex: Duplex | None = None
         """The connection itself, once the provider has switched to what was asked for."""
+        self._came: list[tuple[bytes, bytes]] = []
         self._headers: list[tuple[bytes, bytes]] = []
         self._known: dict[bytes, bytes] = {}
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -366,6 +367,10 @@ class Connection(asyncio.Protocol):
         if not self._asked:
             self.close()  # nobody asked: an answer before its question is smuggled
             return
+        if self._failure is not None:
+            # More may be read before whoever waits comes to hear of it: nothing is made of it.
+            self._hang_up()
+            return
         self._last_heard = self._loop.time()
         try:
             self._parser.feed_data(data)
@@ -435,40 +440,53 @@ class Connection(asyncio.Protocol):
 
     def on_status(self, status: bytes) -> None:
         """Keep the reason phrase as it came."""
-        if not self._whole:
+        if not self._whole and self._failure is None:
             self.reason += status
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header as it came; after the head it is a trailer."""
+        if self._failure is not None:
+            return
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > _HEAD_BYTES_MAX:
             self.fail(ProviderBrokeOffError("its headers are over the limit"))
-            return
-        lowered = name.lower()
-        if self._head_done:
-            if not self._whole and lowered not in HOP_BY_HOP:
-                self._trailers.append((name, value))
-            return
-        if lowered in HOP_BY_HOP:
-            if lowered == b"connection":
-                self._named += b"," + value
-            elif lowered == b"upgrade":
-                self._switched = value
-            elif lowered == b"transfer-encoding":
-                if self._chunked or value.strip().lower() != b"chunked":
-                    # A coding that we take off would have to be undone as well.
-                    self.fail(ProviderBrokeOffError("it sent an unknown transfer-encoding"))
-                self._framed = self._chunked = True
-            return
-        self._headers.append((name, value))
-        first = self._known.setdefault(lowered, value)
-        if lowered == b"content-length":
+        elif not self._head_done:
+            self._came.append((name, value))
+        elif not self._whole and name.lower() not in HOP_BY_HOP:
+            self._trailers.append((name, value))
+
+    def _sort(self) -> None:
+        """Sort the headers that came: those for the caller, and those for this connection."""
+        kept, known = self._headers, self._known
+        for header in self._came:
+            name, value = header
+            lowered = name.lower()
+            if lowered in HOP_BY_HOP:
+                self._take(lowered, value)
+                continue
+            kept.append(header)
+            first = known.setdefault(lowered, value)
+            if first is not value and lowered == b"content-encoding":
+                known[lowered] = first + b", " + value
+        self._came.clear()
+        if b"content-length" in known:
             self._framed = True
-        elif first is not value and lowered == b"content-encoding":
-            self._known[lowered] = first + b", " + value
+
+    def _take(self, lowered: bytes, value: bytes) -> None:
+        """Take what a header says about this connection."""
+        if lowered == b"connection":
+            self._named += b"," + value
+        elif lowered == b"upgrade":
+            self._switched = value
+        elif lowered == b"transfer-encoding":
+            if self._chunked or value.strip().lower() != b"chunked":
+                # A coding that we take off would have to be undone as well.
+                self.fail(ProviderBrokeOffError("it sent an unknown transfer-encoding"))
+            self._framed = self._chunked = True
 
     def on_headers_complete(self) -> None:
         """Take the head; an interim one (1xx) is passed over."""
+        self._sort()
         parser = self._parser
         status = parser.get_status_code()
         if self._surplus or self._failure is not None or 100 <= status < 200:

@@ -317,6 +317,11 @@ class ProviderResponse:
         value = self._known.get(name)
         return None if value is None else value.decode("latin-1")
 
+    @property
+    def sized(self) -> bool:
+        """Whether the head declares how long the body is."""
+        return b"content-length" in self._known
+
     def read(self) -> Awaitable[bytes]:
         """Return the bytes that have arrived, waiting for some; `b""` is the whole end.
 

@@ -163,8 +163,7 @@ class Relay:
     ) -> None:
         if not self.head_sent:
             self.head_sent = True
-            sized = response.header(b"content-length") is not None
-            caller.head(response.status, response.reason, headers, sized=sized)
+            caller.head(response.status, response.reason, headers, sized=response.sized)
 
     def _let_go(self, count: int) -> bytes:
         """Return the first *count* bytes that are held, as sent."""
@@ -243,7 +242,7 @@ class Relay:
             error=error or answer.error,
             reason=response.reason,
             headers=tuple(headers),
-            sized=response.header(b"content-length") is not None,
+            sized=response.sized,
             held=held,
             head_sent=self.head_sent,
             trailers=tuple(response.trailers) if ended == "complete" else (),

@@ -151,14 +151,13 @@ class Notary:
         units = self._outputs(asked.exchange, answer, kept, plain=plain)
         outputs = units[:OUTPUTS_PER_EXCHANGE_MAX]
         made = answer.made[:MADE_PER_EXCHANGE_MAX]
-        subjects = [
-            Subject(name="response.body", digest={"sha256": answered.response_sha256}),
-            *(
+        subjects = [Subject(name="response.body", digest={"sha256": answered.response_sha256})]
+        if plain:
+            subjects += [
                 Subject(name=_subject_name(outputs, at), digest={"sha256": unit.sha256})
                 for at, unit in enumerate(outputs)
                 if unit.sha256 is not None
-            ),
-        ]
+            ]
         predicate = Receipt(
             exchange=asked.exchange,
             caller=_caller(asked),
@@ -181,9 +180,11 @@ class Notary:
             response_bytes=answered.response_bytes,
             usage=self._usage(answered),
             finish_reasons=tuple(
-                _bounded(choice.finish_reason, FINISH_REASON_CHARS_MAX)
-                for choice in answer.choices[:OUTPUTS_PER_EXCHANGE_MAX]
-                if choice.finish_reason
+                [
+                    _bounded(choice.finish_reason, FINISH_REASON_CHARS_MAX)
+                    for choice in answer.choices[:OUTPUTS_PER_EXCHANGE_MAX]
+                    if choice.finish_reason
+                ]
             ),
             error=_bounded(answered.error),
             features=tuple(sorted(asked.call.features)),
@@ -226,8 +227,8 @@ class Notary:
                     )
                 )
                 first = False
-            units.extend(self._unit(exchange, unit, plain=plain) for unit in choice.others)
-        units.extend(self._unit(exchange, unit, plain=plain) for unit in answer.units)
+            units += [self._unit(exchange, unit, plain=plain) for unit in choice.others]
+        units += [self._unit(exchange, unit, plain=plain) for unit in answer.units]
         return units
 
     def _unit(self, exchange: ExchangeId, unit: Unit, *, plain: bool) -> OutputFacts:
@@ -398,11 +399,11 @@ def _units(choice: Choice) -> list[tuple[OutputKind, str]]:
     units: list[tuple[OutputKind, str]] = []
     if choice.text:
         units.append(("text", choice.text))
-    units.extend(("reasoning", block) for block in choice.reasoning)
-    units.extend(
+    units += [("reasoning", block) for block in choice.reasoning]
+    units += [
         ("tool-call", canonical_json([call.name, call.arguments]).decode())
         for call in choice.tool_calls
-    )
+    ]
     if choice.refusal is not None:
         units.append(("refusal", choice.refusal))
     return units

@@ -18,6 +18,7 @@ from gateway.errors import (
     TargetTooLongError,
     UnknownExpectationError,
 )
+from gateway.exchange.connection import HOP_BY_HOP
 from gateway.limits import (
     BODY_BYTES_MAX,
     CHUNK_LINE_BYTES_MAX,
@@ -26,6 +27,7 @@ from gateway.limits import (
     HEADERS_MAX,
     TARGET_BYTES_MAX,
 )
+from gateway.proxy.desk import HEADER
 
 RawHeader = tuple[bytes, bytes]
 Default = TypeVar("Default")
@@ -48,6 +50,10 @@ _CHUNK: Final = re.compile(
     + _TOKEN
     + rb'+|"[ !#-\[\]-~]*"))?)*\r\n'
 )
+_OURS: Final = b"x-gateway-"
+_STAYING: Final = HOP_BY_HOP | {HEADER.encode(), b"content-length", b"expect", b"host"}
+"""What is for the gateway, or is written anew for the next connection."""
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _FRAMING: Final = frozenset({"content-length", "host", "transfer-encoding"})
 _ONCE: Final = _FRAMING | {"expect"}
 
@@ -58,13 +64,17 @@ _LINES_KEPT_MAX: Final = 64
 class Line:
     """A header line, taken apart; callers that stay send the same ones again and again."""
 
-    __slots__ = ("known", "lowered", "raw", "value")
+    __slots__ = ("known", "lowered", "names", "passes", "raw", "value")
 
     def __init__(self, raw: RawHeader) -> None:
         self.raw = raw
         self.lowered = raw[0].lower()
         self.known = self.lowered.decode("ascii")
         self.value = raw[1].decode("latin-1")
+        self.passes = self.lowered not in _STAYING and not self.lowered.startswith(_OURS)
+        """It may go on to a provider; else it is ours, or this connection's own."""
+        self.names = _named(raw[1]) if self.lowered == b"connection" else _NOTHING
+        """What `Connection` says: headers so named are this connection's own."""
 
 
 Lines = dict[bytes, Line]
@@ -74,20 +84,21 @@ Lines = dict[bytes, Line]
 class Headers(Mapping[str, str]):
     """Headers by their names, in any case and in order, repeated ones too."""
 
-    __slots__ = ("_first", "_lines")
+    __slots__ = ("_lines", "first")
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines = lines
         # Backwards, so that of several the first stays.
-        self._first = {line.known: line.value for line in reversed(lines)}
+        self.first = {line.known: line.value for line in reversed(lines)}
+        """The first header of each name, by names in lower case."""
 
     def __getitem__(self, name: str) -> str:
         """Return the first header of that *name*."""
-        return self._first[name.lower()]
+        return self.first[name.lower()]
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is such a header."""
-        return isinstance(name, str) and name.lower() in self._first
+        return isinstance(name, str) and name.lower() in self.first
 
     def __iter__(self) -> Iterator[str]:
         """Yield each name once."""
@@ -95,7 +106,7 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         """Return how many names there are."""
-        return len(self._first)
+        return len(self.first)
 
     @overload
     def get(self, name: str) -> str | None: ...
@@ -103,12 +114,12 @@ class Headers(Mapping[str, str]):
     def get(self, name: str, default: str | Default) -> str | Default: ...
     def get(self, name: str, default: object = None) -> object:
         """Return the first header of that *name*, or *default* where there is none."""
-        return self._first.get(name.lower(), default)
+        return self.first.get(name.lower(), default)
 
     def getall(self, name: str, default: Default) -> list[str] | Default:
         """Return all values of *name* in order, or *default* where there is none."""
         wanted = name.lower()
-        if wanted not in self._first:
+        if wanted not in self.first:
             return default
         return [line.value for line in self._lines if line.known == wanted]
 
@@ -233,17 +244,22 @@ def _line(text: bytes) -> Line:
     return Line((name, value.rstrip(b" \t")))
 
 
+def _named(said: bytes) -> frozenset[bytes]:
+    """Return what a `Connection` says, which may be the names of headers."""
+    return frozenset([word.strip().lower() for word in said.split(b",")])
+
+
 def _frame(head: Head, lines: Sequence[Line]) -> None:
     """Find where the body ends, and what becomes of the connection."""
-    headers = head.headers
-    if len(headers) < len(lines):
+    headers, first = head.headers, head.headers.first
+    if len(first) < len(lines):
         for name in _ONCE:
-            if name in headers and len(headers.getall(name, [])) > 1:
+            if name in first and len(headers.getall(name, [])) > 1:
                 raise MalformedRequestError(f"`{name}` is sent twice", hint="send it once")
-    if "host" not in headers and not head.is_old:
+    if "host" not in first and not head.is_old:
         raise MalformedRequestError("`host` is missing", hint="HTTP/1.1 asks for it")
-    coding = headers.get("transfer-encoding")
-    declared = headers.get("content-length")
+    coding = first.get("transfer-encoding")
+    declared = first.get("content-length")
     if coding is not None:
         if declared is not None:
             raise MalformedRequestError(
@@ -260,19 +276,17 @@ def _frame(head: Head, lines: Sequence[Line]) -> None:
                 "`content-length` is no number of bytes", hint="write it in decimal digits"
             )
         head.length = int(declared)
-    if not head.is_old:
-        _expect(head)
-    said = headers.get("connection")
+    expected = first.get("expect")
+    if expected is not None and not head.is_old:
+        _expect(head, expected)
+    said = first.get("connection")
     if said is not None:
         said = ",".join(headers.getall("connection", [said]))
         named = {part.strip().lower() for part in said.split(",")}
         head.stays = "close" not in named and (not head.is_old or "keep-alive" in named)
 
 
-def _expect(head: Head) -> None:
-    expected = head.headers.get("expect")
-    if expected is None:
-        return
+def _expect(head: Head, expected: str) -> None:
     if expected.lower() != "100-continue":
         raise UnknownExpectationError(
             "the only thing to expect here is `100-continue`", hint="leave `expect` out"

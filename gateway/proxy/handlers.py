@@ -72,8 +72,7 @@ from gateway.store.access import SECRET
 _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 """Headers by which some providers take a request for one with another method."""
 
-_OURS: Final = frozenset({HEADER.encode(), b"host", b"content-length", b"expect"})
-"""What is for the gateway, or is written anew for the next connection."""
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +185,7 @@ class Handlers:
                 provider.dialect,
                 managed=self.porter.managed,
                 plain=amendment is not None and amendment.wants_plain,
-                dropped=_OURS if errand is None else _OURS | errand.drops,
+                dropped=_NOTHING if errand is None else errand.drops,
                 added=() if errand is None else errand.adds,
             )
             # What breaks on the way leaves its reservation counted: too much, never too little.
@@ -496,7 +495,7 @@ def _outgoing(
     *,
     managed: bool,
     plain: bool = False,
-    dropped: frozenset[bytes] = _OURS,
+    dropped: frozenset[bytes] = _NOTHING,
     added: RawHeaders = (),
 ) -> Outgoing:
     """Return the request as it goes upstream: the caller's bytes, less what is ours."""

@@ -57,8 +57,8 @@ class Metrics:
         self._exchanges[call.provider, call.operation.value, outcome.ended] += 1
         self._seconds[bisect_left(_SECONDS, seconds)] += 1
         self._seconds_sum += seconds
-        if outcome.stop is not None:
-            self._stops[call.provider, outcome.stop] += 1
+        if (stop := outcome.stop) is not None:
+            self._stops[call.provider, stop] += 1
         self._used(outcome)
 
     def _used(self, answered: Answered) -> None:

@@ -6,21 +6,19 @@ reordered or re-encoded on the way.
 
 from __future__ import annotations
 
-import functools
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.exchange.duplex import Duplex
-from gateway.exchange.forward import HOP_BY_HOP, RawHeaders
+from gateway.exchange.forward import RawHeaders
 from gateway.exchange.states import Permitted
 from gateway.proxy.connection import Connection
 from gateway.proxy.framing import Line
 from gateway.proxy.knock import Knock
 
 _BODILESS: Final = frozenset({204, 304})
-_OURS: Final = b"x-gateway-"
 _OF_THE_CONNECTION: Final = frozenset({b"", b"keep-alive", b"close"})
 """What `Connection` says without naming a header."""
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -187,22 +185,18 @@ class Reply:
             self.gone = True
 
 
-@functools.lru_cache(maxsize=8)
-def _unwanted(dropped: frozenset[bytes]) -> frozenset[bytes]:
-    return HOP_BY_HOP | dropped
-
-
-def end_to_end(lines: Sequence[Line], dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+def end_to_end(
+    lines: Sequence[Line], dropped: frozenset[bytes] = frozenset()
+) -> list[tuple[bytes, bytes]]:
     """Return headers without ours, those *dropped*, and those of one connection only."""
-    unwanted = _unwanted(dropped)
-    kept = [
-        line
-        for line in lines
-        if line.lowered not in unwanted and not line.lowered.startswith(_OURS)
-    ]
-    if len(kept) < len(lines):
-        said = [line.raw[1] for line in lines if line.lowered == b"connection"]
-        named = {part.strip().lower() for part in b",".join(said).split(b",")}
-        if not named <= _OF_THE_CONNECTION:
-            kept = [line for line in kept if line.lowered not in named]
+    kept: list[Line] = []
+    named: frozenset[bytes] = frozenset()
+    for line in lines:
+        if line.passes:
+            kept.append(line)
+        elif line.names:
+            named |= line.names
+    unwanted = dropped if named <= _OF_THE_CONNECTION else dropped | named
+    if unwanted:
+        kept = [line for line in kept if line.lowered not in unwanted]
     return [line.raw for line in kept]
