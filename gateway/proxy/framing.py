@@ -50,7 +50,8 @@ _CHUNK: Final = re.compile(
     + _TOKEN
     + rb'+|"[ !#-\[\]-~]*"))?)*\r\n'
 )
-_OURS: Final = b"x-gateway-"
+OURS: Final = b"x-gateway-"
+"""How the names of the headers begin that only the gateway says."""
 _STAYING: Final = HOP_BY_HOP | {HEADER.encode(), b"content-length", b"expect", b"host"}
 """What is for the gateway, or is written anew for the next connection."""
 _NOTHING: Final[frozenset[bytes]] = frozenset()
@@ -71,7 +72,7 @@ class Line:
         self.lowered = raw[0].lower()
         self.known = self.lowered.decode("ascii")
         self.value = raw[1].decode("latin-1")
-        self.passes = self.lowered not in _STAYING and not self.lowered.startswith(_OURS)
+        self.passes = self.lowered not in _STAYING and not self.lowered.startswith(OURS)
         """It may go on to a provider; else it is ours, or this connection's own."""
         self.names = _named(raw[1]) if self.lowered == b"connection" else _NOTHING
         """What `Connection` says: headers so named are this connection's own."""

@@ -15,7 +15,7 @@ from gateway.exchange.duplex import Duplex
 from gateway.exchange.forward import RawHeaders
 from gateway.exchange.states import Permitted
 from gateway.proxy.connection import Connection
-from gateway.proxy.framing import Line
+from gateway.proxy.framing import OURS, Line
 from gateway.proxy.knock import Knock
 
 _BODILESS: Final = frozenset({204, 304})
@@ -68,7 +68,7 @@ class Reply:
     def headers_for(self, permitted: Permitted, headers: RawHeaders) -> RawHeaders:
         """Return the provider's end-to-end headers with ours added; it can't speak for us."""
         exchange = (b"x-gateway-exchange", permitted.asked.exchange.encode())
-        theirs = [header for header in headers if not header[0].lower().startswith(_OURS)]
+        theirs = [header for header in headers if not header[0].lower().startswith(OURS)]
         return [*theirs, exchange, *permitted.headers]
 
     def head(self, status: int, reason: bytes, headers: RawHeaders, *, sized: bool) -> None:
