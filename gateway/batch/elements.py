@@ -243,7 +243,10 @@ class _Scan:
                 self._skip(self._seen)
                 self._seen = 0
             return None
-        content = None if self._too_long or end > LINE_BYTES_MAX else bytes(self._buffer[:end])
+        content = None
+        if not self._too_long and end <= LINE_BYTES_MAX:
+            # A number may stand before blanks.
+            content = bytes(self._buffer[:end]).rstrip(b" \t\r\n")
         self._skip(end)
         piece = Piece(self._number, self._ended_at, self._at, content, begin)
         if self._number == 0:
