@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ from gateway.errors import (
     LedgerDamagedError,
     LedgerUnwellError,
     LimitReachedError,
+    MalformedBodyError,
     MalformedDeclarationError,
     MalformedRequestError,
     ProviderBrokeOffError,
@@ -272,6 +274,10 @@ class Handlers:
             )
         declaration, declared = await self.desk.declared(said[0] if said else None, principal)
         kind = headers.get("content-type", "")
+        if "charset" in kind and (odd := _CHARSET.search(kind)) is not None:
+            raise MalformedBodyError(
+                f"the body comes in `{odd[1][:64]}`", hint="send it in UTF-8, as JSON is"
+            )
         body: bytes | StreamedBody
         found = provider.dialect.found(knock.method, path, query)
         switches = _talks(knock, found)
@@ -481,6 +487,10 @@ def _talks(knock: Knock, found: Found | None) -> bool:
     return route.operation is Operation.SESSION or (
         route.operation is Operation.OPAQUE and route.lists is None
     )
+
+
+_CHARSET: Final = re.compile(r"""(?i)\bcharset\s*=\s*+"?+(?!utf-?8\b|us-ascii\b)([^";]*)""")
+"""Says that a body is in other signs than it is read in here: a provider may heed it."""
 
 
 def _switches(knock: Knock) -> bool:

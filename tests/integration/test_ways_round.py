@@ -356,3 +356,19 @@ def test_interim_answers_without_end_hold_up_nobody(tmp_path: Any) -> None:
             assert time.monotonic() - begun < 5
             assert "cut-short-by-provider" == written(gateway).receipts[0].ended
         thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("charset", "status"),
+    [("utf-8", 200), ('"UTF-8"', 200), ("us-ascii", 200), ("utf-7", 400), ('"utf-16le"', 400)],
+)
+def test_a_body_is_read_in_one_way_of_writing(two: Two, charset: str, status: int) -> None:
+    """What says that it is written in other signs than those it is read in goes nowhere."""
+    kind = f"application/json; charset={charset}"
+    said = json.dumps({"model": "gpt-4o", "messages": SAID}).encode()
+
+    got = two.ann.ask(
+        "POST", "openai", "/v1/chat/completions", said, headers={"content-type": kind}
+    )
+
+    assert status == got.status
