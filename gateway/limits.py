@@ -406,7 +406,7 @@ MESSAGE_BYTES_MAX: Final = 32 * MIB
 """A message of a live session that is larger is not read, and nor is what follows it."""
 
 TURNS_UNDER_WAY_MAX: Final = 64
-"""Answers that one session may have under way at once; a provider that begins more is not read."""
+"""Answers that one session may have under way at once; of more, nothing is read."""
 
 PARTS_PER_TURN_MAX: Final = 4_096
 """Pieces of text, sound and calls that one answer in a session may have."""

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,10 +99,10 @@ def test_a_key_ends_after_its_last_day(keys: AccessKeys, clock: FrozenClock) -> 
         ({"project": ""}, "project"),
     ],
 )
-def test_bad_words_are_refused(keys: AccessKeys, change: dict[str, str], says: str) -> None:
+def test_bad_words_are_refused(keys: AccessKeys, change: dict[str, Any], says: str) -> None:
     """A name, role or day that can't be is named, and no key is made."""
     with pytest.raises(SettingError, match=says):
-        keys.new(**({"principal": "ada", "project": "search"} | change))
+        keys.new(**{"principal": "ada", "project": "search", **change})
 
     assert keys.list() == []
 
