@@ -57,6 +57,11 @@ class Arriving:
         found = [value for key, value in self.headers if key.lower() == name]
         return found[0].decode() if found else None
 
+    @property
+    def sized(self) -> bool:
+        """Whether the head declares how long the body is."""
+        return self.header(b"content-length") is not None
+
     async def read(self) -> bytes:
         """Return the next chunk."""
         if self._chunks:
