@@ -62,7 +62,9 @@ def test_a_checkpoint_is_accepted(size: int, go: GoVerifier, tmp_path: Path) -> 
 def test_every_changed_byte_of_a_checkpoint_is_rejected(go: GoVerifier, tmp_path: Path) -> None:
     """Whichever byte of a checkpoint is changed, its signature no longer holds."""
     note = a_note(LEAVES).encode()
-    for at in range(len(note) - 1):
+    assert note.endswith(b"=\n")
+    # Of the last digit before the padding Go leaves two bits unread, as base64 allows.
+    for at in set(range(len(note) - 1)) - {len(note) - 3}:
         go.rejects("note", VKEY, *write(tmp_path, bent=flipped(note, at)))
 
 

@@ -151,7 +151,8 @@ async def test_a_caller_leaves_nothing_behind(gateway: Gateway, provider: RawPro
             await asyncio.to_thread(round_of_three)
         await eventually(lambda: gateway.hall.count == 0)
         await eventually(lambda: not gateway.door._connections)
-        held = [one for one in gc.get_objects() if isinstance(one, Knock | Reply | Connection)]
+        # Asked for its class, an object of somebody else's may warn that it is old.
+        held = [one for one in gc.get_objects() if type(one) in {Knock, Reply, Connection}]
         assert [] == held
     finally:
         gc.enable()
