@@ -23,7 +23,6 @@ from gateway.exchange.duplex import Duplex
 from gateway.limits import (
     ANSWER_TIMEOUT_S,
     HEADER_BYTES_MAX,
-    IDLE_CONNECTION_S_MAX,
     RELAY_BYTES_AHEAD_MAX,
 )
 
@@ -108,10 +107,11 @@ class Connection(asyncio.Protocol):
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def usable(self, now_s: float) -> bool:
+    def usable(self, now_s: float, idle_s_max: float) -> bool:
         """Tell whether another request may go out over this connection.
 
-        One that has bytes to read, or an end, is not: nobody asked for them.
+        One that was idle for *idle_s_max* may not. One that has bytes to read, or an end, may
+        not either: nobody asked for them.
         """
         transport = self._transport
         idle_s = now_s - self.idle_since
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
             transport is not None
             and not transport.is_closing()
             and self._failure is None
-            and idle_s < IDLE_CONNECTION_S_MAX
+            and idle_s < idle_s_max
             and (idle_s < _FRESH_S or self._poll is None or not self._poll.poll(0))
         )
 

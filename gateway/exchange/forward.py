@@ -111,7 +111,9 @@ class Forwarder:
         tls: ssl.SSLContext | None = None,
         egress: Egress | None = None,
         log: Logger | None = None,
+        idle_s_max: float = IDLE_CONNECTION_S_MAX,
     ) -> None:
+        self._idle_s_max = idle_s_max
         self._tls = tls or trust_of(None, "upstream.ca_bundle")
         self._egress = egress or Egress()
         self._log = log
@@ -214,7 +216,7 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         while idle:
             connection = idle.pop()
-            if connection.usable(loop.time()):
+            if connection.usable(loop.time(), self._idle_s_max):
                 return connection
             connection.close()
 
@@ -224,7 +226,7 @@ class Forwarder:
                 return
             idle.append(connection)
             if self._reaper is None:
-                self._reaper = loop.call_later(IDLE_CONNECTION_S_MAX, self._reap)
+                self._reaper = loop.call_later(self._idle_s_max, self._reap)
 
         return await self._egress.connect(
             lambda: Connection(loop, retire),
@@ -238,13 +240,14 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         now_s, left = loop.time(), 0
         for idle in self._idle.values():
-            kept = [connection for connection in idle if connection.usable(now_s)]
-            for connection in idle:
-                if not connection.usable(now_s):
+            candidates, idle[:] = list(idle), []
+            for connection in candidates:
+                if connection.usable(now_s, self._idle_s_max):
+                    idle.append(connection)
+                else:
                     connection.close()
-            idle[:] = kept
-            left += len(kept)
-        self._reaper = loop.call_later(IDLE_CONNECTION_S_MAX, self._reap) if left else None
+            left += len(idle)
+        self._reaper = loop.call_later(self._idle_s_max, self._reap) if left else None
 
     def close(self) -> None:
         """Let go of every idle connection."""

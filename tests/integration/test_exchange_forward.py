@@ -443,12 +443,9 @@ async def test_a_connection_that_is_closed_before_it_is_used_is_replaced(
     assert (20, 20) == (server.connections, len(server.got))
 
 
-async def test_idle_connections_are_let_go(
-    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_idle_connections_are_let_go() -> None:
     """What nobody uses is closed after a while, though the provider would keep it."""
-    monkeypatch.setattr("gateway.exchange.forward.IDLE_CONNECTION_S_MAX", 0.05)
-    monkeypatch.setattr("gateway.exchange.connection.IDLE_CONNECTION_S_MAX", 0.05)
+    dock = Forwarder(idle_s_max=0.05)
     closed = asyncio.Event()
 
     async def answer(
@@ -460,8 +457,9 @@ async def test_idle_connections_are_let_go(
 
     server = Listening(answer)
     async with server.at() as origin:
-        await whole(await ask(forwarder, origin, b"/"))
+        await whole(await ask(dock, origin, b"/"))
         await asyncio.wait_for(closed.wait(), 5)
+    dock.close()
 
 
 async def _echoes(
