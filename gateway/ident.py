@@ -11,6 +11,9 @@ from typing import Final, NewType
 ExchangeId = NewType("ExchangeId", str)
 """`x-` and a ULID: 48 bits of milliseconds and 80 random bits in Crockford's base 32."""
 
+DerivationId = NewType("DerivationId", ExchangeId)
+"""`d-` and a ULID. What is kept of a derivation is kept as an exchange's is, under this id."""
+
 DeclarationId = NewType("DeclarationId", str)
 """`use-` and 20 hex digits of the digest of the declared use; same words, same id."""
 
@@ -23,6 +26,7 @@ _RANDOM_DIGITS: Final = 16
 _DRAWN_AT_ONCE: Final = 256
 _drawn: Final[list[str]] = []
 _EXCHANGE: Final = re.compile(r"x-[0-9A-HJKMNP-TV-Z]{26}")
+_DERIVATION: Final = re.compile(r"d-[0-9A-HJKMNP-TV-Z]{26}")
 _DECLARATION: Final = re.compile(r"use-[0-9a-f]{20}")
 
 
@@ -35,6 +39,11 @@ def new_exchange_id(now_ms: int) -> ExchangeId:
             page[at : at + _RANDOM_DIGITS] for at in range(0, len(page), _RANDOM_DIGITS)
         )
     return ExchangeId(_prefix(now_ms) + _drawn.pop())
+
+
+def new_derivation_id(now_ms: int) -> DerivationId:
+    """Return a fresh id that sorts after those of earlier milliseconds."""
+    return DerivationId(ExchangeId(f"d{new_exchange_id(now_ms)[1:]}"))
 
 
 def made_at_ms(exchange: ExchangeId) -> int:
@@ -63,6 +72,11 @@ def _prefix(now_ms: int) -> str:
 def is_exchange_id(text: str) -> bool:
     """Tell whether *text* has the shape of an exchange id."""
     return _EXCHANGE.fullmatch(text) is not None
+
+
+def is_derivation_id(text: str) -> bool:
+    """Tell whether *text* has the shape of a derivation id."""
+    return _DERIVATION.fullmatch(text) is not None
 
 
 def is_declaration_id(text: str) -> bool:

@@ -20,11 +20,13 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Derivation,
     Erasure,
     KeyAuthorization,
     KeyRevocation,
     LogSuccession,
     Manifest,
+    Members,
     Opening,
     OrganisationFacts,
     Receipt,
@@ -268,6 +270,19 @@ def _sentence(statement: Statement) -> str:
             return f"{statement.by} erased the texts of {scope}{before}: {statement.reason}"
         case Takeover():
             return f"a sequencer took over, epoch {statement.epoch}"
+        case Derivation():
+            made = statement.transform
+            by = f", written by {statement.written.by}" if statement.written else ""
+            return (
+                f"derivation {statement.derivation}: {len(statement.rows)} rows by"
+                f" `{made.name}` {made.version} ({made.kind}) of"
+                f" {len(statement.parents)} parents{by}"
+            )
+        case Members():
+            return (
+                f"what dataset `{statement.dataset}` was made from, part {statement.part + 1}"
+                f" of {statement.parts}"
+            )
         case Manifest():
             return f"manifest {statement.payload_sha256} ({statement.build_type})"
 

@@ -25,7 +25,9 @@ from gateway.receipt.model import (
     TRAINING_BUILD,
     EffectName,
     PolicyPin,
+    RowKind,
     Subject,
+    TransformKind,
     Wire,
 )
 
@@ -36,11 +38,17 @@ DATASET_MANIFEST: Final = "dataset-manifest"
 TRAINING_MANIFEST: Final = "training-manifest"
 BASE_MODEL: Final = "base-model"
 LEDGER_CHECKPOINT: Final = "ledger-checkpoint"
-"""What a dependency is, in its annotation `kind`; the first two are named by payload digest."""
+PREVIOUS_SNAPSHOT: Final = "previous-snapshot"
+"""What a dependency is, in its annotation `kind`; manifests are named by payload digest.
+
+A previous snapshot is the one of a feed that this one follows; nothing of it stands in this.
+"""
 
 ROWS: Final = "rows.jsonl"
+HELD_OUT: Final = "held-out.jsonl"
 RECEIPTS: Final = "receipts.jsonl"
 LEAVES: Final = "evidence/leaves"
+ANCESTORS: Final = "evidence/ancestors"
 TILES: Final = "evidence/tiles/"
 KEYS: Final = "evidence/keys.jsonl"
 SPANS: Final = "evidence/spans.jsonl"
@@ -48,6 +56,7 @@ CHECKPOINT: Final = "evidence/checkpoint"
 LEFT_OUT: Final = "left-out.jsonl"
 POLICIES: Final = "policies.json"
 CARD: Final = "README.md"
+CROISSANT: Final = "croissant.json"
 MANIFEST: Final = "manifest.json"
 PROOF: Final = "manifest.tlog-proof"
 
@@ -58,6 +67,10 @@ FILES: Final = (ROWS, RECEIPTS, LEAVES, KEYS, SPANS, CHECKPOINT, LEFT_OUT, POLIC
 def tile_file(level: int) -> str:
     """Return the name of the file that holds the tiles of *level*."""
     return f"{TILES}{level}"
+
+
+Influence = Literal["text", "judge"]
+"""How an answer reached a row: its words, or words made of them, stand in it; or it judged."""
 
 
 class Teacher(Wire, frozen=True, kw_only=True):
@@ -98,6 +111,43 @@ class Teacher(Wire, frozen=True, kw_only=True):
     account_tier: str | None = None
     agreements: tuple[str, ...] = ()
     """The registered agreements that the credential in use was bound to."""
+    influence: Influence = "text"
+
+
+class MadeBy(Wire, frozen=True, kw_only=True):
+    """A transform that made rows of the dataset, or rows that those were made from."""
+
+    name: str
+    version: str
+    kind: TransformKind
+    rows: int
+    """Rows of the dataset that it made, itself or further up."""
+
+
+class WrittenBy(Wire, frozen=True, kw_only=True):
+    """Words of people, or from outside, in rows of the dataset."""
+
+    by: str
+    licence: str
+    source: str
+    rows: int
+
+
+class Split(Wire, frozen=True, kw_only=True):
+    """A part of the rows that is kept apart: `train` in one file, `held-out` in another."""
+
+    name: Literal["train", "held-out"]
+    rows: int
+    clusters: int | None = None
+    """Groups of alike prompts; no group stands in both parts."""
+
+
+class MembersFacts(Wire, frozen=True, kw_only=True):
+    """Every leaf that the rows were made from, theirs and those above, as a set."""
+
+    count: int
+    sha256: Sha256
+    """Over the leaf indices in rising order, each as 8 bytes, big end first."""
 
 
 class LeftOut(Wire, frozen=True, kw_only=True):
@@ -114,13 +164,27 @@ class Parameters(Wire, frozen=True, kw_only=True):
     declaration: DeclarationId
     project: str
     filters: dict[str, str] = msgspec.field(default_factory=dict)
+    kind: RowKind = "messages"
+    reasoning: bool = False
+    """Rows with the reasoning that the provider showed, where its terms show it as given."""
+    dedupe: Literal["exact", "near"] = "exact"
+    held_out: str | None = None
+    """The share of the clusters of prompts that is kept apart, like `0.05`."""
+    seed: int = 0
+    """What the split is drawn with."""
+    follows: Sha256 | None = None
+    """In a feed: the manifest of the snapshot before."""
+    after: int | None = None
+    """In a feed: only leaves from this index on are candidates."""
 
 
 class Findings(Wire, frozen=True, kw_only=True):
     """The internal parameters: what the gate made of it."""
 
-    kind: Literal["messages"] = "messages"
     rows: int
+    """In all parts together."""
+    splits: tuple[Split, ...] = ()
+    """Empty where nothing was kept apart: then every row is to train on."""
     left_out: tuple[LeftOut, ...] = ()
     teachers: tuple[Teacher, ...]
     use: IntendedUse
@@ -130,6 +194,9 @@ class Findings(Wire, frozen=True, kw_only=True):
     library: Sha256
     """Digest of the whole policy library it was ruled under."""
     obligations: tuple[str, ...] = ()
+    made_by: tuple[MadeBy, ...] = ()
+    written_by: tuple[WrittenBy, ...] = ()
+    members: MembersFacts | None = None
 
 
 class Dependency(Wire, frozen=True, kw_only=True):

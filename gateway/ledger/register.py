@@ -255,6 +255,8 @@ def _subject_of(statement: Verdict | Withdrawal) -> str:
         return statement.declaration
     if statement.exchange is not None:
         return statement.exchange
+    if isinstance(statement, Withdrawal) and statement.derivation is not None:
+        return statement.derivation
     if isinstance(statement, Withdrawal) and statement.agreement is not None:
         return _AGREEMENT + statement.agreement
     return getattr(statement, "manifest", None) or ""

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.ident import DeclarationId, DerivationId, ExchangeId, Sha256
 from gateway.intent.model import IntendedUse
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -34,11 +34,14 @@ KEY_REVOCATION_TYPE: Final = PREDICATES + "key-revocation/v1"
 LOG_SUCCESSION_TYPE: Final = PREDICATES + "log-succession/v1"
 ERASURE_TYPE: Final = PREDICATES + "erasure/v1"
 TAKEOVER_TYPE: Final = PREDICATES + "takeover/v1"
+DERIVATION_TYPE: Final = PREDICATES + "derivation/v1"
+MEMBERS_TYPE: Final = PREDICATES + "dataset-members/v1"
 PROVENANCE_TYPE: Final = "https://slsa.dev/provenance/v1"
-"""Dataset and training manifests; `buildDefinition.buildType` tells which of the two."""
+"""Manifests of datasets, trainings and exports; `buildDefinition.buildType` tells which."""
 
 DATASET_BUILD: Final = PREDICATES + "buildtypes/dataset/v1"
 TRAINING_BUILD: Final = PREDICATES + "buildtypes/training/v1"
+EXPORT_BUILD: Final = PREDICATES + "buildtypes/export/v1"
 
 OPENING_KIND: Final = "opening/v1"
 
@@ -60,6 +63,20 @@ OutputKind = Literal[
     "other",
 ]
 StopName = Literal["rate-limit", "quota", "refusal", "policy"]
+TransformKind = Literal[
+    "rewrite", "filter", "judge", "translate", "extract", "compose", "written"
+]
+"""What was done: rows put into other words; some kept, others not; judged by somebody or
+something; put into another language; a part taken out; several made one; written by people."""
+
+RowKind = Literal["messages", "preference", "prompt"]
+"""The shape of a row: a conversation to its answer; a prompt with a better and a worse answer;
+a prompt alone, with what verifies answers to it."""
+
+ParentRole = Literal["source", "rewriter", "judge", "chosen", "rejected", "prompt"]
+"""What a parent was to a row. The words of all but a `judge` stand in it, or words made of
+them do; a judge decided whether it stands, or which side is the better one."""
+
 Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
 
 
@@ -190,6 +207,8 @@ class OutputFacts(Wire, frozen=True, kw_only=True):
     commitment: Commitment | None = None
     row: Commitment | None = None
     """On a choice's first unit: commitment to the canonical training row made of it."""
+    reasoned: Commitment | None = None
+    """Beside *row*: commitment to the same row with the reasoning that the provider showed."""
 
 
 class UsageFacts(Wire, frozen=True, kw_only=True):
@@ -306,6 +325,8 @@ class Receipt(Wire, frozen=True, kw_only=True):
     lines: LinesFacts | None = None
     attempt: AttemptFacts | None = None
     rewritten: RewrittenFacts | None = None
+    tags: tuple[str, ...] = ()
+    """Names that the caller gave it, in their order; what datasets are selected by."""
     ended: Ended
     opening: int
     """Leaf index of the opening; of an item, that of the exchange that asked for it."""
@@ -388,6 +409,7 @@ class Withdrawal(Wire, frozen=True, kw_only=True):
     reason: str
     declaration: DeclarationId | None = None
     exchange: ExchangeId | None = None
+    derivation: DerivationId | None = None
     manifest: Sha256 | None = None
     agreement: str | None = None
     at: str
@@ -559,8 +581,95 @@ class Takeover(Wire, frozen=True, kw_only=True):
     writer: Writer
 
 
+class Transform(Wire, frozen=True, kw_only=True):
+    """What made rows of others, named so that it can be found again."""
+
+    name: str
+    version: str
+    kind: TransformKind
+    code: Sha256 | None = None
+    """SHA-256 of its source, where it was at hand."""
+    settings: Sha256 | None = None
+    """SHA-256 of the canonical JSON of what it was called with, where it was said."""
+
+
+class Parent(Wire, frozen=True, kw_only=True):
+    """Something that a row was made from: exactly one of the three, by its place in the log."""
+
+    role: ParentRole = "source"
+    exchange: ExchangeId | None = None
+    derivation: DerivationId | None = None
+    manifest: Sha256 | None = None
+    """A student of ours, run in the pipeline itself: its training manifest."""
+    choice: int = 0
+    """Of an exchange the choice, of a derivation the place of the row in it."""
+    index: int
+    """Leaf index of the receipt, the derivation or the manifest; lower than the row's own."""
+
+
+class DerivedRow(Wire, frozen=True, kw_only=True):
+    """One row that was made; the parents are places in the derivation's list of them."""
+
+    kind: RowKind = "messages"
+    row: Commitment
+    """To the row's canonical JSON; the salt lives with the text."""
+    bytes: int
+    parents: tuple[int, ...] = ()
+    verdict: str | None = None
+    """Of a judged row: what was found, in a word or a number."""
+
+
+class Written(Wire, frozen=True, kw_only=True):
+    """Who answers for rows that people wrote, or that came from outside."""
+
+    by: str
+    """The person who says so."""
+    licence: str
+    source: str
+    """Where they come from, in words: who wrote them, or the address they were found at."""
+
+
+class Derivation(Wire, frozen=True, kw_only=True):
+    """The predicate of a derivation: rows that a pipeline made, each with its parents.
+
+    Rows without parents are people's own words, and *written* says whose.
+    """
+
+    derivation: DerivationId
+    caller: Caller
+    declared: Declared
+    """The use that the pipeline was run for."""
+    transform: Transform
+    written: Written | None = None
+    parents: tuple[Parent, ...] = ()
+    rows: tuple[DerivedRow, ...]
+    tags: tuple[str, ...] = ()
+    at: str
+    writer: Writer
+
+
+class Members(Wire, frozen=True, kw_only=True):
+    """The predicate that lists what a dataset was made from: leaves, as bits.
+
+    All parts stand in the log before the manifest that they name. Bit *i* of *bits* (of each
+    byte the lowest first) is leaf *first* + *i*; *first* is a multiple of 65,536, and no part
+    goes beyond that many leaves.
+    """
+
+    manifest: Sha256
+    """SHA-256 of the dataset manifest's payload."""
+    dataset: str
+    part: int
+    parts: int
+    first: int
+    bits: str
+    """Base64 of the zlib-compressed bitmap, without zero bytes at its end."""
+    at: str
+    writer: Writer
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A dataset or training manifest found as a leaf, named by the digest of its payload."""
+    """A manifest of a dataset, a training or an export, named by its payload's digest."""
 
     build_type: str
     payload_sha256: Sha256
@@ -606,6 +715,8 @@ Predicate = (
     | LogSuccession
     | Erasure
     | Takeover
+    | Derivation
+    | Members
 )
 Statement = Opening | Predicate | Manifest
 """What a leaf can be."""

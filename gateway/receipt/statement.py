@@ -23,10 +23,13 @@ from gateway.receipt.model import (
     AGREEMENT_TYPE,
     DATASET_BUILD,
     DECLARATION_TYPE,
+    DERIVATION_TYPE,
     ERASURE_TYPE,
+    EXPORT_BUILD,
     KEY_AUTHORIZATION_TYPE,
     KEY_REVOCATION_TYPE,
     LOG_SUCCESSION_TYPE,
+    MEMBERS_TYPE,
     ORGANISATION_TYPE,
     PROVENANCE_TYPE,
     RECEIPT_TYPE,
@@ -41,11 +44,13 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Derivation,
     Erasure,
     KeyAuthorization,
     KeyRevocation,
     LogSuccession,
     Manifest,
+    Members,
     Opening,
     OrganisationFacts,
     Predicate,
@@ -76,13 +81,15 @@ PREDICATE_TYPES: Final[dict[type[Predicate], str]] = {
     LogSuccession: LOG_SUCCESSION_TYPE,
     Erasure: ERASURE_TYPE,
     Takeover: TAKEOVER_TYPE,
+    Derivation: DERIVATION_TYPE,
+    Members: MEMBERS_TYPE,
 }
 """Which predicate type each kind of statement carries on the wire."""
 
 MANIFEST_KEY_SIGNS: Final = (Manifest, KeyAuthorization, KeyRevocation, LogSuccession)
 """The kinds that a manifest key signs; all others that are signed, a receipt key does."""
 
-BUILD_TYPES: Final = frozenset({DATASET_BUILD, TRAINING_BUILD})
+BUILD_TYPES: Final = frozenset({DATASET_BUILD, TRAINING_BUILD, EXPORT_BUILD})
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _PAYLOAD_START: Final = f'{{"_type":"{STATEMENT_TYPE}"'.encode()
@@ -119,7 +126,12 @@ def subject_of(predicate: Predicate) -> Subject:
         case Verdict():
             name = predicate.exchange or predicate.declaration or "nothing"
         case Withdrawal():
-            about = (predicate.exchange, predicate.declaration, predicate.agreement)
+            about = (
+                predicate.exchange,
+                predicate.derivation,
+                predicate.declaration,
+                predicate.agreement,
+            )
             name = next((one for one in about if one), "nothing")
         case AgreementFacts():
             return Subject(name=predicate.evidence_name, digest={"sha256": predicate.evidence})
@@ -140,6 +152,10 @@ def subject_of(predicate: Predicate) -> Subject:
             name = next((one for one in named if one), "nothing")
         case Takeover():
             name = "sequencer"
+        case Derivation():
+            name = predicate.derivation
+        case Members():
+            return Subject(name=predicate.dataset, digest={"sha256": predicate.manifest})
         case _:
             assert_never(predicate)
     return Subject(name=name, digest={"sha256": sha256_hex(name.encode())})

@@ -32,11 +32,13 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Derivation,
     Erasure,
     KeyAuthorization,
     KeyRevocation,
     LogSuccession,
     Manifest,
+    Members,
     Opening,
     OrganisationFacts,
     Receipt,
@@ -77,6 +79,8 @@ Kind = Literal[
     "log-succession",
     "erasure",
     "takeover",
+    "derivation",
+    "members",
     "manifest",
     "unreadable",
 ]
@@ -119,6 +123,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Resources that it tells of; kept in a table of their own."""
     stop: str | None = None
     """How the provider said no, if it did."""
+    transform: str | None = None
+    """What made the rows of a derivation."""
+    tags: tuple[str, ...] = ()
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +246,17 @@ def stops(database: Database) -> None:
         database.table("coded").add_column("stop", int)
         database.view("statement").drop()
         _see_words(database)
+
+
+@migrations()
+def tags_and_transforms(database: Database) -> None:
+    """Let tags, and transforms of pipelines, be searched by; older leaves have none."""
+    known = database.table("coded").columns_dict
+    for name in ("transform", "tags"):
+        if name not in known:
+            database.table("coded").add_column(name, int)
+    database.view("statement").drop()
+    _see_words(database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,12 +504,14 @@ class Index:
         effect: str | None = None,
         obligation: str | None = None,
         stop: str | None = None,
+        transform: str | None = None,
+        tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
     ) -> Iterator[Row]:
         """Yield rows that fit every filter, in order; a purpose covers those below it.
 
-        *obligation* is the name of one, whatever its value.
+        *obligation* is the name of one, whatever its value; *tag* is one of those it was given.
 
         *since* and *until* are days or instants (`2026-11-22`, `2026-11-22T04`), both included.
         """
@@ -503,6 +523,7 @@ class Index:
             "declaration": declaration,
             "effect": effect,
             "stop": stop,
+            "transform": transform,
         }
         filters = [_exactly(name, value) for name, value in equal.items() if value is not None]
         if purpose is not None:
@@ -516,6 +537,9 @@ class Index:
         if obligation is not None:
             condition = "role = 'obligations' AND instr(',' || value, ?)"
             filters.append(_Filter(("obligations",), condition, (f",{obligation}",)))
+        if tag is not None:
+            condition = "role = 'tags' AND instr(',' || value || ',', ?)"
+            filters.append(_Filter(("tags",), condition, (f",{tag},",)))
         return self._matching(_Wanted(tuple(filters), since, until))
 
     def kinds(self) -> dict[str, int]:
@@ -895,6 +919,7 @@ def _row_of(index: int, statement: Statement) -> Row:
                 obligations=statement.ruling.obligations,
                 made=() if receipt is None else receipt.made,
                 stop=None if receipt is None else receipt.stop,
+                tags=() if receipt is None else receipt.tags,
             )
         case Abandonment():
             return Row(
@@ -929,7 +954,7 @@ def _row_of(index: int, statement: Statement) -> Row:
                 index=index,
                 kind="withdrawal",
                 at=statement.at,
-                exchange=statement.exchange,
+                exchange=statement.exchange or statement.derivation,
                 principal=statement.by,
                 declaration=statement.declaration,
                 manifest=statement.manifest,
@@ -952,6 +977,23 @@ def _row_of(index: int, statement: Statement) -> Row:
             )
         case Takeover():
             return Row(index=index, kind="takeover", at=statement.at)
+        case Derivation():
+            return Row(
+                index=index,
+                kind="derivation",
+                at=statement.at,
+                exchange=statement.derivation,
+                project=statement.caller.project,
+                principal=statement.caller.principal,
+                purpose=statement.declared.use.purpose,
+                declaration=statement.declared.declaration,
+                transform=statement.transform.name,
+                tags=statement.tags,
+            )
+        case Members():
+            return Row(
+                index=index, kind="members", at=statement.at, manifest=statement.manifest
+            )
         case Manifest():
             return Row(index=index, kind="manifest", manifest=statement.payload_sha256)
         case _:
@@ -975,6 +1017,8 @@ KINDS: Final[dict[type[Statement], Kind]] = {
     LogSuccession: "log-succession",
     Erasure: "erasure",
     Takeover: "takeover",
+    Derivation: "derivation",
+    Members: "members",
     Manifest: "manifest",
 }
 """What each statement is called, in the index and wherever leaves are counted."""
@@ -998,6 +1042,7 @@ def _row(values: tuple[object, ...]) -> Row:
     for truth in ("readable", "approved"):
         if named[truth] is not None:
             named[truth] = bool(named[truth])
-    obligations = named["obligations"]
-    named["obligations"] = tuple(obligations.split(",")) if isinstance(obligations, str) else ()
+    for name in ("obligations", "tags"):
+        words = named[name]
+        named[name] = tuple(words.split(",")) if isinstance(words, str) else ()
     return Row(**named)  # type: ignore[arg-type]  # the columns are those of Row

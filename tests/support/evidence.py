@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.canonical import sha256_hex
-from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.ident import DeclarationId, DerivationId, ExchangeId, Sha256
 from gateway.intent.model import IntendedUse
 from gateway.receipt.authority import Authority
 from gateway.receipt.bundle import Bundle, Included
@@ -29,15 +29,19 @@ from gateway.receipt.model import (
     Commitment,
     DeclarationFacts,
     Declared,
+    Derivation,
+    DerivedRow,
     Erasure,
     FrozenLog,
     KeyAuthorization,
     KeyRevocation,
     LogSuccession,
+    Members,
     ModelFacts,
     Opening,
     OrganisationFacts,
     OutputFacts,
+    Parent,
     PolicyPin,
     Predicate,
     ProviderFacts,
@@ -51,6 +55,7 @@ from gateway.receipt.model import (
     Subject,
     Takeover,
     TermsChange,
+    Transform,
     UsageFacts,
     Verdict,
     Withdrawal,
@@ -286,6 +291,37 @@ LOG_SUCCESSION = LogSuccession(
 )
 ERASURE = Erasure(principal="team-a", reason="asked for", by="R. Osei", at=AT, writer=WRITER)
 TAKEOVER = Takeover(epoch=2, at=AT, writer=WRITER)
+DERIVATION = Derivation(
+    derivation=DerivationId(ExchangeId("d-01M7ZWXQ2G4T5V6W7X8Y9Z0ABC")),
+    caller=Caller(principal="team-a", project="support"),
+    declared=Declared(use=IntendedUse(purpose="data.rewrite"), declaration=DECLARATION),
+    transform=Transform(name="clean", version="1.2", kind="rewrite", code=Sha256("ab" * 32)),
+    parents=(
+        Parent(exchange=EXCHANGE, choice=1, index=4),
+        Parent(role="judge", exchange=EXCHANGE, index=4),
+    ),
+    rows=(
+        DerivedRow(
+            row=Commitment(alg="sha256-salted", value=Sha256("cd" * 32)),
+            bytes=120,
+            parents=(0, 1),
+            verdict="good",
+        ),
+    ),
+    tags=("nightly",),
+    at=AT,
+    writer=WRITER,
+)
+MEMBERS = Members(
+    manifest=Sha256("ef" * 32),
+    dataset="invoices",
+    part=0,
+    parts=1,
+    first=0,
+    bits="eJxjYAAAAAEAAQ==",
+    at=AT,
+    writer=WRITER,
+)
 EVERY: list[Predicate] = [
     RECEIPT,
     REFUSAL,
@@ -302,6 +338,8 @@ EVERY: list[Predicate] = [
     LOG_SUCCESSION,
     ERASURE,
     TAKEOVER,
+    DERIVATION,
+    MEMBERS,
 ]
 """One statement of each kind that is signed."""
 

@@ -382,12 +382,15 @@ def test_an_index_of_an_older_release_learns_of_stops(tmp_path: Path) -> None:
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP VIEW statement")
-        connection.execute("ALTER TABLE coded DROP COLUMN stop")
-        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'stops'")
+        for name in ("stop", "transform", "tags"):
+            connection.execute(f"ALTER TABLE coded DROP COLUMN {name}")
+        connection.execute(
+            "DELETE FROM _sqlite_migrations WHERE name IN ('stops', 'tags_and_transforms')"
+        )
         connection.execute("CREATE VIEW statement AS SELECT leaf FROM coded")
     with contextlib.closing(Index(path)) as index:
         assert [] == list(index.select(stop="quota"))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         columns = connection.execute("SELECT * FROM statement").description
 
-    assert "stop" == columns[-1][0]
+    assert ["stop", "transform", "tags"] == [name for name, *_ in columns[-3:]]
