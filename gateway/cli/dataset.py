@@ -18,8 +18,8 @@ from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
 from gateway.cli.bar import progress_bar
 from gateway.cli.use import declaration_named, screen
+from gateway.dataset.build import Built, EmptyDatasetError, Order, Sources, build_dataset
 from gateway.dataset.card import card_of
-from gateway.dataset.export import Built, EmptyDatasetError, Order, Sources, build_dataset
 from gateway.dataset.gate import REFUSALS
 from gateway.dataset.manifest import MANIFEST, parse_manifest
 from gateway.dataset.ruling import PolicyLaw

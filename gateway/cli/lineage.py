@@ -13,7 +13,11 @@ from rich.tree import Tree
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.receipt import positive
 from gateway.cli.use import screen
-from gateway.dataset.lineage import (
+from gateway.dataset.manifest import MANIFEST
+from gateway.errors import NotFoundError
+from gateway.ident import ExchangeId, Sha256, is_exchange_id
+from gateway.limits import BUNDLE_BYTES_MAX
+from gateway.lineage.tree import (
     Answer,
     Copies,
     DatasetNode,
@@ -32,10 +36,6 @@ from gateway.dataset.lineage import (
     traces,
     unknowns,
 )
-from gateway.dataset.manifest import MANIFEST
-from gateway.errors import NotFoundError
-from gateway.ident import ExchangeId, Sha256, is_exchange_id
-from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.model import Manifest, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf, verify_manifest

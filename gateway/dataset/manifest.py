@@ -48,7 +48,8 @@ ROWS: Final = "rows.jsonl"
 HELD_OUT: Final = "held-out.jsonl"
 RECEIPTS: Final = "receipts.jsonl"
 LEAVES: Final = "evidence/leaves"
-ANCESTORS: Final = "evidence/ancestors"
+ABOVE: Final = "evidence/above/leaves"
+ABOVE_TILES: Final = "evidence/above/tiles/"
 TILES: Final = "evidence/tiles/"
 KEYS: Final = "evidence/keys.jsonl"
 SPANS: Final = "evidence/spans.jsonl"
@@ -61,7 +62,7 @@ MANIFEST: Final = "manifest.json"
 PROOF: Final = "manifest.tlog-proof"
 
 FILES: Final = (ROWS, RECEIPTS, LEAVES, KEYS, SPANS, CHECKPOINT, LEFT_OUT, POLICIES, CARD)
-"""The files of a dataset folder that its manifest names, besides the levels of tiles."""
+"""The files of every dataset folder that its manifest names, besides the levels of tiles."""
 
 
 def tile_file(level: int) -> str:
@@ -198,6 +199,11 @@ class Findings(Wire, frozen=True, kw_only=True):
     written_by: tuple[WrittenBy, ...] = ()
     members: MembersFacts | None = None
 
+    @property
+    def is_derived(self) -> bool:
+        """Tell whether rows were made of others, so that leaves stand above theirs."""
+        return bool(self.made_by or self.written_by)
+
 
 class Dependency(Wire, frozen=True, kw_only=True):
     """Something it was made from, by digest."""
@@ -272,6 +278,12 @@ class Provenance(Protocol):
     def metadata(self) -> Metadata: ...  # noqa: D102  which run, from when to when
     @property
     def version(self) -> str: ...  # noqa: D102  of the package that made it
+
+
+def files_of(found: Findings) -> tuple[str, ...]:
+    """Return the files of a dataset folder that its manifest names, besides levels of tiles."""
+    held_out = (HELD_OUT,) if found.splits else ()
+    return (*FILES, *held_out, *((ABOVE,) if found.is_derived else ()))
 
 
 def statement_of(manifest: DatasetManifest) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from gateway.dataset.export import EmptyDatasetError
+from gateway.dataset.build import EmptyDatasetError
 from gateway.dataset.gate import REFUSALS
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.dataset.verify import verify_dataset

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dataset.lineage import (
+from gateway.ident import Sha256
+from gateway.lineage.tree import (
     DatasetNode,
     Folders,
     Missing,
@@ -23,7 +24,6 @@ from gateway.dataset.lineage import (
     sentence_of,
     traces,
 )
-from gateway.ident import Sha256
 from gateway.receipt.model import Manifest, Receipt
 from gateway.receipt.statement import read_leaf
 from tests.support.dataset import House

@@ -15,9 +15,9 @@ from gateway import settings
 from gateway.app.installation import init, open_installation
 from gateway.canonical import canonical_json, salted_sha256
 from gateway.clock import SystemClock, day_of, rfc3339
-from gateway.dataset.export import Built, build_dataset
-from gateway.dataset.export import Order as DatasetOrder
-from gateway.dataset.export import Sources as DatasetSources
+from gateway.dataset.build import Built, build_dataset
+from gateway.dataset.build import Order as DatasetOrder
+from gateway.dataset.build import Sources as DatasetSources
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.errors import LedgerUnwellError
 from gateway.ident import new_exchange_id
