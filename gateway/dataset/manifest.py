@@ -65,9 +65,9 @@ FILES: Final = (ROWS, RECEIPTS, LEAVES, KEYS, SPANS, CHECKPOINT, LEFT_OUT, POLIC
 """The files of every dataset folder that its manifest names, besides the levels of tiles."""
 
 
-def tile_file(level: int) -> str:
-    """Return the name of the file that holds the tiles of *level*."""
-    return f"{TILES}{level}"
+def tile_file(level: int, under: str = TILES) -> str:
+    """Return the name of the file that holds the tiles of *level*, of rows' leaves or above."""
+    return f"{under}{level}"
 
 
 Influence = Literal["text", "judge"]

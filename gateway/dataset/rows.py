@@ -16,7 +16,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import msgspec
 
@@ -50,27 +50,40 @@ _LINE_BYTES_MAX: Final = max(BODY_BYTES_HELD_MAX, 2 * LEAF_BYTES_MAX)
 _AGAIN: Final = "take the dataset from its source again"
 
 
-class ReceiptLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of `receipts.jsonl`: which receipt vouches for the row of that number."""
+class ReceiptLine(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One line of `receipts.jsonl`: which receipt or derivation vouches for that row."""
 
     choice: int
-    exchange: str
+    """Of the exchange; of a derivation, the row's place in it."""
+    derivation: str | None = None
+    exchange: str | None = None
     index: int
-    """Leaf index of the receipt."""
+    """Leaf index of the receipt or the derivation."""
     leaf: str
-    """The receipt's leaf hash, as it stands in the tree."""
+    """Its leaf hash, as it stands in the tree."""
+    reasoned: bool = False
+    """The row is the one with the reasoning that the provider showed."""
     row: int
+    """Its number over both files of rows."""
     salt: str
     sha256: str
     """SHA-256 of the row's line."""
+    split: Literal["held-out"] | None = None
+    """Absent where the row is one to train on."""
 
 
 _Place = Annotated[int, msgspec.Meta(ge=0, le=SIZE_MAX)]
 
 
-class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Span(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """Where some rows begin in each file, so that several can check at once."""
 
+    held_out: _Place | None = None
+    """Present where rows are held out."""
     index: _Place
     """Leaf index of the first receipt."""
     leaves: _Place

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gateway.dataset.manifest import tile_file
+from gateway.dataset.manifest import TILES, tile_file
 from gateway.errors import BadProofError
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES, Frontier
@@ -77,13 +77,14 @@ class TilesWriter:
 class Tree:
     """Reads touched tiles in the order of the leaves, each checked up to the root."""
 
-    def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:
+    def __init__(self, folder: Path, checkpoint: Checkpoint, under: str = TILES) -> None:
         levels = levels_of(checkpoint.size)
+        self._under = under
         self._files: list[BinaryIO] = []
         self._edges = [edge_of(level, checkpoint.size) for level in range(levels)]
         try:
             for level in range(levels):
-                self._files.append((folder / tile_file(level)).open("rb", TILE_BYTES))
+                self._files.append((folder / tile_file(level, under)).open("rb", TILE_BYTES))
             self.ends, self._edge_hashes = self._read_edges(checkpoint)
         except BaseException:
             self.close()
@@ -131,7 +132,8 @@ class Tree:
             under = len(hashes) == TILE_BYTES and _root_of(hashes) == hashed
         if not under:
             raise BadProofError(
-                f"{tile_file(level)}: tile {number} does not lead to the checkpoint's root",
+                f"{tile_file(level, self._under)}: tile {number} does not lead to the "
+                "checkpoint's root",
                 hint="take the dataset from its source again",
             )
         self._last[level], self._begin[level] = number, self._next[level]
@@ -146,7 +148,7 @@ class Tree:
             file, wide = self._files[level], HASH_BYTES * edge.width
             end = file.seek(0, 2) - wide
             if end < 0:
-                raise BadProofError(f"{tile_file(level)}: it is too short")
+                raise BadProofError(f"{tile_file(level, self._under)}: it is too short")
             file.seek(end)
             ends.append(end)
             edges.append(file.read(wide))
@@ -155,7 +157,8 @@ class Tree:
             frontier += _full_roots(hashes)
         if Frontier(checkpoint.size, frontier).root() != checkpoint.root:
             raise BadProofError(
-                f"{tile_file(0)} and those above: their ends don't make the checkpoint's root",
+                f"{tile_file(0, self._under)} and those above: their ends don't make the "
+                "checkpoint's root",
                 hint="take the dataset from its source again",
             )
         return tuple(ends), edges
