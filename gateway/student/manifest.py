@@ -32,6 +32,7 @@ from gateway.receipt.model import (
     Subject,
     Wire,
 )
+from gateway.student.figures import Evaluation
 from gateway.student.recipe import Recipe
 
 BUILDER: Final = PREDICATES + "student-trainer/v1"
@@ -103,6 +104,10 @@ class Findings(Wire, frozen=True, kw_only=True):
     library: Sha256
     device: str
     versions: dict[str, str]
+    evaluation: Evaluation | None = None
+    """What came of asking it what was held out; `None` where nothing was, or nobody asked."""
+    views: int = 0
+    """How card, report and bill of materials were drawn, so that they can be drawn again."""
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):

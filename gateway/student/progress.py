@@ -1,17 +1,20 @@
 """What is shown and kept of a run under way: one line a step in a file, and one on the screen.
 
-On a terminal a live bar; elsewhere plain lines, so that a log file holds no control characters.
+On a terminal one live block; elsewhere plain lines, so that a log holds no control characters.
 """
 
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
@@ -24,7 +27,7 @@ LINES_MAX: Final = 20
 """About how many plain lines a run prints where there is no terminal."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of `metrics.jsonl`."""
 
     step: int
@@ -37,6 +40,20 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens read so far, padding excluded."""
     seconds: float
     """Since the run was begun or last resumed."""
+    memory: int | None = None
+    """The most bytes held so far, on the accelerator where there is one."""
+    round: int | None = None
+    """Which round of a feed; `None` where there is only one."""
+    margin: float | None = None
+    """For pairs: by how much the chosen answer is preferred."""
+
+
+class HeldOutLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """The other line of `metrics.jsonl`: the loss on rows that are not learned, at *step*."""
+
+    step: int
+    held_out_loss: float
+    rows: int
 
 
 class Metrics:
@@ -44,14 +61,24 @@ class Metrics:
 
     def __init__(self, path: Path, *, resumed_at: int = 0) -> None:
         self._path = path
-        self.steps = [step for step in read_metrics(path) if step.step <= resumed_at]
-        path.write_bytes(b"".join(_line(step) for step in self.steps))
+        kept = [line for line in _lines_of(path) if line.step <= resumed_at]
+        self.steps = [line for line in kept if isinstance(line, Step)]
+        self.held_out = [line for line in kept if isinstance(line, HeldOutLoss)]
+        path.write_bytes(b"".join(_line(line) for line in kept))
         self._file = path.open("ab")
 
     def add(self, step: Step) -> None:
         """Write *step* at the end."""
         self.steps.append(step)
-        self._file.write(_line(step))
+        self._write(step)
+
+    def measure(self, measured: HeldOutLoss) -> None:
+        """Write at the end what was *measured* on rows that are not learned."""
+        self.held_out.append(measured)
+        self._write(measured)
+
+    def _write(self, line: Step | HeldOutLoss) -> None:
+        self._file.write(_line(line))
         self._file.flush()
 
     def close(self) -> None:
@@ -65,21 +92,22 @@ def read_metrics(path: Path) -> list[Step]:
     Raises:
         MissingPieceError: a line before the last is not one of ours.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines()
-    steps: list[Step] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            steps.append(msgspec.json.decode(line, type=Step))
-        except msgspec.DecodeError as error:
-            if number == len(lines):
-                break
-            raise MissingPieceError(
-                f"{path}:{number}: not a line of metrics",
-                hint="the run folder was changed by hand; begin the run anew",
-            ) from error
-    return steps
+    return [line for line in _lines_of(path) if isinstance(line, Step)]
+
+
+def read_held_out(path: Path) -> list[HeldOutLoss]:
+    """Return what was measured on held-out rows while the run went on.
+
+    Raises:
+        MissingPieceError: a line before the last is not one of ours.
+    """
+    return [line for line in _lines_of(path) if isinstance(line, HeldOutLoss)]
+
+
+def memory_of_process() -> int:
+    """Return the bytes that this process held at most, so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def smoothed(losses: Iterable[float], past: float = SMOOTHING) -> list[float]:
@@ -106,7 +134,9 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
+        self._live: Live | None = None
         self._task: TaskID | None = None
+        self._held_out: float | None = None
         self._total = 0
         self._losses: list[float] = []
         self._seconds: list[float] = []
@@ -129,40 +159,63 @@ class Screen:
         self.console.print(text)
 
     def begin(self, total: int) -> None:
-        """Start the bar of a run of *total* steps."""
+        """Start the live block of a run of *total* steps."""
         self._total = total
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("training"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[left]}"),
                 console=self.console,
             )
-            self._bar.start()
-            self._task = self._bar.add_task("training", total=total, told="")
+            self._task = self._bar.add_task("training", total=total, left="")
+            self._live = Live(Group(self._bar), console=self.console, refresh_per_second=4)
+            self._live.start()
 
     def step(self, step: Step) -> None:
-        """Show *step*: loss, speed, and how long the rest will take."""
+        """Show *step*: loss, speed, memory, and how long the rest will take."""
         self._losses.append(step.loss)
         self._seconds.append(step.seconds)
         self._tokens.append(step.tokens)
-        told = (
-            f"loss {smoothed(self._losses[-50:])[-1]:.3f}  {self._tokens_per_s():,.0f} tok/s"
-            f"  {_clock(self._rest_s(step.step))} left"
-        )
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step.step, told=told)
+        left = f"{_clock(self._rest_s(step.step))} left"
+        told = self._told(step)
+        if self._bar is not None and self._task is not None and self._live is not None:
+            self._bar.update(self._task, completed=step.step, left=left)
+            self._live.update(Group(self._bar, Text("  " + told, style="dim")))
             return
         every = -(-self._total // LINES_MAX)
         if step.step % every == 0 or step.step in {1, self._total}:
-            self.say(f"step {step.step:>5}/{self._total}  {told}")
+            self.say(f"step {step.step:>5}/{self._total}  {told}  {left}")
+
+    def measure(self, measured: HeldOutLoss) -> None:
+        """Show what was *measured* on rows that are not learned."""
+        self._held_out = measured.held_out_loss
+        if self._live is None:
+            self.say(
+                f"step {measured.step:>5}/{self._total}  held-out loss "
+                f"{measured.held_out_loss:.3f} over {measured.rows} rows"
+            )
 
     def end(self) -> None:
-        """Take the bar down."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        """Take the live block down."""
+        if self._live is not None:
+            self._live.stop()
+        self._live = self._bar = None
+
+    def _told(self, step: Step) -> str:
+        """Return the figures of the run after *step*, in one line."""
+        told = [f"loss {smoothed(self._losses[-50:])[-1]:.3f}"]
+        if self._held_out is not None:
+            told.append(f"held-out {self._held_out:.3f}")
+        if step.margin is not None:
+            told.append(f"margin {step.margin:.3f}")
+        told.append(f"{self._tokens_per_s():,.0f} tok/s")
+        if step.memory is not None:
+            told.append(sized(step.memory))
+        if step.round is not None:
+            told.append(f"round {step.round}")
+        return "  ".join(told)
 
     def _tokens_per_s(self) -> float:
         """Return the speed over the last steps."""
@@ -181,11 +234,37 @@ class Screen:
         return (self._seconds[-1] - self._seconds[first]) / count * (self._total - step)
 
 
+def sized(count: int) -> str:
+    """Return *count* bytes as a person says it."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _line(step: Step) -> bytes:
-    return json.dumps(msgspec.to_builtins(step), sort_keys=True).encode() + b"\n"
+def _lines_of(path: Path) -> list[Step | HeldOutLoss]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines()
+    kept: list[Step | HeldOutLoss] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if b'"held_out_loss"' in line:
+                kept.append(msgspec.json.decode(line, type=HeldOutLoss))
+            else:
+                kept.append(msgspec.json.decode(line, type=Step))
+        except msgspec.DecodeError as error:
+            if number == len(lines):
+                break
+            raise MissingPieceError(
+                f"{path}:{number}: not a line of metrics",
+                hint="the run folder was changed by hand; begin the run anew",
+            ) from error
+    return kept
+
+
+def _line(line: Step | HeldOutLoss) -> bytes:
+    return json.dumps(msgspec.to_builtins(line), sort_keys=True).encode() + b"\n"
