@@ -174,6 +174,23 @@ ROWS_PER_SPAN: Final = 1_024
 SPANS_AT_ONCE: Final = 4
 """Spans that a process checks before it answers; a tenth of a second."""
 
+ANCESTORS_PER_ROW_MAX: Final = 16_384
+"""Leaves above one row of a dataset: a derivation has some hundreds, and rows stand some steps
+below the first answers. A row made of more is not looked through."""
+
+ROWS_PER_DERIVATION_MAX: Final = 128
+DERIVATION_BYTES_MAX: Final = 40 * KIB
+"""Rows that a pipeline made, stated by one leaf: in base64, signed, it stays below 60 KiB."""
+
+DERIVED_TEXT_BYTES_MAX: Final = 16 * MIB
+"""Text that is kept for one such leaf; erasing one row's text writes the others anew."""
+
+PARENTS_PER_ROW_MAX: Final = 64
+"""What one row is made from directly; more is gathered in steps."""
+
+TAGS_MAX: Final = 16
+"""Names that a caller gives an exchange, or a pipeline its rows."""
+
 KINDS_REMEMBERED_MAX: Final = 4_096
 """Kinds of receipts, by what many share word for word, that a verifier need not read again."""
 

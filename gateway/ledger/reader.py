@@ -66,6 +66,14 @@ class Reader:
             row = self.index.find(exchange)
         return None if row is None else (row.index, self.leaf(row.index))
 
+    def derivation(self, derivation: ExchangeId) -> tuple[int, bytes] | None:
+        """Return index and leaf of the derivation of that id, or `None`."""
+        row = self.index.derivation(derivation)
+        if row is None:
+            self.catch_up()
+            row = self.index.derivation(derivation)
+        return None if row is None else (row.index, self.leaf(row.index))
+
     def closed_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* that have a closing statement in the ledger as it is."""
         self.catch_up()

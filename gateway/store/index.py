@@ -385,6 +385,11 @@ class Index:
         )
         return rows[0] if rows else None
 
+    def derivation(self, derivation: ExchangeId) -> Row | None:
+        """Return the derivation of that id, or `None`."""
+        rows = self._rows("exchange = ? AND kind = 'derivation' ORDER BY leaf", derivation)
+        return rows[0] if rows else None
+
     def closed_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* that have a closing statement, or are items with one."""
         marks = ", ".join("?" for _ in exchanges)
