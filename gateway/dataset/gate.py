@@ -1,8 +1,9 @@
-"""Which outputs may be learned from for one declaration, and why the others may not.
+"""Which rows may be learned from for one declaration, and why the others may not.
 
-Every candidate receipt is ruled on again, for the use that is declared now: under the policies
-of today and under those of the day of the call, for the teacher itself and for every teacher
-above it. The ruling is the maximum of them all. There is no override.
+Every answer that reached a row is ruled on again, for the use that is declared now: under the
+policies of today and under those of the day of the call, for the teacher itself and for every
+teacher above it. The ruling is the maximum of them all; a row falls with the first ancestor
+that does. There is no override.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from gateway.canonical import salted_sha256, sha256_hex
+from gateway.dataset.above import Above, call_of_student
 from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.manifest import Influence
 from gateway.dataset.ruling import Call, call_of, call_of_teacher
 from gateway.dataset.standing import Standing, standing_of
+from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
 from gateway.intent.purpose import covers, teaches
@@ -31,7 +37,9 @@ from gateway.policy.obligation import (
     values_of,
 )
 from gateway.receipt.model import (
+    Derivation,
     EffectName,
+    Manifest,
     OutputFacts,
     PolicyPin,
     Reason,
@@ -52,7 +60,9 @@ REFUSALS: Final[dict[str, str]] = {
     "waiting-for-review": "a person must rule on the exchange first: `gateway review approve`",
     "declined": "a person ruled that it may not be learned from",
     "withdrawn": "it, its declaration, or something it came from was withdrawn",
-    "parent-unresolved": "a student answered, and who taught it can't be found in the ledger",
+    "parent-unresolved": "what it was made from, or who taught the student that answered, "
+    "can't be found in the ledger",
+    "parent-erased": "the text of something that it was made from was erased",
     "no-policy": "no policy is in force for the provider",
     "terms-forbid-use": "a provider's terms forbid the declared use",
     "terms-hold-use": "a provider's terms leave it to a person, who has not said yes",
@@ -64,6 +74,10 @@ REFUSALS: Final[dict[str, str]] = {
     "content-erased": "its text was erased",
     "row-mismatch": "its text is not the one that the receipt committed to",
     "duplicate": "the same row was taken already",
+    "near-duplicate": "a row that is nearly the same was taken already",
+    "reasoning-not-open": "the provider did not show its reasoning openly",
+    "no-verdict": "it was not judged, or not with the verdict that was asked for",
+    "not-best": "of the rows with the same prompt, another was judged better",
     "row.not-text": "the answer has no form as a training row",
     "row.refused": "the model refused to answer",
     "row.filtered": "the provider's filter cut the answer",
@@ -71,6 +85,10 @@ REFUSALS: Final[dict[str, str]] = {
     "row.empty": "the answer is empty",
 }
 """Every reason for which something is left out, and what it means. A code never changes."""
+
+REWRITE: Final = "data.rewrite"
+VERIFY: Final = "verify"
+"""What answers above a row may have been declared for, besides the use of the row itself."""
 
 _WHOLE: Final = frozenset(
     {
@@ -105,6 +123,8 @@ class Group:
     call: Call
     manifest: Sha256 | None
     day: str
+    influence: Influence = "text"
+    """How what was answered reached rows: that decides which uses are ruled on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +144,11 @@ class Row:
     """One row that may be learned from: its bytes, and what opens the receipt's commitment."""
 
     choice: int
+    """Of an exchange the choice; of a derivation the place in it."""
     line: bytes
     sha256: Sha256
     salt: bytes
+    reasoned: bool = False
 
 
 class Law(Protocol):
@@ -146,6 +168,10 @@ class Words(Protocol):
 
     def withdrawn(self, subject: DeclarationId | ExchangeId | Sha256) -> Withdrawal | None:
         """Return the withdrawal of a declaration, an exchange or a manifest, if any."""
+        ...
+
+    def held(self, manifest: Sha256) -> Withdrawal | None:
+        """Return the withdrawal of a manifest, or of anything that it was made of, if any."""
         ...
 
     def approval(
@@ -170,16 +196,27 @@ class Kept(Protocol):
 
 
 class Gate:
-    """Decides for one declaration on one day; rulings are made once for each group."""
+    """Decides for one declaration on one day; rulings are made once for each group.
+
+    With *reasoning*, rows hold the reasoning that their providers showed, and are ruled on so.
+    """
 
     def __init__(
-        self, declaration: Declaration, today: dt.date, law: Law, words: Words, above: Ancestry
+        self,
+        declaration: Declaration,
+        today: dt.date,
+        law: Law,
+        words: Words,
+        above: Ancestry,
+        *,
+        reasoning: bool = False,
     ) -> None:
         self.declaration = declaration
         self.today = today
         self._law = law
         self._words = words
         self._above = above
+        self._reasoning = reasoning
         self._ruled: dict[Group, RuledAgain] = {}
         self._seen: set[bytes] = set()
 
@@ -188,13 +225,62 @@ class Gate:
         """Return every ruling made so far."""
         return self._ruled
 
+    def admit_row(
+        self, statement: Receipt | Derivation, place: int, above: Sequence[Above]
+    ) -> LeftOut | None:
+        """Tell why row *place* of *statement* may not be learned from, or `None` if it may.
+
+        *above* is all that it was made from (`above_of`). The row falls with the first of its
+        ancestors that does, and the detail names that one.
+        """
+        if isinstance(statement, Receipt):
+            return self.admit(statement)
+        if not 0 <= place < len(statement.rows):
+            return LeftOut("parent-unresolved", f"{statement.derivation} has no row {place}")
+        why = self._derivation_of_this_use(statement, None)
+        if why is not None:
+            return why
+        for one in above:
+            why = self.admit_above(one)
+            if why is not None:
+                return LeftOut(why.reason, f"{_name_of(one)}: {why.detail}".removesuffix(": "))
+        return None
+
     def admit(self, receipt: Receipt) -> LeftOut | None:
         """Tell why nothing of an exchange may be learned from, or `None` if some of it may."""
+        return self._admit_answer(receipt, None)
+
+    def admit_above(self, above: Above) -> LeftOut | None:
+        """Tell why nothing may be made of an ancestor in the way it was, or `None`."""
+        match above.statement:
+            case Receipt() as receipt:
+                return self._admit_answer(receipt, above.influence)
+            case Derivation() as derivation:
+                return self._derivation_of_this_use(derivation, above.influence)
+            case Manifest() as manifest:
+                return self._admit_student(manifest, above.influence)
+
+    def group_above(self, above: Above) -> Group | None:
+        """Return the group that an ancestor is ruled on with; a derivation has none."""
+        match above.statement:
+            case Receipt() as receipt:
+                return group_of(receipt, above.influence)
+            case Manifest() as manifest:
+                return Group(
+                    call=call_of_student(manifest),
+                    manifest=manifest.payload_sha256,
+                    day=self.today.isoformat(),
+                    influence=above.influence,
+                )
+            case _:
+                return None
+
+    def _admit_answer(self, receipt: Receipt, influence: Influence | None) -> LeftOut | None:
         return (
-            self._not_of_this_use(receipt)
+            self._not_of_this_use(receipt, influence)
             or _not_whole(receipt)
             or self._not_in_good_standing(receipt)
-            or self._not_permitted(receipt)
+            or self._not_permitted(receipt, influence or "text")
         )
 
     def rows_of(
@@ -213,27 +299,88 @@ class Gate:
             else:
                 yield choice, self._row(choice, first, kept)
 
-    def ruling_of(self, receipt: Receipt) -> RuledAgain:
-        """Return what was ruled for the group that *receipt* belongs to."""
-        return self.ruling_for(group_of(receipt))
-
     def ruling_for(self, group: Group) -> RuledAgain:
         """Return what is ruled for *group*; a base that is a student of ours has one too."""
         if group not in self._ruled:
             self._ruled[group] = self._rule(group)
         return self._ruled[group]
 
-    def _not_of_this_use(self, receipt: Receipt) -> LeftOut | None:
-        used, wanted = receipt.declared.use.purpose, self.declaration.use.purpose
+    def _not_of_this_use(self, receipt: Receipt, influence: Influence | None) -> LeftOut | None:
         if not receipt.readable:
             return LeftOut("not-readable")
-        if receipt.ruling.effect != "permit" or not teaches(used):
+        used = receipt.declared.use.purpose
+        if receipt.ruling.effect != "permit":
             return LeftOut("not-for-training", f"declared for `{used}`")
-        if receipt.caller.project != self.declaration.project:
-            return LeftOut("other-project", f"of project `{receipt.caller.project}`")
-        if not covers(used, wanted):
+        return self._other_use(used, receipt.caller.project, influence)
+
+    def _other_use(
+        self, used: str, project: str, influence: Influence | None
+    ) -> LeftOut | None:
+        """Tell why what was declared for *used* serves no row of this declaration.
+
+        What stands above a row (*influence*) may also have been declared for what it was there:
+        rewriting what is trained on, or judging it.
+        """
+        wanted = self.declaration.use.purpose
+        if not teaches(used):
+            return LeftOut("not-for-training", f"declared for `{used}`")
+        if project != self.declaration.project:
+            return LeftOut("other-project", f"of project `{project}`")
+        fits = {None: (wanted,), "text": (wanted, REWRITE), "judge": (wanted, VERIFY)}
+        if not any(covers(used, purpose) for purpose in fits[influence]):
             return LeftOut("widened-use", f"declared for `{used}`, wanted for `{wanted}`")
         return None
+
+    def _derivation_of_this_use(
+        self, derivation: Derivation, influence: Influence | None
+    ) -> LeftOut | None:
+        declared = derivation.declared.declaration
+        why = self._other_use(
+            derivation.declared.use.purpose, derivation.caller.project, influence
+        )
+        if why is not None:
+            return why
+        for subject in (derivation.derivation, self.declaration.id, declared):
+            withdrawal = None if subject is None else self._words.withdrawn(subject)
+            if withdrawal is not None:
+                return LeftOut("withdrawn", _words_of(withdrawal))
+        for declaration in (self.declaration.id, declared):
+            spoken = () if declaration is None else self._words.verdicts(declaration)
+            if spoken and not spoken[-1][1].approved:
+                return LeftOut("declined", _words_of(spoken[-1][1]))
+        return None
+
+    def _admit_student(self, manifest: Manifest, influence: Influence) -> LeftOut | None:
+        """Rule on a student that was run in a pipeline as on an answer of it."""
+        held = self._held(manifest.payload_sha256)
+        if held is not None:
+            return LeftOut("withdrawn", _words_of(held))
+        try:
+            call = call_of_student(manifest)
+        except MalformedReceiptError as exc:
+            return LeftOut("parent-unresolved", exc.message)
+        ruled = self.ruling_for(
+            Group(
+                call=call,
+                manifest=manifest.payload_sha256,
+                day=self.today.isoformat(),
+                influence=influence,
+            )
+        )
+        if ruled.left_out is None and REVIEW_FIRST in ruled.obligations:
+            # Nobody can say yes to answers of which there are no receipts.
+            return LeftOut("waiting-for-review", "serve it behind the gateway")
+        return ruled.left_out or self._duty_undone(None, ruled.obligations)
+
+    def _held(self, manifest: Sha256) -> Withdrawal | None:
+        """Return the withdrawal of a student, or of anything it comes from."""
+        above = self._above.above(manifest)
+        subjects: list[Sha256 | DeclarationId] = [*above.manifests, *above.declarations]
+        for subject in subjects:
+            withdrawal = self._words.withdrawn(subject)
+            if withdrawal is not None:
+                return withdrawal
+        return self._words.held(manifest)
 
     def _not_in_good_standing(self, receipt: Receipt) -> LeftOut | None:
         verdicts = [*self._words.verdicts(receipt.exchange)]
@@ -241,11 +388,7 @@ class Gate:
             verdicts += self._words.verdicts(receipt.declared.declaration)
         verdicts.sort(key=lambda entry: entry[0])
         spoken = [verdict for _, verdict in verdicts]
-        withdrawals = [
-            withdrawal
-            for subject in self._subjects(receipt)
-            if (withdrawal := self._words.withdrawn(subject)) is not None
-        ]
+        withdrawals = self._withdrawals_over(receipt)
         match standing_of(receipt, [*spoken, *withdrawals]):
             case Standing.WITHDRAWN:
                 return LeftOut("withdrawn", _words_of(withdrawals[0]))
@@ -257,22 +400,26 @@ class Gate:
             case _:
                 return None
 
-    def _subjects(self, receipt: Receipt) -> Iterator[DeclarationId | ExchangeId | Sha256]:
-        """Yield everything whose withdrawal takes *receipt* with it."""
-        yield receipt.exchange
-        yield self.declaration.id
-        if receipt.declared.declaration is not None:
-            yield receipt.declared.declaration
+    def _withdrawals_over(self, receipt: Receipt) -> list[Withdrawal]:
+        """Return every withdrawal that takes *receipt* with it."""
+        said = [
+            self._words.withdrawn(subject)
+            for subject in (
+                receipt.exchange,
+                self.declaration.id,
+                receipt.declared.declaration,
+            )
+            if subject is not None
+        ]
         if receipt.model.manifest is not None:
-            above = self._above.above(receipt.model.manifest)
-            yield from above.manifests
-            yield from above.declarations
+            said.append(self._held(receipt.model.manifest))
+        return [withdrawal for withdrawal in said if withdrawal is not None]
 
-    def _not_permitted(self, receipt: Receipt) -> LeftOut | None:
+    def _not_permitted(self, receipt: Receipt, influence: Influence) -> LeftOut | None:
         spoken = self._words.verdicts(self.declaration.id)
         if spoken and not spoken[-1][1].approved:
             return LeftOut("declined", _words_of(spoken[-1][1]))
-        ruled = self.ruling_of(receipt)
+        ruled = self.ruling_for(group_of(receipt, influence))
         if ruled.left_out is None and REVIEW_FIRST in ruled.obligations:
             # The terms ask for a review now, though they may not have when the call was made.
             verdicts = self._words.verdicts(receipt.exchange)
@@ -280,12 +427,14 @@ class Gate:
                 return LeftOut("waiting-for-review")
         return ruled.left_out or self._duty_undone(receipt, ruled.obligations)
 
-    def _duty_undone(self, receipt: Receipt, obligations: tuple[str, ...]) -> LeftOut | None:
+    def _duty_undone(
+        self, receipt: Receipt | None, obligations: tuple[str, ...]
+    ) -> LeftOut | None:
         """Tell which obligation that the gate discharges stands in the way."""
         barred = barred_by(obligations)
         if barred is not None:
             return barred
-        last = last_day(receipt, obligations)
+        last = None if receipt is None else last_day(receipt, obligations)
         if last is not None and self.today > last:
             return LeftOut("past-its-days", f"kept until {last}")
         use = self.declaration.use
@@ -295,7 +444,7 @@ class Gate:
     def _rule(self, group: Group) -> RuledAgain:
         today = self.today.isoformat()
         own = group.call
-        cases: list[tuple[Call, str, str]] = []
+        cases: list[tuple[Influence, Call, str, str]] = []
         if group.manifest is not None:
             above = self._above.above(group.manifest)
             if above.unresolved:
@@ -315,18 +464,52 @@ class Gate:
             for teacher, call in teachers.items():
                 bound = call if teacher.manifest is None else _without(call, theirs)
                 if teacher.manifest is None or bound.policies:
+                    # Whoever judged what a student learned from judged what it answers, too;
+                    # and all that taught a judge has only judged.
+                    judged = "judge" in {group.influence, teacher.influence}
                     cases += [
-                        (bound, made, on) for made in teacher.days for on in (made, today)
+                        ("judge" if judged else "text", bound, made, on)
+                        for made in teacher.days
+                        for on in (made, today)
                     ]
             own = _without(own, theirs)
         if group.manifest is None or own.policies:
-            cases += [(own, group.day, group.day), (own, group.day, today)]
-        return _maximum([self._case(*case) for case in dict.fromkeys(cases)])
+            cases += [(group.influence, own, group.day, on) for on in (group.day, today)]
+        return _maximum(
+            [
+                self._case(use, call, made, on)
+                for influence, call, made, on in dict.fromkeys(cases)
+                for use in self._uses(influence, call)
+            ]
+        )
 
-    def _case(self, call: Call, made: str, day: str) -> RuledAgain:
+    def _uses(self, influence: Influence, call: Call) -> tuple[IntendedUse, ...]:
+        """Return every use that is ruled on, of what *call* gave and how that reached rows.
+
+        What rewrote data that is trained on is ruled on for that, too. A judge's words stand in
+        no row: judging is what it is ruled on for, and more only where its judgement is what is
+        learned.
+        """
+        use = self.declaration.use
+        purposes = [use.purpose]
+        if influence == "judge":
+            learned = use.purpose in {"train.preference", "train.reward"}
+            purposes = [VERIFY, *(purposes if learned else ())]
+        elif call.generated_for == REWRITE:
+            purposes.append(REWRITE)
+        return tuple(
+            msgspec.structs.replace(use, purpose=one) for one in dict.fromkeys(purposes)
+        )
+
+    def _case(self, use: IntendedUse, call: Call, made: str, day: str) -> RuledAgain:
         """Rule on what one teacher gave on a day, under the policies of that or another day."""
-        known = dataclasses.replace(call, generated_on=made, project=self.declaration.project)
-        ruling = self._law.rule(self.declaration.use, known, dt.date.fromisoformat(day))
+        known = dataclasses.replace(
+            call,
+            generated_on=made,
+            project=self.declaration.project,
+            reasoning="visible" if self._reasoning else None,
+        )
+        ruling = self._law.rule(use, known, dt.date.fromisoformat(day))
         verdicts: tuple[int, ...] = ()
         left_out = None
         match ruling.effect:
@@ -399,16 +582,29 @@ def unmet_prefix(use: IntendedUse, student: str, obligations: tuple[str, ...]) -
     return None
 
 
-def group_of(receipt: Receipt | Refusal) -> Group:
+def group_of(receipt: Receipt | Refusal, influence: Influence = "text") -> Group:
     """Return the group of calls that *receipt* is ruled on with."""
     return Group(
-        call=call_of(receipt), manifest=receipt.model.manifest, day=receipt.received[:10]
+        call=call_of(receipt),
+        manifest=receipt.model.manifest,
+        day=receipt.received[:10],
+        influence=influence,
     )
 
 
 def _without(call: Call, policies: set[str]) -> Call:
     kept = tuple(policy for policy in call.policies if policy not in policies)
     return dataclasses.replace(call, policies=kept)
+
+
+def _name_of(above: Above) -> str:
+    match above.statement:
+        case Receipt() as receipt:
+            return receipt.exchange
+        case Derivation() as derivation:
+            return derivation.derivation
+        case Manifest() as manifest:
+            return f"manifest {manifest.payload_sha256[:12]}…"
 
 
 _ORDER: Final[tuple[EffectName, ...]] = ("permit", "hold", "forbid")

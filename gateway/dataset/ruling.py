@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from gateway.dataset.manifest import Teacher
 from gateway.intent.model import IntendedUse
@@ -49,6 +49,8 @@ class Call:
     """The day it was made on, where the ruling is on that day's output alone."""
     project: str = ""
     """Whose use of the output is ruled on now."""
+    reasoning: Literal["visible"] | None = None
+    """Set where reasoning that the provider returned as it is would be learned from, too."""
 
 
 class Said(Protocol):
@@ -92,10 +94,12 @@ def question_of(
     approves: Approves = nobody_approves,
 ) -> Question:
     """Return what there is to rule on: *use* of what *call* gave, on that day."""
+    shown = {} if call.reasoning is None else {"reasoning_kind": call.reasoning}
     facts = facts_of(
         use,
         asked_of(call),
         said.organisation,
+        **shown,
         access_route=call.route,
         account_tier=call.account_tier,
         generated_for=call.generated_for,

@@ -190,6 +190,14 @@ class Register:
         """Return the withdrawal of a declaration, an exchange or a manifest, or `None`."""
         return self._withdrawals.get(subject)
 
+    def held(self, manifest: Sha256) -> Withdrawal | None:
+        """Return the withdrawal of *manifest* itself.
+
+        What it was made of stands in other leaves; whoever asks about that, too, asks the
+        register together with the index (`dataset/held.py`).
+        """
+        return self.withdrawn(manifest)
+
     def agreements(self) -> list[tuple[AgreementFacts, Withdrawal | None]]:
         """Return every registered agreement, oldest first, and its withdrawal if any."""
         return [

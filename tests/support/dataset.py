@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +19,7 @@ from gateway.dataset.manifest import (
     manifest_dependency,
 )
 from gateway.dataset.ruling import Call, PolicyLaw
-from gateway.ident import ExchangeId, Sha256, new_exchange_id
+from gateway.ident import ExchangeId, Sha256, new_derivation_id, new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
 from gateway.ledger.publisher import Publisher
 from gateway.ledger.register import Register
@@ -37,18 +37,26 @@ from gateway.receipt.model import (
     Covered,
     DeclarationFacts,
     Declared,
+    Derivation,
+    DerivedRow,
     Manifest,
     ModelFacts,
     OutputFacts,
+    Parent,
+    ParentRole,
     Predicate,
     ProviderFacts,
     Receipt,
     RequestFacts,
+    RowKind,
     Subject,
+    Transform,
+    TransformKind,
     UsageFacts,
     Verdict,
     Withdrawal,
     Writer,
+    Written,
 )
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import payload_sha256, read_leaf, write_statement
@@ -153,6 +161,26 @@ class Kept:
 
     salt: bytes
     rows: dict[int, bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class DerivedFrom:
+    """A row that a pipeline made, and what of."""
+
+    line: bytes
+    parents: Sequence[Parent] = ()
+    verdict: str | None = None
+
+
+def made(
+    text: str, *parents: Parent, verdict: str | None = None, prompt: str = "say something"
+) -> DerivedFrom:
+    """Return a row whose answer is *text*."""
+    messages = [
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": text},
+    ]
+    return DerivedFrom(canonical_json({"messages": messages}), parents, verdict)
 
 
 class Texts(dict[ExchangeId, Kept]):
@@ -308,6 +336,84 @@ class House:
         )
         self.state(receipt)
         return receipt
+
+    def place_of(self, thing: Receipt | Derivation | Sha256) -> int:
+        """Return the leaf index of what was appended."""
+        for index, leaf in enumerate(self.ledger.leaves(0, self.ledger.head().size)):
+            match read_leaf(leaf):
+                case Receipt(exchange=exchange) if isinstance(thing, Receipt):
+                    if exchange == thing.exchange:
+                        return index
+                case Derivation(derivation=derivation) if isinstance(thing, Derivation):
+                    if derivation == thing.derivation:
+                        return index
+                case Manifest(payload_sha256=payload) if payload == thing:
+                    return index
+        raise LookupError(thing)
+
+    def parent(
+        self,
+        thing: Receipt | Derivation | Sha256,
+        role: ParentRole = "source",
+        choice: int = 0,
+        **changes: Any,
+    ) -> Parent:
+        """Return what names *thing*, which was appended, as a parent."""
+        parent = Parent(
+            role=role,
+            choice=choice,
+            index=self.place_of(thing),
+            exchange=thing.exchange if isinstance(thing, Receipt) else None,
+            derivation=thing.derivation if isinstance(thing, Derivation) else None,
+            manifest=None if isinstance(thing, Receipt | Derivation) else thing,
+        )
+        return msgspec.structs.replace(parent, **changes)
+
+    def derivation(
+        self,
+        declaration: Declaration,
+        *rows: DerivedFrom,
+        name: str = "clean",
+        kind: TransformKind = "rewrite",
+        row_kind: RowKind = "messages",
+        written: Written | None = None,
+        tags: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Derivation:
+        """Return what states *rows*, each with its parents, and keep their text."""
+        derivation = new_derivation_id(self.clock.now_ms())
+        salt = derivation[-16:].encode()
+        lines = {place: row.line for place, row in enumerate(rows)}
+        self.texts[derivation] = Kept(salt, lines)
+        parents = list(dict.fromkeys(parent for row in rows for parent in row.parents))
+        statement = Derivation(
+            derivation=derivation,
+            caller=Caller(principal="team", project=declaration.project),
+            declared=Declared(use=declaration.use, declaration=declaration.id),
+            transform=Transform(name=name, version="1", kind=kind),
+            written=written,
+            parents=tuple(parents),
+            rows=tuple(
+                DerivedRow(
+                    kind=row_kind,
+                    row=Commitment(alg="sha256-salted", value=salted_sha256(salt, row.line)),
+                    bytes=len(row.line),
+                    parents=tuple(parents.index(parent) for parent in row.parents),
+                    verdict=row.verdict,
+                )
+                for row in rows
+            ),
+            tags=tags,
+            at=self.now,
+            writer=WRITER,
+        )
+        return msgspec.structs.replace(statement, **changes)
+
+    def derive(self, declaration: Declaration, *rows: DerivedFrom, **said: Any) -> Derivation:
+        """Append what states *rows*, each with its parents, and keep their text."""
+        derivation = self.derivation(declaration, *rows, **said)
+        self.state(derivation)
+        return derivation
 
     def forge(self, receipt: Receipt) -> None:
         """Append a receipt that is signed by a key nobody trusts."""

@@ -1,0 +1,175 @@
+"""What stands above a derived row: every leaf that it was made from, in any number of steps.
+
+A derivation names its parents by their places in the log. A parent's place is lower than that
+of what was made from it, so every way up ends. Each leaf is listed once for each way in which
+it reached the row: by its words, or by a judgement. Whoever gives the leaves (`find`) answers
+for them: a ledger's reader, or the part of a dataset folder that was shown to be in the log.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.dataset.manifest import Influence, parse_training
+from gateway.dataset.ruling import Call, call_of
+from gateway.errors import MalformedReceiptError
+from gateway.ident import Sha256
+from gateway.limits import ANCESTORS_PER_ROW_MAX
+from gateway.receipt.model import (
+    TRAINING_BUILD,
+    Derivation,
+    Manifest,
+    Parent,
+    Receipt,
+    Statement,
+)
+from gateway.receipt.statement import read_leaf
+
+Ancestor = Receipt | Derivation | Manifest
+"""What can stand above a row: an answer, rows that were made, a student run in the pipeline."""
+
+Find = Callable[[int], bytes]
+"""Gives the leaf at an index, or raises `MalformedReceiptError` where there is none."""
+
+_STATEMENTS_REMEMBERED: Final = 256
+
+
+class UnresolvedParentError(MalformedReceiptError):
+    """A row names a parent that is not there, or is not what it is said to be."""
+
+    code = "dataset.parent_unresolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Above:
+    """One leaf above a row, and how it reached the row."""
+
+    index: int
+    influence: Influence
+    statement: Ancestor
+    leaf: bytes
+
+
+def above_of(statement: Statement, place: int, find: Find, *, index: int) -> tuple[Above, ...]:
+    """Return every leaf above row *place* of a derivation, by rising index; above others none.
+
+    *index* is the derivation's own leaf. The law is checked on the way: a parent stands at a
+    lower index than what was made from it, is what the row says it is, and has the choice, or
+    the row, that is named.
+
+    Raises:
+        UnresolvedParentError: a parent breaks the law, can't be found, or there are more than
+            `ANCESTORS_PER_ROW_MAX`.
+    """
+    if not isinstance(statement, Derivation):
+        return ()
+    found: dict[tuple[int, Influence], Above] = {}
+    seen: set[tuple[int, int, Influence]] = set()
+    waiting: list[tuple[Derivation, int, int, Influence]] = [(statement, place, index, "text")]
+    while waiting:
+        child, row, below, reaching = waiting.pop()
+        for parent in parents_of(child, row):
+            influence: Influence = "judge" if parent.role == "judge" else reaching
+            known = (parent.index, parent.choice, influence)
+            if not 0 <= parent.index < below:
+                raise _unresolved(child, parent, f"does not stand before leaf {below}")
+            leaf, above = _resolved(child, parent, find)
+            if known in seen:
+                continue
+            seen.add(known)
+            if len(seen) > ANCESTORS_PER_ROW_MAX:
+                raise UnresolvedParentError(
+                    f"row {place} of {statement.derivation} has more than "
+                    f"{ANCESTORS_PER_ROW_MAX} ancestors"
+                )
+            found[parent.index, influence] = Above(
+                index=parent.index, influence=influence, statement=above, leaf=leaf
+            )
+            if isinstance(above, Derivation):
+                waiting.append((above, parent.choice, parent.index, influence))
+    return tuple(found[key] for key in sorted(found))
+
+
+def parents_of(derivation: Derivation, place: int) -> Iterator[Parent]:
+    """Yield the parents of row *place* of *derivation*.
+
+    Raises:
+        UnresolvedParentError: it has no such row, or the row names a parent that isn't listed.
+    """
+    if not 0 <= place < len(derivation.rows):
+        raise UnresolvedParentError(f"{derivation.derivation} has no row {place}")
+    for at in derivation.rows[place].parents:
+        if not 0 <= at < len(derivation.parents):
+            raise UnresolvedParentError(
+                f"row {place} of {derivation.derivation} names parent {at}, which isn't listed"
+            )
+        yield derivation.parents[at]
+
+
+def call_above(above: Above) -> tuple[Call, Sha256 | None, str | None] | None:
+    """Return the call that an ancestor was, its student's manifest, and the day of the call.
+
+    A student that was run in the pipeline itself counts as a call to it, of which no day is
+    known; a derivation is no call.
+    """
+    match above.statement:
+        case Receipt() as receipt:
+            return call_of(receipt), receipt.model.manifest, receipt.received[:10]
+        case Manifest() as manifest:
+            return call_of_student(manifest), manifest.payload_sha256, None
+        case _:
+            return None
+
+
+def call_of_student(manifest: Manifest) -> Call:
+    """Return the call that a student's run in a pipeline counts as.
+
+    Raises:
+        MalformedReceiptError: it is not a training manifest.
+    """
+    student = parse_training(manifest.statement).student
+    return Call(provider=student, model=None, operation="chat")
+
+
+def _resolved(child: Derivation, parent: Parent, find: Find) -> tuple[bytes, Ancestor]:
+    try:
+        leaf = find(parent.index)
+        statement = _read(leaf)
+    except UnresolvedParentError:
+        raise
+    except MalformedReceiptError as exc:
+        raise _unresolved(child, parent, f"can't be found: {exc.message}") from exc
+    named = (parent.exchange, parent.derivation, parent.manifest)
+    if sum(name is not None for name in named) != 1:
+        raise _unresolved(child, parent, "is not exactly one thing")
+    match statement:
+        case Receipt() if statement.exchange == parent.exchange:
+            if parent.choice not in {unit.choice for unit in statement.outputs}:
+                raise _unresolved(child, parent, f"has no choice {parent.choice}")
+            return leaf, statement
+        case Derivation() if statement.derivation == parent.derivation:
+            if not 0 <= parent.choice < len(statement.rows):
+                raise _unresolved(child, parent, f"has no row {parent.choice}")
+            return leaf, statement
+        case Manifest() if statement.payload_sha256 == parent.manifest:
+            if statement.build_type != TRAINING_BUILD:
+                raise _unresolved(child, parent, "is not a student's training manifest")
+            return leaf, statement
+        case _:
+            raise _unresolved(child, parent, "is something else")
+
+
+def _unresolved(child: Derivation, parent: Parent, why: str) -> UnresolvedParentError:
+    name = parent.exchange or parent.derivation or (parent.manifest or "?")[:16]
+    return UnresolvedParentError(
+        f"{name} at leaf {parent.index}, which {child.derivation} was made from, {why}"
+    )
+
+
+@functools.lru_cache(maxsize=_STATEMENTS_REMEMBERED)
+def _read(leaf: bytes) -> Statement:
+    # Many rows of one batch come from the same answers.
+    return read_leaf(leaf)
