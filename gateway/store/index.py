@@ -51,6 +51,8 @@ from gateway.receipt.model import (
     Withdrawal,
 )
 from gateway.receipt.statement import read_leaf
+from gateway.store import lineage
+from gateway.store.lineage import Chunk, Lineage, StageFacts
 from gateway.store.places import ALL, PLACES_BYTES, STRETCH, after, pack, places_of, unpack
 from gateway.store.ports import LedgerStore
 from gateway.store.tables import (
@@ -126,6 +128,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     transform: str | None = None
     """What made the rows of a derivation."""
     tags: tuple[str, ...] = ()
+    stage: StageFacts | None = None
+    """What a manifest says of itself; kept in tables of its own, as are the next two."""
+    members: Chunk | None = None
+    parents: tuple[int, ...] = ()
+    """The leaves that the rows of a derivation were made from."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +149,9 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     declaration: DeclarationId | None = None
 
 
-_FIELDS: Final = tuple(name for name in Row.__struct_fields__ if name != "made")
+_BESIDE: Final = frozenset({"made", "stage", "members", "parents"})
+"""What is kept in tables of its own."""
+_FIELDS: Final = tuple(name for name in Row.__struct_fields__ if name not in _BESIDE)
 _PLAIN: Final = ("at", "exchange", "opening", "readable", "approved")
 """What is kept as it is; everything else is a word, and kept as that word's number."""
 _WORDS: Final = tuple(name for name in _FIELDS[1:] if name not in _PLAIN)
@@ -259,6 +268,15 @@ def tags_and_transforms(database: Database) -> None:
     _see_words(database)
 
 
+@migrations()
+def stages(database: Database) -> None:
+    """Make the tables of lineage; what is indexed already is looked through at the next use."""
+    for statement in lineage.SCHEMA:
+        database.conn.execute(statement)
+    # Below this leaf, stages are known; it lags behind only here.
+    database.conn.execute("ALTER TABLE watermark ADD COLUMN stages INTEGER NOT NULL DEFAULT 0")
+
+
 @dataclass(frozen=True, slots=True)
 class _Filter:
     """Words that a row must have one of, in one of its columns."""
@@ -334,6 +352,8 @@ class Index:
             path.unlink()
             path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
             self._database = open_database(path, migrations)
+        self.lineage = Lineage(self._database.conn, self._reading, self._bits_of)
+        """What was made of what."""
 
     @property
     def size(self) -> int:
@@ -354,6 +374,7 @@ class Index:
                 size, goal = self._watermark_of(leaves), leaves.head().size
                 stop = min(size - size % STRETCH + STRETCH, goal)
                 self._same_ledger = True
+                self._know_stages(leaves)
                 if size >= goal:
                     return done
                 if goal - size > STRETCH:
@@ -389,6 +410,11 @@ class Index:
         """Return the derivation of that id, or `None`."""
         rows = self._rows("exchange = ? AND kind = 'derivation' ORDER BY leaf", derivation)
         return rows[0] if rows else None
+
+    def named(self, id: ExchangeId) -> int | None:  # noqa: A002 — what it is called
+        """Return the leaf of the receipt of an exchange, or of a derivation; or `None`."""
+        rows = self._rows("exchange = ? AND kind IN ('receipt', 'derivation') LIMIT 1", id)
+        return rows[0].index if rows else None
 
     def closed_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* that have a closing statement, or are items with one."""
@@ -723,6 +749,24 @@ class Index:
                     ) from broken
         return found
 
+    def _bits_of(self, role: str, value: str, first: int, stop: int) -> dict[int, int]:
+        """Return where a word stands, by stretch, in that which is not full yet as well."""
+        if role not in _SEARCHED:
+            raise ValueError(f"places of `{role}` are not kept")
+        word = self._found(_exactly(role, value)).words
+        if not word:
+            return {}
+        closed = self._watermark()[0] // STRETCH
+        found = self._bits(word, first, min(stop, closed))
+        if first <= closed < stop:
+            leaves = self._database.conn.execute(
+                f"SELECT leaf FROM coded WHERE leaf >= ? AND {role} = ?",  # noqa: S608 — ours
+                (closed * STRETCH, word[0]),
+            )
+            if tail := sum(1 << (leaf - closed * STRETCH) for (leaf,) in leaves):
+                found[closed] = tail
+        return found
+
     def _in_tail(
         self, words: list[_Found], wanted: _Wanted, first: int, limit: int
     ) -> list[int]:
@@ -747,8 +791,12 @@ class Index:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         """See one state of the file, whatever others write meanwhile."""
-        with self._lock, translated(self.path), deferred(self._database):
-            yield
+        with self._lock, translated(self.path):
+            if self._database.conn.in_transaction:
+                yield
+            else:
+                with deferred(self._database):
+                    yield
 
     def _watermark(self) -> tuple[int, str]:
         with self._lock, translated(self.path):
@@ -778,7 +826,7 @@ class Index:
             (last,) = leaves.leaves(size - 1, size)
             if hashlib.sha256(last).hexdigest() == last_sha256:
                 return size
-        for table in ("coded", "unclosed", "places", "stretch", "resource"):
+        for table in ("coded", "unclosed", "places", "stretch", "resource", *lineage.TABLES):
             self._database.conn.execute(f"DELETE FROM {table}")  # noqa: S608 — names of ours
         # Other processes remember numbers of words, so these stay.
         self._database.conn.execute("UPDATE word SET count = 0")
@@ -787,9 +835,27 @@ class Index:
 
     def _note_watermark(self, size: int, last: bytes) -> None:
         self._database.conn.execute(
-            "UPDATE watermark SET size = ?, last_sha256 = ?",
-            (size, hashlib.sha256(last).hexdigest()),
+            "UPDATE watermark SET size = ?, last_sha256 = ?, stages = ?",
+            (size, hashlib.sha256(last).hexdigest(), size),
         )
+
+    def _know_stages(self, leaves: LedgerStore) -> None:
+        """Look for stages in what an older release has indexed."""
+        connection = self._database.conn
+        size, stages = connection.execute("SELECT size, stages FROM watermark").fetchone()
+        if stages >= size:
+            return
+        kinds = (_exactly("kind", "manifest", "members", "derivation"),)
+        for at in [one for one in self._leaves(_Wanted(kinds), stages) if one < size]:
+            (leaf,) = leaves.leaves(at, at + 1)
+            self._add_lineage([row_of(at, leaf)])
+        connection.execute(
+            "INSERT INTO answered SELECT (SELECT value FROM word WHERE id = model_manifest),"
+            " count(*) FROM coded WHERE model_manifest IS NOT NULL"
+            " AND kind = (SELECT id FROM word WHERE role = 'kind' AND value = 'receipt')"
+            " GROUP BY model_manifest"
+        )
+        connection.execute("UPDATE watermark SET stages = size")
 
     def _add(self, rows: Sequence[Row]) -> None:
         connection = self._database.conn
@@ -818,6 +884,7 @@ class Index:
                 for one in row.made
             ],
         )
+        self._add_lineage(rows)
         opened = {row.index: row.exchange for row in rows if row.kind == "opening"}
         closed = [(row.opening, row.exchange) for row in rows if row.kind in CLOSING]
         for opening, exchange in closed:
@@ -831,6 +898,20 @@ class Index:
         size = rows[-1].index + 1
         if size % STRETCH == 0:
             self._close_stretch(size // STRETCH - 1)
+
+    def _add_lineage(self, rows: Sequence[Row]) -> None:
+        connection = self._database.conn
+        answers: Counter[Sha256] = Counter()
+        for row in rows:
+            if row.stage is not None:
+                lineage.take_stage(connection, row.stage, row.index)
+            if row.members is not None:
+                lineage.take_members(connection, row.members)
+            if row.parents:
+                lineage.take_derived(connection, row.index, row.parents)
+            if row.model_manifest is not None and row.kind == "receipt":
+                answers[row.model_manifest] += 1
+        lineage.take_answers(connection, answers)
 
     def _forget_numbers(self) -> None:
         for numbers in self._numbers.values():
@@ -994,13 +1075,23 @@ def _row_of(index: int, statement: Statement) -> Row:
                 declaration=statement.declared.declaration,
                 transform=statement.transform.name,
                 tags=statement.tags,
+                parents=lineage.parents_of(statement),
             )
         case Members():
             return Row(
-                index=index, kind="members", at=statement.at, manifest=statement.manifest
+                index=index,
+                kind="members",
+                at=statement.at,
+                manifest=statement.manifest,
+                members=lineage.chunk_of(statement),
             )
         case Manifest():
-            return Row(index=index, kind="manifest", manifest=statement.payload_sha256)
+            return Row(
+                index=index,
+                kind="manifest",
+                manifest=statement.payload_sha256,
+                stage=lineage.stage_of(statement),
+            )
         case _:
             assert_never(statement)
 
