@@ -490,3 +490,16 @@ RESULTS_HELD_BYTES_MAX: Final = 128 * MIB
 
 REQUEST_BYTES_AT_ONCE: Final = 1 * MIB
 """Requests of one batch that are in memory together, unless a single one is larger."""
+
+PACK_FILES_MAX: Final = 10_000
+PACK_BYTES_MAX: Final = 2 * 1024 * MIB
+"""An evidence pack, unpacked; more than that is asked of the ledger itself."""
+
+PACK_RECEIPTS_MAX: Final = 20_000
+"""Receipts that a pack holds all of; where there are more, it holds a sample and says so."""
+
+PACK_SAMPLE: Final = 1_000
+"""Receipts of such a sample, spread evenly over all."""
+
+PACK_FILE_BYTES_MAX: Final = 16 * MIB
+"""A file of a pack that is read whole: a card, a policy, an answer."""
