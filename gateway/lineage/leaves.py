@@ -1,0 +1,160 @@
+"""Sets of leaves as the log states them: what a dataset was made from, bit by bit.
+
+The parts of such a list are leaves themselves (`Members`); the manifest that they name says how
+many leaves there are, and their digest. So a set is complete or it is refused: what is not in
+it was not used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from gateway.dataset.manifest import MembersFacts
+from gateway.errors import BadDigestError, MalformedReceiptError
+from gateway.receipt.model import Members
+
+PART_LEAVES: Final = 65_536
+"""How many leaves one part of a list is about."""
+
+_PART_BYTES: Final = PART_LEAVES // 8
+_BITS: Final = tuple(bytes(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
+
+
+class LeafSet:
+    """A set of leaf indices; it takes at most 8 KiB for each 65,536 leaves that it touches."""
+
+    def __init__(self, parts: Mapping[int, bytes] | None = None) -> None:
+        self._parts = {
+            first: bits for first, bits in (parts or {}).items() if bits.strip(b"\0")
+        }
+
+    @classmethod
+    def of(cls, indices: Iterable[int]) -> LeafSet:
+        """Return the set of *indices*."""
+        parts: dict[int, bytearray] = {}
+        for index in indices:
+            first, place = index - index % PART_LEAVES, index % PART_LEAVES
+            parts.setdefault(first, bytearray(_PART_BYTES))[place >> 3] |= 1 << (place & 7)
+        return cls({first: bytes(bits) for first, bits in parts.items()})
+
+    @classmethod
+    def listed(cls, parts: Iterable[Members], facts: MembersFacts) -> LeafSet:
+        """Return the set that *parts* list, which the manifest says are *facts*.
+
+        Raises:
+            MalformedReceiptError: a part can't be read, or stands there twice.
+            BadDigestError: parts are missing, or they are not what the manifest says.
+        """
+        bits: dict[int, bytes] = {}
+        count = 0
+        for part in parts:
+            if part.first in bits or part.first % PART_LEAVES:
+                raise MalformedReceiptError(f"members of `{part.dataset}`: a part twice")
+            bits[part.first] = _unpacked(part)
+            count += 1
+            expected = part.parts
+            if expected < 1 or not 0 <= part.part < expected:
+                raise MalformedReceiptError(f"members of `{part.dataset}`: a part of none")
+        found = cls(bits)
+        if len(found) != facts.count or found.sha256() != facts.sha256:
+            raise BadDigestError(
+                f"the list of what it was made from has {len(found)} leaves in {count} parts,"
+                f" not the {facts.count} that the manifest says",
+                hint="every part of the list belongs into the evidence",
+            )
+        return found
+
+    def __contains__(self, index: int) -> bool:
+        """Tell whether leaf *index* is in the set."""
+        bits = self._parts.get(index - index % PART_LEAVES, b"")
+        place = index % PART_LEAVES
+        return place >> 3 < len(bits) and bool(bits[place >> 3] >> (place & 7) & 1)
+
+    def __len__(self) -> int:
+        """Return how many leaves there are in the set."""
+        return sum(int.from_bytes(bits).bit_count() for bits in self._parts.values())
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the leaf indices, rising."""
+        for first, bits in sorted(self._parts.items()):
+            for at, byte in enumerate(bits):
+                for bit in _BITS[byte]:
+                    yield first + 8 * at + bit
+
+    def __and__(self, other: LeafSet) -> LeafSet:
+        """Return what is in both sets."""
+        return LeafSet(
+            {
+                first: bytes(a & b for a, b in zip(bits, other._parts[first], strict=False))
+                for first, bits in self._parts.items()
+                if first in other._parts
+            }
+        )
+
+    def __or__(self, other: LeafSet) -> LeafSet:
+        """Return what is in either set."""
+        both = dict(self._parts)
+        for first, bits in other._parts.items():
+            known = both.get(first, b"")
+            long, short = (bits, known) if len(bits) > len(known) else (known, bits)
+            both[first] = bytes(
+                a | b for a, b in zip(long, short.ljust(len(long), b"\0"), strict=True)
+            )
+        return LeafSet(both)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both sets hold the same leaves."""
+        return isinstance(other, LeafSet) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal sets may be written differently
+
+    def sha256(self) -> str:
+        """Return the digest of the indices in rising order, each as 8 bytes, big end first."""
+        digest = hashlib.sha256()
+        for index in self:
+            digest.update(index.to_bytes(8, "big"))
+        return digest.hexdigest()
+
+    def packed(self) -> dict[str, str]:
+        """Return the set as JSON-ready text: for each first leaf the bits, as in `Members`."""
+        return {
+            str(first): base64.b64encode(zlib.compress(bits.rstrip(b"\0"), 9)).decode()
+            for first, bits in sorted(self._parts.items())
+        }
+
+    @classmethod
+    def unpacked(cls, packed: Mapping[str, str]) -> LeafSet:
+        """Return the set that `packed` wrote.
+
+        Raises:
+            MalformedReceiptError: it is not one, or not written in the one way.
+        """
+        try:
+            found = cls({int(first): _inflated(bits) for first, bits in packed.items()})
+        except (ValueError, zlib.error) as exc:
+            raise MalformedReceiptError("a set of leaves can't be read") from exc
+        if any(first % PART_LEAVES or first < 0 for first in found._parts):
+            raise MalformedReceiptError("a set of leaves begins at an odd leaf")
+        return found
+
+
+def _unpacked(part: Members) -> bytes:
+    try:
+        return _inflated(part.bits)
+    except (ValueError, zlib.error) as exc:
+        raise MalformedReceiptError(
+            f"members of `{part.dataset}`, part {part.part}: can't be read"
+        ) from exc
+
+
+def _inflated(bits: str) -> bytes:
+    """Return bits as they were before they were packed; never more than a part's."""
+    unpacker = zlib.decompressobj()
+    found = unpacker.decompress(base64.b64decode(bits, validate=True), _PART_BYTES)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("not the bits of one part")
+    return found
