@@ -96,6 +96,8 @@ class Evaluation(Wire, frozen=True, kw_only=True):
     """Different prompts among them; they are the units of the intervals."""
     of: int
     """Rows that were held out; where fewer were asked, they were drawn by the seed."""
+    left_out: int = 0
+    """Rows that were drawn and do not fit the student's context or template."""
     sha256: Sha256
     """Over the digests of the rows that were asked, in rising order."""
     seed: int
