@@ -21,6 +21,7 @@ from gateway.cli.use import declaration_named, screen
 from gateway.dataset.build import Built, EmptyDatasetError, Order, Sources, build_dataset
 from gateway.dataset.card import card_of
 from gateway.dataset.gate import REFUSALS
+from gateway.dataset.held import HeldWords
 from gateway.dataset.manifest import MANIFEST, parse_manifest
 from gateway.dataset.ruling import PolicyLaw
 from gateway.dataset.verify import verify_dataset
@@ -148,7 +149,7 @@ def sources_of(house: Installation, order: Order) -> Sources:
         texts=house.content,
         law=PolicyLaw(house.library, house.register, house.overlays),
         library=house.library.digest,
-        words=house.register,
+        words=HeldWords(house.register, house.index),
         manifest=manifest,
         index_of=index_of,
         prove=house.reader.prove,

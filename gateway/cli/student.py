@@ -199,6 +199,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 def _rooms(installation: Installation) -> Rooms:
     """Return what a training needs of the house."""
     from gateway.app.activation import activate  # noqa: PLC0415  # only to train
+    from gateway.dataset.held import HeldWords  # noqa: PLC0415  # as above
     from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
     from gateway.ident import Sha256  # noqa: PLC0415  # as above
     from gateway.ledger.register import KINDS  # noqa: PLC0415  # as above
@@ -227,7 +228,7 @@ def _rooms(installation: Installation) -> Rooms:
             trust=installation.keyring.trust,
             law=PolicyLaw(installation.library, installation.register, installation.overlays),
             library=installation.library.digest,
-            words=installation.register,
+            words=HeldWords(installation.register, installation.index),
             manifest=find,
             today=day_of(installation.clock.now_ms()),
         )

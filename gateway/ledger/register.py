@@ -198,6 +198,10 @@ class Register:
         """
         return self.withdrawn(manifest)
 
+    def withdrawals(self) -> list[Withdrawal]:
+        """Return every withdrawal that counts, in no order: of each subject the first."""
+        return list(self._withdrawals.values())
+
     def agreements(self) -> list[tuple[AgreementFacts, Withdrawal | None]]:
         """Return every registered agreement, oldest first, and its withdrawal if any."""
         return [

@@ -12,6 +12,7 @@ import msgspec
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.clock import FrozenClock, day_of, rfc3339
 from gateway.dataset.build import Built, Order, Sources, build_dataset
+from gateway.dataset.held import HeldWords
 from gateway.dataset.manifest import (
     BASE_MODEL,
     DATASET_MANIFEST,
@@ -60,6 +61,7 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import payload_sha256, read_leaf, write_statement
+from gateway.store.index import Index
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.merkle import inclusion_proof
@@ -200,6 +202,19 @@ class Texts(dict[ExchangeId, Kept]):
         return exchange in self._erased
 
 
+class Words(HeldWords):
+    """What was said in a house, with an index that is brought up to date when it is asked."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house.register, house.index)
+        self._ledger = house.ledger
+
+    def held(self, manifest: Sha256) -> Withdrawal | None:
+        """Return the withdrawal of a manifest, or of anything that it was made of, if any."""
+        self.index.catch_up(self._ledger)
+        return super().held(manifest)
+
+
 class House:
     """A ledger with everything that a dataset is made from; its clock stands still."""
 
@@ -211,6 +226,8 @@ class House:
         publisher = Publisher(self.ledger, LOG_SIGNER, ORIGIN, self.clock)
         self.sequencer = Sequencer(self.ledger, publisher)
         self.register = Register()
+        self.index = Index(folder / "index.db")
+        self.words = Words(self)
         self.authority = Authority(TRUST)
         self.texts = Texts()
         self.library = library or a_library()
@@ -219,6 +236,7 @@ class House:
 
     def close(self) -> None:
         """Let go of the ledger."""
+        self.index.close()
         self.ledger.close()
 
     @property
@@ -539,7 +557,7 @@ class House:
             texts=self.texts,
             law=self.law,
             library=self.library.digest,
-            words=self.register,
+            words=self.words,
             manifest=self.manifest,
             index_of=self.index_of,
             prove=self.prove,

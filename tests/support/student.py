@@ -18,6 +18,7 @@ from gateway.clock import SystemClock, day_of, rfc3339
 from gateway.dataset.build import Built, build_dataset
 from gateway.dataset.build import Order as DatasetOrder
 from gateway.dataset.build import Sources as DatasetSources
+from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.errors import LedgerUnwellError
 from gateway.ident import new_exchange_id
@@ -96,7 +97,7 @@ class School:
             trust=TRUST,
             law=self.house.law,
             library=self.house.library.digest,
-            words=self.house.register,
+            words=self.house.words,
             manifest=self.house.manifest,
             today=day_of(self.house.clock.now_ms()),
         )
@@ -230,7 +231,7 @@ def install(folder: Path, count: int = 32) -> Path:
             texts=texts,
             law=law,
             library=installation.library.digest,
-            words=installation.register,
+            words=HeldWords(installation.register, installation.index),
             manifest=lambda _: None,
             index_of=lambda _: None,
             prove=installation.reader.prove,
