@@ -11,15 +11,11 @@ proof of the manifest's leaf and puts the folder into place instead of building 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -59,6 +55,15 @@ from gateway.dataset.manifest import (
 )
 from gateway.dataset.rows import ReceiptLine, Span
 from gateway.dataset.tree import ReadTile, TilesWriter, levels_of
+from gateway.dataset.workshop import (
+    DigestedFile,
+    empty_folder,
+    only_builder,
+    put_into_place,
+    swept_on_failure,
+    sync_folder,
+    write_file,
+)
 from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import NAME, Declaration
@@ -174,12 +179,12 @@ def build_dataset(order: Order, sources: Sources, progress: Progress | None = No
     workshop = order.folder.parent / f".{order.folder.name}.building"
     try:
         order.folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_builder(workshop):
+        with only_builder(workshop):
             rescued = _finish_interrupted(order, sources, workshop)
             if rescued is not None:
                 return rescued
-            _empty(workshop)
-            with _swept_on_failure(workshop):
+            empty_folder(workshop)
+            with swept_on_failure(workshop):
                 return _build(order, sources, workshop, progress or _silent)
     except OSError as exc:
         raise OperatorError(
@@ -191,19 +196,6 @@ def build_dataset(order: Order, sources: Sources, progress: Progress | None = No
 
 def _silent(seen: int, rows: int) -> None:
     """Tell nobody."""
-
-
-@contextlib.contextmanager
-def _swept_on_failure(workshop: Path) -> Iterator[None]:
-    """Leave nothing of a build that failed before its manifest could be a leaf."""
-    try:
-        yield
-    except BaseException:
-        # The leaf may be durable though the call that made it failed; then the folder stays
-        # for the next build of that name to look at.
-        if not (workshop / MANIFEST).exists():
-            shutil.rmtree(workshop, ignore_errors=True)
-        raise
 
 
 def _check(order: Order, sources: Sources) -> None:
@@ -252,10 +244,10 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
             hint="docs/formats/dataset.md says what each reason means and who can change it",
         )
     files = tally.files
-    files[CHECKPOINT] = _write(workshop, CHECKPOINT, sources.checkpoint.encode())
-    files[POLICIES] = _write(workshop, POLICIES, _rulings(gate, sources.library))
+    files[CHECKPOINT] = write_file(workshop, CHECKPOINT, sources.checkpoint.encode())
+    files[POLICIES] = write_file(workshop, POLICIES, _rulings(gate, sources.library))
     manifest = _manifest(order, sources, gate, tally, started)
-    files[CARD] = _write(workshop, CARD, card_of(manifest).encode())
+    files[CARD] = write_file(workshop, CARD, card_of(manifest).encode())
     manifest = msgspec.structs.replace(
         manifest,
         subjects=tuple(
@@ -264,18 +256,18 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
     )
     encoded, leaf = write_manifest(statement_of(manifest), sources.signer)
     payload = verify_manifest(encoded, sources.trust)[1]
-    _write(workshop, MANIFEST, encoded)
+    write_file(workshop, MANIFEST, encoded)
     for folder in (
         workshop / TILES,
         (workshop / TILES).parent,
         workshop,
         workshop.parent,
     ):
-        _sync_folder(folder)
+        sync_folder(folder)
     # The first durable mark: from here on the ledger says that this dataset was built.
     index = sources.append(leaf)
     _write_proof(workshop, sources, index)
-    _put_into_place(workshop, order.folder)
+    put_into_place(workshop, order.folder)
     return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=index)
 
 
@@ -306,11 +298,11 @@ def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress
     tally = _Tally()
     with contextlib.ExitStack() as stack:
         rows, receipts, leaves, left_out, spans, keys = (
-            stack.enter_context(_DigestedFile.create(workshop, name))
+            stack.enter_context(DigestedFile.create(workshop, name))
             for name in (ROWS, RECEIPTS, LEAVES, LEFT_OUT, SPANS, KEYS)
         )
         levels = [
-            stack.enter_context(_DigestedFile.create(workshop, tile_file(level)))
+            stack.enter_context(DigestedFile.create(workshop, tile_file(level)))
             for level in range(levels_of(sources.covers.size))
         ]
         tiles = TilesWriter(
@@ -589,90 +581,6 @@ def _rulings(gate: Gate, library: Sha256) -> bytes:
     )
 
 
-class _DigestedFile:
-    """A file that knows the digest of what was written to it."""
-
-    def __init__(self, name: str, file: BinaryIO) -> None:
-        self.name = name
-        self._file = file
-        self._sha256 = hashlib.sha256()
-        self.size = 0
-
-    @classmethod
-    @contextlib.contextmanager
-    def create(cls, folder: Path, name: str) -> Iterator[_DigestedFile]:
-        """Create the file *name* in *folder*."""
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb", buffering=1 << 18) as file:
-            yield cls(name, file)
-
-    def write(self, content: bytes) -> None:
-        """Add *content*."""
-        self._file.write(content)
-        self._sha256.update(content)
-        self.size += len(content)
-
-    def line(self, value: Mapping[str, Any]) -> None:
-        """Add one line of JSON."""
-        self.write(canonical_json(value) + b"\n")
-
-    def finish(self) -> Sha256:
-        """Make it durable and return its digest."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return Sha256(self._sha256.hexdigest())
-
-
-def _write(folder: Path, name: str, content: bytes) -> Sha256:
-    with _DigestedFile.create(folder, name) as file:
-        file.write(content)
-        return file.finish()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _only_builder(workshop: Path) -> Iterator[None]:
-    """Keep other builds of the same name away; the lock goes with the process that holds it."""
-    workshop.mkdir(exist_ok=True)
-    descriptor = os.open(workshop, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(descriptor)
-        raise _busy(workshop) from exc
-    try:
-        # The folder that was locked may have been put into place by another build since.
-        if not workshop.exists() or not os.path.samestat(workshop.stat(), os.fstat(descriptor)):
-            raise _busy(workshop)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _busy(workshop: Path) -> GateRefusedError:
-    return GateRefusedError(
-        f"another build is at work in `{workshop}`",
-        hint="wait for it to end",
-        code="dataset.busy",
-    )
-
-
-def _empty(workshop: Path) -> None:
-    for entry in workshop.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def _finish_interrupted(order: Order, sources: Sources, workshop: Path) -> Built | None:
     """Put a build into place whose manifest is a leaf already and whose words are the same."""
     try:
@@ -685,15 +593,15 @@ def _finish_interrupted(order: Order, sources: Sources, workshop: Path) -> Built
     if manifest.asked != _parameters(order) or index is None:
         return None
     _write_proof(workshop, sources, index)
-    _put_into_place(workshop, order.folder)
+    put_into_place(workshop, order.folder)
     return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=None)
 
 
 def _write_proof(workshop: Path, sources: Sources, index: int) -> None:
     """Put into the folder what shows that its manifest is leaf *index* of the ledger."""
     (workshop / PROOF).unlink(missing_ok=True)
-    _write(workshop, PROOF, format_proof(sources.prove(index, sources.publish())).encode())
-    _sync_folder(workshop)
+    write_file(workshop, PROOF, format_proof(sources.prove(index, sources.publish())).encode())
+    sync_folder(workshop)
     try:
         verify_logged(workshop, sources.trust)
     except EvidenceError as exc:
@@ -701,15 +609,3 @@ def _write_proof(workshop: Path, sources: Sources, index: int) -> None:
             f"the manifest at leaf {index} does not verify: {exc.message}",
             hint="run `gateway ledger fsck`; then build the same again, nothing is lost",
         ) from exc
-
-
-def _put_into_place(workshop: Path, folder: Path) -> None:
-    try:
-        workshop.rename(folder)
-    except OSError as exc:
-        raise GateRefusedError(
-            f"`{folder}` could not be put into place: {exc.strerror}",
-            hint=f"make room for it and build again; everything is kept in `{workshop}`",
-            code="dataset.exists",
-        ) from exc
-    _sync_folder(folder.parent)
