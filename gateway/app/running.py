@@ -23,6 +23,7 @@ from gateway.batch.hand_in import HandingIn
 from gateway.batch.hand_out import HandingOut
 from gateway.batch.judge import Judge
 from gateway.batch.spool import Spools
+from gateway.dataset.held import HeldWords
 from gateway.errors import (
     GatewayError,
 )
@@ -437,6 +438,7 @@ def _furnish(
         library,
         register,
         clock,
+        held=HeldWords(register, installation.index).held,
         undeclared=settings.undeclared == "forbid",
         unreadable=settings.unknown_operations == "forbid",
         ephemeral=settings.ephemeral_keys == "forbid",

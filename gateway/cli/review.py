@@ -18,6 +18,7 @@ from gateway.app.installation import Installation, open_installation
 from gateway.app.providers import build_providers
 from gateway.cli.use import declaration_named, screen
 from gateway.clock import rfc3339
+from gateway.dataset.held import HeldWords
 from gateway.dataset.standing import Standing, standing_of
 from gateway.errors import CallerError, NotFoundError
 from gateway.exchange.rule import Law
@@ -325,6 +326,7 @@ def _ahead(
         house.library,
         house.register,
         house.clock,
+        held=HeldWords(house.register, house.index).held,
         undeclared=False,
         unreadable=False,
         overlays=house.overlays,

@@ -9,13 +9,14 @@ long as none of them changes.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from gateway.canonical import digest_of
 from gateway.clock import Clock, day_of
+from gateway.errors import GatewayError
 from gateway.exchange.obligations import headers_of
 from gateway.exchange.providers import Provider, Taught
 from gateway.exchange.states import Asked
@@ -32,7 +33,7 @@ from gateway.policy.library import Binding, Library
 from gateway.policy.model import Effect
 from gateway.provider.minting import leads_past
 from gateway.provider.model import GENERATES, Operation, ProviderCall
-from gateway.receipt.model import PolicyPin, Reason, Ruling
+from gateway.receipt.model import PolicyPin, Reason, Ruling, Withdrawal
 
 UNDECLARED = "undeclared"
 UNREADABLE = "unknown-operation"
@@ -40,9 +41,15 @@ EXPIRED = "declaration-expired"
 LEADS_PAST = "ephemeral-keys"
 WITHDRAWN = "declaration-withdrawn"
 DECLINED = "declaration-declined"
+STUDENT_WITHDRAWN = "student-withdrawn"
+STUDENT_UNKNOWN = "student-unknown"
 """Reasons of the gateway's own, under the policy name `gateway`."""
 
 GATEWAY = "gateway"
+
+Held = Callable[[Sha256], Withdrawal | None]
+"""Tells what was withdrawn of a manifest or of anything that it was made of; it may raise a
+`GatewayError` where that can't be looked up at present."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,8 @@ class Ruled:
     version: int
     decision: Decision
     provider: Provider
+    lasts: bool = True
+    """Whether the same follows until something moves; what could not be looked up may, soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,7 @@ class Law:
         register: Register,
         clock: Clock,
         *,
+        held: Held,
         undeclared: bool,
         unreadable: bool,
         ephemeral: bool = True,
@@ -82,6 +92,7 @@ class Law:
     ) -> None:
         self._register = register
         self._clock = clock
+        self._held = held
         self._undeclared = undeclared
         self._unreadable = unreadable
         self._ephemeral = ephemeral
@@ -115,7 +126,9 @@ class Law:
         if ruled is None:
             if len(self._remembered) >= RULINGS_REMEMBERED_MAX:
                 self._forget()
-            ruled = self._remembered[key] = self._rule(asked, provider, agreements, on)
+            ruled = self._rule(asked, provider, agreements, on)
+            if ruled.lasts:
+                self._remembered[key] = ruled
         return ruled
 
     def stands(self, ruled: Ruled) -> bool:
@@ -172,7 +185,7 @@ class Law:
             verdict = self._register.approval(asked.declaration.id, holding)
             if verdict is not None:
                 effect = Effect.PERMIT
-        own = self._own_reason(asked, on)
+        own = self._own_reason(asked, on) or self._student_reason(provider)
         if own is not None:
             effect, reasons, verdict = Effect.FORBID, [own], None
         ruling = Ruling(
@@ -195,6 +208,7 @@ class Law:
             version=self._register.version,
             decision=decision,
             provider=provider,
+            lasts=own is None or own.clause != STUDENT_UNKNOWN,
         )
 
     def explain(self, asked: Asked, provider: Provider) -> list[Explanation]:
@@ -299,6 +313,31 @@ class Law:
             return _own(DECLINED, f"{declined.by} declined the declaration: {declined.reason}")
         return None
 
+    def _student_reason(self, provider: Provider) -> Reason | None:
+        """Return why a student of ours answers no more, if it does not."""
+        if provider.manifest is None:
+            return None
+        try:
+            withdrawal = self._held(provider.manifest)
+        except GatewayError as error:
+            return _own(
+                STUDENT_UNKNOWN,
+                "Whether anything that this student came from was withdrawn can't be looked up"
+                f" at present: {error.message}",
+            )
+        if withdrawal is None:
+            return None
+        what = subject_of(withdrawal)
+        if what == provider.manifest:
+            return _own(
+                STUDENT_WITHDRAWN, f"{withdrawal.by} withdrew this student: {withdrawal.reason}"
+            )
+        return _own(
+            STUDENT_WITHDRAWN,
+            f"{withdrawal.by} withdrew {what}, which this student came from:"
+            f" {withdrawal.reason}",
+        )
+
 
 def _use_of(asked: Asked) -> IntendedUse:
     """Return the use that is ruled on.
@@ -311,6 +350,17 @@ def _use_of(asked: Asked) -> IntendedUse:
     if operation is Operation.FINE_TUNING:
         return msgspec.structs.replace(asked.declaration.use, purpose=PROVIDER_FINE_TUNE)
     return asked.declaration.use if operation in GENERATES else INFERENCE
+
+
+def subject_of(withdrawal: Withdrawal) -> str:
+    """Return the name of what was withdrawn."""
+    named = (
+        withdrawal.declaration
+        or withdrawal.exchange
+        or withdrawal.derivation
+        or withdrawal.manifest
+    )
+    return named or f"agreement {withdrawal.agreement}"
 
 
 def _leads_past(asked: Asked) -> bool:

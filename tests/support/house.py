@@ -17,6 +17,7 @@ from gateway import settings
 from gateway.app.installation import init
 from gateway.app.running import Gateway, start
 from gateway.clock import FrozenClock, rfc3339
+from gateway.dataset.held import HeldWords
 from gateway.exchange.body import StreamedBody
 from gateway.exchange.forward import Forwarder, Origin, Outgoing, RawHeaders, origin_of
 from gateway.exchange.providers import Layer, Provider, Providers
@@ -358,6 +359,7 @@ class Rooms:
             self.library,
             register,
             self.clock,
+            held=HeldWords(register, self.index).held,
             undeclared=self._undeclared,
             unreadable=self._unreadable,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -9,9 +10,10 @@ import msgspec
 import pytest
 
 from gateway.clock import FrozenClock, day_of
+from gateway.errors import LedgerUnwellError
 from gateway.exchange.forward import origin_of
 from gateway.exchange.providers import Layer, Provider, Taught
-from gateway.exchange.rule import Law, strictest
+from gateway.exchange.rule import Held, Law, strictest
 from gateway.exchange.states import Asked, Principal
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
@@ -31,6 +33,7 @@ from gateway.receipt.model import (
 )
 from tests.support.dataset import TERMS, a_library, a_policy
 from tests.support.house import PROJECT, TRAINING, WRITER, verdict
+from tests.support.store import an_exchange_id
 
 AT = "2026-11-22T00:00:00.000Z"
 FINGERPRINT = Sha256("fe" * 32)
@@ -44,12 +47,15 @@ def a_law(
     undeclared: bool = False,
     unreadable: bool = False,
     overlays: tuple[str, ...] = (),
+    held: Held | None = None,
 ) -> Law:
     """Return a law room over the small library."""
+    register = register or Register()
     return Law(
         library or a_library(),
-        register or Register(),
+        register,
         clock or FrozenClock(),
+        held=held or register.held,
         undeclared=undeclared,
         unreadable=unreadable,
         overlays=overlays,
@@ -252,6 +258,46 @@ def test_what_was_withdrawn_or_declined_is_forbidden() -> None:
         a_law(declined), request, "open"
     )
     assert "grace" in a_law(gone).rule(request, provider("open")).ruling.reasons[0].because
+
+
+def test_a_student_that_came_from_something_withdrawn_answers_no_more() -> None:
+    """Whatever of a student's past is withdrawn, the door says by whom, what, and why."""
+    student = dataclasses.replace(provider("open"), manifest=Sha256("a" * 64))
+    withdrawal = Withdrawal(
+        by="grace", reason="asked to", exchange=an_exchange_id(7), at=AT, writer=WRITER
+    )
+    itself = msgspec.structs.replace(withdrawal, exchange=None, manifest=student.manifest)
+
+    ruled = [
+        a_law(held={student.manifest: one}.get).rule(asked(), student).ruling
+        for one in (withdrawal, itself, None)
+    ]
+
+    assert ["forbid", "forbid", "permit"] == [ruling.effect for ruling in ruled]
+    (reason,) = ruled[0].reasons
+    assert ("gateway", "student-withdrawn") == (reason.policy, reason.clause)
+    assert (
+        f"grace withdrew {withdrawal.exchange}, which this student came from: asked to"
+        == reason.because
+    )
+    assert "grace withdrew this student: asked to" == ruled[1].reasons[0].because
+
+
+def test_what_can_not_be_looked_up_is_not_permitted_and_is_asked_again() -> None:
+    """A student whose past can't be read is refused for the moment, and not for longer."""
+    student = dataclasses.replace(provider("open"), manifest=Sha256("a" * 64))
+    trouble = [LedgerUnwellError("the index is busy")]
+
+    def held(_: Sha256) -> None:
+        if trouble:
+            raise trouble.pop()
+
+    law, request = a_law(held=held), asked()
+
+    first, second = law.rule(request, student).ruling, law.rule(request, student).ruling
+
+    assert ["student-unknown"] == [reason.clause for reason in first.reasons]
+    assert ("forbid", "permit") == (first.effect, second.effect)
 
 
 def test_an_approval_lets_a_held_use_pass_and_nothing_more() -> None:
