@@ -168,6 +168,9 @@ PARTS_AHEAD_PER_CHECKER: Final = 2
 ROWS_CHECKED_ALONE_MAX: Final = 20_000
 """Up to here (half a second) starting further processes costs more than it saves."""
 
+ROW_BYTES_MAX: Final = BODY_BYTES_HELD_MAX
+"""One line of a dataset: a row is made of an answer that was held to be read."""
+
 ROWS_PER_SPAN: Final = 1_024
 """After so many rows a dataset notes where the next begin, so that several check at once."""
 

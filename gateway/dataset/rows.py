@@ -1,52 +1,56 @@
 """Check rows against their receipts, and receipts against the log: one law for all.
 
 Whoever learns from rows and whoever only verifies walk through the same code, a span of rows
-at a time. A receipt is shown by its hash in a tile that leads to the checkpoint; of each the
-fields that decide are read, and of each kind of receipt one is read whole. Its own signature
-is checked where that is asked for: what the checkpoint covers, the log vouches for.
+at a time. A leaf is shown by its hash in a tile that leads to the checkpoint; what it says of
+a row, `vouch.py` reads. Its own signature is checked where that is asked for: what the
+checkpoint covers, the log vouches for.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import io
 import os
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import msgspec
 
-from gateway.canonical import salted_sha256, sha256_hex
+from gateway.dataset.above import Above
+from gateway.dataset.count import SPLIT_BROKEN, Counted
 from gateway.dataset.manifest import (
+    HELD_OUT,
     LEAVES,
-    MANIFEST,
     RECEIPTS,
     ROWS,
     SPANS,
     DatasetManifest,
     tile_file,
 )
-from gateway.dataset.ruling import Call, call_of, call_of_teacher
 from gateway.dataset.tree import Tree
+from gateway.dataset.vouch import (
+    RECEIPT_SWAPPED,
+    Derivations,
+    Law,
+    Place,
+    Receipts,
+    Vouching,
+    leaf_name,
+)
 from gateway.errors import BadDigestError, BadProofError, EvidenceError, MalformedReceiptError
-from gateway.ident import Sha256
-from gateway.intent.purpose import covers, teaches
-from gateway.limits import BODY_BYTES_HELD_MAX, KINDS_REMEMBERED_MAX, LEAF_BYTES_MAX
-from gateway.policy.library import UNLISTED
-from gateway.receipt.authority import Authority
-from gateway.receipt.model import PAYLOAD_TYPE, RECEIPT_TYPE, Receipt
-from gateway.receipt.statement import read_payload
-from gateway.receipt.verify import verify_leaf
+from gateway.limits import ROW_BYTES_MAX
+from gateway.receipt.model import Derivation
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES
 from gateway.tlog.text import SIZE_MAX
 from gateway.tlog.tile import TILE_WIDTH
 
-_LINE_BYTES_MAX: Final = max(BODY_BYTES_HELD_MAX, 2 * LEAF_BYTES_MAX)
+RECEIPT_MISSING: Final = "dataset.receipt_missing"
+RECEIPT_REPLAYED: Final = "dataset.receipt_replayed"
+
 _AGAIN: Final = "take the dataset from its source again"
 
 
@@ -93,65 +97,29 @@ class Span(
     tiles: tuple[_Place, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Law:
-    """What rows are held against."""
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A row that was checked, and what vouches for it."""
 
-    manifest: DatasetManifest
-    checkpoint: Checkpoint
-    authority: Authority
-    every_signature: bool = False
-
-
-Kind = tuple[Call, Sha256 | None]
-"""What calls of one kind share: how they were made, under what, and what for."""
-
-
-@dataclass(slots=True)
-class Given:
-    """What calls of one kind gave: rows, on which days, under which policies."""
-
-    rows: int = 0
-    receipts: int = 0
-    days: set[str] = field(default_factory=set)
-    policies: set[str] = field(default_factory=set)
-
-    def add(
-        self, rows: int, receipts: int, days: Iterable[str], policies: Iterable[str]
-    ) -> None:
-        """Count some more."""
-        self.rows += rows
-        self.receipts += receipts
-        self.days.update(days)
-        # A model that nobody knew when it was asked may have been listed since.
-        self.policies.update(policy for policy in policies if policy != UNLISTED)
-
-
-@dataclass(slots=True)
-class Counted:
-    """What was found while rows were checked."""
-
-    rows: int = 0
-    receipts: int = 0
-    by_teacher: dict[Kind, Given] = field(default_factory=dict)
-
-    def add(self, other: Counted) -> None:
-        """Count what *other* found, too."""
-        self.rows += other.rows
-        self.receipts += other.receipts
-        for kind, given in other.by_teacher.items():
-            mine = self.by_teacher.setdefault(kind, Given())
-            mine.add(given.rows, given.receipts, given.days, given.policies)
-
-
-Checked = tuple[ReceiptLine, bytes, bytes]
-"""What vouches for a row, the row's line, and the receipt's leaf."""
+    said: ReceiptLine
+    line: bytes
+    leaf: bytes
+    derivation: Derivation | None = None
+    above: tuple[Above, ...] = ()
+    """Every leaf that a derived row was made from."""
 
 
 class Files:
     """The files of a folder that are read side by side, row after row."""
 
-    def __init__(self, path: Path, checkpoint: Checkpoint, *, digested: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: DatasetManifest,
+        checkpoint: Checkpoint,
+        *,
+        digested: bool = False,
+    ) -> None:
         self.digests: dict[str, Digest] = {}
         self.tree = Tree(path, checkpoint)
         self._open: list[BinaryIO] = []
@@ -159,6 +127,9 @@ class Files:
             self.rows = self._file(path, ROWS, digested=digested)
             self.receipts = self._file(path, RECEIPTS, digested=digested)
             self.leaves = self._file(path, LEAVES, digested=digested)
+            self.held_out = (
+                self._file(path, HELD_OUT, digested=digested) if manifest.found.splits else None
+            )
         except BaseException:
             self.close()
             raise
@@ -166,11 +137,12 @@ class Files:
     def end(self, manifest: DatasetManifest, checkpoint: Checkpoint) -> Span:
         """Return where a span after the last one would begin."""
         return Span(
+            held_out=None if self.held_out is None else _size(self.held_out),
             index=checkpoint.size,
-            leaves=os.fstat(self.leaves.fileno()).st_size,
-            receipts=os.fstat(self.receipts.fileno()).st_size,
+            leaves=_size(self.leaves),
+            receipts=_size(self.receipts),
             row=manifest.found.rows,
-            rows=os.fstat(self.rows.fileno()).st_size,
+            rows=_size(self.rows),
             tiles=self.tree.ends,
         )
 
@@ -179,7 +151,24 @@ class Files:
         self.rows.seek(span.rows)
         self.receipts.seek(span.receipts)
         self.leaves.seek(span.leaves)
+        if self.held_out is not None:
+            self.held_out.seek(span.held_out or 0)
         self.tree.seek(span.tiles)
+
+    def rows_of(self, said: ReceiptLine) -> tuple[str, BinaryIO]:
+        """Return the file that the row of *said* stands in, and its name.
+
+        Raises:
+            BadDigestError: it is said to be held out, and nothing is held out here.
+        """
+        if said.split is None:
+            return ROWS, self.rows
+        if self.held_out is None:
+            raise BadDigestError(
+                f"{RECEIPTS}: row {said.row}: held out, where the manifest holds out nothing",
+                code=SPLIT_BROKEN,
+            )
+        return HELD_OUT, self.held_out
 
     def close(self) -> None:
         """Let go of all of them."""
@@ -231,19 +220,6 @@ class Digest(io.RawIOBase):
         return self._sha256.hexdigest()
 
 
-def named_by(manifest: DatasetManifest) -> dict[Kind, Given]:
-    """Return what the manifest says calls of each kind gave."""
-    named: dict[Kind, Given] = {}
-    for teacher in manifest.found.teachers:
-        named.setdefault(_kind_of(call_of_teacher(teacher), teacher.manifest), Given()).add(
-            teacher.rows,
-            teacher.receipts,
-            teacher.days,
-            (pin.policy for pin in teacher.policies),
-        )
-    return named
-
-
 def check_span(
     files: Files, span: Span, stop: Span, law: Law
 ) -> Generator[Checked, None, Counted]:
@@ -253,35 +229,39 @@ def check_span(
         EvidenceError: something does not verify; the message names file and row.
     """
     counted = Counted()
-    kinds = _Kinds(law, counted)
-    project, tile_number, tile = law.manifest.asked.project, -1, b""
-    index, leaf, facts, given, choices = -1, b"", _NOTHING, Given(), set[int]()
+    vouching: Vouching = (
+        Receipts(law, counted)
+        if law.ancestors is None
+        else Derivations(law, law.ancestors, counted)
+    )
+    tile_number, tile = -1, b""
+    index, leaf, choices = -1, b"", set[int]()
     for number in range(span.row, stop.row):
-        line = _line(files.rows, ROWS, number)
         said = read_receipt_line(files.receipts, number)
+        name, file = files.rows_of(said)
+        line = _line(file, name, number)
         if said.index != index:
             if not index < said.index < stop.index or (index < 0 and said.index != span.index):
-                raise MalformedReceiptError(f"{RECEIPTS}: row {number}: out of order")
+                raise _out_of_order(number, said.index, index)
             index, choices = said.index, set()
             leaf = _next_leaf(files.leaves, number, index)
             if index // TILE_WIDTH != tile_number:
                 tile_number = index // TILE_WIDTH
                 tile = files.tree.tile(tile_number)
             _check_hash(number, said, leaf, tile)
-            facts, given = kinds.receipt(number, index, leaf)
-            if facts.caller.project != project:
-                raise _not_of_use(number, facts, f"is of project `{facts.caller.project}`")
-            if not facts.readable or facts.ended != "complete":
-                raise _not_of_use(number, facts, "is of an answer that was not read whole")
-            counted.receipts += 1
-            given.receipts += 1
+            vouching.read(number, index, leaf)
+            counted.leaves.append(index)
         if said.choice in choices:
-            raise MalformedReceiptError(f"{RECEIPTS}: row {number}: a choice stands twice")
+            raise MalformedReceiptError(
+                f"{RECEIPTS}: row {number}: a choice stands twice", code=RECEIPT_REPLAYED
+            )
         choices.add(said.choice)
-        _check_row(number, line, said, facts)
-        given.rows += 1
+        place = Place(name, number)
+        derivation, above = vouching.check(place, line, said)
+        _check_part(place, line, said, law)
         counted.rows += 1
-        yield said, line, leaf
+        counted.held_out += said.split is not None
+        yield Checked(said, line, leaf, derivation, above)
     _check_end(files, stop)
     return counted
 
@@ -302,168 +282,14 @@ def read_receipt_line(receipts: BinaryIO, number: int) -> ReceiptLine:
             f"{RECEIPTS}: row {number}: not written in the canonical form"
         )
     if said.row != number:
-        raise MalformedReceiptError(f"{RECEIPTS}: row {number}: found row {said.row} instead")
+        raise MalformedReceiptError(
+            f"{RECEIPTS}: row {number}: found row {said.row} instead",
+            code=RECEIPT_MISSING if said.row > number else RECEIPT_REPLAYED,
+        )
     return said
 
 
-class _Caller(msgspec.Struct, frozen=True):
-    project: str
-
-
-class _Provider(msgspec.Struct, frozen=True, rename="camel"):
-    name: str
-    route: str | None = None
-    account_tier: str | None = None
-
-
-class _Commitment(msgspec.Struct, frozen=True):
-    value: str
-
-
-class _Output(msgspec.Struct, frozen=True):
-    choice: int
-    row: _Commitment | None = None
-
-
-class _Facts(msgspec.Struct, frozen=True):
-    """The fields of a receipt that decide; what many share stays as it is written."""
-
-    exchange: str
-    caller: _Caller
-    declared: msgspec.Raw
-    ruling: msgspec.Raw
-    provider: _Provider
-    model: msgspec.Raw
-    operation: str
-    streaming: bool
-    readable: bool
-    ended: str
-    received: str
-    outputs: tuple[_Output, ...] = ()
-    features: tuple[str, ...] = ()
-
-
-class _Payload(msgspec.Struct, frozen=True, rename="camel"):
-    predicate: _Facts
-    predicate_type: str
-
-
-class _Signature(msgspec.Struct, frozen=True):
-    keyid: str
-
-
-class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
-    payload: bytes
-    payload_type: str
-    signatures: tuple[_Signature]
-
-
 _RECEIPT_LINE: Final = msgspec.json.Decoder(ReceiptLine)
-_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_PAYLOAD: Final = msgspec.json.Decoder(_Payload)
-_NOTHING: Final = _Facts(
-    exchange="",
-    caller=_Caller(""),
-    declared=msgspec.Raw(),
-    ruling=msgspec.Raw(),
-    provider=_Provider(""),
-    model=msgspec.Raw(),
-    operation="",
-    streaming=False,
-    readable=False,
-    ended="",
-    received="",
-)
-
-
-class _Kinds:
-    """Reads receipts, and whole the first one of each kind."""
-
-    def __init__(self, law: Law, counted: Counted) -> None:
-        self._law = law
-        self._counted = counted
-        self._named = named_by(law.manifest)
-        self._known: dict[tuple[object, ...], tuple[Given, set[str]]] = {}
-
-    def receipt(self, row: int, index: int, leaf: bytes) -> tuple[_Facts, Given]:
-        """Return what the receipt at *index* says, and where its rows are counted."""
-        try:
-            facts, payload = self._read(index, leaf)
-        except EvidenceError as exc:
-            raise type(exc)(
-                f"{_leaf_name(row, index)}: {exc.message}", hint=exc.hint, code=exc.problem
-            ) from exc
-        key = (
-            bytes(facts.declared),
-            bytes(facts.ruling),
-            bytes(facts.model),
-            facts.provider,
-            facts.operation,
-            facts.streaming,
-            facts.features,
-        )
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= KINDS_REMEMBERED_MAX:
-                self._known.clear()
-            known = self._known[key] = self._learn(row, facts, payload)
-        given, days = known
-        day = facts.received[:10]
-        if day not in given.days:
-            if day not in days:
-                raise _other_teachers(row)
-            given.days.add(day)
-        return facts, given
-
-    def _read(self, index: int, leaf: bytes) -> tuple[_Facts, bytes]:
-        try:
-            envelope = _ENVELOPE.decode(leaf)
-            read = _PAYLOAD.decode(envelope.payload)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-            raise MalformedReceiptError(f"not a usage receipt: {exc}") from exc
-        if read.predicate_type != RECEIPT_TYPE or envelope.payload_type != PAYLOAD_TYPE:
-            raise MalformedReceiptError("not a usage receipt")
-        (signature,) = envelope.signatures
-        self._law.authority.receipt_key(signature.keyid, index)
-        if self._law.every_signature:
-            verify_leaf(leaf, index, self._law.authority)
-        return read.predicate, envelope.payload
-
-    def _learn(self, row: int, facts: _Facts, payload: bytes) -> tuple[Given, set[str]]:
-        """Return where rows of a kind are counted, if they may stand in this dataset."""
-        receipt = read_payload(payload)
-        if not isinstance(receipt, Receipt):
-            raise MalformedReceiptError(f"{ROWS}: row {row}: its leaf is not a usage receipt")
-        purpose = receipt.declared.use.purpose
-        asked = self._law.manifest.found.use.purpose
-        # What evidence alone can say against a row; the terms are the trainer's gate's to read.
-        if not teaches(purpose) or not covers(purpose, asked):
-            raise _not_of_use(
-                row, facts, f"was declared for `{purpose}`, the dataset for `{asked}`"
-            )
-        if receipt.ruling.effect != "permit":
-            raise _not_of_use(row, facts, "was not permitted")
-        kind = _kind_of(call_of(receipt), receipt.model.manifest)
-        named = self._named.get(kind)
-        if named is None:
-            raise _other_teachers(row)
-        given = self._counted.by_teacher.setdefault(kind, Given())
-        given.add(0, 0, (), (pin.policy for pin in receipt.ruling.policies))
-        return given, named.days
-
-
-def _kind_of(call: Call, manifest: Sha256 | None) -> Kind:
-    return dataclasses.replace(call, policies=(), reported=()), manifest
-
-
-def _not_of_use(row: int, facts: _Facts, why: str) -> MalformedReceiptError:
-    return MalformedReceiptError(f"{ROWS}: row {row}: receipt {facts.exchange} {why}")
-
-
-def _other_teachers(row: int) -> BadDigestError:
-    return BadDigestError(
-        f"{MANIFEST}: its teachers are not those of the receipts: none is that of row {row}"
-    )
 
 
 def bounded_lines(file: BinaryIO, bytes_max: int) -> Iterator[bytes]:
@@ -472,9 +298,10 @@ def bounded_lines(file: BinaryIO, bytes_max: int) -> Iterator[bytes]:
 
 
 def _line(file: BinaryIO, name: str, number: int) -> bytes:
-    line = file.readline(_LINE_BYTES_MAX)
+    line = file.readline(ROW_BYTES_MAX)
     if not line:
-        raise MalformedReceiptError(f"{name}: row {number}: the line is missing")
+        code = RECEIPT_MISSING if name == RECEIPTS else None
+        raise MalformedReceiptError(f"{name}: row {number}: the line is missing", code=code)
     if not line.endswith(b"\n"):
         raise MalformedReceiptError(f"{name}: line {number + 1}: it has no end")
     return line[:-1]
@@ -485,12 +312,8 @@ def _next_leaf(leaves: BinaryIO, row: int, index: int) -> bytes:
     size = int.from_bytes(leaves.read(2), "big")
     leaf = leaves.read(size)
     if not size or len(leaf) != size:
-        raise MalformedReceiptError(f"{_leaf_name(row, index)}: the file ends before it does")
+        raise MalformedReceiptError(f"{leaf_name(row, index)}: the file ends before it does")
     return leaf
-
-
-def _leaf_name(row: int, index: int) -> str:
-    return f"{LEAVES}: leaf {index} (of row {row})"
 
 
 def _check_hash(row: int, said: ReceiptLine, leaf: bytes, tile: bytes) -> None:
@@ -499,56 +322,49 @@ def _check_hash(row: int, said: ReceiptLine, leaf: bytes, tile: bytes) -> None:
     place = said.index % TILE_WIDTH * HASH_BYTES
     if tile[place : place + HASH_BYTES] != hashed.digest():
         raise BadProofError(
-            f"{_leaf_name(row, said.index)}: it is not the one under the checkpoint",
+            f"{leaf_name(row, said.index)}: it is not the one under the checkpoint",
             hint=_AGAIN,
+            code="dataset.leaf_changed",
         )
     if hashed.hexdigest() != said.leaf:
-        raise BadDigestError(f"{RECEIPTS}: row {row}: its receipt is another leaf")
-
-
-def _check_row(number: int, line: bytes, said: ReceiptLine, facts: _Facts) -> None:
-    if said.exchange != facts.exchange:
-        raise MalformedReceiptError(
-            f"{RECEIPTS}: row {number}: names exchange {said.exchange}, "
-            f"its receipt is of {facts.exchange}"
-        )
-    committed = [
-        unit.row.value
-        for unit in facts.outputs
-        if unit.choice == said.choice and unit.row is not None
-    ]
-    if not committed:
         raise BadDigestError(
-            f"{RECEIPTS}: row {number}: receipt {facts.exchange} commits to no row of "
-            f"choice {said.choice}"
-        )
-    if sha256_hex(line) != said.sha256:
-        raise BadDigestError(
-            f"{ROWS}: row {number}: it was changed after it was sealed "
-            f"(receipt {facts.exchange})",
-            hint=_AGAIN,
-        )
-    if salted_sha256(_salt(said.salt, number), line) not in committed:
-        raise BadDigestError(
-            f"{ROWS}: row {number}: receipt {facts.exchange} commits to another row",
-            hint=_AGAIN,
+            f"{RECEIPTS}: row {row}: its receipt is another leaf", code=RECEIPT_SWAPPED
         )
 
 
-def _salt(text: str, number: int) -> bytes:
+def _check_part(place: Place, line: bytes, said: ReceiptLine, law: Law) -> None:
+    """Check that a prompt stands on one side of the split only."""
+    if law.held_out is None:
+        return
     try:
-        salt = bytes.fromhex(text)
-    except ValueError as exc:
-        raise MalformedReceiptError(f"{RECEIPTS}: row {number}: the salt is not hex") from exc
-    if salt.hex() != text:
-        raise MalformedReceiptError(f"{RECEIPTS}: row {number}: the salt is not plain hex")
-    return salt
+        is_held_out = law.held_out.has(line, law.manifest.asked.kind)
+    except EvidenceError as exc:
+        raise type(exc)(f"{place}: {exc.message}", hint=exc.hint, code=exc.problem) from exc
+    if is_held_out and said.split is None:
+        raise BadDigestError(
+            f"{place}: its prompt is held out, too",
+            hint="what a student is measured with is nothing it learned from",
+            code=SPLIT_BROKEN,
+        )
+
+
+def _out_of_order(row: int, index: int, last: int) -> MalformedReceiptError:
+    return MalformedReceiptError(
+        f"{RECEIPTS}: row {row}: out of order",
+        code=RECEIPT_REPLAYED if 0 <= index < last else RECEIPT_SWAPPED,
+    )
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _check_end(files: Files, stop: Span) -> None:
     """Check that every file stands where *stop* begins: nothing was skipped, nothing added."""
+    held_out = files.held_out
     stands = (
         (ROWS, files.rows.tell(), stop.rows),
+        (HELD_OUT, 0 if held_out is None else held_out.tell(), stop.held_out or 0),
         (RECEIPTS, files.receipts.tell(), stop.receipts),
         (LEAVES, files.leaves.tell(), stop.leaves),
         *(

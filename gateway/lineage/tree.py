@@ -524,7 +524,7 @@ def _receipts(folder: Path, count: int) -> tuple[Leaf, ...]:
     seen: dict[ExchangeId, int] = {}
     try:
         for row in islice(iterate_rows(folder), 4 * count):
-            seen.setdefault(row.exchange, row.index)
+            seen.setdefault(row.source, row.index)
     except EvidenceError:
         return ()
     return tuple(

@@ -302,7 +302,7 @@ def inside(statement: dict[str, Any]) -> dict[str, Any]:
     ("change", "named"),
     [
         (lambda s: inside(s).update(rows=4), "rows.jsonl: after row 3, byte 391: what follows"),
-        (lambda s: inside(s).update(rows=6), "rows.jsonl: row 5: the line is missing"),
+        (lambda s: inside(s).update(rows=6), "receipts.jsonl: row 5: the line is missing"),
         (lambda s: inside(s)["teachers"][0].update(provider="free"), "its teachers are not"),
         (lambda s: inside(s)["teachers"][0].update(rows=4), "its teachers are not"),
         (lambda s: inside(s)["teachers"][0].update(days=["2020-01-01"]), "its teachers are"),
