@@ -1,0 +1,396 @@
+"""What a pipeline records: every row with its parents, in whole batches, or not at all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.canonical import canonical_json, salted_sha256, sha256_hex
+from gateway.dataset import derive
+from gateway.dataset.derive import Step
+from gateway.errors import GateRefusedError
+from gateway.ident import ExchangeId
+from gateway.intent.model import Declaration
+from gateway.limits import DERIVATION_BYTES_MAX, LEAF_BYTES_MAX, ROWS_PER_DERIVATION_MAX
+from gateway.receipt.envelope import open_envelope
+from gateway.receipt.model import Derivation
+from tests.support.pipeline import Works, messages, rows_of, works_in
+
+ROW = messages("q", "a")
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
+    """Return an installation; each test declares a use of its own project in it."""
+    with works_in(tmp_path_factory.mktemp("works")) as works:
+        yield works
+
+
+@pytest.fixture
+def declared(works: Works, request: pytest.FixtureRequest) -> Declaration:
+    """Return a declared use of a project that no other test knows."""
+    name = sha256_hex(request.node.nodeid.encode())[:12]
+    return works.declare(project=f"p{name}", student=f"s{name}")
+
+
+def rewrite(works: Works, declared: Declaration) -> Step:
+    """Return a step of a pipeline that puts rows into other words."""
+    return works.pipeline(declared).transform("clean", version="1", kind="rewrite")
+
+
+def mine(works: Works, declared: Declaration) -> list[tuple[int, Derivation]]:
+    """Return what was derived in the project of one test."""
+    return [
+        (index, one)
+        for index, one in works.derivations()
+        if one.caller.project == declared.project
+    ]
+
+
+def test_a_row_is_stated_with_its_parents_and_its_text_is_kept(
+    works: Works, declared: Declaration
+) -> None:
+    """The leaf names transform, use and parents by place, and commits to the row's bytes."""
+    source, rewriter = works.answer(declared, "a", "b"), works.answer(declared, "c")
+    pipeline = works.pipeline(declared, tags=["nightly"])
+    with pipeline.transform(
+        "clean", version="2", kind="rewrite", code=rewrite, settings={"t": 0.5}, tags=["x"]
+    ) as step:
+        reference = step.row(
+            ROW, [f"{source}/1", derive.parent(rewriter, role="rewriter")], verdict=0.5
+        )
+
+    ((index, one),) = mine(works, declared)
+    assert reference == f"{one.derivation}/0"
+    assert ("clean", "2", "rewrite") == (
+        one.transform.name,
+        one.transform.version,
+        one.transform.kind,
+    )
+    assert derive.code_digest(rewrite) == one.transform.code
+    assert sha256_hex(b'{"t":0.5}') == one.transform.settings
+    assert declared.id == one.declared.declaration
+    assert ("ada", declared.project) == (one.caller.principal, one.caller.project)
+    assert ("nightly", "x") == one.tags
+    assert [(source, 1, "source"), (rewriter, 0, "rewriter")] == [
+        (parent.exchange, parent.choice, parent.role) for parent in one.parents
+    ]
+    assert all(parent.index < index for parent in one.parents)
+    (row,) = one.rows
+    assert ((0, 1), "0.5", "messages") == (row.parents, row.verdict, row.kind)
+    kept = works.house.content.get(one.derivation)
+    assert kept is not None
+    assert canonical_json(ROW) == kept.rows[0]
+    assert salted_sha256(kept.salt, kept.rows[0]) == row.row.value
+
+
+def test_rows_are_made_of_rows_of_the_same_pipeline(
+    works: Works, declared: Declaration
+) -> None:
+    """What a row is made of stands in the ledger before it, even if it waited till then."""
+    source = works.answer(declared)
+    pipeline = works.pipeline(declared)
+    with (
+        pipeline.transform("one", version="1", kind="extract") as first,
+        pipeline.transform("two", version="1", kind="compose") as second,
+    ):
+        a, b = first.row(messages("q", "a"), source), first.row(messages("q", "b"), source)
+        assert 0 == first.recorded
+        c = second.row(messages("q", "c"), [a, b])
+        assert (2, 0) == (first.recorded, second.recorded)
+        second.row(messages("q", "d"), [c, c])
+
+    places = {one.derivation: index for index, one in mine(works, declared)}
+    for index, one in mine(works, declared):
+        for parent in one.parents:
+            assert parent.index < index
+            assert parent.derivation is None or places[parent.derivation] == parent.index
+    assert 4 == rows_of(mine(works, declared))
+
+
+def test_a_batch_is_bounded_and_every_leaf_fits(works: Works, declared: Declaration) -> None:
+    """No leaf states more rows or bytes than allowed, whatever rows and parents are like."""
+    sources = [works.answer(declared, "a", "b") for _ in range(40)]
+    draw = random.Random(6)
+    with rewrite(works, declared) as step:
+        for at in range(300):
+            named = {f"{draw.choice(sources)}/{draw.choice('01')}" for _ in range(at % 64)}
+            step.row(messages("q", f"a{at}"), [f"{sources[0]}/1", *sorted(named)])
+
+    found = mine(works, declared)
+    assert 300 == rows_of(found)
+    for index, one in found:
+        leaf = works.house.reader.leaf(index)
+        assert len(one.rows) <= ROWS_PER_DERIVATION_MAX
+        assert len(leaf) <= LEAF_BYTES_MAX
+        assert len(open_envelope(leaf).payload) <= DERIVATION_BYTES_MAX + 8192
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("x-00000000000000000000000000/0", "derive.parent_unknown"),
+        ("d-00000000000000000000000000/0", "derive.parent_unknown"),
+        ("0" * 64, "derive.parent_unknown"),
+        ("gpt-4", "derive.parent_unknown"),
+        ("{source}/7", "derive.parent_unknown"),
+        ("{source}/-1", "derive.parent_unknown"),
+        ("{source}/", "derive.parent_unknown"),
+        ("{source}/٣", "derive.parent_unknown"),
+        ("{unrowed}/0", "derive.parent_unknown"),
+        ("{other}/0", "derive.parent_other_project"),
+    ],
+)
+def test_a_parent_that_cannot_be_resolved_is_refused(
+    works: Works, declared: Declaration, given: str, code: str
+) -> None:
+    """No row is recorded of what is not in the ledger, or is none of the project's."""
+    elsewhere = works.declare(project="elsewhere")
+    names = {
+        "source": works.answer(declared),
+        "unrowed": works.answer(declared, outputs=()),
+        "other": works.answer(elsewhere),
+    }
+    with rewrite(works, declared) as step, pytest.raises(GateRefusedError) as refused:
+        step.row(ROW, [given.format(**names)])
+
+    assert code == refused.value.problem
+    assert [] == mine(works, declared)
+
+
+def test_what_was_withdrawn_is_no_parent(works: Works, declared: Declaration) -> None:
+    """Neither a withdrawn answer, nor a row of it, nor a withdrawn row or student is."""
+    source, other = works.answer(declared), works.answer(declared)
+    student = works.train("parser")
+    with rewrite(works, declared) as step:
+        below = step.row(ROW, source)
+        lone = step.row(messages("q", "b"), other)
+        step.flush()
+        alone = step.row(messages("q", "c"), other)
+        step.flush()
+        step.row(messages("q", "d"), student)
+        works.withdraw(exchange=source)
+        works.withdraw(derivation=alone.partition("/")[0])
+        works.withdraw(manifest=student)
+        for named in (source, below, alone, student):
+            with pytest.raises(GateRefusedError) as refused:
+                step.row(messages("q", "e"), named)
+            assert "derive.parent_withdrawn" == refused.value.problem
+        with pytest.raises(GateRefusedError):
+            step.keep(below)
+        assert lone
+
+
+def test_a_row_without_parents_is_somebodys_or_refused(
+    works: Works, declared: Declaration
+) -> None:
+    """Only what people wrote has no parents, and then somebody answers for it."""
+    source = works.answer(declared)
+    pipeline = works.pipeline(declared)
+    with rewrite(works, declared) as step:
+        for parents in ((), [derive.parent(source, role="judge")]):
+            with pytest.raises(GateRefusedError) as refused:
+                step.row(ROW, parents)
+            assert "derive.parent_missing" == refused.value.problem
+    with pipeline.written(licence="cc-by-4.0", source="our own staff") as step:
+        with pytest.raises(GateRefusedError):
+            step.row(ROW, source)
+        step.row(ROW)
+
+    ((_, one),) = mine(works, declared)
+    assert one.written is not None
+    assert ("ada", "cc-by-4.0") == (one.written.by, one.written.licence)
+    assert ((), "written") == (one.rows[0].parents, one.transform.kind)
+
+
+def test_filters_and_judges_keep_rows_to_the_byte(works: Works, declared: Declaration) -> None:
+    """A row that a filter or a judge hands on is its one source's, unchanged."""
+    source = works.answer(declared, "good", "bad")
+    judge = works.answer(declared, "the first", outputs_left_out=0)
+    pipeline = works.pipeline(declared)
+    own = pipeline.row(f"{source}/0")
+    with (
+        pipeline.transform("sieve", version="1", kind="filter") as sieve,
+        pipeline.transform("court", version="1", kind="judge") as court,
+    ):
+        for step in (sieve, court):
+            with pytest.raises(GateRefusedError) as refused:
+                step.row(messages("say something", "better"), f"{source}/0")
+            assert "derive.row_changed" == refused.value.problem
+            with pytest.raises(GateRefusedError):
+                step.row(own, [f"{source}/0", f"{source}/1"])
+        kept = sieve.row(dict(reversed(own.items())), f"{source}/0")
+        again = sieve.keep(kept)
+        judged = court.verdict(again, "good", judge=judge)
+        pair = court.pair(f"{source}/0", f"{source}/1", judge=judge, verdict=True)
+
+    assert own == works.text(kept) == works.text(again) == works.text(judged)
+    assert {
+        "prompt": own["messages"][:1],
+        "chosen": [{"role": "assistant", "content": "good"}],
+        "rejected": [{"role": "assistant", "content": "bad"}],
+    } == works.text(pair)
+    *_, (_, one) = mine(works, declared)
+    assert ["good", "yes"] == [row.verdict for row in one.rows]
+    assert ["messages", "preference"] == [row.kind for row in one.rows]
+    assert ["source", "judge"] == [one.parents[at].role for at in one.rows[0].parents]
+    assert ["chosen", "rejected", "judge"] == [
+        one.parents[at].role for at in one.rows[1].parents
+    ]
+
+
+def test_two_answers_to_different_prompts_are_no_pair(
+    works: Works, declared: Declaration
+) -> None:
+    """A pair has one prompt, and two answers that differ."""
+    source = works.answer(declared, "a", "a")
+    other = works.answer(declared, "b", prompt="something else")
+    pipeline = works.pipeline(declared)
+    with pipeline.transform("court", version="1", kind="judge") as court:
+        for sides in ((f"{source}/0", other), (f"{source}/0", f"{source}/1")):
+            with pytest.raises(GateRefusedError) as refused:
+                court.pair(*sides)
+            assert "derive.row_malformed" == refused.value.problem
+
+
+def test_an_exception_leaves_whole_batches_and_says_how_many(
+    works: Works, declared: Declaration
+) -> None:
+    """What was recorded stands, the batch that was begun is gone, and the error tells."""
+    source = works.answer(declared)
+    step = rewrite(works, declared)
+
+    def run() -> None:
+        with step:
+            for at in range(ROWS_PER_DERIVATION_MAX + 3):
+                step.row(messages("q", str(at)), source)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run()
+
+    assert ROWS_PER_DERIVATION_MAX == rows_of(mine(works, declared))
+    assert raised.value.__notes__ == [
+        f"{ROWS_PER_DERIVATION_MAX} rows of `clean` are recorded, the last 3 are not"
+    ]
+
+
+def test_map_hands_on_what_is_recorded(works: Works, declared: Declaration) -> None:
+    """Each row that map yields is in the ledger by then, and names itself for the next step."""
+    rows: list[dict[str, Any]] = [
+        {"receipt": f"{works.answer(declared, str(at))}/0", "number": at} for at in range(200)
+    ]
+    pipeline = works.pipeline(declared)
+
+    def doubled(row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [messages("q", f"{row['number']}-{at}") for at in range(row["number"] % 3)]
+
+    made = []
+    for row in derive.map(pipeline, rows, doubled, name="double", version="1", kind="compose"):
+        assert works.text(row["receipt"]) == {"messages": row["messages"]}
+        named = ExchangeId(row["receipt"].partition("/")[0])
+        assert works.house.reader.derivation(named) is not None
+        made.append(row)
+    assert sum(at % 3 for at in range(200)) == len(made) == pipeline.recorded
+
+    with pipeline.transform("long", version="1", kind="filter") as step:
+        kept = list(step.map(made, lambda row: row["messages"][1]["content"].endswith("1")))
+    assert [row["messages"] for row in made if row["messages"][1]["content"][-1] == "1"] == [
+        row["messages"] for row in kept
+    ]
+    with pipeline.transform("court", version="1", kind="judge") as court:
+        judged = list(court.map(kept, lambda row: {"verdict": 1, "judge": rows[0]["receipt"]}))
+    assert {1} == {row["verdict"] for row in judged}
+    *_, (_, last) = mine(works, declared)
+    assert "judge" in {parent.role for parent in last.parents}
+
+
+def test_map_takes_rows_as_tables_have_them(works: Works, declared: Declaration) -> None:
+    """Nulls in places that a row does without, and other columns, are no part of a row."""
+    source = works.answer(declared)
+    own = works.pipeline(declared).row(source)
+    wide = {
+        "messages": [{**one, "name": None, "tool_calls": None} for one in own["messages"]],
+        "tools": None,
+        "prompt": None,
+        "receipts": [f"{source}/0"],
+        "score": 0.5,
+    }
+    pipeline = works.pipeline(declared)
+    table: list[dict[str, Any]] = [wide]
+    (made,) = derive.map(
+        pipeline, table, lambda _: True, name="sieve", version="1", kind="filter"
+    )
+
+    assert own == works.text(made["receipt"])
+    assert 0.5 == made["score"]
+
+
+def test_map_says_which_row_was_refused(works: Works, declared: Declaration) -> None:
+    """The error of a map names the row, and what was whole before it stands."""
+    rows = [{"receipt": str(works.answer(declared))}, {"receipt": "x-nowhere"}]
+    pipeline = works.pipeline(declared)
+    with pytest.raises(GateRefusedError) as refused:
+        list(derive.map(pipeline, rows, lambda _: ROW, name="n", version="1", kind="rewrite"))
+
+    assert refused.value.message.startswith("row 1: ")
+    assert "derive.parent_unknown" == refused.value.problem
+    assert ["0 rows of `n` are recorded, the last 1 are not"] == refused.value.__notes__
+    assert [] == mine(works, declared)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"purpose": "inference"},
+        {"purpose": "evaluate.internal"},
+        {"expires": "2020-01-01"},
+    ],
+)
+def test_a_pipeline_is_run_for_a_use_that_teaches(works: Works, said: dict[str, str]) -> None:
+    """For a use under which nothing is ever learned, nothing is recorded."""
+    declaration = works.declare(project="idle", student="idle", **said)
+
+    with pytest.raises(GateRefusedError):
+        works.pipeline(declaration)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "written"},
+        {"kind": "launder"},
+        {"name": "Clean It"},
+        {"version": " "},
+        {"code": "/nowhere/code.py"},
+        {"settings": {"a": object()}},
+        {"tags": ["No Name"]},
+        {"tags": [f"t{at}" for at in range(17)]},
+    ],
+)
+def test_a_transform_says_what_it_is(
+    works: Works, declared: Declaration, changes: dict[str, Any]
+) -> None:
+    """A transform that can't be named, or found again, is refused."""
+    said: dict[str, Any] = {"name": "clean", "version": "1", "kind": "rewrite"} | changes
+    with pytest.raises(GateRefusedError) as refused:
+        works.pipeline(declared).transform(said.pop("name"), **said)
+
+    assert "derive.transform_malformed" == refused.value.problem
+
+
+def test_a_foreign_derivation_of_the_same_name_is_none(
+    works: Works, declared: Declaration
+) -> None:
+    """A reference to a batch that was dropped leads nowhere."""
+    source = works.answer(declared)
+    step = rewrite(works, declared)
+    reference = step.row(ROW, source)
+    assert 1 == step.drop()
+
+    with rewrite(works, declared) as other, pytest.raises(GateRefusedError) as refused:
+        other.row(ROW, reference)
+    assert "derive.parent_unknown" == refused.value.problem
