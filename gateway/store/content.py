@@ -68,6 +68,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     """Opens the receipt's commitments to request and rows."""
     rows: dict[int, bytes]
     """Canonical JSON of the training row of each choice."""
+    reasoned: dict[int, bytes] = msgspec.field(default_factory=dict)
+    """The same rows with the reasoning that the provider showed, of choices that had any."""
 
 
 Putting = tuple[ExchangeId, Content, ExchangeId | None]
@@ -263,6 +265,17 @@ class ContentStore(Contents):
         row = self._read(exchange)
         return None if row is None else self._opened(exchange, *row)
 
+    def get_many(self, exchanges: Sequence[ExchangeId]) -> dict[ExchangeId, Content]:
+        """Return what is kept of *exchanges*, of those of which anything is; see `get`.
+
+        Raises:
+            LedgerDamagedError: what is kept can't be opened with this wrapping key.
+        """
+        return {
+            exchange: self._opened(exchange, key, body)
+            for exchange, key, body in self._read_many(exchanges)
+        }
+
     def close(self) -> None:
         """Write what is waiting and let go of the file."""
         self._group.stop()
@@ -285,6 +298,18 @@ class ContentStore(Contents):
                 "SELECT key, body FROM content WHERE exchange = ?", (exchange,)
             ).fetchone()
         return None if row is None or row[0] is None else (bytes(row[0]), bytes(row[1]))
+
+    def _read_many(
+        self, exchanges: Sequence[ExchangeId]
+    ) -> list[tuple[ExchangeId, bytes, bytes]]:
+        """Return exchanges, wrapped keys and sealed bodies of those that there are."""
+        if not exchanges:
+            return []
+        return self.read(
+            "SELECT exchange, key, body FROM content"
+            " WHERE key IS NOT NULL AND exchange IN carray(?1)",
+            (apsw.carray(tuple(exchanges)),),
+        )
 
     def _write(self, sealed: Sequence[tuple[str, bytes, bytes, str | None]]) -> None:
         """Write exchanges, wrapped keys and sealed bodies; what is there already stays."""
@@ -363,4 +388,5 @@ def decrypt(cipher: AESGCM, sealed: bytes, about: bytes) -> bytes:
 
 
 def _bytes_of(content: Content) -> int:
-    return len(content.request) + sum(map(len, content.rows.values()))
+    rows = (*content.rows.values(), *content.reasoned.values())
+    return len(content.request) + sum(map(len, rows))

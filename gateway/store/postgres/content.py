@@ -167,6 +167,16 @@ class PostgresContents(ContentStore):
         )
         return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
 
+    def _read_many(
+        self, exchanges: Sequence[ExchangeId]
+    ) -> list[tuple[ExchangeId, bytes, bytes]]:
+        rows = self._session.rows(
+            "SELECT exchange, key, body FROM content"
+            " WHERE key IS NOT NULL AND exchange = ANY(%s)",
+            (list(exchanges),),
+        )
+        return [(ExchangeId(row[0]), bytes(row[1]), bytes(row[2])) for row in rows]
+
     def _write(self, sealed: Sequence[tuple[str, bytes, bytes, str | None]]) -> None:
         columns = [list(column) for column in zip(*sealed, strict=True)]
         self.commit_once(
