@@ -25,7 +25,15 @@ from gateway.dataset.count import (
     kind_of,
     named_by,
 )
-from gateway.dataset.manifest import ABOVE, LEAVES, MANIFEST, RECEIPTS, DatasetManifest
+from gateway.dataset.gate import REWRITE, VERIFY
+from gateway.dataset.manifest import (
+    ABOVE,
+    LEAVES,
+    MANIFEST,
+    RECEIPTS,
+    DatasetManifest,
+    Influence,
+)
 from gateway.dataset.prompts import HeldOutPrompts
 from gateway.dataset.ruling import call_of
 from gateway.dataset.shape import check_shape
@@ -46,8 +54,6 @@ RECEIPT_SWAPPED: Final = "dataset.receipt_swapped"
 WRONG_KIND: Final = "dataset.wrong_kind"
 
 _AGAIN: Final = "take the dataset from its source again"
-_REWRITE: Final = "data.rewrite"
-_VERIFY: Final = "verify"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,13 +281,14 @@ class Derivations:
             if at is None:
                 raise UnresolvedParentError(f"{place}: leaf {one.index} is not in {ABOVE}")
             match one.statement:
-                case Derivation():
-                    makers.append(one.statement)
+                case Derivation() as made:
+                    _check_use(place, made.derivation, made, one.influence, self._law)
+                    makers.append(made)
                     self._counted.met.add(at)
-                    self._check_project(place, one.statement)
                     continue
-                case Receipt():
-                    self._check_receipt(place, one, one.statement)
+                case Receipt() as receipt:
+                    _check_use(place, receipt.exchange, receipt, one.influence, self._law)
+                    _check_whole(place, receipt)
                 case Manifest():
                     pass
             called = call_above(one)
@@ -300,28 +307,33 @@ class Derivations:
             given.rows += 1
         count_makers(self._counted, makers)
 
-    def _check_project(self, place: Place, made: Derivation | Receipt) -> None:
-        if made.caller.project != self._law.manifest.asked.project:
-            name = made.exchange if isinstance(made, Receipt) else made.derivation
-            raise _not_of_use(place.row, name, f"is of project `{made.caller.project}`")
 
-    def _check_receipt(self, place: Place, above: Above, receipt: Receipt) -> None:
-        """Say what a receipt above says against the row by itself."""
-        self._check_project(place, receipt)
-        if not receipt.readable or receipt.ended != "complete":
-            raise _not_of_use(
-                place.row, receipt.exchange, "is of an answer that was not read whole"
-            )
-        if receipt.ruling.effect != "permit":
-            raise _not_of_use(place.row, receipt.exchange, "was not permitted")
-        purpose, wanted = receipt.declared.use.purpose, self._wanted
-        serves = _VERIFY if above.influence == "judge" else _REWRITE
-        if not covers(purpose, wanted) and not covers(purpose, serves):
-            raise _not_of_use(
-                place.row,
-                receipt.exchange,
-                f"was declared for `{purpose}`, which covers neither `{wanted}` nor `{serves}`",
-            )
+def _check_use(
+    place: Place, name: str, made: Derivation | Receipt, influence: Influence, law: Law
+) -> None:
+    """Check that what stands above a row was made for a use that the row's use is part of.
+
+    It may also have been declared for what it was there: rewriting, or judging.
+    """
+    if made.caller.project != law.manifest.asked.project:
+        raise _not_of_use(place.row, name, f"is of project `{made.caller.project}`")
+    purpose, wanted = made.declared.use.purpose, law.manifest.found.use.purpose
+    serves = VERIFY if influence == "judge" else REWRITE
+    if not teaches(purpose) or not (covers(purpose, wanted) or covers(purpose, serves)):
+        raise _not_of_use(
+            place.row,
+            name,
+            f"was declared for `{purpose}`, which covers neither `{wanted}` nor `{serves}`",
+        )
+
+
+def _check_whole(place: Place, receipt: Receipt) -> None:
+    if not receipt.readable or receipt.ended != "complete":
+        raise _not_of_use(
+            place.row, receipt.exchange, "is of an answer that was not read whole"
+        )
+    if receipt.ruling.effect != "permit":
+        raise _not_of_use(place.row, receipt.exchange, "was not permitted")
 
 
 def _policies(above: Above) -> tuple[str, ...]:
