@@ -29,7 +29,7 @@ from gateway.lineage.tree import (
     Root,
     TeacherNode,
 )
-from gateway.receipt.model import PolicyPin, Receipt
+from gateway.receipt.model import PolicyPin, Receipt, Wire
 
 Kind = Literal[
     "distilled-from", "judged-by", "policy", "clause", "declared", "agreement", "principal"
@@ -77,7 +77,7 @@ def parse_question(text: str) -> Question:
     )
 
 
-class Approved(msgspec.Struct, frozen=True, omit_defaults=True):
+class Approved(Wire, frozen=True, kw_only=True):
     """A verdict that let a held use pass: who, why, and where it stands in the log."""
 
     leaf: int
@@ -85,7 +85,7 @@ class Approved(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Finding(Wire, frozen=True, kw_only=True):
     """One way by which what was asked for reached what was asked about."""
 
     what: Literal["teacher", "answer", "account"]
@@ -120,7 +120,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first and the last day on which it was asked."""
 
 
-class Clear(msgspec.Struct, frozen=True, kw_only=True):
+class Clear(Wire, frozen=True, kw_only=True):
     """A dataset whose signed list of leaves holds none of an account."""
 
     dataset: str
@@ -129,7 +129,7 @@ class Clear(msgspec.Struct, frozen=True, kw_only=True):
     members: int
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answer(Wire, frozen=True, kw_only=True):
     """What is answered, on what evidence, and what is not known."""
 
     question: str
@@ -438,7 +438,7 @@ def _finding(way: Way) -> Finding:
 
 def _approvals(node: DatasetNode, verdicts: tuple[int, ...]) -> tuple[Approved, ...]:
     return tuple(
-        Approved(one.index, one.by, one.reason)
+        Approved(leaf=one.index, by=one.by, reason=one.reason)
         for one in node.approvals
         if one.index in verdicts
     )
