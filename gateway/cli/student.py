@@ -25,7 +25,7 @@ from gateway.tlog.proof import InclusionProof
 
 if TYPE_CHECKING:
     from gateway.app.installation import Installation
-    from gateway.student.train import Interrupted, Rooms, Trained
+    from gateway.student.run import Interrupted, Rooms, Trained
 
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
 LISTEN_DEFAULT: Final = "127.0.0.1:8090"
@@ -112,7 +112,8 @@ def run_train(args: argparse.Namespace) -> int:
     # What follows needs the extra, and seconds to load; the other commands do without.
     from gateway.app.installation import open_installation  # noqa: PLC0415
     from gateway.student.progress import Screen  # noqa: PLC0415
-    from gateway.student.train import Order, Trained, train_student  # noqa: PLC0415
+    from gateway.student.run import Order, Trained  # noqa: PLC0415
+    from gateway.student.train import train_student  # noqa: PLC0415
 
     installation = open_installation(args)
     students = installation.data / "students"
@@ -154,7 +155,7 @@ def run_verify(args: argparse.Namespace) -> int:
 def run_card(args: argparse.Namespace) -> int:
     """Print the card of a model folder that verifies."""
     verified = verify_model(args.model, _read_trust(args.trust))
-    print(format_card(verified.manifest), end="")
+    print(format_card(verified.manifest, verified.datasets), end="")
     return FINE
 
 
@@ -205,7 +206,7 @@ def _rooms(installation: Installation) -> Rooms:
     from gateway.ledger.register import KINDS  # noqa: PLC0415  # as above
     from gateway.receipt.model import Manifest  # noqa: PLC0415  # as above
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above
-    from gateway.student.train import Rooms  # noqa: PLC0415  # as above
+    from gateway.student.run import Rooms  # noqa: PLC0415  # as above
 
     activate(installation, "gateway student train")
 
@@ -245,7 +246,7 @@ def _rooms(installation: Installation) -> Rooms:
 
 
 def _facts(outcome: Trained | Interrupted) -> dict[str, object]:
-    from gateway.student.train import Trained  # noqa: PLC0415  # loaded by now
+    from gateway.student.run import Trained  # noqa: PLC0415  # loaded by now
 
     if isinstance(outcome, Trained):
         found = outcome.manifest.found

@@ -19,12 +19,18 @@ import msgspec
 
 from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST
-from gateway.errors import GateRefusedError, MissingPieceError
+from gateway.errors import BadDigestError, GateRefusedError, MissingPieceError
+from gateway.ident import Sha256
+from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
+from gateway.receipt.sigstore import open_manifest
 from gateway.student.files import file_sha256
-from gateway.student.manifest import UNKNOWN, Base
+from gateway.student.manifest import UNKNOWN, Base, parse_model_manifest
 from gateway.student.recipe import CONTEXT_TOKENS, TINY, VOCABULARY_COUNT_MAX
 from gateway.student.verify import verify_model
+
+ADAPTER: Final = "adapter_config.json"
+"""The file that makes a folder one of an adapter."""
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 WANTED: Final = (
@@ -42,8 +48,9 @@ _HINT: Final = (
     "put a checkpoint there (config.json, *.safetensors and its tokenizer), "
     "name one of the hub as `org/name`, or train with `--base tiny`"
 )
+LICENCE_NAME: Final = re.compile(r"[A-Za-z0-9.+-]{1,64}")
 _LICENCE: Final = re.compile(
-    r"^license:[ \t]*[\"']?([A-Za-z0-9.+-]{1,64})[\"']?[ \t]*$", re.MULTILINE
+    rf"^license:[ \t]*[\"']?({LICENCE_NAME.pattern})[\"']?[ \t]*$", re.MULTILINE
 )
 _DOWNLOAD: Final = """\
 import os, sys
@@ -61,21 +68,63 @@ class BaseAtHand:
     path: Path | None
 
 
-def find_base(asked: str, seed: int, trust: Trust) -> BaseAtHand:
+class SaidOfBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody answers for, where the card of a base names no licence."""
+
+    licence: str
+    by: str
+
+    def __post_init__(self) -> None:
+        """Refuse what names nothing or nobody."""
+        if not LICENCE_NAME.fullmatch(self.licence) or not self.by.strip():
+            raise ValueError("base_licence needs the name of a licence, and who says so")
+
+
+def find_base(
+    asked: str, seed: int, trust: Trust, said: SaidOfBase | None = None
+) -> BaseAtHand:
     """Return the base that *asked* names: `tiny`, a folder, or an id of the hub.
 
     Raises:
         MissingPieceError: there is none, or what is there can't be trained from.
         EvidenceError: it is a student of ours whose folder does not verify.
+        GateRefusedError: nobody knows under which licence it stands.
     """
     if asked == TINY:
         return BaseAtHand(base=tiny_base(seed), path=None)
     path = Path(asked).expanduser()
     if path.is_dir():
-        return BaseAtHand(base=_local(path, trust), path=path)
+        return BaseAtHand(base=_licensed(_local(path, trust), said), path=path)
     if HUB_ID.fullmatch(asked) and not path.parent.is_dir():
-        return _from_hub(asked)
+        found = _from_hub(asked)
+        return BaseAtHand(base=_licensed(found.base, said), path=found.path)
     raise MissingPieceError(f"there is no base checkpoint at `{asked}`", hint=_HINT)
+
+
+def _licensed(base: Base, said: SaidOfBase | None) -> Base:
+    """Return *base* with its licence: what its card says, or else what somebody says.
+
+    A student of ours has none of its own: the terms of those above it are ruled on instead.
+    """
+    if base.manifest is not None:
+        return base
+    if base.licence != UNKNOWN:
+        if said is not None and said.licence.lower() != base.licence:
+            raise GateRefusedError(
+                f"the card of base `{base.name}` says `{base.licence}`, "
+                f"{said.by} says `{said.licence}`",
+                hint="leave base_licence out, or correct the card of the base",
+                code="student.base_licence_differs",
+            )
+        return base
+    if said is None:
+        raise GateRefusedError(
+            f"nobody says under which licence base `{base.name}` stands",
+            hint="put `license: …` at the top of its README.md, or name licence and person "
+            "under `base_licence` in the job",
+            code="student.base_licence_unknown",
+        )
+    return msgspec.structs.replace(base, licence=said.licence.lower(), licence_said_by=said.by)
 
 
 def tiny_base(seed: int) -> Base:
@@ -123,14 +172,19 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def load_model(path: Path) -> Any:
-    """Return the model of the checkpoint at *path*, whole numbers of 32 bits, on the CPU.
+    """Return the model of the checkpoint at *path*, numbers of 32 bits, on the CPU.
+
+    Where the folder holds an adapter, it is added to the base that it was learned beside.
 
     Raises:
-        MissingPieceError: there is none that can be read.
+        MissingPieceError: there is none that can be read, or an adapter's base is not there.
+        BadDigestError: an adapter's base is not the one that it was learned beside.
     """
     import torch  # noqa: PLC0415  # slow; only where it is used
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  # as above
 
+    if (path / ADAPTER).is_file():
+        return _adapted(path)
     try:
         return AutoModelForCausalLM.from_pretrained(
             path,
@@ -141,6 +195,41 @@ def load_model(path: Path) -> Any:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, "model", error) from error
+
+
+def _adapted(path: Path) -> Any:
+    from peft import PeftModel  # noqa: PLC0415  # slow; only where it is used
+
+    try:
+        adapter = msgspec.json.decode((path / ADAPTER).read_bytes(), type=_Adapter)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _unreadable(path, "adapter", error) from error
+    beside = path / adapter.base_model_name_or_path
+    if not beside.is_dir():
+        raise MissingPieceError(
+            f"the adapter at `{os.fspath(path)}` needs its base "
+            f"`{adapter.base_model_name_or_path}`, which is not there",
+            hint="put the base there, or train with `merge: true`",
+        )
+    if (path / MANIFEST).is_file():
+        leaf, _ = open_manifest((path / MANIFEST).read_bytes())
+        statement = msgspec.json.decode(open_envelope(leaf).payload)
+        base = parse_model_manifest(statement).asked.base
+        if base.kind != "tiny" and base_digest(beside) != base.sha256:
+            raise BadDigestError(
+                f"the base at `{os.fspath(beside)}` is not the one of the adapter",
+                hint="put that base there, or train with `merge: true`",
+            )
+    return PeftModel.from_pretrained(load_model(beside), path).merge_and_unload()
+
+
+def base_digest(path: Path) -> Sha256:
+    """Return the digest over the files of the checkpoint at *path*, by name."""
+    return digest_of({file.name: file_sha256(file) for file in _wanted(path)})
+
+
+class _Adapter(msgspec.Struct):
+    base_model_name_or_path: str
 
 
 def context_of(path: Path) -> int | None:
@@ -179,7 +268,7 @@ def _local(path: Path, trust: Trust) -> Base:
     return Base(
         kind="local",
         name=path.resolve().name,
-        sha256=digest_of({file.name: file_sha256(file) for file in _wanted(path)}),
+        sha256=base_digest(path),
         licence=licence_of(path),
         manifest=manifest,
     )
@@ -200,11 +289,10 @@ def _from_hub(asked: str) -> BaseAtHand:
             hint="check the name and the network (and HF_HUB_OFFLINE), or give a local path",
         )
     path = Path(fetched.stdout.strip().splitlines()[-1])
-    files = {file.name: file_sha256(file) for file in _wanted(path)}
     base = Base(
         kind="hub",
         name=asked,
-        sha256=digest_of(files),
+        sha256=base_digest(path),
         licence=licence_of(path),
         revision=path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else None,
     )

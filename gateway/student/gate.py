@@ -21,6 +21,7 @@ from gateway.canonical import sha256_hex
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, barred_by, unmet_prefix
 from gateway.dataset.manifest import MANIFEST, DatasetManifest, Teacher, parse_manifest
+from gateway.dataset.prompts import HeldOutPrompts
 from gateway.dataset.ruling import Call
 from gateway.dataset.verify import (
     NoDatasetError,
@@ -29,19 +30,17 @@ from gateway.dataset.verify import (
     verified_rows,
 )
 from gateway.errors import BadDigestError, GateRefusedError, MalformedReceiptError
-from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import NAME, Declaration, IntendedUse
 from gateway.intent.purpose import covers
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest
 from gateway.receipt.verify import verify_manifest
-from gateway.student.corpus import TokenRow, TokenWriter, UnlearnableError, tokenise
+from gateway.student.corpus import Corpus, Part, TokenRow
 from gateway.student.files import file_sha256
 from gateway.student.manifest import Base
-
-PURPOSE: Final = "train.sft"
-"""What a training of this kind is, in the tree of purposes."""
+from gateway.student.recipe import PURPOSES, ROW_KINDS, Objective
 
 _BUILD_AGAIN: Final = "build the dataset again: `gateway dataset build`"
 
@@ -87,38 +86,66 @@ class Admitted:
 class Snapshot:
     """Token rows on disk, by digest: the only thing a trainer takes."""
 
-    path: Path
+    parts: tuple[Part, ...]
+    """One file a dataset, in their order."""
+    held_out: Part | None
     sha256: Sha256
-    rows: int
-    tokens: int
-    learned: int
+    """Over the digests of all files by name."""
     left_out: dict[str, int]
     example: TokenRow
     template_sha256: Sha256
     tokenizer_sha256: Sha256
 
+    @property
+    def files(self) -> tuple[Part, ...]:
+        """Return every file of it."""
+        return self.parts if self.held_out is None else (*self.parts, self.held_out)
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows are learned from."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens those rows hold."""
+        return sum(part.tokens for part in self.parts)
+
+    @property
+    def learned(self) -> int:
+        """Return how many of those tokens are learned."""
+        return sum(part.learned for part in self.parts)
+
     def check(self) -> None:
-        """Compare the file with the digest again.
+        """Compare the files with their digests again.
 
         Raises:
-            BadDigestError: it changed since the gate wrote it.
+            BadDigestError: one changed since the gate wrote it.
         """
-        if file_sha256(self.path) != self.sha256:
-            raise BadDigestError(
-                f"{self.path.name}: the token rows changed after the gate wrote them",
-                hint="begin the run anew",
-            )
+        for part in self.files:
+            if file_sha256(part.path) != part.sha256:
+                raise BadDigestError(
+                    f"{part.path.name}: the token rows changed after the gate wrote them",
+                    hint="begin the run anew",
+                )
 
 
 class StudentGate:
     """Decides for one student; rulings are made once for each kind of call."""
 
-    def __init__(self, student: str | None, base: Base, sources: Sources) -> None:
+    def __init__(
+        self,
+        student: str | None,
+        base: Base,
+        sources: Sources,
+        objective: Objective = "sft",
+    ) -> None:
+        self._objective = objective
         self._student = student
         self._base = base
         self._sources = sources
         self._ancestry = Ancestry(sources.manifest)
-        self._gates: dict[DeclarationId, Gate] = {}
+        self._gates: dict[tuple[DeclarationId, bool], Gate] = {}
 
     def admit(self, folders: Sequence[Path]) -> Admitted:
         """Verify every dataset and rule on every row of it, without a training library.
@@ -130,6 +157,7 @@ class StudentGate:
         datasets = tuple(self._whole(folder) for folder in folders)
         if len({dataset.manifest_sha256 for dataset in datasets}) != len(datasets):
             raise _refused("the same dataset is named twice", "name each dataset once")
+        _check_order(datasets)
         use = datasets[0].manifest.found.use
         if any(dataset.manifest.found.use != use for dataset in datasets):
             raise _refused(
@@ -155,7 +183,7 @@ class StudentGate:
             )
         return Admitted(
             student=student,
-            declarations=tuple(self._gates),
+            declarations=tuple(dict.fromkeys(declared for declared, _ in self._gates)),
             datasets=datasets,
             use=use,
             teachers=teachers,
@@ -165,50 +193,42 @@ class StudentGate:
             library=self._sources.library,
         )
 
-    def snapshot(
-        self, admitted: Admitted, tokenizer: Any, path: Path, max_length: int
-    ) -> Snapshot:
+    def snapshot(self, admitted: Admitted, corpus: Corpus) -> Snapshot:
         """Verify and rule once more, turning each row into tokens as it passes.
 
         Raises:
             EvidenceError: a folder changed since it was admitted.
             GateRefusedError: no row is left to learn from.
         """
-        writer = TokenWriter(path)
-        left_out: Counter[str] = Counter()
-        example: TokenRow | None = None
-        seen: set[tuple[ExchangeId, int]] = set()
+        seen: set[str] = set()
         for dataset in admitted.datasets:
+            corpus.begin()
             for row in self._passed(dataset.path, dataset.manifest_sha256):
-                if (row.exchange, row.choice) in seen:
-                    left_out["repeated"] += 1
+                name = row.name
+                if name in seen:
+                    corpus.leave_out("repeated")
                     continue
-                seen.add((row.exchange, row.choice))
-                try:
-                    tokens = tokenise(msgspec.json.decode(row.line), tokenizer, max_length)
-                except UnlearnableError as error:
-                    left_out[str(error)] += 1
-                    continue
-                writer.write(tokens, f"{row.exchange}/{row.choice}")
-                example = example or tokens
-        sha256 = writer.close()
-        if example is None:
-            counted = ", ".join(f"{count} {why}" for why, count in left_out.most_common())
-            raise _refused(f"no row is left to learn from ({counted})", "raise --max-length")
+                seen.add(name)
+                held_out = row.split == "held-out"
+                corpus.take(msgspec.json.decode(row.line), name, held_out=held_out)
+        written = corpus.close()
+        if written.example is None:
+            counted = Counter(written.left_out).most_common()
+            reasons = ", ".join(f"{count} {why}" for why, count in counted)
+            raise _refused(f"no row is left to learn from ({reasons})", "raise --max-length")
+        tokenizer = corpus.tokenizer
         return Snapshot(
-            path=path,
-            sha256=sha256,
-            rows=writer.rows,
-            tokens=writer.tokens,
-            learned=writer.learned,
-            left_out=dict(left_out),
-            example=example,
+            parts=written.parts,
+            held_out=written.held_out,
+            sha256=written.sha256,
+            left_out=dict(written.left_out),
+            example=written.example,
             template_sha256=sha256_hex(tokenizer.chat_template.encode()),
             tokenizer_sha256=sha256_hex(tokenizer.backend_tokenizer.to_str().encode()),
         )
 
     def texts(self, admitted: Admitted) -> Iterator[dict[str, Any]]:
-        """Yield the admitted rows, verified again, for a tokenizer to learn its words from.
+        """Yield the rows to train on, verified again, for a tokenizer to learn its words from.
 
         Raises:
             EvidenceError: a folder changed since it was admitted.
@@ -216,7 +236,39 @@ class StudentGate:
         """
         for dataset in admitted.datasets:
             for row in self._passed(dataset.path, dataset.manifest_sha256):
-                yield msgspec.json.decode(row.line)
+                if row.split == "train":
+                    yield msgspec.json.decode(row.line)
+
+    def held_out(self, admitted: Admitted) -> Iterator[Row]:
+        """Yield the rows that are held out, verified and ruled on again, to measure with.
+
+        Raises:
+            EvidenceError: a folder changed since it was admitted.
+            GateRefusedError: a row may not serve this student any more.
+        """
+        for dataset in admitted.datasets:
+            for row in self._passed(dataset.path, dataset.manifest_sha256):
+                if row.split == "held-out":
+                    yield row
+
+    def still(self, admitted: Admitted) -> Admitted:
+        """Return *admitted* while all that it rests on stands; this gate reads what is said now.
+
+        What was withdrawn, and what the declarations say, is asked in any case. Where policies
+        or the day are others than then, every row is ruled on again; what comes back is as of
+        now, to ask with the next time.
+
+        Raises:
+            EvidenceError: a folder changed since it was admitted.
+            GateRefusedError: something in it may not teach this student any more.
+        """
+        for dataset in admitted.datasets:
+            self._check_words(dataset.manifest, dataset.manifest_sha256)
+        self._rule_on_base()
+        sources = self._sources
+        if (sources.library, sources.today) == (admitted.library, admitted.day):
+            return admitted
+        return self.admit([dataset.path for dataset in admitted.datasets])
 
     def _whole(self, folder: Path) -> VerifiedDataset:
         """Return the dataset at *folder* after all of it passed."""
@@ -251,10 +303,11 @@ class StudentGate:
             except StopIteration as done:
                 dataset = done.value
                 break
-            if row.receipt is None:
+            statement = row.statement
+            if statement is None:
                 raise MalformedReceiptError(f"row {row.number} of `{folder}` has no receipt")
             count += 1
-            why = gate.admit(row.receipt)
+            why = gate.admit_row(statement, row.choice, row.above())
             if why is None:
                 yield row
             else:
@@ -270,31 +323,52 @@ class StudentGate:
         statement, payload = verify_manifest(_read_manifest(folder), self._sources.trust)
         manifest = parse_manifest(statement)
         name, declared = manifest.asked.dataset, manifest.asked.declaration
-        words = self._sources.words
         if self._sources.manifest(payload) is None:
             raise _refused(
                 f"the manifest of dataset `{name}` is not in this ledger",
                 "train with the gateway whose ledger it was built from",
                 code="student.unknown_dataset",
             )
-        for subject in (payload, declared):
-            withdrawal = words.withdrawn(subject)
+        declaration = self._check_words(manifest, payload)
+        reasoning = manifest.asked.reasoning
+        if (declared, reasoning) not in self._gates:
+            self._gates[declared, reasoning] = Gate(
+                declaration,
+                self._sources.today,
+                self._sources.law,
+                self._sources.words,
+                self._ancestry,
+                reasoning=reasoning,
+            )
+        return payload, self._gates[declared, reasoning]
+
+    def _check_words(self, manifest: DatasetManifest, payload: Sha256) -> Declaration:
+        """Return the declaration of a dataset, if it stands, covers this, and nothing is held.
+
+        Held is what was withdrawn, and what was made of something that was.
+        """
+        name, declared = manifest.asked.dataset, manifest.asked.declaration
+        words = self._sources.words
+        for what, withdrawal in (
+            (f"declaration {declared} of dataset `{name}`", words.withdrawn(declared)),
+            (f"dataset `{name}`, or something it was made of,", words.held(payload)),
+        ):
             if withdrawal is not None:
-                what = "dataset" if subject == payload else f"declaration {declared} of dataset"
                 raise _refused(
-                    f"{what} `{name}` was withdrawn by {withdrawal.by}: {withdrawal.reason}",
+                    f"{what} was withdrawn by {withdrawal.by}: {withdrawal.reason}",
                     "a withdrawal is the last word; " + _BUILD_AGAIN,
                     code="student.withdrawn",
                 )
-        if declared not in self._gates:
-            self._gates[declared] = Gate(
-                self._declaration(manifest),
-                self._sources.today,
-                self._sources.law,
-                words,
-                self._ancestry,
+        spoken = words.verdicts(declared)
+        if spoken and not spoken[-1][1].approved:
+            verdict = spoken[-1][1]
+            raise _refused(
+                f"declaration {declared} of dataset `{name}` was declined by {verdict.by}: "
+                f"{verdict.reason}",
+                "ask legal; a later yes opens it again",
+                code="student.rows_refused",
             )
-        return payload, self._gates[declared]
+        return self._declaration(manifest)
 
     def _declaration(self, manifest: DatasetManifest) -> Declaration:
         """Return the declaration of a dataset, if it stands and covers this training."""
@@ -311,10 +385,18 @@ class StudentGate:
                 "declare the use again: `gateway use declare`; then " + _BUILD_AGAIN,
             )
         use = declaration.use
-        if not covers(use.purpose, PURPOSE):
+        purpose, kind = PURPOSES[self._objective], ROW_KINDS[self._objective]
+        if not covers(use.purpose, purpose):
             raise _refused(
-                f"declaration {declared} is for `{use.purpose}`, this training is `{PURPOSE}`",
-                f"declare a use for `{PURPOSE}`; then " + _BUILD_AGAIN,
+                f"declaration {declared} is for `{use.purpose}`, this training is `{purpose}`",
+                f"declare a use for `{purpose}`; then " + _BUILD_AGAIN,
+            )
+        if manifest.asked.kind != kind:
+            raise _refused(
+                f"dataset `{manifest.asked.dataset}` holds rows of kind "
+                f"`{manifest.asked.kind}`, `{self._objective}` learns from `{kind}`",
+                f"build one of that kind: `gateway dataset build --kind {kind}`",
+                code="student.wrong_kind",
             )
         if use.student is not None and self._student not in {None, use.student}:
             raise _refused(
@@ -341,10 +423,13 @@ class StudentGate:
                 "train with the gateway whose ledger it was trained from",
                 code="student.unknown_base",
             )
-        above = self._ancestry.above(parent)
-        subjects: list[Sha256 | DeclarationId] = [*above.manifests, *above.declarations]
-        for subject in subjects:
-            withdrawal = self._sources.words.withdrawn(subject)
+        above, words = self._ancestry.above(parent), self._sources.words
+        said = [
+            words.held(parent),
+            *map(words.withdrawn, above.manifests),
+            *map(words.withdrawn, above.declarations),
+        ]
+        for withdrawal in said:
             if withdrawal is not None:
                 raise _refused(
                     f"something base `{self._base.name}` comes from was withdrawn by "
@@ -352,7 +437,7 @@ class StudentGate:
                     "begin with another base",
                     code="student.withdrawn",
                 )
-        for declared, gate in self._gates.items():
+        for (declared, _), gate in self._gates.items():
             ruled = gate.ruling_for(
                 Group(
                     call=Call(provider=self._base.name, model=None, operation="chat"),
@@ -391,6 +476,23 @@ class StudentGate:
         return name
 
 
+def _prompts(dataset: VerifiedDataset) -> HeldOutPrompts:
+    return HeldOutPrompts(dataset.path, dataset.manifest.asked.kind)
+
+
+def _check_order(datasets: Sequence[VerifiedDataset]) -> None:
+    """Check that snapshots of a feed come in its order: rounds are learned one after the other."""
+    later = {dataset.manifest_sha256: dataset.name for dataset in datasets}
+    for dataset in datasets:
+        later.pop(dataset.manifest_sha256)
+        before = later.get(dataset.manifest.asked.follows or Sha256(""))
+        if before is not None:
+            raise _refused(
+                f"dataset `{dataset.name}` follows `{before}`, which is named after it",
+                "name the snapshots of a feed in their order",
+            )
+
+
 def _rows_refused(
     dataset: str, count: int, refused: Sequence[tuple[Row, LeftOut]]
 ) -> GateRefusedError:
@@ -398,9 +500,10 @@ def _rows_refused(
     listed = ", ".join(f"{number} {reason}" for reason, number in counted.most_common())
     row, why = refused[0]
     detail = f" ({why.detail})" if why.detail else ""
+    what = "receipt" if row.derivation is None else "derivation"
     return _refused(
         f"{len(refused)} of {count} rows of dataset `{dataset}` may not teach this student: "
-        f"{listed}; first row {row.number}, receipt {row.exchange}{detail}",
+        f"{listed}; first row {row.number}, {what} {row.source}{detail}",
         _BUILD_AGAIN + " leaves them out",
         code="student.rows_refused",
     )

@@ -33,7 +33,7 @@ from gateway.receipt.model import (
     Wire,
 )
 from gateway.student.figures import Evaluation
-from gateway.student.recipe import Recipe
+from gateway.student.recipe import Objective, Recipe
 
 BUILDER: Final = PREDICATES + "student-trainer/v1"
 """Who trained it: the trainer of this package; the versions stand beside it."""
@@ -50,6 +50,8 @@ class Base(Wire, frozen=True, kw_only=True):
     sha256: Sha256
     """Digest over its files, or over the configuration and seed of a tiny one."""
     licence: str = UNKNOWN
+    licence_said_by: str | None = None
+    """Who answers for the licence, where the card of the base names none."""
     revision: str | None = None
     manifest: Sha256 | None = None
     """For a student of ours: SHA-256 of its training manifest's payload."""
@@ -58,7 +60,7 @@ class Base(Wire, frozen=True, kw_only=True):
 class Asked(Wire, frozen=True, kw_only=True):
     """The external parameters: what somebody asked to be trained."""
 
-    method: Literal["sft"] = "sft"
+    method: Objective = "sft"
     student: str
     declarations: tuple[DeclarationId, ...]
     datasets: tuple[str, ...]
@@ -83,6 +85,18 @@ class SnapshotFacts(Wire, frozen=True, kw_only=True):
     left_out: tuple[LeftOut, ...] = ()
     template_sha256: Sha256
     tokenizer_sha256: Sha256
+    held_out: int | None = None
+    """Rows that were measured on and not learned; `None` where none were kept apart."""
+
+
+class Round(Wire, frozen=True, kw_only=True):
+    """One round over a snapshot of a feed."""
+
+    dataset: Sha256
+    """The manifest of the snapshot."""
+    snapshot: Sha256
+    """The token rows of it and of those before, of which a share came again."""
+    steps: int
 
 
 class Findings(Wire, frozen=True, kw_only=True):
@@ -93,6 +107,12 @@ class Findings(Wire, frozen=True, kw_only=True):
     steps: int
     resumes: int = 0
     losses: Losses
+    rounds: tuple[Round, ...] = ()
+    """One a snapshot, where it was trained from a feed."""
+    form: Literal["full", "adapter", "merged"] = "full"
+    """What the weights are: all of them, an adapter beside the base, or both made one."""
+    precision: str = "fp32"
+    """What was computed in."""
     use: IntendedUse
     """What the student may be used for: the declared use of every dataset it learned from."""
     obligations: tuple[str, ...] = ()
@@ -185,11 +205,11 @@ def base_dependencies(base: Base) -> tuple[Dependency, ...]:
 
 def recipe_facts(recipe: Recipe) -> dict[str, str]:
     """Return *recipe* as text, whatever its numbers are."""
-    return {
-        name: str(value)
-        for name, value in sorted(msgspec.structs.asdict(recipe).items())
-        if value is not None
-    }
+    said = msgspec.structs.asdict(recipe)
+    lora = said.pop("lora")
+    if lora is not None:
+        said |= {f"lora.{name}": value for name, value in msgspec.structs.asdict(lora).items()}
+    return {name: str(value) for name, value in sorted(said.items()) if value is not None}
 
 
 def recipe_sha256(recipe: Recipe, base: Base) -> Sha256:

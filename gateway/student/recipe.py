@@ -5,9 +5,18 @@ A recipe is kept with its run; a run is resumed only under the recipe it was beg
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
+
+Objective = Literal["sft", "dpo"]
+"""What is learned: to answer so, or to prefer one answer over another."""
+
+PURPOSES: Final[dict[Objective, str]] = {"sft": "train.sft", "dpo": "train.preference"}
+"""What a training with each objective is, in the tree of purposes."""
+
+ROW_KINDS: Final[dict[Objective, str]] = {"sft": "messages", "dpo": "preference"}
+"""The kind of rows that each objective learns from."""
 
 TINY: Final = "tiny"
 """The base that is built from the rows themselves."""
@@ -19,22 +28,61 @@ CONTEXT_TOKENS: Final = 1024
 """How far a tiny base can look back."""
 
 
+class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Learn small matrices beside the weights, which stay as they are."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str = "all-linear"
+    """The layers beside which they stand, by name with commas between, or `all-linear`."""
+    merge: bool = False
+    """Add them to the weights at the end, so that the folder holds a model of its own."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers no adapter can be made with."""
+        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("lora: rank, alpha or dropout is out of range")
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The hyperparameters of one run, none of them left to a library's default."""
 
+    objective: Objective = "sft"
     epochs: float = 3.0
     steps: int | None = None
     """Updates in all; where given it rules over *epochs*."""
     learning_rate: float
     batch: int
+    """Rows an update, over all ranks."""
+    batch_tokens: int | None = None
+    """Tokens an update, about; where given, *batch* follows from it and the rows."""
+    rows_at_once: int | None = None
+    """Rows that a rank holds in memory at once; `None`: its share of an update."""
     max_length: int
     """Longest row in tokens; longer rows are left out and counted, never cut."""
+    packing: bool = False
+    """Several short rows in one, none of which sees another."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What is computed in; the weights are kept in 32 bits. `auto`: bf16 on an accelerator."""
     seed: int = 0
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the learning rate goes on from there, in each round."""
     save_every: int | None = None
     """Steps between checkpoints; `None` makes about four of them."""
     keep: int = 2
+    measure_every: int | None = None
+    """Steps between measurements on held-out rows; `None` makes about ten of them."""
+    lora: Lora | None = None
+    """`None` learns all weights."""
+    beta: float = 0.1
+    """For pairs: how dear it is to move away from the base."""
+    replay: float = 0.2
+    """Share of earlier rows in each round of a feed after the first."""
+    ranks: int = 1
+    """Processes that learn together."""
 
     def __post_init__(self) -> None:
         """Refuse numbers no run can be made with."""
@@ -42,17 +90,58 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("a run needs at least one step")
         if self.batch < 1 or self.max_length < 8 or not 0 < self.learning_rate < 1:
             raise ValueError("batch, max_length or learning_rate is out of range")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ValueError("batch_tokens is out of range")
+        if not 0 <= self.warmup < 1 or not 0 <= self.replay < 1 or self.beta <= 0:
+            raise ValueError("warmup, replay or beta is out of range")
+        if self.ranks < 1 or self.keep < 1:
+            raise ValueError("ranks or keep is out of range")
+        if any(
+            every is not None and every < 1 for every in (self.save_every, self.measure_every)
+        ):
+            raise ValueError("save_every or measure_every is out of range")
+        if self.packing and self.objective == "dpo":
+            raise ValueError("pairs can't be packed; leave `packing` out")
+        if self.batch_tokens is None:
+            self._check_shares(self.batch)
 
-    def steps_for(self, row_count: int) -> int:
+    def _check_shares(self, batch: int) -> None:
+        at_once = self.rows_at_once or -(-batch // self.ranks)
+        if at_once < 1 or batch % (self.ranks * at_once):
+            raise ValueError(
+                f"an update of {batch} rows can't be shared by {self.ranks} ranks with "
+                f"{at_once} rows at once"
+            )
+
+    def batch_for(self, unit_count: int, token_count: int) -> int:
+        """Return the rows an update for *unit_count* rows of *token_count* tokens in all.
+
+        Where tokens were asked for it is the nearest number that the ranks can share evenly.
+        """
+        if self.batch_tokens is None:
+            return self.batch
+        step = self.ranks * (self.rows_at_once or 1)
+        wanted = self.batch_tokens * unit_count / max(1, token_count)
+        return max(1, round(wanted / step)) * step
+
+    def at_once_for(self, batch: int) -> int:
+        """Return the rows that a rank holds at once, of an update of *batch* rows."""
+        return self.rows_at_once or batch // self.ranks
+
+    def steps_for(self, row_count: int, batch: int | None = None) -> int:
         """Return how many updates a run over *row_count* rows makes."""
         if self.steps is not None:
             return self.steps
-        per_epoch = -(-row_count // self.batch)
+        per_epoch = -(-row_count // (batch or self.batch))
         return max(1, round(per_epoch * self.epochs))
 
     def save_every_of(self, step_count: int) -> int:
         """Return the steps between checkpoints in a run of *step_count* steps."""
         return self.save_every or max(10, -(-step_count // 4))
+
+    def measure_every_of(self, step_count: int) -> int:
+        """Return the steps between measurements in a run of *step_count* steps."""
+        return self.measure_every or max(10, -(-step_count // 10))
 
 
 def recipe_for(
@@ -65,15 +154,28 @@ def recipe_for(
     max_length: int | None = None,
     seed: int = 0,
     save_every: int | None = None,
+    **said: object,
 ) -> Recipe:
-    """Return the recipe for *base*, with what was not said chosen to suit it."""
-    tiny = base == TINY
-    return Recipe(
-        epochs=3.0 if epochs is None else epochs,
-        steps=steps,
-        learning_rate=(3e-3 if tiny else 2e-5) if learning_rate is None else learning_rate,
-        batch=(16 if tiny else 8) if batch is None else batch,
-        max_length=(512 if tiny else 2048) if max_length is None else max_length,
-        seed=seed,
-        save_every=save_every,
+    """Return the recipe for *base*, with what was not said chosen to suit it.
+
+    Raises:
+        ValueError: no run can be made with these numbers.
+    """
+    tiny, pairs = base == TINY, said.get("objective") == "dpo"
+    usual = (5e-4 if tiny else 1e-6) if pairs else (3e-3 if tiny else 2e-5)
+    if said.get("lora") is not None:
+        usual *= 10 if not tiny else 1
+    chosen = {
+        "epochs": 3.0 if epochs is None else epochs,
+        "steps": steps,
+        "learning_rate": usual if learning_rate is None else learning_rate,
+        "batch": (16 if tiny else 8) if batch is None else batch,
+        "max_length": (512 if tiny else 2048) if max_length is None else max_length,
+        "seed": seed,
+        "save_every": save_every,
+    }
+    return msgspec.convert(
+        chosen | {name: value for name, value in said.items() if value is not None},
+        Recipe,
+        from_attributes=True,
     )

@@ -37,6 +37,9 @@ CHATML: Final = """\
   {{- '<|im_start|>' + message['role'] + '\\n' -}}
   {%- if message['role'] == 'assistant' -%}
     {%- generation -%}
+      {%- if message['reasoning_content'] -%}
+        {{- '<think>\\n' + message['reasoning_content'] + '\\n</think>\\n\\n' -}}
+      {%- endif -%}
       {{- words(message['content']) -}}
       {{- calls(message) -}}
       {{- '<|im_end|>' -}}

@@ -1,173 +1,50 @@
 """Train a student, from datasets that pass the gate to a model folder that stands.
 
-In this order: base, gate, token rows, steps, folder, leaf, place. What is true if the power
-fails: before the first whole checkpoint, nothing was learned; after it, a run with `--resume`
-goes on from there; once the manifest is signed, a run with `--resume` makes it a leaf, if it
-is none yet, fetches the proof of that, signs the weights, and puts the folder in place. Each of
-these is asked for anew until it is there. Every run, first or resumed, goes through the gate.
+In this order: base, gate, token rows, rounds of steps, folder, leaf, place. What is true if the
+power fails: before the first whole checkpoint, nothing was learned; after it, a run with
+`--resume` goes on from there; once the manifest is signed, a run with `--resume` makes it a
+leaf, if it is none yet, fetches the proof of that, signs the weights, and puts the folder in
+place. Each of these is asked for anew until it is there. Every run, first or resumed, goes
+through the gate, and the gate is asked again at every checkpoint.
 
 Nothing here imports a training library before the gate has let the datasets in.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import platform
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from gateway.clock import Clock, rfc3339
-from gateway.dataset.manifest import (
-    DATASET_MANIFEST,
-    MANIFEST,
-    PROOF,
-    Metadata,
-    left_out_counts,
-    manifest_dependency,
-)
-from gateway.errors import GateError, GateRefusedError, MissingPieceError, OperatorError
-from gateway.ident import Sha256
-from gateway.receipt.envelope import Signer
-from gateway.receipt.keys import PublicKey, Trust
-from gateway.receipt.model import Subject
-from gateway.receipt.sigstore import open_manifest, write_manifest
-from gateway.receipt.verify import document_keys, verify_manifest
-from gateway.student.bases import BaseAtHand, context_of, find_base, load_model, load_tokenizer
-from gateway.student.card import format_card, shares
-from gateway.student.corpus import all_texts, check_stop_token, pieces_of
-from gateway.student.files import file_sha256, files_under, put_in_place, write_durably
-from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
-from gateway.student.manifest import (
-    Asked,
-    Findings,
-    ModelManifest,
-    SnapshotFacts,
-    base_dependencies,
-    losses_of,
-    recipe_facts,
-    recipe_sha256,
-    statement_of,
-)
+from gateway.canonical import digest_of
+from gateway.dataset.manifest import MANIFEST
+from gateway.errors import GateRefusedError, OperatorError
+from gateway.student.bases import context_of, find_base, load_tokenizer
+from gateway.student.card import shares
+from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
+from gateway.student.course import Course, RowsFile, pool_of
+from gateway.student.gate import Admitted, Snapshot, StudentGate
+from gateway.student.manifest import Round
 from gateway.student.offline import seal_off
-from gateway.student.picture import draw_png
-from gateway.student.progress import Metrics, Screen, Step
-from gateway.student.recipe import Recipe
-from gateway.student.report import format_report
-from gateway.student.signature import SIGNATURE, write_signature
-from gateway.student.verify import (
-    EVIDENCE,
-    EVIDENCE_SUFFIX,
-    PROOF_SUFFIX,
-    check_files,
-    signed_files,
-    verify_model,
+from gateway.student.progress import Metrics, Screen
+from gateway.student.ranks import Team, assembled
+from gateway.student.run import (
+    METRICS,
+    ROWS,
+    Interrupted,
+    Job,
+    Order,
+    Rooms,
+    Run,
+    Trained,
+    only_run,
+    run_of,
 )
-from gateway.tlog.proof import InclusionProof, format_proof
-
-RUN: Final = "run.json"
-ROWS: Final = "rows.arrow"
-METRICS: Final = "metrics.jsonl"
-PICTURE: Final = "loss.png"
-REPORT: Final = "report.html"
-CARD: Final = "README.md"
-
-_LIBRARIES: Final = ("torch", "transformers", "trl", "tokenizers", "datasets", "safetensors")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What is to be trained, from what, and where it will stand."""
-
-    datasets: tuple[Path, ...]
-    base: str
-    recipe: Recipe
-    student: str | None = None
-    """Its name; `None` takes the one that was declared."""
-    place: Callable[[str], Path]
-    """Gives the folder of a student by its name."""
-    resume: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """What a training needs of the house besides the gate's sources."""
-
-    sources: Callable[[], Sources]
-    """What the gate reads, as it is now; asked again before anything is signed."""
-    append: Callable[[bytes], int]
-    """Makes a leaf durable and returns its index."""
-    index_of: Callable[[Sha256], int | None]
-    """Finds a manifest's leaf by the digest of its payload."""
-    prove: Callable[[int], InclusionProof]
-    """Proves a leaf under a checkpoint that was signed after it."""
-    signer: Signer
-    clock: Clock
-    version: str
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is, kept in its folder; a resumed run must be the same one."""
-
-    student: str
-    recipe: Sha256
-    """Over the recipe and the base."""
-    datasets: tuple[Sha256, ...]
-    snapshot: Sha256
-    started: str
-    resumes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A student that stands."""
-
-    folder: Path
-    payload_sha256: Sha256
-    index: int | None
-    """Leaf index of its manifest; `None` if it was a leaf before."""
-    manifest: ModelManifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupted:
-    """A run that was told to stop; a run with `--resume` goes on at *step*."""
-
-    folder: Path
-    step: int
-    steps: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One call of `train_student`, past the gate."""
-
-    order: Order
-    rooms: Rooms
-    screen: Screen
-    stop: threading.Event
-    gate: StudentGate
-    admitted: Admitted
-    at_hand: BaseAtHand
-    place: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps what it needs to go on."""
-        return self.place.parent / f".{self.place.name}.run"
-
-    @property
-    def staged(self) -> Path:
-        """Where the model folder is put together."""
-        return self.folder / "model"
+from gateway.student.stage import Outcome, finish, stage
 
 
 def train_student(
@@ -177,33 +54,21 @@ def train_student(
 
     Raises:
         EvidenceError: a dataset or the base does not verify.
-        GateRefusedError: something may not be learned from, or the name is taken.
+        GateRefusedError: something may not be learned from, or no longer; or the name is taken.
         GateError: the loss is no longer a number, or the run is not the one to be resumed.
         MissingPieceError: there is no such base, or no run to resume.
+        OperatorError: the run's folder can't be written, or a rank was lost.
     """
-    sources = rooms.sources()
-    at_hand = find_base(order.base, order.recipe.seed, sources.trust)
-    gate = StudentGate(order.student, at_hand.base, sources)
-    admitted = gate.admit(order.datasets)
-    job = _Job(
-        order=order,
-        rooms=rooms,
-        screen=screen,
-        stop=stop,
-        gate=gate,
-        admitted=admitted,
-        at_hand=at_hand,
-        place=order.place(admitted.student),
-    )
+    job = admit(order, rooms, screen, stop)
     if job.place.exists():
         raise GateRefusedError(
             f"`{job.place}` already stands; a student is never changed",
             hint="choose another --name, or another place with --out",
             code="student.exists",
         )
-    _tell_admitted(admitted, screen)
+    tell_admitted(job.admitted, screen)
     try:
-        with _only_run(job.folder, resume=order.resume):
+        with only_run(job.folder, resume=order.resume):
             return _go(job)
     except OSError as error:
         raise OperatorError(
@@ -213,271 +78,236 @@ def train_student(
         ) from error
 
 
-def _go(job: _Job) -> Trained | Interrupted:
+def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> Job:
+    """Take *order* through the gate; no training library is needed for it.
+
+    Raises:
+        EvidenceError: a dataset or the base does not verify.
+        GateRefusedError: something may not be learned from.
+        MissingPieceError: there is no such base.
+    """
+    sources = rooms.sources()
+    at_hand = find_base(order.base, order.recipe.seed, sources.trust, order.said_of_base)
+    gate = StudentGate(order.student, at_hand.base, sources, order.recipe.objective)
+    admitted = gate.admit(order.datasets)
+    return Job(
+        order=order,
+        rooms=rooms,
+        screen=screen,
+        stop=stop,
+        gate=gate,
+        admitted=admitted,
+        at_hand=at_hand,
+        place=order.place(admitted.student),
+    )
+
+
+def _go(job: Job) -> Trained | Interrupted:
     if (job.staged / MANIFEST).exists():
         # A run that ended between its signature and its place; nothing is learned again.
-        return _finish(job)
+        return finish(job)
     seal_off()
     job.screen.say("loading the training libraries …")
-    recipe = job.order.recipe
+    tokenizer, snapshot = tokens_of(job, job.folder)
+    run = run_of(job, snapshot)
+    tell_snapshot(snapshot, tokenizer, job.screen)
+    tokenizer.save_pretrained(job.folder / "tokenizer")
+    with assembled(job.recipe.ranks) as team:
+        rounds = _Rounds(job=job, run=run, snapshot=snapshot, tokenizer=tokenizer, team=team)
+        outcome = rounds.learn()
+    if isinstance(outcome, Interrupted):
+        return outcome
+    snapshot.check()
+    # Somebody may have withdrawn something while it was learned.
+    _still(job)
+    job.screen.say("writing and signing the model folder …")
+    stage(job, run, snapshot, outcome)
+    return finish(job)
+
+
+def tokens_of(job: Job, folder: Path) -> tuple[Any, Snapshot]:
+    """Verify the rows once more and write them to *folder* as tokens.
+
+    Raises:
+        EvidenceError: a dataset changed since it was admitted.
+        GateRefusedError: the template teaches no end, or no row is left.
+    """
+    recipe = job.recipe
     tokenizer = _tokenizer(job)
     check_stop_token(tokenizer)
     context = context_of(job.at_hand.path) if job.at_hand.path else None
-    snapshot = job.gate.snapshot(
-        job.admitted,
-        tokenizer,
-        job.folder / ROWS,
-        min(recipe.max_length, context or recipe.max_length),
+    shape = Shape(
+        recipe.objective, min(recipe.max_length, context or recipe.max_length), recipe.packing
     )
-    run = _run_of(job, snapshot)
-    _tell_snapshot(snapshot, tokenizer, job.screen)
-    # Only now: it imports what takes seconds.
-    from gateway.student import engine  # noqa: PLC0415
+    rows = folder / ROWS
+    rows.mkdir(parents=True, exist_ok=True)
+    for stale in rows.iterdir():
+        stale.unlink()
+    return tokenizer, job.gate.snapshot(job.admitted, Corpus(rows, tokenizer, shape))
 
-    course = engine.Course(
-        rows=snapshot.path,
-        folder=job.folder / "checkpoints",
-        snapshot=snapshot.sha256,
-        recipe=recipe,
-        recipe_sha256=run.recipe,
-        step_count=recipe.steps_for(snapshot.rows),
-        stop=job.stop,
-    )
-    begin = engine.last_checkpoint(course.folder, snapshot.sha256, run.recipe)
-    metrics = Metrics(job.folder / METRICS, resumed_at=begin.step if begin else 0)
-    model = _model(job, tokenizer)
-    snapshot.check()
-    try:
-        learned = engine.learn(
-            course, begin, model, tokenizer, metrics, job.screen, job.rooms.clock
+
+def courses_of(job: Job, run_recipe: Any, snapshot: Snapshot) -> Iterator[Course]:
+    """Yield what each round is to learn; what follows on the round before is left open."""
+    files = [
+        RowsFile(path=str(part.path), sha256=part.sha256, units=part.units)
+        for part in snapshot.parts
+    ]
+    held_out = snapshot.held_out
+    numbers = range(1, len(files) + 1) if job.order.feed else range(1, 2)
+    done = 0
+    for number in numbers:
+        known = number if job.order.feed else len(files)
+        parts = snapshot.parts[:known]
+        course = Course(
+            rows=tuple(files[:known]),
+            earlier=number - 1,
+            held_out=None
+            if held_out is None
+            else RowsFile(
+                path=str(held_out.path), sha256=held_out.sha256, units=held_out.units
+            ),
+            round=number,
+            rounds=len(numbers),
+            first_step=done,
+            step_count=0,
+            batch=0,
+            folder=str(job.folder / "checkpoints" / f"round-{number}"),
+            snapshot=digest_of({part.path.name: part.sha256 for part in parts}),
+            recipe=job.recipe,
+            recipe_sha256=run_recipe,
+            base=None if job.at_hand.path is None else str(job.at_hand.path),
+            tokenizer=str(job.folder / "tokenizer"),
         )
-    finally:
-        metrics.close()
-    if not learned.whole:
-        return Interrupted(folder=job.folder, step=learned.step, steps=course.step_count)
-    snapshot.check()
-    # Somebody may have withdrawn something while it was learned.
-    StudentGate(job.order.student, job.at_hand.base, job.rooms.sources()).admit(
+        units = len(pool_of(course))
+        own = parts[number - 1 :] if job.order.feed else parts
+        batch = job.recipe.batch_for(
+            sum(part.units for part in own), sum(part.tokens for part in own)
+        )
+        steps = job.recipe.steps_for(units, batch)
+        done += steps
+        yield msgspec.structs.replace(course, batch=batch, step_count=steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rounds:
+    """The rounds of one run, one after the other."""
+
+    job: Job
+    run: Run
+    snapshot: Snapshot
+    tokenizer: Any
+    team: Team
+
+    def learn(self) -> Outcome | Interrupted:
+        """Learn every round that was not learned yet; return what came of all of them."""
+        # Only now: it imports what takes seconds.
+        from gateway.student import engine  # noqa: PLC0415
+
+        job = self.job
+        courses = list(courses_of(job, self.run.recipe, self.snapshot))
+        begins = [engine.last_checkpoint(course) for course in courses]
+        self._tell(courses)
+        resumed_at = max(
+            (
+                course.first_step + begin.step
+                for course, begin in zip(courses, begins, strict=True)
+                if begin
+            ),
+            default=0,
+        )
+        metrics = Metrics(job.folder / METRICS, resumed_at=resumed_at)
+        crew = engine.Crew(
+            clock=job.rooms.clock,
+            stop=job.stop,
+            metrics=metrics,
+            screen=job.screen,
+            still=lambda: _still(job),
+        )
+        after: Path | None = None
+        try:
+            for asked, begin in zip(courses, begins, strict=True):
+                course = msgspec.structs.replace(
+                    asked, after=None if after is None else str(after)
+                )
+                if begin is None or begin.step < course.step_count:
+                    learned = self.team.learn(course, begin, self.tokenizer, crew)
+                    if not learned.whole:
+                        return Interrupted(
+                            folder=job.folder,
+                            step=learned.step,
+                            steps=courses[-1].first_step + courses[-1].step_count,
+                        )
+                last = engine.last_checkpoint(course)
+                assert last is not None  # noqa: S101  # INVARIANT: a whole round has one.
+                after = last.path
+        finally:
+            metrics.close()
+        assert after is not None  # noqa: S101  # INVARIANT: there is a round.
+        return Outcome(
+            model=engine.learned_model(courses[-1], after, self.tokenizer),
+            tokenizer=self.tokenizer,
+            metrics=metrics,
+            rounds=self._rounds(courses),
+            device=engine.device_name(),
+            precision=engine.precision_of(job.recipe),
+        )
+
+    def _rounds(self, courses: list[Course]) -> tuple[Round, ...]:
+        if not self.job.order.feed:
+            return ()
+        return tuple(
+            Round(
+                dataset=dataset.manifest_sha256,
+                snapshot=course.snapshot,
+                steps=course.step_count,
+            )
+            for dataset, course in zip(self.job.admitted.datasets, courses, strict=True)
+        )
+
+    def _tell(self, courses: list[Course]) -> None:
+        for course in courses:
+            shown = f"round {course.round}: " if self.job.order.feed else ""
+            at_once = course.recipe.at_once_for(course.batch)
+            shares_ = course.batch // (at_once * course.recipe.ranks)
+            self.job.screen.say(
+                f"{shown}{course.step_count} steps of {course.batch} rows "
+                f"({course.recipe.ranks} ranks × {at_once} at once × {shares_})"
+            )
+
+
+def _still(job: Job) -> None:
+    """Ask the gate again, with what the ledger and the policies say by now.
+
+    Raises:
+        GateRefusedError: something was withdrawn, or the policies are others.
+    """
+    sources = job.rooms.sources()
+    if sources.library != job.admitted.library:
+        raise GateRefusedError(
+            "the policies changed while the student was trained; the run was stopped at a "
+            f"checkpoint, which is kept in `{job.folder}`",
+            hint="build the datasets again under the new ones, and begin the run anew",
+            code="student.policies_changed",
+        )
+    StudentGate(job.order.student, job.at_hand.base, sources, job.recipe.objective).admit(
         job.order.datasets
     )
-    job.screen.say("writing and signing the model folder …")
-    _stage(job, run, snapshot, tokenizer, learned.model, metrics.steps, learned.device)
-    return _finish(job)
 
 
-def _tokenizer(job: _Job) -> Any:
+def _tokenizer(job: Job) -> Any:
     if job.at_hand.path is not None:
         return load_tokenizer(job.at_hand.path)
     from gateway.student.tiny import tiny_tokenizer  # noqa: PLC0415  # training libraries
 
-    return tiny_tokenizer(all_texts(job.gate.texts(job.admitted)))
+    admitted = job.admitted
+    if job.order.feed:
+        # The words stay what they were in the first round, whatever comes later.
+        admitted = replace(admitted, datasets=admitted.datasets[:1])
+    return tiny_tokenizer(all_texts(job.gate.texts(admitted)))
 
 
-def _model(job: _Job, tokenizer: Any) -> Any:
-    if job.at_hand.path is not None:
-        return load_model(job.at_hand.path)
-    from gateway.student.tiny import tiny_model  # noqa: PLC0415  # training libraries
-
-    return tiny_model(tokenizer, job.order.recipe.seed)
-
-
-def _run_of(job: _Job, snapshot: Snapshot) -> Run:
-    """Return what this run is; where it is resumed, it must be what it was."""
-    now = Run(
-        student=job.admitted.student,
-        recipe=recipe_sha256(job.order.recipe, job.at_hand.base),
-        datasets=tuple(dataset.manifest_sha256 for dataset in job.admitted.datasets),
-        snapshot=snapshot.sha256,
-        started=rfc3339(job.rooms.clock.now_ms()),
-    )
-    path = job.folder / RUN
-    if path.exists():
-        try:
-            then = msgspec.json.decode(path.read_bytes(), type=Run)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise MissingPieceError(
-                f"`{path}` can't be read", hint=f"remove `{job.folder}` and begin the run anew"
-            ) from error
-        for name in ("student", "recipe", "datasets", "snapshot"):
-            if getattr(then, name) != getattr(now, name):
-                raise GateError(
-                    f"the run in `{job.folder}` was begun with another {name}",
-                    hint="give the same datasets and options, or remove that folder",
-                    code="student.resume_differs",
-                )
-        now = msgspec.structs.replace(then, resumes=then.resumes + 1)
-    write_durably(path, msgspec.json.encode(now))
-    return now
-
-
-def _stage(
-    job: _Job,
-    run: Run,
-    snapshot: Snapshot,
-    tokenizer: Any,
-    model: Any,
-    steps: Sequence[Step],
-    device: str,
-) -> None:
-    """Put the model folder together; its manifest is written last."""
-    shutil.rmtree(job.staged, ignore_errors=True)
-    evidence = job.staged / EVIDENCE
-    evidence.mkdir(parents=True)
-    # Trainers switch the cache off; whoever lets the student speak wants it.
-    model.config.use_cache = True
-    model.save_pretrained(job.staged, safe_serialization=True)
-    tokenizer.save_pretrained(job.staged)
-    shutil.copyfile(job.folder / METRICS, job.staged / METRICS)
-    for number, dataset in enumerate(job.admitted.datasets):
-        name = dataset.name if number == 0 else f"{dataset.name}-{number + 1}"
-        shutil.copyfile(dataset.path / MANIFEST, evidence / f"{name}{EVIDENCE_SUFFIX}")
-        shutil.copyfile(dataset.path / PROOF, evidence / f"{name}{PROOF_SUFFIX}")
-    draw_png(steps, f"{job.admitted.student}: loss", job.staged / PICTURE)
-    manifest = _manifest(job, run, snapshot, steps, device)
-    (job.staged / REPORT).write_text(format_report(manifest, steps), encoding="utf-8")
-    (job.staged / CARD).write_text(format_card(manifest), encoding="utf-8")
-    files = files_under(job.staged)
-    for path in files.values():
-        path.chmod(0o644)
-    manifest = msgspec.structs.replace(
-        manifest,
-        subjects=tuple(
-            Subject(name=name, digest={"sha256": file_sha256(path)})
-            for name, path in files.items()
-        ),
-    )
-    encoded, _ = write_manifest(statement_of(manifest), job.rooms.signer)
-    write_durably(job.staged / MANIFEST, encoded)
-
-
-def _manifest(
-    job: _Job, run: Run, snapshot: Snapshot, steps: Sequence[Step], device: str
-) -> ModelManifest:
-    """Return the manifest of the run, its files still to be named."""
-    admitted, base, recipe = job.admitted, job.at_hand.base, job.order.recipe
-    finished = rfc3339(job.rooms.clock.now_ms())
-    return ModelManifest(
-        asked=Asked(
-            student=admitted.student,
-            declarations=admitted.declarations,
-            datasets=tuple(dataset.name for dataset in admitted.datasets),
-            base=base,
-        ),
-        found=Findings(
-            recipe=recipe_facts(recipe),
-            snapshot=SnapshotFacts(
-                sha256=snapshot.sha256,
-                rows=snapshot.rows,
-                tokens=snapshot.tokens,
-                learned=snapshot.learned,
-                left_out=left_out_counts(snapshot.left_out),
-                template_sha256=snapshot.template_sha256,
-                tokenizer_sha256=snapshot.tokenizer_sha256,
-            ),
-            steps=len(steps),
-            resumes=run.resumes,
-            losses=losses_of([step.loss for step in steps]),
-            use=admitted.use,
-            obligations=admitted.obligations,
-            teachers=admitted.teachers,
-            above=admitted.above,
-            day=admitted.day.isoformat(),
-            library=admitted.library,
-            device=device,
-            versions={name: metadata.version(name) for name in _LIBRARIES}
-            | {"python": platform.python_version()},
-        ),
-        dependencies=(
-            *(
-                manifest_dependency(
-                    f"dataset:{dataset.name}", dataset.manifest_sha256, DATASET_MANIFEST
-                )
-                for dataset in admitted.datasets
-            ),
-            *base_dependencies(base),
-        ),
-        subjects=(),
-        metadata=Metadata(
-            invocation_id=f"run-{run.snapshot[:16]}-{run.started}",
-            started_on=run.started,
-            finished_on=finished,
-        ),
-        version=job.rooms.version,
-    )
-
-
-def _finish(job: _Job) -> Trained:
-    """Make the signed manifest a leaf, if it is none yet, and put the folder in place."""
-    trust, rooms = job.rooms.sources().trust, job.rooms
-    encoded = (job.staged / MANIFEST).read_bytes()
-    statement, payload = verify_manifest(encoded, trust)
-    checked = check_files(job.staged, statement, trust)
-    index, appended = rooms.index_of(payload), None
-    if index is None:
-        leaf, _ = open_manifest(encoded)
-        index = appended = rooms.append(leaf)
-    # From here on the ledger says that this student was trained; what is left can be made anew.
-    proof = format_proof(rooms.prove(index))
-    write_durably(job.staged / PROOF, proof.encode())
-    signature = write_signature(
-        checked.manifest.asked.student,
-        signed_files(job.staged, checked),
-        rooms.signer,
-        _key_of(rooms.signer, trust),
-    )
-    write_durably(job.staged / SIGNATURE, signature)
-    verify_model(job.staged, trust)
-    put_in_place(job.staged, job.place)
-    shutil.rmtree(job.folder, ignore_errors=True)
-    return Trained(
-        folder=job.place,
-        payload_sha256=payload,
-        index=appended,
-        manifest=checked.manifest,
-    )
-
-
-def _key_of(signer: Signer, trust: Trust) -> PublicKey:
-    key = document_keys(trust).get(signer.keyid)
-    if key is None:
-        raise GateError(
-            f"the manifest key {signer.keyid[:16]}… is not in the trust file, or ended there",
-            hint="see `gateway key list`; then go on with --resume",
-            code="student.untrusted_key",
-        )
-    return key
-
-
-@contextlib.contextmanager
-def _only_run(folder: Path, *, resume: bool) -> Iterator[None]:
-    """Hold the run's folder alone; the lock goes with the process."""
-    begun = (folder / RUN).exists()
-    if begun and not resume:
-        raise GateRefusedError(
-            f"a run of this student was interrupted; it stands in `{folder}`",
-            hint="go on with --resume, or remove that folder",
-            code="student.interrupted",
-        )
-    if resume and not begun:
-        raise MissingPieceError(
-            f"there is no run to resume in `{folder}`", hint="begin one without --resume"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise GateRefusedError(
-            f"another run is at work in `{folder}`",
-            hint="wait for it to end",
-            code="student.busy",
-        ) from error
-    finally:
-        os.close(handle)
-
-
-def _tell_admitted(admitted: Admitted, screen: Screen) -> None:
+def tell_admitted(admitted: Admitted, screen: Screen) -> None:
+    """Say what the gate let in."""
     rows = sum(dataset.rows for dataset in admitted.datasets)
     screen.say(
         f"gate: {rows} rows verified, and permitted again on {admitted.day} "
@@ -488,11 +318,17 @@ def _tell_admitted(admitted: Admitted, screen: Screen) -> None:
         screen.say(f"  {teacher.provider} {model}: {teacher.rows} rows ({share:.0%})")
 
 
-def _tell_snapshot(snapshot: Snapshot, tokenizer: Any, screen: Screen) -> None:
+def tell_snapshot(snapshot: Snapshot, tokenizer: Any, screen: Screen) -> None:
+    """Say what became of the rows, and show one of them."""
     screen.say(
         f"token rows: {snapshot.rows} ({snapshot.tokens} tokens, {snapshot.learned} learned), "
         f"digest {snapshot.sha256[:16]}…"
     )
+    units = sum(part.units for part in snapshot.parts)
+    if units != snapshot.rows:
+        screen.say(f"  packed into {units} rows")
+    if snapshot.held_out is not None:
+        screen.say(f"  held out: {snapshot.held_out.rows} rows, measured on and not learned")
     for reason, count in sorted(snapshot.left_out.items()):
         screen.say(f"  left out: {count} rows, {reason}")
     screen.show_example(pieces_of(snapshot.example, tokenizer))

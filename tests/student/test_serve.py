@@ -20,7 +20,7 @@ from gateway.student.offline import seal_off
 from gateway.student.recipe import recipe_for
 from gateway.student.serve import MANIFEST_HEADER, StudentServer, bind, load
 from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
-from gateway.student.train import Trained
+from gateway.student.run import Trained
 from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import School, a_row, question

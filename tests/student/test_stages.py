@@ -15,7 +15,7 @@ from gateway.ident import Sha256
 from gateway.student.gate import StudentGate
 from gateway.student.manifest import Base
 from gateway.student.recipe import recipe_for
-from gateway.student.train import Trained
+from gateway.student.run import Trained
 from gateway.student.verify import verify_model
 from tests.support.dataset import DAY_MS, a_library, a_policy
 from tests.support.evidence import AGREEMENT, TRUST

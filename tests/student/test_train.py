@@ -22,7 +22,7 @@ from gateway.student.gate import StudentGate
 from gateway.student.manifest import statement_of
 from gateway.student.progress import read_metrics
 from gateway.student.recipe import recipe_for
-from gateway.student.train import Interrupted, Trained
+from gateway.student.run import Interrupted, Trained
 from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School

@@ -40,7 +40,8 @@ from gateway.receipt.statement import write_statement
 from gateway.student.gate import Sources
 from gateway.student.progress import Screen, Step
 from gateway.student.recipe import Recipe
-from gateway.student.train import Interrupted, Order, Rooms, Trained, train_student
+from gateway.student.run import Interrupted, Order, Rooms, Trained
+from gateway.student.train import train_student
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.note import open_note
 from gateway.tlog.proof import InclusionProof

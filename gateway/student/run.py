@@ -1,0 +1,207 @@
+"""What a run is: who asked for it, what it is made of, and the folder that holds it.
+
+A run under way is kept beside the place of its student, in `.<name>.run/`, and is removed once
+the student stands. Only one process at a time works in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.clock import Clock, rfc3339
+from gateway.errors import GateError, GateRefusedError, MissingPieceError
+from gateway.ident import Sha256
+from gateway.receipt.envelope import Signer
+from gateway.student.bases import BaseAtHand, SaidOfBase
+from gateway.student.files import write_durably
+from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
+from gateway.student.manifest import ModelManifest, recipe_sha256
+from gateway.student.progress import Screen
+from gateway.student.recipe import Recipe
+from gateway.tlog.proof import InclusionProof
+
+RUN: Final = "run.json"
+ROWS: Final = "rows"
+METRICS: Final = "metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be trained, from what, and where it will stand."""
+
+    datasets: tuple[Path, ...]
+    base: str
+    recipe: Recipe
+    student: str | None = None
+    """Its name; `None` takes the one that was declared."""
+    place: Callable[[str], Path]
+    """Gives the folder of a student by its name."""
+    resume: bool = False
+    feed: bool = False
+    """The datasets are the snapshots of a feed in their order: one round each."""
+    said_of_base: SaidOfBase | None = None
+    """The licence of the base, where its card says none and somebody answers for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What a training needs of the house besides the gate's sources."""
+
+    sources: Callable[[], Sources]
+    """What the gate reads, as it is now; asked again at each checkpoint and before signing."""
+    append: Callable[[bytes], int]
+    """Makes a leaf durable and returns its index."""
+    index_of: Callable[[Sha256], int | None]
+    """Finds a manifest's leaf by the digest of its payload."""
+    prove: Callable[[int], InclusionProof]
+    """Proves a leaf under a checkpoint that was signed after it."""
+    signer: Signer
+    clock: Clock
+    version: str
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is, kept in its folder; a resumed run must be the same one."""
+
+    student: str
+    recipe: Sha256
+    """Over the recipe and the base."""
+    datasets: tuple[Sha256, ...]
+    snapshot: tuple[Sha256, ...]
+    """Of the token rows, one file a dataset."""
+    started: str
+    resumes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A student that stands."""
+
+    folder: Path
+    payload_sha256: Sha256
+    index: int | None
+    """Leaf index of its manifest; `None` if it was a leaf before."""
+    manifest: ModelManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """A run that was told to stop; a run with `--resume` goes on at *step*."""
+
+    folder: Path
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One call of `train_student`, past the gate."""
+
+    order: Order
+    rooms: Rooms
+    screen: Screen
+    stop: threading.Event
+    gate: StudentGate
+    admitted: Admitted
+    at_hand: BaseAtHand
+    place: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps what it needs to go on."""
+        return self.place.parent / f".{self.place.name}.run"
+
+    @property
+    def staged(self) -> Path:
+        """Where the model folder is put together."""
+        return self.folder / "model"
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return how it is to be trained."""
+        return self.order.recipe
+
+
+def run_of(job: Job, snapshot: Snapshot) -> Run:
+    """Return what this run is; where it is resumed, it must be what it was.
+
+    A feed may have gone on since: the snapshots that were there must still come first.
+
+    Raises:
+        GateError: the run in the folder is another one.
+        MissingPieceError: what the folder says of it can't be read.
+    """
+    now = Run(
+        student=job.admitted.student,
+        recipe=recipe_sha256(job.recipe, job.at_hand.base),
+        datasets=tuple(dataset.manifest_sha256 for dataset in job.admitted.datasets),
+        snapshot=tuple(part.sha256 for part in snapshot.parts),
+        started=rfc3339(job.rooms.clock.now_ms()),
+    )
+    path = job.folder / RUN
+    if path.exists():
+        try:
+            then = msgspec.json.decode(path.read_bytes(), type=Run)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise MissingPieceError(
+                f"`{path}` can't be read", hint=f"remove `{job.folder}` and begin the run anew"
+            ) from error
+        known = len(then.datasets) if job.order.feed else None
+        for name, was, is_now in (
+            ("student", then.student, now.student),
+            ("recipe", then.recipe, now.recipe),
+            ("datasets", then.datasets, now.datasets[:known]),
+            ("snapshot", then.snapshot, now.snapshot[:known]),
+        ):
+            if was != is_now:
+                raise GateError(
+                    f"the run in `{job.folder}` was begun with another {name}",
+                    hint="give the same datasets and options, or remove that folder",
+                    code="student.resume_differs",
+                )
+        now = msgspec.structs.replace(now, started=then.started, resumes=then.resumes + 1)
+    write_durably(path, msgspec.json.encode(now))
+    return now
+
+
+@contextlib.contextmanager
+def only_run(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Hold the run's folder alone; the lock goes with the process.
+
+    Raises:
+        GateRefusedError: there is a run to resume, or another one is at work.
+        MissingPieceError: there is no run to resume.
+    """
+    begun = (folder / RUN).exists()
+    if begun and not resume:
+        raise GateRefusedError(
+            f"a run of this student was interrupted; it stands in `{folder}`",
+            hint="go on with --resume, or remove that folder",
+            code="student.interrupted",
+        )
+    if resume and not begun:
+        raise MissingPieceError(
+            f"there is no run to resume in `{folder}`", hint="begin one without --resume"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise GateRefusedError(
+            f"another run is at work in `{folder}`",
+            hint="wait for it to end",
+            code="student.busy",
+        ) from error
+    finally:
+        os.close(handle)

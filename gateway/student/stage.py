@@ -1,0 +1,231 @@
+"""Put a model folder together, sign it, make it a leaf, and put it in its place.
+
+The manifest is written last of what it names, the signature of the weights last of all. Once
+the manifest is signed nothing is learned again: what is left can be asked for anew until it is
+there.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.clock import rfc3339
+from gateway.dataset.manifest import (
+    DATASET_MANIFEST,
+    MANIFEST,
+    PROOF,
+    Metadata,
+    left_out_counts,
+    manifest_dependency,
+)
+from gateway.errors import GateError
+from gateway.receipt.envelope import Signer
+from gateway.receipt.keys import PublicKey, Trust
+from gateway.receipt.sigstore import open_manifest, write_manifest
+from gateway.receipt.verify import document_keys, verify_manifest
+from gateway.student.files import put_in_place, write_durably
+from gateway.student.gate import Snapshot
+from gateway.student.manifest import (
+    Asked,
+    Findings,
+    ModelManifest,
+    Round,
+    SnapshotFacts,
+    base_dependencies,
+    losses_of,
+    recipe_facts,
+    statement_of,
+)
+from gateway.student.progress import Metrics
+from gateway.student.run import METRICS, Job, Run, Trained
+from gateway.student.signature import SIGNATURE, write_signature
+from gateway.student.verify import (
+    EVIDENCE,
+    EVIDENCE_SUFFIX,
+    PROOF_SUFFIX,
+    check_files,
+    signed_files,
+    verify_model,
+)
+from gateway.student.views import write_views
+from gateway.tlog.proof import format_proof
+
+BESIDE: Final = "base"
+"""In a folder with an adapter on a tiny base: that base, which stands nowhere else."""
+
+_LIBRARIES: Final = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of all rounds."""
+
+    model: Any
+    tokenizer: Any
+    metrics: Metrics
+    rounds: tuple[Round, ...]
+    """Empty where it was trained from no feed."""
+    device: str
+    precision: str
+
+
+def stage(job: Job, run: Run, snapshot: Snapshot, outcome: Outcome) -> None:
+    """Put the model folder together; its manifest is written last."""
+    shutil.rmtree(job.staged, ignore_errors=True)
+    evidence = job.staged / EVIDENCE
+    evidence.mkdir(parents=True)
+    _save(job, outcome)
+    shutil.copyfile(job.folder / METRICS, job.staged / METRICS)
+    for number, dataset in enumerate(job.admitted.datasets):
+        name = dataset.name if number == 0 else f"{dataset.name}-{number + 1}"
+        shutil.copyfile(dataset.path / MANIFEST, evidence / f"{name}{EVIDENCE_SUFFIX}")
+        shutil.copyfile(dataset.path / PROOF, evidence / f"{name}{PROOF_SUFFIX}")
+    datasets = [dataset.manifest for dataset in job.admitted.datasets]
+    manifest = write_views(job.staged, _manifest(job, run, snapshot, outcome), datasets)
+    encoded, _ = write_manifest(statement_of(manifest), job.rooms.signer)
+    write_durably(job.staged / MANIFEST, encoded)
+
+
+def finish(job: Job) -> Trained:
+    """Make the signed manifest a leaf, if it is none yet, and put the folder in place.
+
+    Raises:
+        EvidenceError: the staged folder does not verify.
+        GateError: the manifest key is trusted by nobody.
+    """
+    trust, rooms = job.rooms.sources().trust, job.rooms
+    encoded = (job.staged / MANIFEST).read_bytes()
+    statement, payload = verify_manifest(encoded, trust)
+    checked = check_files(job.staged, statement, trust)
+    index, appended = rooms.index_of(payload), None
+    if index is None:
+        leaf, _ = open_manifest(encoded)
+        index = appended = rooms.append(leaf)
+    # From here on the ledger says that this student was trained; what is left can be made anew.
+    proof = format_proof(rooms.prove(index))
+    write_durably(job.staged / PROOF, proof.encode())
+    signature = write_signature(
+        checked.manifest.asked.student,
+        signed_files(job.staged, checked),
+        rooms.signer,
+        _key_of(rooms.signer, trust),
+    )
+    write_durably(job.staged / SIGNATURE, signature)
+    verify_model(job.staged, trust)
+    put_in_place(job.staged, job.place)
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return Trained(
+        folder=job.place,
+        payload_sha256=payload,
+        index=appended,
+        manifest=checked.manifest,
+    )
+
+
+def _save(job: Job, outcome: Outcome) -> None:
+    """Write weights, shape and words, as whoever lets the student speak wants them."""
+    model, lora = outcome.model, job.recipe.lora
+    # Trainers switch the cache off; whoever lets the student speak wants it.
+    model.config.use_cache = True
+    if lora is not None and lora.merge:
+        model = model.merge_and_unload()
+    elif lora is not None:
+        beside = _beside(job, model)
+        for adapter in model.peft_config.values():
+            adapter.base_model_name_or_path = str(beside)
+        model.config.save_pretrained(job.staged)
+    model.save_pretrained(job.staged, safe_serialization=True)
+    outcome.tokenizer.save_pretrained(job.staged)
+
+
+def _beside(job: Job, model: Any) -> Path:
+    """Return where the base of an adapter stands, from the folder of the adapter."""
+    if job.at_hand.path is not None:
+        return job.at_hand.path.resolve()
+    model.unload().save_pretrained(job.staged / BESIDE, safe_serialization=True)
+    return Path(BESIDE)
+
+
+def _manifest(job: Job, run: Run, snapshot: Snapshot, outcome: Outcome) -> ModelManifest:
+    """Return the manifest of the run, its files still to be named."""
+    admitted, base, recipe = job.admitted, job.at_hand.base, job.recipe
+    finished = rfc3339(job.rooms.clock.now_ms())
+    lora = recipe.lora
+    return ModelManifest(
+        asked=Asked(
+            method=recipe.objective,
+            student=admitted.student,
+            declarations=admitted.declarations,
+            datasets=tuple(dataset.name for dataset in admitted.datasets),
+            base=base,
+        ),
+        found=Findings(
+            recipe=recipe_facts(recipe),
+            snapshot=SnapshotFacts(
+                sha256=snapshot.sha256,
+                rows=snapshot.rows,
+                tokens=snapshot.tokens,
+                learned=snapshot.learned,
+                left_out=left_out_counts(snapshot.left_out),
+                template_sha256=snapshot.template_sha256,
+                tokenizer_sha256=snapshot.tokenizer_sha256,
+                held_out=None if snapshot.held_out is None else snapshot.held_out.rows,
+            ),
+            steps=len(outcome.metrics.steps),
+            resumes=run.resumes,
+            losses=losses_of([step.loss for step in outcome.metrics.steps]),
+            rounds=outcome.rounds,
+            form="full" if lora is None else "merged" if lora.merge else "adapter",
+            precision=outcome.precision,
+            use=admitted.use,
+            obligations=admitted.obligations,
+            teachers=admitted.teachers,
+            above=admitted.above,
+            day=admitted.day.isoformat(),
+            library=admitted.library,
+            device=outcome.device,
+            versions={name: metadata.version(name) for name in _LIBRARIES}
+            | {"python": platform.python_version()},
+        ),
+        dependencies=(
+            *(
+                manifest_dependency(
+                    f"dataset:{dataset.name}", dataset.manifest_sha256, DATASET_MANIFEST
+                )
+                for dataset in admitted.datasets
+            ),
+            *base_dependencies(base),
+        ),
+        subjects=(),
+        metadata=Metadata(
+            invocation_id=f"run-{snapshot.sha256[:16]}-{run.started}",
+            started_on=run.started,
+            finished_on=finished,
+        ),
+        version=job.rooms.version,
+    )
+
+
+def _key_of(signer: Signer, trust: Trust) -> PublicKey:
+    key = document_keys(trust).get(signer.keyid)
+    if key is None:
+        raise GateError(
+            f"the manifest key {signer.keyid[:16]}… is not in the trust file, or ended there",
+            hint="see `gateway key list`; then go on with --resume",
+            code="student.untrusted_key",
+        )
+    return key
