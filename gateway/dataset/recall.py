@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,8 +38,16 @@ from gateway.policy.model import EFFECTS, Effect
 from gateway.policy.question import Place, Question
 from gateway.policy.replay import Pair, Replay, Ruled, Totals
 from gateway.provider.model import Operation
-from gateway.receipt.model import DATASET_BUILD, Manifest, Receipt, Refusal, Statement
+from gateway.receipt.model import (
+    DATASET_BUILD,
+    EXPORT_BUILD,
+    Manifest,
+    Receipt,
+    Refusal,
+    Statement,
+)
 from gateway.receipt.statement import is_opening, read_leaf
+from gateway.store.lineage import stage_of
 
 GATEWAY: Final = "gateway"
 """The policy name under which the gateway refuses for reasons of its own."""
@@ -154,13 +162,24 @@ class Recall:
 
     def changes(self, progress: Progress | None = None) -> Iterator[Change]:
         """Yield everything that changes: exchanges in order, declarations, then stages."""
+        self._take_in()
+        yield from self._exchanges(progress)
+        yield from self._declarations()
+        yield from self._stages()
+
+    def stages(self, among: Collection[Sha256] | None = None) -> Iterator[Change]:
+        """Yield the datasets, students and exports that change; no exchange is looked at.
+
+        With *among*, only those are ruled on again: the manifests that a change can reach.
+        """
+        self._take_in()
+        yield from self._stages(among)
+
+    def _take_in(self) -> None:
         for index, statement in self._sources.said():
             if isinstance(statement, Manifest):
                 self._manifests.setdefault(statement.payload_sha256, (index, statement))
             self._present.apply(index, statement)
-        yield from self._exchanges(progress)
-        yield from self._declarations()
-        yield from self._stages()
 
     # -- exchanges ------------------------------------------------------------------------
 
@@ -353,11 +372,13 @@ class Recall:
 
     # -- datasets and students ------------------------------------------------------------
 
-    def _stages(self) -> Iterator[Change]:
+    def _stages(self, among: Collection[Sha256] | None = None) -> Iterator[Change]:
         """Yield datasets and students that change, and all that stand below such a one."""
         parents: dict[Sha256, tuple[Sha256, ...]] = {}
         ruled: dict[Sha256, Change] = {}
         for payload, (index, manifest) in self._manifests.items():
+            if among is not None and payload not in among:
+                continue
             try:
                 change, above = self._stage(payload, index, manifest)
             except MalformedReceiptError:
@@ -384,6 +405,10 @@ class Recall:
             pair = _strictest(self._of_dataset(dataset))
             above = tuple(one.manifest for one in dataset.found.teachers if one.manifest)
             name, source = dataset.asked.dataset, dataset
+        elif manifest.build_type == EXPORT_BUILD:
+            facts = stage_of(manifest)
+            name, above = ("", ()) if facts is None else (facts.name, facts.parents)
+            return Change(kind="export", name=name, index=index, manifest=payload), above
         else:
             training = parse_training(manifest.statement)
             above = tuple(
@@ -419,7 +444,13 @@ class Recall:
         whose = _whose(dataset)
         return [
             self._of_group(
-                whose, Group(call=call_of_teacher(teacher), manifest=teacher.manifest, day=day)
+                whose,
+                Group(
+                    call=call_of_teacher(teacher),
+                    manifest=teacher.manifest,
+                    day=day,
+                    influence=teacher.influence,
+                ),
             )
             for teacher in dataset.found.teachers
             for day in teacher.days
@@ -512,3 +543,18 @@ def _upwards(payload: Sha256, parents: Mapping[Sha256, tuple[Sha256, ...]]) -> I
             seen[one] = None
             yield one
             waiting += parents.get(one, ())
+
+
+def policies_that_differ(before: Library, after: Library) -> frozenset[str] | None:
+    """Return the policies that say something else in *after*; `None`: any call may be reached.
+
+    Rulings name the policies that spoke; one that is new, or a model that comes with others,
+    may speak where nobody named it.
+    """
+    if before.models != after.models or after.policies.keys() - before.policies.keys():
+        return None
+    return frozenset(
+        name
+        for name, versions in before.policies.items()
+        if versions != after.policies.get(name)
+    )
