@@ -129,7 +129,7 @@ class Tree:
         else:
             above, place = divmod(number, TILE_WIDTH)
             hashed = _at(self._tile(level + 1, above), place)
-            under = len(hashes) == TILE_BYTES and _root_of(hashes) == hashed
+            under = len(hashes) == TILE_BYTES and root_of(hashes) == hashed
         if not under:
             raise BadProofError(
                 f"{tile_file(level, self._under)}: tile {number} does not lead to the "
@@ -154,7 +154,7 @@ class Tree:
             edges.append(file.read(wide))
         frontier: list[bytes] = []
         for hashes in reversed(edges):
-            frontier += _full_roots(hashes)
+            frontier += full_roots(hashes)
         if Frontier(checkpoint.size, frontier).root() != checkpoint.root:
             raise BadProofError(
                 f"{tile_file(0, self._under)} and those above: their ends don't make the "
@@ -182,16 +182,16 @@ def _at(hashes: bytes, place: int) -> bytes:
     return hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES]
 
 
-def _full_roots(hashes: bytes) -> Iterator[bytes]:
+def full_roots(hashes: bytes) -> Iterator[bytes]:
     """Yield the roots of the full subtrees in part of a tile, largest first."""
     first, rest = 0, len(hashes) // HASH_BYTES
     while rest:
         width = 1 << rest.bit_length() - 1
-        yield _root_of(hashes[first * HASH_BYTES : (first + width) * HASH_BYTES])
+        yield root_of(hashes[first * HASH_BYTES : (first + width) * HASH_BYTES])
         first, rest = first + width, rest - width
 
 
-def _root_of(hashes: bytes) -> bytes:
+def root_of(hashes: bytes) -> bytes:
     """Return the root over a power of two of joined hashes."""
     while len(hashes) > HASH_BYTES:
         hashes = b"".join(

@@ -1,0 +1,121 @@
+"""Leaves that a build reads, each shown to be under the checkpoint that the dataset will carry.
+
+A tile is read once and checked up to the root; a leaf, against its place in its tile. Its own
+signature is checked for the first leaf that a key signed in each tile: what the checkpoint
+covers, the log vouches for, and `gateway ledger fsck` checks every signature there is.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Final
+
+from gateway.dataset.tree import ReadTile, edge_of, full_roots, levels_of, root_of
+from gateway.errors import EvidenceError, LedgerDamagedError
+from gateway.receipt.authority import Authority
+from gateway.receipt.envelope import open_envelope
+from gateway.receipt.model import Manifest, Statement
+from gateway.receipt.statement import is_opening, read_leaf, read_payload
+from gateway.tlog.checkpoint import Checkpoint
+from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
+from gateway.tlog.tile import TILE_WIDTH, Tile
+
+_TILES_REMEMBERED: Final = 256
+"""Tiles of a level that are kept: two megabytes, of what ancestors of rows lie scattered in."""
+
+_FSCK: Final = "run `gateway ledger fsck`; nothing was built"
+
+
+class Covered:
+    """What one checkpoint covers; leaves may be asked for in any order."""
+
+    def __init__(
+        self,
+        covers: Checkpoint,
+        read: ReadTile,
+        authority: Authority,
+        *,
+        every_signature: bool = False,
+    ) -> None:
+        """Read the edges of the tree, and check that they make the root.
+
+        Raises:
+            LedgerDamagedError: they don't.
+        """
+        self._read = read
+        self._authority = authority
+        self._every_signature = every_signature
+        self._signed: set[tuple[str, int]] = set()
+        self._known: dict[int, collections.OrderedDict[int, bytes]] = {}
+        self._edges: dict[int, tuple[int, bytes]] = {}
+        frontier: list[bytes] = []
+        for level in reversed(range(levels_of(covers.size))):
+            edge = edge_of(level, covers.size)
+            hashes = read(edge) if edge.width else b""
+            self._edges[level] = (edge.index, hashes)
+            self._known[level] = collections.OrderedDict()
+            frontier += full_roots(hashes)
+        if covers.size and Frontier(covers.size, frontier).root() != covers.root:
+            raise LedgerDamagedError("the ledger's tiles don't make its checkpoint", hint=_FSCK)
+        self.size = covers.size
+
+    def tile(self, tile: Tile) -> bytes:
+        """Return the hashes of *tile*, full or at the edge, checked up to the root.
+
+        Raises:
+            LedgerDamagedError: it does not lead there.
+        """
+        edge, hashes = self._edges[tile.level]
+        if tile.index == edge:
+            return hashes
+        known = self._known[tile.level]
+        if tile.index in known:
+            known.move_to_end(tile.index)
+            return known[tile.index]
+        content = self._read(tile)
+        above = self.tile(Tile(tile.level + 1, tile.index // TILE_WIDTH))
+        if root_of(content) != _at(above, tile.index % TILE_WIDTH):
+            raise LedgerDamagedError(
+                f"tile {tile.index} of level {tile.level} does not lead to the checkpoint",
+                hint=_FSCK,
+            )
+        known[tile.index] = content
+        if len(known) > _TILES_REMEMBERED:
+            known.popitem(last=False)
+        return content
+
+    def statement(self, index: int, leaf: bytes) -> tuple[Statement, str | None]:
+        """Return the statement in *leaf*, which stands at *index*, and the key that signed it.
+
+        A manifest names no key, and its signature is always checked.
+
+        Raises:
+            LedgerDamagedError: the leaf is another, or no key that might sign it there did.
+        """
+        number = index // TILE_WIDTH
+        if _at(self.tile(Tile(0, number)), index % TILE_WIDTH) != leaf_hash(leaf):
+            raise LedgerDamagedError(
+                f"leaf {index} of the ledger is not the one under its checkpoint", hint=_FSCK
+            )
+        try:
+            if is_opening(leaf):
+                return read_leaf(leaf), None
+            envelope = open_envelope(leaf)
+            statement = read_payload(envelope.payload)
+            keyid = envelope.signatures[0].keyid
+            if keyid is None or isinstance(statement, Manifest):
+                return statement, self._authority.signer_of(envelope, statement, index).keyid
+            if self._every_signature or (keyid, number) not in self._signed:
+                self._authority.signer_of(envelope, statement, index)
+                self._signed.add((keyid, number))
+            else:
+                self._authority.receipt_key(keyid, index)
+        except EvidenceError as exc:
+            raise LedgerDamagedError(
+                f"leaf {index} of the ledger does not verify: {exc.message}", hint=_FSCK
+            ) from exc
+        return statement, keyid
+
+
+def _at(hashes: bytes, place: int) -> bytes:
+    return hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES]
