@@ -28,6 +28,7 @@ from gateway.receipt.verify import document_keys
 from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, parse_model_manifest
 from gateway.student.signature import SIGNATURE, verify_signature
+from gateway.student.views import DRAWN, check_views
 
 EVIDENCE: Final = "evidence"
 EVIDENCE_SUFFIX: Final = f".{MANIFEST}"
@@ -103,6 +104,7 @@ def check_files(
     datasets = _check_evidence(path, manifest, trust)
     for dataset in datasets:
         tell("dataset", f"{dataset.asked.dataset}: {dataset.found.rows} rows, manifest logged")
+    tell("views", check_views(path, manifest, datasets))
     return CheckedFiles(manifest=manifest, datasets=datasets, digests=digests)
 
 
@@ -144,14 +146,25 @@ def _check_digests(path: Path, manifest: ModelManifest) -> dict[str, Sha256]:
         if Path(name).suffix in PICKLES:
             raise BadDigestError(f"{name}: a file that can run code is no part of a model")
         if file_sha256(found[name]) != digest:
-            raise BadDigestError(f"{name}: not the bytes that were signed", hint=_FOLDER_HINT)
+            raise _changed(name)
     return {name: Sha256(digest) for name, digest in signed.items()}
+
+
+def _changed(name: str) -> BadDigestError:
+    """Return what is wrong with a file that is not the one that was signed."""
+    if name in DRAWN:
+        return BadDigestError(
+            f"{name}: changed by hand, it is not what was signed",
+            hint=f"say what you have to say beside the folder; {_FOLDER_HINT}",
+            code="model.view_changed",
+        )
+    return BadDigestError(f"{name}: not the bytes that were signed", hint=_FOLDER_HINT)
 
 
 def _check_evidence(
     path: Path, manifest: ModelManifest, trust: Trust
 ) -> tuple[DatasetManifest, ...]:
-    """Check that the copies of dataset manifests are exactly those the student names."""
+    """Return the datasets that the student names, in its order, from exactly their copies."""
     named = {
         dependency.digest.get("sha256", ""): dependency.name
         for dependency in manifest.dependencies
@@ -159,7 +172,8 @@ def _check_evidence(
     }
     if not named:
         raise MalformedReceiptError("the training manifest names no dataset")
-    datasets: list[DatasetManifest] = []
+    order = list(named)
+    found: dict[str, DatasetManifest] = {}
     for file in sorted((path / EVIDENCE).glob(f"*{EVIDENCE_SUFFIX}")):
         where = f"{EVIDENCE}/{file.name}"
         proof = where.removesuffix(EVIDENCE_SUFFIX) + PROOF_SUFFIX
@@ -170,17 +184,18 @@ def _check_evidence(
             raise _in(where, error) from error
         if named.pop(logged.payload_sha256, None) is None:
             raise BadDigestError(f"{where}: a dataset that the student does not name")
-        datasets.append(dataset)
+        found[logged.payload_sha256] = dataset
     for name in named.values():
         raise BadDigestError(
             f"{name}: named by the training manifest, its manifest is not in {EVIDENCE}/"
         )
+    datasets = tuple(found[payload] for payload in order)
     taught = [teacher for dataset in datasets for teacher in dataset.found.teachers]
     if sorted(map(repr, taught)) != sorted(map(repr, manifest.found.teachers)):
         raise BadDigestError("the teachers of the student are not those of its datasets")
     if any(dataset.found.use != manifest.found.use for dataset in datasets):
         raise BadDigestError("the use of the student is not that of its datasets")
-    return tuple(datasets)
+    return datasets
 
 
 def _in(name: str, error: EvidenceError) -> EvidenceError:
