@@ -252,7 +252,7 @@ class StudentGate:
                     yield row
 
     def still(self, admitted: Admitted) -> Admitted:
-        """Return *admitted* while all that it rests on stands; this gate reads what is said now.
+        """Return *admitted* while all that it rests on stands, by what this gate reads now.
 
         What was withdrawn, and what the declarations say, is asked in any case. Where policies
         or the day are others than then, every row is ruled on again; what comes back is as of
@@ -264,6 +264,7 @@ class StudentGate:
         """
         for dataset in admitted.datasets:
             self._check_words(dataset.manifest, dataset.manifest_sha256)
+            self._check_verdict(dataset)
         self._rule_on_base()
         sources = self._sources
         if (sources.library, sources.today) == (admitted.library, admitted.day):
@@ -359,16 +360,19 @@ class StudentGate:
                     "a withdrawal is the last word; " + _BUILD_AGAIN,
                     code="student.withdrawn",
                 )
-        spoken = words.verdicts(declared)
+        return self._declaration(manifest)
+
+    def _check_verdict(self, dataset: VerifiedDataset) -> None:
+        declared = dataset.manifest.asked.declaration
+        spoken = self._sources.words.verdicts(declared)
         if spoken and not spoken[-1][1].approved:
             verdict = spoken[-1][1]
             raise _refused(
-                f"declaration {declared} of dataset `{name}` was declined by {verdict.by}: "
-                f"{verdict.reason}",
+                f"declaration {declared} of dataset `{dataset.name}` was declined by "
+                f"{verdict.by}: {verdict.reason}",
                 "ask legal; a later yes opens it again",
                 code="student.rows_refused",
             )
-        return self._declaration(manifest)
 
     def _declaration(self, manifest: DatasetManifest) -> Declaration:
         """Return the declaration of a dataset, if it stands and covers this training."""
@@ -481,7 +485,7 @@ def _prompts(dataset: VerifiedDataset) -> HeldOutPrompts:
 
 
 def _check_order(datasets: Sequence[VerifiedDataset]) -> None:
-    """Check that snapshots of a feed come in its order: rounds are learned one after the other."""
+    """Check that snapshots of a feed come in its order: a round is learned after another."""
     later = {dataset.manifest_sha256: dataset.name for dataset in datasets}
     for dataset in datasets:
         later.pop(dataset.manifest_sha256)

@@ -18,6 +18,7 @@ from gateway.errors import BadDigestError, EvidenceError
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.student.bases import tiny_base
+from gateway.student.corpus import Corpus, Shape
 from gateway.student.gate import StudentGate
 from gateway.tlog.proof import format_proof
 from tests.support.dataset import House
@@ -37,7 +38,7 @@ def test_a_trainer_learns_from_the_dataset_that_was_admitted(tmp_path: Path) -> 
     with pytest.raises(BadDigestError, match="another dataset"):
         list(gate.texts(admission))
     with pytest.raises(BadDigestError, match="another dataset"):
-        gate.snapshot(admission, None, tmp_path / "rows", 64)
+        gate.snapshot(admission, Corpus(tmp_path, None, Shape("sft", 64)))
     school.close()
 
 
