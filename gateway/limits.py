@@ -506,3 +506,16 @@ PACK_SAMPLE: Final = 1_000
 
 PACK_FILE_BYTES_MAX: Final = 16 * MIB
 """A file of a pack that is read whole: a card, a policy, an answer."""
+
+EXPORT_GROUP_ROWS: Final = 1_024
+EXPORT_GROUP_BYTES_MAX: Final = 16 * MIB
+"""Rows of an export in memory together before they are written as columns."""
+
+EXPORT_SHARD_ROWS: Final = 100_000
+"""Rows of one Parquet file, where nothing else is asked for."""
+
+EXPORT_FILES_MAX: Final = 256
+"""Data files of one export; each takes some hundred bytes of its manifest, which is a leaf."""
+
+LOST_ROWS_LISTED_MAX: Final = 20
+"""Rows that an export lists for each kind of loss; `receipts.jsonl` says it of every row."""
