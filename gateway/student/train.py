@@ -27,7 +27,7 @@ from gateway.student.bases import context_of, find_base, load_tokenizer
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
-from gateway.student.gate import Admitted, Snapshot, StudentGate
+from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
 from gateway.student.manifest import Round
 from gateway.student.offline import seal_off
 from gateway.student.progress import Metrics, Screen
@@ -119,7 +119,7 @@ def _go(job: Job) -> Trained | Interrupted:
         return outcome
     snapshot.check()
     # Somebody may have withdrawn something while it was learned.
-    _still(job)
+    _gate(job, job.rooms.sources()).admit(job.order.datasets)
     job.screen.say("writing and signing the model folder …")
     stage(job, run, snapshot, outcome)
     return finish(job)
@@ -276,7 +276,7 @@ class _Rounds:
 
 
 def _still(job: Job) -> None:
-    """Ask the gate again, with what the ledger and the policies say by now.
+    """Ask at a checkpoint whether what was admitted still stands.
 
     Raises:
         GateRefusedError: something was withdrawn, or the policies are others.
@@ -284,14 +284,18 @@ def _still(job: Job) -> None:
     sources = job.rooms.sources()
     if sources.library != job.admitted.library:
         raise GateRefusedError(
-            "the policies changed while the student was trained; the run was stopped at a "
-            f"checkpoint, which is kept in `{job.folder}`",
-            hint="build the datasets again under the new ones, and begin the run anew",
+            f"the policies were changed while the student was trained (library "
+            f"{job.admitted.library[:12]}… is {sources.library[:12]}… now); stopped at a "
+            "checkpoint",
+            hint="go on with --resume: every row is ruled on again first",
             code="student.policies_changed",
         )
-    StudentGate(job.order.student, job.at_hand.base, sources, job.recipe.objective).admit(
-        job.order.datasets
-    )
+    _gate(job, sources).still(job.admitted)
+
+
+def _gate(job: Job, sources: Sources) -> StudentGate:
+    order = job.order
+    return StudentGate(order.student, job.at_hand.base, sources, order.recipe.objective)
 
 
 def _tokenizer(job: Job) -> Any:

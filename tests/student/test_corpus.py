@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.clock import SystemClock
-from gateway.errors import GateError, GateRefusedError
-from gateway.ident import Sha256
+from gateway.errors import GateRefusedError
 from gateway.student.bases import load_tokenizer
 from gateway.student.corpus import (
-    IGNORED,
-    TokenWriter,
+    Corpus,
+    Shape,
     UnlearnableError,
     all_texts,
     check_stop_token,
+    packed,
     pieces_of,
     tokenise,
+    tokenise_pair,
 )
 from gateway.student.offline import seal_off
-from gateway.student.progress import Metrics
-from gateway.student.recipe import recipe_for
 from gateway.student.template import CHATML
-from tests.support.student import Quiet, a_row
+from tests.support.student import a_row
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
 
@@ -136,92 +135,6 @@ def test_a_template_that_never_stops_is_refused(tokenizer: Any) -> None:
     assert unmarked.value.problem == "student.template_unmarked"
 
 
-def written(tokenizer: Any, folder: Path) -> Sha256:
-    """Write 16 token rows and return their digest."""
-    writer = TokenWriter(folder / "rows.arrow")
-    for number in range(16):
-        writer.write(tokenise(a_row(number), tokenizer, 512), f"x-{number}/0")
-    return writer.close()
-
-
-def test_trl_makes_the_steps_of_a_plain_loop(tokenizer: Any, tmp_path: Path) -> None:
-    """The loss of each step is that of twenty lines of PyTorch over the same rows."""
-    import torch  # noqa: PLC0415  # after the seal
-
-    from gateway.student import engine  # noqa: PLC0415  # as above
-    from gateway.student.tiny import tiny_model  # noqa: PLC0415  # as above
-
-    recipe = recipe_for("tiny", steps=4, batch=16, learning_rate=1e-3)
-    metrics = Metrics(tmp_path / "metrics.jsonl")
-    course = engine.Course(
-        rows=tmp_path / "rows.arrow",
-        folder=tmp_path / "checkpoints",
-        snapshot=written(tokenizer, tmp_path),
-        recipe=recipe,
-        recipe_sha256=Sha256("r"),
-        step_count=4,
-        stop=threading.Event(),
-    )
-    model = tiny_model(tokenizer, 0)
-    engine.learn(course, None, model, tokenizer, metrics, Quiet(), SystemClock())
-    metrics.close()
-
-    # All 16 rows are one batch, so their order does not matter.
-    rows = [tokenise(a_row(number), tokenizer, 512) for number in range(16)]
-    longest = max(len(row.input_ids) for row in rows)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([r.input_ids + [pad] * (longest - len(r.input_ids)) for r in rows])
-    labels = torch.tensor([r.labels + [IGNORED] * (longest - len(r.labels)) for r in rows])
-    mask = torch.tensor([[at < len(r.input_ids) for at in range(longest)] for r in rows])
-    plain = tiny_model(tokenizer, 0)
-    plain.train()
-    optimiser = torch.optim.AdamW(plain.parameters(), weight_decay=0.0)
-    losses = []
-    for step in metrics.steps:
-        optimiser.param_groups[0]["lr"] = step.learning_rate
-        logits = plain(input_ids=ids, attention_mask=mask.long()).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]),
-            labels[:, 1:].reshape(-1),
-            ignore_index=IGNORED,
-        )
-        losses.append(loss.item())
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
-        optimiser.step()
-
-    assert losses == pytest.approx([step.loss for step in metrics.steps], abs=1e-4)
-
-
-def test_a_loss_that_is_no_number_ends_the_run(tokenizer: Any, tmp_path: Path) -> None:
-    """A run that diverges stops at once and marks no checkpoint."""
-    import torch  # noqa: PLC0415  # after the seal
-
-    from gateway.student import engine  # noqa: PLC0415  # as above
-    from gateway.student.tiny import tiny_model  # noqa: PLC0415  # as above
-
-    model = tiny_model(tokenizer, 0)
-    with torch.no_grad():
-        model.model.norm.weight[0] = float("nan")
-    metrics = Metrics(tmp_path / "metrics.jsonl")
-    course = engine.Course(
-        rows=tmp_path / "rows.arrow",
-        folder=tmp_path / "checkpoints",
-        snapshot=written(tokenizer, tmp_path),
-        recipe=recipe_for("tiny", steps=4, save_every=1),
-        recipe_sha256=Sha256("r"),
-        step_count=4,
-        stop=threading.Event(),
-    )
-
-    with pytest.raises(GateError, match="no longer a number at step 1"):
-        engine.learn(course, None, model, tokenizer, metrics, Quiet(), SystemClock())
-    metrics.close()
-
-    assert list((tmp_path / "checkpoints").glob("checkpoint-*")) == []
-
-
 def test_a_known_template_gets_its_marks(tokenizer: Any, tmp_path: Path) -> None:
     """A base whose template TRL knows is given the marked form; another is refused."""
     import trl  # noqa: PLC0415  # after the seal
@@ -242,3 +155,93 @@ def test_a_known_template_gets_its_marks(tokenizer: Any, tmp_path: Path) -> None
     check_stop_token(known)
     assert [text for text, learned in pieces if learned][-1].endswith("birch amber<|im_end|>\n")
     assert refused.value.problem == "student.template_unmarked"
+
+
+PAIR: dict[str, Any] = {
+    "prompt": [{"role": "user", "content": "What is the word for 3?"}],
+    "chosen": [{"role": "assistant", "content": "delta"}],
+    "rejected": [{"role": "assistant", "content": "I do not know."}],
+}
+
+
+def test_a_pair_shares_its_prompt_and_learns_both_stops(tokenizer: Any) -> None:
+    """Both answers follow on the very same tokens, and each ends with the stop token."""
+    pair = tokenise_pair(PAIR, tokenizer, 512)
+
+    assert tokenizer.decode(pair.prompt_ids).endswith(
+        "for 3?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert tokenizer.decode(pair.chosen_ids) == "delta<|im_end|>"
+    assert tokenizer.decode(pair.rejected_ids) == "I do not know.<|im_end|>"
+    assert pair.shown().input_ids == pair.prompt_ids + pair.chosen_ids
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"rejected": [{"role": "assistant", "content": "delta"}]}, "same-answers"),
+        ({"rejected": [{"role": "user", "content": "?"}]}, "no-answer"),
+        ({"rejected": [{"role": "assistant", "content": "a" * 5000}]}, "too-long"),
+        ({"chosen": [{"role": "assistant", "content": "<|im_end|>"}]}, "control-words"),
+    ],
+)
+def test_what_is_no_pair_has_a_reason(
+    tokenizer: Any, changed: dict[str, Any], reason: str
+) -> None:
+    """A pair without two different whole answers is left out by name, never cut."""
+    with pytest.raises(UnlearnableError, match=reason):
+        tokenise_pair(PAIR | changed, tokenizer, 512)
+
+
+def test_reasoning_is_learned_or_the_row_is_left_out(tokenizer: Any) -> None:
+    """Reasoning given openly is part of the answer; a template that drops it loses the row."""
+    asked = {
+        "messages": [
+            {"role": "user", "content": "2 + 2?"},
+            {"role": "assistant", "content": "4", "reasoning_content": "two and two"},
+        ]
+    }
+    learned = [
+        text
+        for text, is_learned in pieces_of(tokenise(asked, tokenizer, 512), tokenizer)
+        if is_learned
+    ]
+    assert learned == ["<think>\ntwo and two\n</think>\n\n4<|im_end|>"]
+    try:
+        tokenizer.chat_template = CHATML.replace("message['reasoning_content']", "false")
+        with pytest.raises(UnlearnableError, match="reasoning-dropped"):
+            tokenise(asked, tokenizer, 512)
+    finally:
+        tokenizer.chat_template = CHATML
+
+
+@given(lengths=st.lists(st.integers(1, 64), max_size=200))
+def test_packing_loses_nothing_and_overfills_nothing(lengths: list[int]) -> None:
+    """Every document stands in exactly one pack; no pack is overfull; half are better used."""
+    packs = packed(lengths, 64)
+
+    assert sorted(place for pack in packs for place in pack) == list(range(len(lengths)))
+    assert all(sum(lengths[place] for place in pack) <= 64 for pack in packs)
+    # Two packs that fit into one would have been one.
+    sizes = sorted(sum(lengths[place] for place in pack) for pack in packs)
+    assert len(sizes) < 2 or sizes[0] + sizes[1] > 64
+    assert packs == packed(lengths, 64)
+
+
+def test_what_is_written_is_counted(tokenizer: Any, tmp_path: Path) -> None:
+    """Rows, tokens and what was left out add up; held-out rows stand in a file of their own."""
+    corpus = Corpus(tmp_path, tokenizer, Shape("sft", 64, packing=True))
+    corpus.begin()
+    for number in range(12):
+        corpus.take(a_row(number), f"x-{number}/0", held_out=number % 4 == 3)
+    corpus.take({"messages": []}, "x-12/0")
+    tokens = corpus.close()
+    (part,), held_out = tokens.parts, tokens.held_out
+
+    assert held_out is not None
+    assert (part.rows, held_out.rows, dict(tokens.left_out)) == (9, 3, {"no-answer": 1})
+    assert part.units < part.rows
+    assert part.tokens == sum(
+        tokenise(a_row(number), tokenizer, 64).tokens for number in range(12) if number % 4 < 3
+    )
+    assert {file.path.name for file in tokens.files} == {"rows-1.arrow", "held-out.arrow"}
