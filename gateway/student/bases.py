@@ -26,6 +26,7 @@ from gateway.receipt.keys import Trust
 from gateway.receipt.sigstore import open_manifest
 from gateway.student.files import file_sha256
 from gateway.student.manifest import UNKNOWN, Base, parse_model_manifest
+from gateway.student.offline import hushed
 from gateway.student.recipe import CONTEXT_TOKENS, TINY, VOCABULARY_COUNT_MAX
 from gateway.student.verify import verify_model
 
@@ -220,7 +221,8 @@ def _adapted(path: Path) -> Any:
                 f"the base at `{os.fspath(beside)}` is not the one of the adapter",
                 hint="put that base there, or train with `merge: true`",
             )
-    return PeftModel.from_pretrained(load_model(beside), path).merge_and_unload()
+    with hushed():
+        return PeftModel.from_pretrained(load_model(beside), path).merge_and_unload()
 
 
 def base_digest(path: Path) -> Sha256:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +44,7 @@ from gateway.ident import Sha256
 from gateway.student.bases import load_model
 from gateway.student.course import Course, RowsFile, order_of, pool_of
 from gateway.student.files import sync, write_durably
+from gateway.student.offline import hushed
 from gateway.student.progress import HeldOutLoss, Metrics, Screen, Step, memory_of_process
 from gateway.student.recipe import Lora, Recipe
 from gateway.student.tiny import tiny_model
@@ -107,12 +107,11 @@ def learn(course: Course, begin: Checkpoint | None, tokenizer: Any, crew: Crew) 
     disable_progress_bar()
     datasets.disable_progress_bars()
     set_seed(course.recipe.seed)
-    model = first_model(course, tokenizer)
     rows = _rows(course)
     arguments = _arguments(course, on_gpu=on_gpu)
     watch = _Watch(course, crew)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    with hushed():
+        model = first_model(course, tokenizer)
         trainer = _trainer(course, model, arguments, rows, tokenizer, watch)
         trainer.order = order_of(course, len(rows))
         for noise in (PrinterCallback, ProgressCallback):
@@ -165,7 +164,8 @@ def first_model(course: Course, tokenizer: Any) -> Any:
 
 def learned_model(course: Course, checkpoint: Path, tokenizer: Any) -> Any:
     """Return what *checkpoint* holds, as a model; an adapter stands on its base, unmerged."""
-    return first_model(msgspec.structs.replace(course, after=str(checkpoint)), tokenizer)
+    with hushed():
+        return first_model(msgspec.structs.replace(course, after=str(checkpoint)), tokenizer)
 
 
 def last_checkpoint(course: Course) -> Checkpoint | None:
