@@ -49,6 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("provider", "only with this provider"),
         ("model", "only with this model, as asked for or as reported"),
         ("declaration", "only under this declaration"),
+        ("tag", "only with this tag"),
         ("since", "from this day or instant on"),
         ("until", "up to this day or instant"),
     ):
@@ -117,6 +118,7 @@ def _select(house: Installation, args: argparse.Namespace) -> Iterator[Row]:
         declaration=args.declaration,
         effect=args.effect,
         stop=args.stop,
+        tag=args.tag,
         since=args.since,
         until=args.until,
     )
@@ -147,6 +149,7 @@ def _as_json(row: Row) -> dict[str, Any]:
         "effect": row.effect,
         "ended": row.ended,
         "stop": row.stop,
+        "tags": list(row.tags),
     }
 
 

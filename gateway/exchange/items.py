@@ -100,6 +100,7 @@ def asked_for_item(
         endpoint=receipt.provider.endpoint,
         body=body or b"",
         item=item,
+        tags=receipt.tags,
         request=receipt.request if body is None else None,
     )
 

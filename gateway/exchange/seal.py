@@ -45,6 +45,7 @@ from gateway.receipt.model import (
     OutputFacts,
     OutputKind,
     ProviderFacts,
+    ReasoningKind,
     Receipt,
     Refusal,
     RequestFacts,
@@ -135,12 +136,18 @@ class Notary:
             return None
         dialect = self.providers.dialect_of(asked.call.provider)
         rows: dict[int, bytes] = {}
+        reasoned: dict[int, bytes] = {}
         for choice in answer.choices:
             try:
-                rows[choice.index] = canonical_json(dialect.row_of(asked.call, choice))
+                row = dialect.row_of(asked.call, choice)
+                rows[choice.index] = canonical_json(row)
+                if choice.shown is not None:
+                    row["messages"][-1]["reasoning_content"] = choice.shown.text
+                    reasoned[choice.index] = canonical_json(row)
             except (UnteachableError, TypeError):
                 continue
-        return Content(request=asked.body, salt=random_bytes(ROW_SALT_BYTES), rows=rows)
+        salt = random_bytes(ROW_SALT_BYTES)
+        return Content(request=asked.body, salt=salt, rows=rows, reasoned=reasoned)
 
     def _receipt(self, answered: Answered, kept: Content | None) -> bytes:
         permitted, answer = answered.permitted, answered.answer
@@ -196,6 +203,7 @@ class Notary:
             lines=asked.lines,
             attempt=asked.attempt,
             rewritten=answered.rewritten,
+            tags=asked.tags,
             ended=answered.ended,
             opening=permitted.opening,
             received=rfc3339(asked.received_ms),
@@ -210,7 +218,12 @@ class Notary:
         """Return every unit of *answer*, with *plain* digests or commitments."""
         units: list[OutputFacts] = []
         for choice in answer.choices:
-            row = kept.rows.get(choice.index) if kept is not None else None
+            row = reasoned = shown_as = None
+            if kept is not None and choice.index in kept.rows:
+                row = _committed(kept, kept.rows[choice.index])
+                if choice.index in kept.reasoned:
+                    reasoned = _committed(kept, kept.reasoned[choice.index])
+                    shown_as = _reasoning_kind(choice)
             first = True
             for kind, text in _units(choice):
                 content = text.encode()
@@ -221,9 +234,9 @@ class Notary:
                         bytes=len(content),
                         sha256=sha256_hex(content) if plain else None,
                         commitment=None if plain else self._commit(exchange, content),
-                        row=Commitment(alg="sha256-salted", value=salted_sha256(kept.salt, row))
-                        if first and kept is not None and row is not None
-                        else None,
+                        row=row if first else None,
+                        reasoned=reasoned if first else None,
+                        reasoning_kind=shown_as if first else None,
                     )
                 )
                 first = False
@@ -393,6 +406,16 @@ def _resource_facts(made: Made) -> ResourceFacts:
         role=made.role or None,
         of=None if of is None else _bounded(f"{of.kind}/{of.id}"),
     )
+
+
+def _committed(kept: Content, row: bytes) -> Commitment:
+    return Commitment(alg="sha256-salted", value=salted_sha256(kept.salt, row))
+
+
+def _reasoning_kind(choice: Choice) -> ReasoningKind | None:
+    if choice.shown is None:
+        return None
+    return "summary" if choice.shown.is_summary else "visible"
 
 
 def _units(choice: Choice) -> list[tuple[OutputKind, str]]:

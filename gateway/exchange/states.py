@@ -70,6 +70,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Set where it was judged item by item."""
     item: ItemFacts | None = None
     """Set where it is one of many things that another exchange asked for."""
+    tags: tuple[str, ...] = ()
+    """Names that the caller gave it."""
     request: RequestFacts | None = None
     """What is known of an item's request whose bytes were not kept; *body* is empty then."""
 

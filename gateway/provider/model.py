@@ -172,6 +172,14 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """Reasoning that a provider shows with an answer, in the open."""
+
+    text: str
+    is_summary: bool
+    """A summary that the provider chose to give; else the model's words as it returns them."""
+
+
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """One answer among the *n* that were asked for; *text* holds its visible words, joined."""
 
@@ -179,6 +187,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     reasoning: tuple[str, ...] = ()
     """Reasoning or thinking blocks, in order, as the provider chose to show them."""
+    shown: Shown | None = None
+    """What of it can be read; blocks that are told only in secret are no part of it."""
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str | None = None
     finish_reason: str | None = None

@@ -49,6 +49,8 @@ from gateway.exchange.states import (
 )
 from gateway.exchange.walk import Caller, Walk
 from gateway.ident import ExchangeId, new_exchange_id
+from gateway.intent.tags import HEADER as TAGS
+from gateway.intent.tags import parse_tags
 from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX
 from gateway.live.handshake import (
     WEBSOCKET,
@@ -272,6 +274,7 @@ class Handlers:
             raise MalformedDeclarationError(
                 f"`{HEADER}` is sent {len(said)} times", hint="send it once"
             )
+        tags = parse_tags(headers.getall(TAGS, []))
         declaration, declared = await self.desk.declared(said[0] if said else None, principal)
         kind = headers.get("content-type", "")
         if "charset" in kind and (odd := _CHARSET.search(kind)) is not None:
@@ -312,6 +315,7 @@ class Handlers:
             call=call,
             endpoint=f"{knock.method} {provider.base_url}{path}",
             body=body,
+            tags=tags,
             attempt=attempt_of(
                 headers,
                 principal.name,

@@ -77,6 +77,10 @@ ParentRole = Literal["source", "rewriter", "judge", "chosen", "rejected", "promp
 """What a parent was to a row. The words of all but a `judge` stand in it, or words made of
 them do; a judge decided whether it stands, or which side is the better one."""
 
+ReasoningKind = Literal["summary", "visible"]
+"""Reasoning that a provider showed: a summary that it chose to give, or the model's own words
+as it returns them."""
+
 Ended = Literal["complete", "cut-short-by-caller", "cut-short-by-provider", "provider-failed"]
 
 
@@ -209,6 +213,8 @@ class OutputFacts(Wire, frozen=True, kw_only=True):
     """On a choice's first unit: commitment to the canonical training row made of it."""
     reasoned: Commitment | None = None
     """Beside *row*: commitment to the same row with the reasoning that the provider showed."""
+    reasoning_kind: ReasoningKind | None = None
+    """Beside *reasoned*: what was shown; the policies' fact `reasoning-kind`."""
 
 
 class UsageFacts(Wire, frozen=True, kw_only=True):

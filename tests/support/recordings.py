@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.provider.anthropic.dialect import AnthropicDialect
 from gateway.provider.gemini.dialect import GeminiDialect
-from gateway.provider.model import Choice, Dialect, ProviderCall, ToolCall, Usage
+from gateway.provider.model import Choice, Dialect, ProviderCall, Shown, ToolCall, Usage
 from gateway.provider.openai.dialect import OpenAIDialect
 from gateway.provider.units import base64_unit, json_unit
 
@@ -197,7 +197,13 @@ def _openai() -> Iterator[Recording]:
             done,
         ),
         choices=(
-            Choice(index=0, text="42", reasoning=("Let me think.",), finish_reason="stop"),
+            Choice(
+                index=0,
+                text="42",
+                reasoning=("Let me think.",),
+                shown=Shown("Let me think.", is_summary=False),
+                finish_reason="stop",
+            ),
         ),
         usage=used,
     )
@@ -342,6 +348,7 @@ def _anthropic() -> Iterator[Recording]:
                 index=0,
                 text="Looking.",
                 reasoning=("Let me look.", "EmwK"),
+                shown=Shown("Let me look.", is_summary=False),
                 tool_calls=(
                     ToolCall(id="toolu_1", name="look", arguments='{"a": 1}'),
                     ToolCall(id="toolu_2", name="now", arguments="{}"),
@@ -500,6 +507,7 @@ def _gemini() -> Iterator[Recording]:
                 index=0,
                 text="Looking.",
                 reasoning=("Let me look.",),
+                shown=Shown("Let me look.", is_summary=False),
                 tool_calls=(ToolCall(id="c1", name="look", arguments='{"at": [1]}'),),
                 finish_reason="STOP",
                 others=(base64_unit("image", 0, "aW1hZ2U="),),

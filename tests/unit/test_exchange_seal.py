@@ -24,8 +24,9 @@ from gateway.limits import (
     AGREEMENTS_PER_CREDENTIAL_MAX,
     FOREIGN_TEXT_CHARS_MAX,
     OUTPUTS_PER_EXCHANGE_MAX,
+    TAGS_MAX,
 )
-from gateway.provider.model import Answer, Choice, ToolCall, Usage
+from gateway.provider.model import Answer, Choice, Shown, ToolCall, Usage
 from gateway.provider.tokens import TokenCounter
 from gateway.receipt.model import (
     Abandonment,
@@ -283,6 +284,68 @@ async def test_more_units_than_are_listed_are_counted(rooms: Rooms) -> None:
 
     assert OUTPUTS_PER_EXCHANGE_MAX == len(receipt.outputs) == len(subjects) - 1
     assert 150 - OUTPUTS_PER_EXCHANGE_MAX == receipt.outputs_left_out
+
+
+async def test_reasoning_that_was_shown_has_a_row_of_its_own(rooms: Rooms) -> None:
+    """A choice commits to the row with what was shown, too; secret blocks have none."""
+    shown = msgspec.structs.replace(
+        SAID, reasoning=("why", "EmwK"), shown=Shown("why", is_summary=True)
+    )
+    secret = msgspec.structs.replace(SAID, index=1, reasoning=("EmwK",))
+    asked = rooms.asked(use=TRAINING)
+    receipt, _ = await sealed(rooms, answered(rooms, asked, shown, secret))
+    kept = rooms.content.get(asked.exchange)
+
+    assert kept is not None
+    assert {0, 1} == kept.rows.keys()
+    row, reasoned = msgspec.json.decode(kept.rows[0]), msgspec.json.decode(kept.reasoned[0])
+    assert "why" == reasoned["messages"][-1].pop("reasoning_content")
+    assert row == reasoned
+    assert {0} == kept.reasoned.keys()
+    first, *others = receipt.outputs
+    assert first.reasoned is not None
+    assert salted_sha256(kept.salt, kept.reasoned[0]) == first.reasoned.value
+    assert "summary" == first.reasoning_kind
+    assert {(None, None)} == {(unit.reasoned, unit.reasoning_kind) for unit in others}
+
+
+async def test_nothing_of_reasoning_is_kept_for_plain_use(rooms: Rooms) -> None:
+    """Where nothing may be learned, no row is made, with reasoning or without."""
+    shown = msgspec.structs.replace(SAID, shown=Shown("why", is_summary=False))
+    asked = rooms.asked()
+    receipt, _ = await sealed(rooms, answered(rooms, asked, shown))
+
+    assert rooms.content.get(asked.exchange) is None
+    assert {(None, None)} == {(unit.row, unit.reasoned) for unit in receipt.outputs}
+
+
+async def test_a_full_receipt_has_room_for_reasoning_and_tags(rooms: Rooms) -> None:
+    """As many rows with reasoning as are listed, and all tags there may be, fit a leaf."""
+    choices = [
+        Choice(
+            index=10**9 + n,
+            text="a",
+            reasoning=("why",),
+            shown=Shown("why", is_summary=False),
+            finish_reason="stop",
+        )
+        for n in range(OUTPUTS_PER_EXCHANGE_MAX // 2)
+    ]
+    word = "\U0001f600" * 100_000
+    tags = tuple(f"{at:064}" for at in range(TAGS_MAX))
+    asked = msgspec.structs.replace(
+        rooms.asked(use=TRAINING), tags=tags, endpoint="POST https://open.example/" + word
+    )
+    outcome = answered(rooms, asked, *choices, model=word, request_id=word, error=word)
+    agreements = tuple(
+        f"{number:02}".ljust(64, "a") for number in range(AGREEMENTS_PER_CREDENTIAL_MAX)
+    )
+    ruling = msgspec.structs.replace(outcome.permitted.ruling, agreements=agreements)
+    permitted = msgspec.structs.replace(outcome.permitted, ruling=ruling)
+    receipt, _ = await sealed(rooms, msgspec.structs.replace(outcome, permitted=permitted))
+
+    assert tags == receipt.tags
+    assert len(choices) == sum(unit.reasoned is not None for unit in receipt.outputs)
 
 
 LONG = {

@@ -16,6 +16,7 @@ from gateway.provider.model import (
     Problem,
     ProviderCall,
     Resource,
+    Shown,
     Taking,
     ToolCall,
     UnteachableError,
@@ -172,6 +173,7 @@ def test_a_whole_answer_is_read() -> None:
                 index=0,
                 text="ab",
                 reasoning=("hm", "xyz"),
+                shown=Shown("hm", is_summary=False),
                 tool_calls=(
                     ToolCall(id="toolu_1", name="look", arguments='{"n":  1e400}'),
                     ToolCall(id="srvtoolu_1", name="web_search", arguments="{}"),
@@ -260,6 +262,7 @@ def test_a_stream_that_lost_its_head_is_read_as_far_as_it_goes() -> None:
             index=0,
             text="hi",
             reasoning=("hm",),
+            shown=Shown("hm", is_summary=False),
             tool_calls=(ToolCall(id="", name="", arguments="{}"),),
         ),
     )

@@ -26,6 +26,7 @@ from gateway.provider.model import (
     Operation,
     ProviderCall,
     Resource,
+    Shown,
     Stop,
     ToolCall,
     Unit,
@@ -123,6 +124,7 @@ def test_a_whole_answer_is_read() -> None:
                 index=0,
                 text="ab",
                 reasoning=("hm", "so"),
+                shown=Shown("hm\n\nso", is_summary=True),
                 tool_calls=(
                     ToolCall(id="c1", name="look", arguments='{"n":  1e400}'),
                     ToolCall(id="", name="now", arguments="{}"),
@@ -722,6 +724,7 @@ SAID = Choice(
     index=0,
     text="ab",
     reasoning=("hm",),
+    shown=Shown("hm", is_summary=True),
     tool_calls=(ToolCall(id="c1", name="look", arguments='{"at":"x"}'),),
     finish_reason="completed",
     others=(

@@ -14,6 +14,7 @@ from gateway.provider.model import (
     Operation,
     Problem,
     ProviderCall,
+    Shown,
     Taking,
     ToolCall,
     UnteachableError,
@@ -174,7 +175,13 @@ def test_a_whole_answer_is_read() -> None:
     assert (answer.id, answer.model) == ("chatcmpl-1", "m")
     assert answer.usage == Usage(input_tokens=3)
     assert answer.choices == (
-        Choice(index=0, text="one", reasoning=("hm",), finish_reason="stop"),
+        Choice(
+            index=0,
+            text="one",
+            reasoning=("hm",),
+            shown=Shown("hm", is_summary=False),
+            finish_reason="stop",
+        ),
         Choice(
             index=1,
             tool_calls=(ToolCall(id="call_1", name="look", arguments='{"at": "x"}'),),
@@ -225,7 +232,13 @@ def test_content_in_parts_is_read() -> None:
     answer = read(completion({"content": parts}))
 
     assert answer.choices == (
-        Choice(index=0, text="hi", reasoning=("hm",), finish_reason="stop"),
+        Choice(
+            index=0,
+            text="hi",
+            reasoning=("hm",),
+            shown=Shown("hm", is_summary=False),
+            finish_reason="stop",
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from gateway.provider.model import (
     Operation,
     ProviderCall,
     Resource,
+    Shown,
     ToolCall,
     UnteachableError,
 )
@@ -138,6 +139,7 @@ def test_a_whole_response_is_read() -> None:
                 index=0,
                 text="Grüße, 世界",
                 reasoning=("Let me think.", "gAAAB"),
+                shown=Shown("Let me think.", is_summary=True),
                 tool_calls=(
                     ToolCall(id="call_1", name="look", arguments='{"a":1}'),
                     ToolCall(id="call_2", name="sql", arguments="select"),

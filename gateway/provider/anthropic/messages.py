@@ -6,7 +6,7 @@ JSON that it is, put together from its start and its deltas as the SDKs put it t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from gateway.provider.model import (
     Choice,
     Made,
     Resource,
+    Shown,
     ToolCall,
     Unit,
     Usage,
@@ -304,6 +305,13 @@ class MessageListener:
             if block.citations:
                 yield json_unit("other", 0, block.citations)
 
+    def _shown(self, blocks: Iterable[_HeardBlock]) -> Shown | None:
+        """Return the thinking that can be read; compatible servers show all there is."""
+        told = ["".join(one.words) for one in blocks if one.kind == "thinking" and one.words]
+        model = self._model or ""
+        is_summary = "claude" in model and not any(one in model for one in _OWN_WORDS)
+        return Shown("\n\n".join(told), is_summary) if told else None
+
     def _choice(self) -> Choice:
         blocks = self._heard()
         why = self._stop_details.get("explanation") if self._stop_reason == "refusal" else None
@@ -317,6 +325,7 @@ class MessageListener:
                 for block in blocks
                 if block.kind in THOUGHTS and block.words
             ),
+            shown=self._shown(blocks),
             tool_calls=tuple(
                 ToolCall(
                     id=block.id,
@@ -331,6 +340,9 @@ class MessageListener:
             others=tuple(unit for block in blocks for unit in block.others()),
         )
 
+
+_OWN_WORDS: Final = ("claude-3-7",)
+"""Models of Anthropic's that show their thinking itself; newer ones show a summary of it."""
 
 _EMPTY_DELTAS: Final = frozenset(
     {"text_delta", "thinking_delta", "input_json_delta", "signature_delta"}

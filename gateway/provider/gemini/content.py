@@ -6,7 +6,7 @@ a stream continues a text, a thought or a sound, the pieces are one unit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,7 @@ from gateway.provider.gemini.errors import error_of, stop_of
 from gateway.provider.model import (
     Answer,
     Choice,
+    Shown,
     Stop,
     ToolCall,
     Unit,
@@ -114,6 +115,12 @@ _decode_part: Final = msgspec.json.Decoder(_Part).decode
 _decode_known_part: Final = msgspec.json.Decoder(_KnownPart).decode
 
 
+def shown_of(thoughts: Iterable[str]) -> Shown | None:
+    """Return thoughts as they are shown: Google's interface gives summaries of them."""
+    text = "\n\n".join(filter(None, thoughts))
+    return Shown(text, is_summary=True) if text else None
+
+
 class _Sound:
     """Sound as it grows: the pieces of a stream are one."""
 
@@ -158,6 +165,7 @@ class _HeardCandidate:
             index=self.index,
             text="".join(self._text),
             reasoning=tuple("".join(thought) for thought in self._thoughts),
+            shown=shown_of("".join(thought) for thought in self._thoughts),
             tool_calls=tuple(self._calls),
             finish_reason=self.finish_reason,
             others=(

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.canonical import canonical_json
 from gateway.provider.gemini.asked import objects
-from gateway.provider.gemini.content import usage_from
+from gateway.provider.gemini.content import shown_of, usage_from
 from gateway.provider.gemini.errors import error_of, stop_of
 from gateway.provider.model import Answer, Choice, Made, Resource, ToolCall, Unit, Usage
 from gateway.provider.readers import NonsenseError
@@ -204,6 +204,7 @@ class InteractionListener:
             index=0,
             text="".join(word for step in steps for word in step.words),
             reasoning=tuple("".join(step.thoughts) for step in steps if step.thoughts),
+            shown=shown_of("".join(step.thoughts) for step in steps),
             tool_calls=tuple(call for call in calls if call is not None),
             finish_reason=self._status,
             others=tuple(unit for step in steps for unit in step.others()),

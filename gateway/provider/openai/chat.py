@@ -21,6 +21,7 @@ from gateway.provider.model import (
     Made,
     ProviderCall,
     Resource,
+    Shown,
     Stop,
     ToolCall,
     Unit,
@@ -224,6 +225,7 @@ class HeardChoice:
             index=index,
             text="".join(self.text),
             reasoning=self._reasoning() if self.reasoning or self.details else (),
+            shown=self._shown() if self.reasoning or self.details else None,
             tool_calls=self._tool_calls() if self.calls else (),
             refusal="".join(self.refusal) or None,
             finish_reason=self.finish_reason,
@@ -248,6 +250,16 @@ class HeardChoice:
             if isinstance(detail.get("data"), str) and detail["data"]:
                 secret.append(detail["data"])
         return ("".join(shown), *secret) if shown else tuple(secret)
+
+    def _shown(self) -> Shown | None:
+        """Return the reasoning that can be read; of details that say so it is a summary."""
+        details = [one for one in self.details or () if isinstance(one, dict)]
+        told = [one.get("text") or one.get("summary") for one in details]
+        text = "".join(self.reasoning) or "".join(one for one in told if isinstance(one, str))
+        is_summary = any(
+            one.get("type") == "reasoning.summary" or one.get("summary") for one in details
+        )
+        return Shown(text, is_summary) if text else None
 
     def _tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(

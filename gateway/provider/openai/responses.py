@@ -8,7 +8,7 @@ its last event says everything once more, and that is what counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,7 @@ from gateway.provider.model import (
     Operation,
     ProviderCall,
     Resource,
+    Shown,
     Stop,
     ToolCall,
     Unit,
@@ -307,6 +308,7 @@ def _made(
 def _choice_of(items: Iterable[Any], finish_reason: str | None, more: Iterable[Unit]) -> Choice:
     text: list[str] = []
     reasoning: list[str] = []
+    thoughts: dict[str, list[str]] = {"content": [], "summary": []}
     refusal: list[str] = []
     calls: list[ToolCall] = []
     others: list[Unit] = [*more]
@@ -318,6 +320,8 @@ def _choice_of(items: Iterable[Any], finish_reason: str | None, more: Iterable[U
             _read_message(item, text, refusal, others)
         elif kind == "reasoning":
             reasoning += _reasoning_of(item)
+            for name, told in thoughts.items():
+                told.extend(_thoughts_of(item, name))
         elif kind in {"function_call", "custom_tool_call"}:
             calls.append(_call_of(item))
         elif kind in CALLER_RUN:
@@ -332,6 +336,7 @@ def _choice_of(items: Iterable[Any], finish_reason: str | None, more: Iterable[U
         index=0,
         text="".join(text),
         reasoning=tuple(reasoning),
+        shown=_shown(thoughts["content"], thoughts["summary"]),
         tool_calls=tuple(calls),
         refusal="".join(refusal) or None,
         finish_reason=finish_reason,
@@ -361,13 +366,24 @@ def _read_message(
 def _reasoning_of(item: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is shown of reasoning, in the open and in secret."""
     for name in ("summary", "content"):
-        parts = item.get(name)
-        for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, dict) and isinstance(part.get("text"), str) and part["text"]:
-                yield part["text"]
+        yield from _thoughts_of(item, name)
     secret = item.get("encrypted_content")
     if isinstance(secret, str) and secret:
         yield secret
+
+
+def _thoughts_of(item: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the texts of reasoning that stand under *name*."""
+    parts = item.get(name)
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("text"), str) and part["text"]:
+            yield part["text"]
+
+
+def _shown(content: Sequence[str], summary: Sequence[str]) -> Shown | None:
+    """Return the reasoning itself where it is shown, else its summary."""
+    texts = content or summary
+    return Shown("\n\n".join(texts), is_summary=not content) if texts else None
 
 
 def _call_of(item: Mapping[str, Any]) -> ToolCall:
