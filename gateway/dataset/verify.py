@@ -108,6 +108,8 @@ class Row:
     """Canonical JSON of the manifest's kind."""
     reasoned: bool = False
     """The answer stands with the reasoning that the provider showed."""
+    salt: str = ""
+    """What opens the commitment to its line, in hex."""
     leaf: bytes | None = None
     """What vouches for it; `None` from a folder that was not checked this time."""
     made: Derivation | None = None
@@ -287,6 +289,7 @@ def _row(said: ReceiptLine, line: bytes, checked: Checked | None = None) -> Row:
         index=said.index,
         line=line,
         reasoned=said.reasoned,
+        salt=said.salt,
         leaf=None if checked is None else checked.leaf,
         made=None if checked is None else checked.derivation,
         made_of=() if checked is None else checked.above,
