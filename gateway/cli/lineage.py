@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gateway.app.installation import Installation, open_installation
+from gateway.cli import lineage_ask
 from gateway.cli.receipt import positive
 from gateway.cli.use import screen
 from gateway.dataset.manifest import MANIFEST
@@ -67,6 +68,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     show.add_argument("--json", action="store_true", help="one JSON document")
     show.set_defaults(run=_show)
+    lineage_ask.add(verbs)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -224,7 +224,7 @@ def models_of(roots: Iterable[Root]) -> dict[Sha256, ModelNode]:
 
 def account_matches(pattern: str, principal: str) -> bool:
     """Tell whether *principal* is the account that a question names; `*` stands for any."""
-    return fnmatchcase(principal.casefold(), pattern.casefold())
+    return fnmatchcase(principal, pattern)
 
 
 def as_json(answer: Answer) -> dict[str, Any]:
@@ -321,8 +321,8 @@ def _stated(roots: Iterable[Root]) -> Iterator[str]:
 
 def _covers(evidence: Evidence) -> str:
     return (
-        "what went through this gateway and its gated trainers, up to leaf"
-        f" {evidence.size} of the log {evidence.origin}"
+        "what went through this gateway and its gated trainers, as the log"
+        f" {evidence.origin} stood at {evidence.size} leaves"
     )
 
 
@@ -595,15 +595,15 @@ def _parts(found: Finding) -> Iterator[str]:
             )
             yield away
         case _:
-            verb = "judged" if found.influence == "judge" else "taught"
+            verb = "decided on" if found.influence == "judge" else "taught"
             yield (
-                f"{_who(found)} {verb} {found.rows} of {found.of_rows} rows"
+                f"answers of {_who(found)} {verb} {found.rows} of {found.of_rows} rows"
                 f" ({share(found.rows, found.of_rows)}) of dataset `{found.dataset}`"
                 f"{_at(found.leaf)}"
             )
             if found.tokens is not None and found.of_tokens:
                 counted = f"{found.tokens} of {found.of_tokens} output tokens"
-                yield f"{counted} ({share(found.tokens, found.of_tokens)})"
+                yield f"{counted} ({share(found.tokens, found.of_tokens)}) of its teachers'"
             yield away
     if found.days:
         yield f"asked {' to '.join(found.days)}"

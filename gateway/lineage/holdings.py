@@ -180,7 +180,7 @@ class Holdings:
         stages = LeafSet.of(index for index, _ in self.manifests.values())
         for account in self.accounts.values():
             found |= account
-        return LeafSet.of(index for index in found if index not in stages)
+        return found - stages
 
     def check(self) -> None:
         """Check that what is shown of receipts is what lists, accounts and manifests say.

@@ -34,7 +34,7 @@ from gateway.dataset.tree import ReadTile, TilesWriter, levels_of
 from gateway.errors import NotFoundError, OperatorError
 from gateway.ident import Sha256
 from gateway.limits import PACK_FILE_BYTES_MAX, PACK_FILES_MAX, PACK_RECEIPTS_MAX, PACK_SAMPLE
-from gateway.lineage.ask import Question, answer
+from gateway.lineage.ask import Answer, Question, answer
 from gateway.lineage.holdings import About, Holdings, parents_of, subjects_of
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.pack_format import (
@@ -83,7 +83,8 @@ from gateway.receipt.sigstore import wrap_leaf
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import signed_statement
 from gateway.store.index import Kind
-from gateway.tlog.checkpoint import Checkpoint
+from gateway.tlog.checkpoint import parse_checkpoint
+from gateway.tlog.note import parse_note
 from gateway.tlog.proof import InclusionProof, format_proof
 
 SAID: Final[tuple[Kind, ...]] = (
@@ -110,25 +111,35 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackSources:
-    """What a pack is made of; nothing is written but the pack."""
+class LogSources:
+    """What answers are made of, straight from a ledger."""
 
+    origin: str
+    size: int
+    """How many leaves count."""
     leaf: Callable[[int], bytes]
-    prove: Callable[[int, str], InclusionProof]
-    tile: ReadTile
-    note: str
-    """A published checkpoint that covers all that is asked about."""
-    covers: Checkpoint
     manifest: Callable[[Sha256], int | None]
     """Leaf index of the manifest with that payload."""
     manifests: Callable[[], Iterable[int]]
-    """Leaf indices of every manifest."""
+    """Leaf indices of every manifest, rising."""
     statements: Callable[[Sequence[Kind]], Iterable[tuple[int, Statement]]]
     account: Callable[[str], Iterable[int]]
     """Leaf indices of the receipts of an account."""
     exchange: Callable[[str], int | None]
-    """Leaf index of the statement that closed an exchange."""
+    """Leaf index of the statement that closed an exchange, or of a derivation."""
     authority: Authority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackSources:
+    """What a pack is made of; nothing is written but the pack."""
+
+    log: LogSources
+    """Its size is that of the checkpoint."""
+    note: str
+    """A published checkpoint."""
+    prove: Callable[[int, str], InclusionProof]
+    tile: ReadTile
     trust: Trust
     signer: Signer
     folder: Callable[[Sha256], Path | None]
@@ -156,6 +167,29 @@ class _Chosen:
     shown: Shown = field(default_factory=lambda: Shown(chosen="all", shown=0, of=0))
 
 
+def ask_log(about: About, questions: Sequence[Question], log: LogSources) -> tuple[Answer, ...]:
+    """Answer *questions* from a ledger; whoever packs the same gets the same answers.
+
+    Raises:
+        NotFoundError: what it is about is not in the log.
+        EvidenceError: the ledger's own evidence does not verify.
+    """
+    accounts = _accounts(questions, log)
+    _, found = _gather(about, accounts, log, lists=bool(accounts))
+    evidence = found.evidence(about)
+    return tuple(answer(question, evidence) for question in questions)
+
+
+def hold_log(about: About, log: LogSources) -> Holdings:
+    """Return what the ledger holds of a stage and all above it, without its receipts.
+
+    Raises:
+        NotFoundError: what it is about is not in the log.
+        EvidenceError: the ledger's own evidence does not verify.
+    """
+    return _gather(about, {}, log, lists=False)[1]
+
+
 def write_pack(order: Order, sources: PackSources, progress: Progress | None = None) -> Packed:
     """Write the pack that *order* asks for.
 
@@ -164,17 +198,12 @@ def write_pack(order: Order, sources: PackSources, progress: Progress | None = N
         EvidenceError: the ledger's own evidence does not verify.
         OperatorError: it can't be written, or is too large.
     """
-    tell = progress or _quietly
-    accounts = {
-        question.value: LeafSet.of(
-            index for index in sources.account(question.value) if index < sources.covers.size
-        )
-        for question in order.questions
-        if question.kind == "principal"
-    }
-    chosen = _choose(order, sources, accounts)
-    holdings = Holdings(origin=sources.covers.origin, size=sources.covers.size)
-    holdings.accounts = accounts
+    log, tell = sources.log, progress or _quietly
+    covers = parse_checkpoint(parse_note(sources.note)[0])
+    accounts = _accounts(order.questions, log)
+    chosen, found = _gather(order.about, accounts, log, lists=True)
+    _choose_receipts(order, chosen, found)
+    holdings = Holdings(origin=covers.origin, size=covers.size, accounts=accounts)
     with _workshop(order.out) as workshop:
         parts: dict[str, bytes | Path] = {}
         _write_leaves(workshop, chosen, sources, holdings, order.about, tell)
@@ -194,9 +223,9 @@ def write_pack(order: Order, sources: PackSources, progress: Progress | None = N
         facts = PackFacts(
             format=FORMAT,
             version=sources.version,
-            origin=sources.covers.origin,
-            size=sources.covers.size,
-            root=Sha256(sources.covers.root.hex()),
+            origin=covers.origin,
+            size=covers.size,
+            root=Sha256(covers.root.hex()),
             about=order.about,
             answers=tuple(answer(question, evidence) for question in order.questions),
             accounts=tuple(
@@ -260,63 +289,78 @@ def _workshop(out: Path) -> Iterator[Path]:
 # -- choosing -----------------------------------------------------------------------------
 
 
-def _choose(order: Order, sources: PackSources, accounts: Mapping[str, LeafSet]) -> _Chosen:
+def _accounts(questions: Iterable[Question], log: LogSources) -> dict[str, LeafSet]:
+    return {
+        one.value: LeafSet.of(index for index in log.account(one.value) if index < log.size)
+        for one in questions
+        if one.kind == "principal"
+    }
+
+
+def _gather(
+    about: About, accounts: Mapping[str, LeafSet], log: LogSources, *, lists: bool
+) -> tuple[_Chosen, Holdings]:
+    """Gather everything that answers are made of, but for receipts."""
     chosen = _Chosen()
-    found = Holdings(origin=sources.covers.origin, size=sources.covers.size)
-    found.accounts = dict(accounts)
-    if order.about.kind == "exchange":
-        at = sources.exchange(order.about.exchange or "")
-        if at is None:
-            raise NotFoundError(f"no statement closes `{order.about.exchange}`")
+    found = Holdings(origin=log.origin, size=log.size, accounts=dict(accounts))
+    if about.kind == "exchange":
+        at = log.exchange(about.exchange or "")
+        if at is None or at >= log.size:
+            raise NotFoundError(f"no statement closes `{about.exchange}`")
         chosen.leaves.add(at)
-        found.take(at, read_leaf(sources.leaf(at)), order.about)
-    for payload in _begin(order, sources, found):
-        _climb(payload, sources, chosen, found)
-    for index, statement in sources.statements(("members",)):
-        if isinstance(statement, Members) and statement.manifest in chosen.manifests:
-            chosen.leaves.add(index)
-            found.take(index, statement, order.about)
-    _choose_words(sources, chosen, found)
-    _choose_receipts(order, chosen, found)
-    return chosen
+        found.take(at, signed_statement(log.leaf(at), at, log.authority)[0], about)
+    for payload in _begin(about, log, found):
+        _climb(payload, log, chosen, found)
+    if lists:
+        for index, statement in log.statements(("members",)):
+            if isinstance(statement, Members) and statement.manifest in chosen.manifests:
+                chosen.leaves.add(index)
+                found.take(index, statement, about)
+    for index, statement in _words(log, chosen, found):
+        chosen.leaves.add(index)
+        found.take(index, statement, about)
+    return chosen, found
 
 
-def _begin(order: Order, sources: PackSources, found: Holdings) -> Iterator[Sha256]:
+def _begin(about: About, log: LogSources, found: Holdings) -> Iterator[Sha256]:
     """Yield the manifests that are asked about."""
-    match order.about.kind:
+    match about.kind:
         case "log":
-            for index in sources.manifests():
-                manifest = read_leaf(sources.leaf(index))
-                if index < sources.covers.size and isinstance(manifest, Manifest):
+            for index in log.manifests():
+                manifest = read_leaf(log.leaf(index))
+                if index < log.size and isinstance(manifest, Manifest):
                     yield manifest.payload_sha256
         case "exchange":
             student = None if found.exchange is None else found.exchange[1].model.manifest
             if student is not None:
                 yield student
         case _:
-            if order.about.manifest is not None:
-                yield order.about.manifest
+            if about.manifest is not None:
+                yield about.manifest
 
 
-def _climb(start: Sha256, sources: PackSources, chosen: _Chosen, found: Holdings) -> None:
+def _climb(start: Sha256, log: LogSources, chosen: _Chosen, found: Holdings) -> None:
     """Take in a manifest and all those above it."""
     waiting = [start]
     while waiting:
         payload = waiting.pop()
         if payload in chosen.manifests:
             continue
-        index = sources.manifest(payload)
-        manifest = None if index is None else read_leaf(sources.leaf(index))
-        if index is None or index >= sources.covers.size or not isinstance(manifest, Manifest):
+        index = log.manifest(payload)
+        if index is None or index >= log.size:
             chosen.missing.append(f"manifest {payload} is not in this log")
             continue
-        chosen.manifests[payload] = index
-        found.take_manifest(index, manifest)
-        waiting += parents_of(manifest)
+        manifest, _ = signed_statement(log.leaf(index), index, log.authority)
+        if isinstance(manifest, Manifest):
+            chosen.manifests[payload] = index
+            found.take_manifest(index, manifest)
+            waiting += parents_of(manifest)
 
 
-def _choose_words(sources: PackSources, chosen: _Chosen, found: Holdings) -> None:
-    """Choose what people said that bears on what was found."""
+def _words(
+    log: LogSources, chosen: _Chosen, found: Holdings
+) -> Iterator[tuple[int, Statement]]:
+    """Yield what people said that bears on what was found."""
     datasets = found.datasets()
     declarations: set[str] = set()
     agreements: set[str] = set()
@@ -334,8 +378,8 @@ def _choose_words(sources: PackSources, chosen: _Chosen, found: Holdings) -> Non
         declarations.add(receipt.declared.declaration or "")
         agreements |= set(receipt.ruling.agreements)
         libraries.add(receipt.ruling.library or "")
-    used = found.wanted()
-    for index, said in sources.statements(SAID):
+    used = found.wanted() if found.lists else LeafSet()
+    for index, said in log.statements(SAID):
         match said:
             case DeclarationFacts():
                 bears = said.declaration in declarations
@@ -346,8 +390,8 @@ def _choose_words(sources: PackSources, chosen: _Chosen, found: Holdings) -> Non
                     said.declaration in declarations
                     or said.agreement in agreements
                     or said.manifest in chosen.manifests
-                    or _among(said.exchange, used, sources)
-                    or _among(said.derivation, used, sources)
+                    or _among(said.exchange, used, log)
+                    or _among(said.derivation, used, log)
                 )
             case AgreementFacts():
                 bears = said.agreement in agreements
@@ -355,11 +399,11 @@ def _choose_words(sources: PackSources, chosen: _Chosen, found: Holdings) -> Non
                 bears = said.library in libraries
             case _:
                 bears = False
-        if bears and index < sources.covers.size:
-            chosen.leaves.add(index)
+        if bears and index < log.size:
+            yield index, said
 
 
-def _among(exchange: str | None, used: LeafSet, sources: PackSources) -> bool:
+def _among(exchange: str | None, used: LeafSet, sources: LogSources) -> bool:
     at = None if exchange is None else sources.exchange(exchange)
     return at is not None and at in used
 
@@ -415,7 +459,7 @@ def _write_leaves(
     tell: Progress,
 ) -> None:
     """Write leaves, the tiles that lead to them, and the keys that signed them."""
-    levels = levels_of(sources.covers.size)
+    levels = levels_of(sources.log.size)
     names = [LEAVES, KEYS, *(tile_file(level) for level in range(levels))]
     for name in names:
         (workshop / name).parent.mkdir(parents=True, exist_ok=True)
@@ -425,14 +469,14 @@ def _write_leaves(
             name: stack.enter_context((workshop / name).open("xb")) for name in names
         }
         tiles = TilesWriter(
-            sources.covers.size,
+            sources.log.size,
             sources.tile,
             lambda level, hashes: _put(files[tile_file(level)], hashes),
         )
         ordered = sorted(chosen.leaves)
         for done, index in enumerate(ordered, start=1):
-            leaf = sources.leaf(index)
-            statement, keyid = signed_statement(leaf, index, sources.authority)
+            leaf = sources.log.leaf(index)
+            statement, keyid = signed_statement(leaf, index, sources.log.authority)
             holdings.take(index, statement, about)
             if keyid is not None:
                 keyids.add(keyid)
@@ -458,11 +502,11 @@ def _said_of(keyids: Iterable[str], sources: PackSources) -> dict[int, bytes]:
     said: dict[int, bytes] = {}
     left, seen = list(keyids), set(keyids)
     while left:
-        life = sources.authority.life(left.pop())
+        life = sources.log.authority.life(left.pop())
         for at in () if life is None else (life.authorised_at, life.ended_at):
-            if at is None or not 0 <= at < sources.covers.size:
+            if at is None or not 0 <= at < sources.log.size:
                 continue
-            leaf = sources.leaf(at)
+            leaf = sources.log.leaf(at)
             # A trust file may name a key from a leaf on that says nothing of it.
             if isinstance(read_leaf(leaf), KeyAuthorization | KeyRevocation):
                 said[at] = leaf
@@ -475,8 +519,8 @@ def _said_of(keyids: Iterable[str], sources: PackSources) -> dict[int, bytes]:
 def _take_manifest(
     index: int, sources: PackSources, holdings: Holdings, parts: dict[str, bytes | Path]
 ) -> None:
-    leaf = sources.leaf(index)
-    statement, keyid = signed_statement(leaf, index, sources.authority)
+    leaf = sources.log.leaf(index)
+    statement, keyid = signed_statement(leaf, index, sources.log.authority)
     if not isinstance(statement, Manifest) or keyid is None:
         raise NotFoundError(f"leaf {index} is no manifest")
     holdings.take_manifest(index, statement)

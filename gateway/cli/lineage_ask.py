@@ -1,0 +1,295 @@
+"""`gateway lineage ask | pack | report`: answers about origin, with what shows them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway.app.installation import Installation, open_installation
+from gateway.cli.bar import progress_bar
+from gateway.cli.ledger import write_out
+from gateway.cli.use import screen
+from gateway.dataset.manifest import MANIFEST
+from gateway.errors import MalformedPolicyError, NotFoundError
+from gateway.ident import ExchangeId, Sha256, is_derivation_id, is_exchange_id
+from gateway.lineage.ask import (
+    MalformedQuestionError,
+    account_matches,
+    as_json,
+    parse_question,
+)
+from gateway.lineage.holdings import About, name_of
+from gateway.lineage.pack import LogSources, Order, PackSources, ask_log, hold_log, write_pack
+from gateway.lineage.regulators import FORMATS, report_of
+from gateway.lineage.tree import payload_in
+from gateway.receipt.model import Statement
+from gateway.receipt.statement import read_leaf
+from gateway.store.index import Kind
+from gateway.store.libraries import kept_library
+from gateway.tlog.checkpoint import parse_checkpoint
+from gateway.tlog.note import parse_note
+
+_GLOB: Final = frozenset("*?[")
+_EVERYTHING: Final = "all"
+_QUESTIONS: Final = (
+    "distilled-from:PROVIDER[/MODEL], judged-by:PROVIDER[/MODEL], policy:ID[@VERSION], "
+    "clause:POLICY:CLAUSE, declared:use-…, agreement:ID or principal:ACCOUNT; * stands for "
+    "any letters"
+)
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `ask`, `pack` and `report` among the *verbs* of `gateway lineage`."""
+    ask = verbs.add_parser(
+        "ask",
+        help="answer yes, no, or can't tell, with the evidence",
+        description="Answer a question about where a model, a dataset, an export or an answer "
+        f"came from. QUESTION is {_QUESTIONS}. Exit code 0: yes or no; 1: can't tell.",
+    )
+    ask.add_argument("question", metavar="QUESTION", help="like distilled-from:openai")
+    _add_what(ask)
+    ask.add_argument("--json", action="store_true", help="one JSON document")
+    ask.set_defaults(run=_ask)
+
+    pack = verbs.add_parser(
+        "pack",
+        help="put everything that an answer rests on into one file",
+        description="Write a zip file with the manifests, lists, receipts, policies and words "
+        "that answers rest on, and a page for people. `gateway verify` checks it offline. "
+        "With --account it answers what an account's outputs went into, and what not.",
+    )
+    _add_what(pack, nargs="?")
+    pack.add_argument(
+        "--question",
+        metavar="QUESTION",
+        action="append",
+        default=[],
+        help=f"{_QUESTIONS}; may be given again (default: distilled-from:*)",
+    )
+    pack.add_argument(
+        "--account",
+        "--principal",
+        metavar="ACCOUNT",
+        action="append",
+        default=[],
+        help="the same as --question principal:ACCOUNT",
+    )
+    pack.add_argument(
+        "--not-in",
+        metavar="WHAT",
+        help="what the account is asked for in: a model, or `all` for every stage of the log",
+    )
+    pack.add_argument("--out", metavar="FILE", type=Path, required=True, help="where to")
+    pack.add_argument(
+        "--receipts",
+        choices=("all", "sample"),
+        help="which receipts go into it (default: all, a sample where they are very many)",
+    )
+    pack.add_argument(
+        "--with-rows",
+        action="store_true",
+        help="the rows of the datasets too, with the salts that open their commitments",
+    )
+    pack.set_defaults(run=_pack)
+
+    report = verbs.add_parser(
+        "report",
+        help="draft what a regulator asks for, filled from the manifests",
+        description="Write a draft in Markdown. It says of each figure which manifest it is "
+        "from, and marks what the gateway doesn't know. It is no legal advice.",
+    )
+    _add_what(report)
+    report.add_argument("--format", choices=sorted(FORMATS), required=True, help="whose form")
+    report.add_argument(
+        "--out", metavar="FILE", type=Path, help="where to (default: standard output)"
+    )
+    report.set_defaults(run=_report)
+
+
+def _add_what(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument(
+        "what",
+        metavar="WHAT",
+        nargs=nargs,
+        help="a model, dataset or export: its folder, name or the sha256 of its manifest; "
+        "or x-…",
+    )
+
+
+def _ask(args: argparse.Namespace) -> int:
+    question = parse_question(args.question)
+    with contextlib.closing(open_installation(args)) as house:
+        house.reader.catch_up()
+        (answer,) = ask_log(_about(args.what, house), [question], log_of(house))
+    if args.json:
+        print(json.dumps(as_json(answer), indent=2, ensure_ascii=False))
+    else:
+        for sentence in answer.sentences:
+            screen().print(_plain(sentence), soft_wrap=True, markup=False, highlight=False)
+    return 1 if answer.says == "can't tell" else 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    what, accounts = args.not_in or args.what, args.account
+    if what is None or (args.not_in and args.what) or (args.not_in and not accounts):
+        raise MalformedQuestionError(
+            "say what the pack is to be about",
+            hint="a model, or --account ACCOUNT --not-in all",
+        )
+    asked = [*args.question, *(f"principal:{one}" for one in accounts)]
+    questions = tuple(
+        dict.fromkeys(parse_question(one) for one in asked or ["distilled-from:*"])
+    )
+    with contextlib.closing(open_installation(args)) as house:
+        house.reader.catch_up()
+        order = Order(
+            about=_about(what, house, everything=True),
+            questions=questions,
+            out=args.out,
+            receipts=args.receipts,
+            rows=args.with_rows,
+        )
+        with progress_bar("packing") as progress:
+            packed = write_pack(order, pack_sources_of(house, what), progress)
+    for one in packed.facts.answers:
+        print(_plain(one.sentences[0]))
+    shown = packed.facts.receipts
+    print(f"receipts: {shown.shown} of {shown.of} ({shown.chosen})")
+    for missing in packed.facts.missing:
+        print(_plain(f"not in it: {missing}"), file=sys.stderr)
+    print(f"{args.out}: verify it anywhere with `gateway verify {args.out}` and trust.json")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    with contextlib.closing(open_installation(args)) as house:
+        house.reader.catch_up()
+        about = _about(args.what, house)
+        draft = report_of(args.format, about, hold_log(about, log_of(house)))
+    if args.out is None:
+        print(draft, end="")
+    else:
+        write_out(args.out, draft.encode())
+        print(f"{args.out}: a draft; fill in what is marked, and have it reviewed")
+    return 0
+
+
+def _about(what: str, house: Installation, *, everything: bool = False) -> About:
+    """Return what *what* names.
+
+    Raises:
+        NotFoundError: it names nothing in this log, or several things.
+    """
+    if everything and what == _EVERYTHING:
+        return About(kind="log", name=_EVERYTHING)
+    path = Path(what)
+    payload: Sha256 | None = None
+    if path.is_dir():
+        payload = payload_in(path)
+        if payload is None:
+            raise NotFoundError(
+                f"{path / MANIFEST} can't be read", hint="name a model or dataset folder"
+            )
+    elif len(what) == 64 and all(char in "0123456789abcdef" for char in what):
+        payload = Sha256(what)
+    elif is_exchange_id(what):
+        found = house.reader.find(ExchangeId(what))
+        if found is not None:
+            return About(kind="exchange", name=what, exchange=what, leaf=found[0])
+    else:
+        named = house.index.lineage.named(what)
+        if len(named) > 1:
+            raise NotFoundError(
+                f"{len(named)} things are called `{_plain(what[:64])}`",
+                hint=f"name one by its manifest: {', '.join(one.manifest for one in named)}",
+            )
+        payload = named[0].manifest if named else None
+    known = None if payload is None else house.reader.manifest(payload)
+    if known is None:
+        raise NotFoundError(
+            f"`{_plain(what[:80])}` is not in this log",
+            hint="give a folder, a name or the sha256 of a manifest, or x-…",
+        )
+    kind, name = name_of(known[1])
+    return About(kind=kind, name=name, manifest=payload, leaf=known[0])
+
+
+def log_of(house: Installation, size: int | None = None) -> LogSources:
+    """Return the ledger of *house* as answers are made of it, up to *size* leaves."""
+    trust, reader, index = house.keyring.trust, house.reader, house.index
+
+    def manifest(payload: Sha256) -> int | None:
+        row = index.by_payload(payload)
+        return None if row is None else row.index
+
+    def statements(kinds: Sequence[Kind]) -> Iterator[tuple[int, Statement]]:
+        for at in index.statements(kinds):
+            yield at, read_leaf(reader.leaf(at))
+
+    def account(pattern: str) -> Iterator[int]:
+        exact = None if _GLOB & set(pattern) else pattern
+        for row in index.select(kind="receipt", principal=exact):
+            if account_matches(pattern, row.principal or ""):
+                yield row.index
+
+    def exchange(name: str) -> int | None:
+        find = reader.derivation if is_derivation_id(name) else reader.find
+        found = find(ExchangeId(name))
+        return None if found is None else found[0]
+
+    return LogSources(
+        origin=trust.origin,
+        size=reader.size() if size is None else size,
+        leaf=reader.leaf,
+        manifest=manifest,
+        manifests=lambda: index.statements(("manifest",)),
+        statements=statements,
+        account=account,
+        exchange=exchange,
+        authority=reader.authority(trust),
+    )
+
+
+def pack_sources_of(house: Installation, what: str = "") -> PackSources:
+    """Return what packs are made of in *house*; *what* may be a folder that helps."""
+    note = house.sequencer.checkpoint_now()
+    covers = parse_checkpoint(parse_note(note)[0])
+    folders: dict[Sha256, Path] = {}
+    places = [house.data / "datasets", house.data / "students"]
+    if what and Path(what).is_dir():
+        places.append(Path(what).resolve().parent)
+    for place in places:
+        for folder in sorted(place.iterdir()) if place.is_dir() else ():
+            payload = payload_in(folder) if folder.is_dir() else None
+            if payload is not None:
+                folders.setdefault(payload, folder)
+
+    def library(digest: Sha256) -> Mapping[str, str] | None:
+        if not digest:
+            return house.policy_files
+        try:
+            return kept_library(house.data, digest)
+        except (NotFoundError, MalformedPolicyError):
+            return None
+
+    return PackSources(
+        log=log_of(house, covers.size),
+        note=note,
+        prove=house.reader.prove,
+        tile=house.reader.tiles.read,
+        trust=house.keyring.trust,
+        signer=house.keyring.manifest,
+        folder=folders.get,
+        library=library,
+        version=house.writer.version,
+    )
+
+
+def _plain(text: str) -> str:
+    # Names of models and accounts are words of others: no control may reach the terminal.
+    return "".join(char if char.isprintable() else "?" for char in text)
