@@ -225,8 +225,8 @@ def evaluation_told(evaluation: Evaluation) -> str:
         else ""
     )
     return (
-        f"{asked}{of} held-out rows with {evaluation.prompts} different prompts, none of them "
-        f"learned, answered with the likeliest token each time. In brackets the "
+        f"{asked}{of} held-out rows with {evaluation.prompts} different prompts, "
+        f"answered with the likeliest token each time. In brackets the "
         f"{float(evaluation.confidence):.0%} interval over prompts "
         f"({evaluation.resamples} bootstrap draws).{left_out} "
         f"{evaluation.overlap.rows} of the rows were found among the "

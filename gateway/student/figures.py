@@ -19,6 +19,9 @@ from gateway.receipt.model import Wire
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
 
+_DRAWN_AT_ONCE: Final = 1_000_000
+"""Numbers that are drawn together."""
+
 Who = Literal["base", "student", "teacher", "gain"]
 """Whose figure it is; a gain is the student's less the base's, row by row."""
 
@@ -147,11 +150,14 @@ def figures_of(
         sums[who] = both
     draw = np.random.default_rng([seed, len(units), RESAMPLES])
     drawn: dict[Who, list[float]] = {who: [] for who in sums}
-    for _ in range(RESAMPLES if len(units) > 1 else 0):
-        picked = draw.integers(0, len(units), len(units))
+    at_once = max(1, _DRAWN_AT_ONCE // len(units))
+    for first in range(0, RESAMPLES if len(units) > 1 else 0, at_once):
+        count = min(at_once, RESAMPLES - first)
+        # How often each unit comes in a draw of as many as there are.
+        often = draw.multinomial(len(units), np.full(len(units), 1 / len(units)), count)
         for who, both in sums.items():
-            above, below = both[picked].sum(axis=0)
-            drawn[who].append(above / below if below else math.nan)
+            for above, below in (often @ both).tolist():
+                drawn[who].append(above / below if below else math.nan)
     made: list[Figure] = []
     for who, both in sums.items():
         above, below = both.sum(axis=0)

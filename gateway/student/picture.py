@@ -22,9 +22,9 @@ APART: Final = "#b3541e"
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 280
-_LEFT: Final = 64
+_LEFT: Final = 72
 _RIGHT: Final = 16
-_TOP: Final = 14
+_TOP: Final = 30
 _BOTTOM: Final = 42
 _ROW: Final = 46
 """Height of one measure in the picture of intervals."""
@@ -180,7 +180,7 @@ def draw_intervals(evaluation: Evaluation) -> str:
     if not names:
         return ""
     height = _ROW * len(names) + 46
-    left = 250
+    left = 310
 
     def x(value: float) -> float:
         return left + value * (_WIDTH - left - 40)
@@ -248,7 +248,7 @@ def _drawn(line: Line, x: Callable[[float], float], y: Callable[[float], float])
     return f'<polyline class="{line.style}" points="{drawn}"/>{marks}'
 
 
-def _legend(lines: Sequence[Line], y: float = _TOP + 4) -> str:
+def _legend(lines: Sequence[Line], y: float = 14) -> str:
     """Return the names of *lines*, from the right."""
     parts: list[str] = []
     at = float(_WIDTH - _RIGHT)
@@ -296,8 +296,8 @@ def _round_up(value: float) -> float:
 
 
 def _number(value: float) -> str:
-    if value and (value < 0.01 or value >= 100_000):
-        return f"{value:.1e}"
+    if value and (value < 1e-4 or value >= 1_000_000):
+        return f"{value:.0e}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -312,4 +312,4 @@ def _in_bounds(evaluation: Evaluation, name: str) -> bool:
 
 def _wrapped(said: str) -> str:
     """Return *said* short enough to stand beside a picture."""
-    return said if len(said) <= 38 else said[:37] + "…"
+    return said if len(said) <= 48 else said[:47] + "…"

@@ -36,12 +36,13 @@ _STYLE: Final = """
 --raw:#9db4d6;--smooth:#1f4e9c;--apart:#b3541e;--base:#888}
 @media (prefers-color-scheme:dark){:root{--ink:#e4e4e8;--page:#17181c;--faint:#a2a4ae;
 --grid:#3a3c44;--raw:#52678a;--smooth:#7fb0ff;--apart:#f0a36b;--base:#9a9aa2}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;
+body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding:0 1rem;
 color:var(--ink);background:var(--page)}
 h1{margin-bottom:.25rem}h2{margin-top:2.25rem}p.faint{color:var(--faint)}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid var(--grid);
-vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;
+white-space:nowrap}
 svg{width:100%;height:auto}svg text{fill:var(--ink)}
 svg .grid{stroke:var(--grid)}svg .round{stroke:var(--faint);stroke-dasharray:3 4}
 svg polyline{fill:none;stroke-width:2}

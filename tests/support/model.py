@@ -15,9 +15,17 @@ from gateway.receipt.sigstore import write_manifest
 from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, statement_of
 from gateway.student.signature import write_signature
+from gateway.student.views import write_views
 from gateway.tlog.proof import format_proof
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER
+from tests.support.views import (
+    SAMPLES,
+    an_evaluation,
+    some_held_out,
+    some_steps,
+    write_metrics,
+)
 from tests.unit.test_student_manifest import a_manifest
 
 MADE_LAST: Final = ("manifest.json", "manifest.tlog-proof", "model.sig")
@@ -35,9 +43,15 @@ def a_model(house: House) -> Path:
     (model / "config.json").write_bytes(b"{}")
     for name in ("manifest.json", "manifest.tlog-proof"):
         shutil.copyfile(built.folder / name, model / "evidence" / f"set.{name}")
-    manifest = a_manifest(teachers=built.manifest.found.teachers, use=built.manifest.found.use)
+    write_metrics(model / "metrics.jsonl", some_steps(), some_held_out())
+    manifest = a_manifest(
+        teachers=built.manifest.found.teachers,
+        use=built.manifest.found.use,
+        evaluation=an_evaluation(),
+    )
     dependency = manifest_dependency("dataset:set", built.manifest_sha256, DATASET_MANIFEST)
-    sign(house, model, msgspec.structs.replace(manifest, dependencies=(dependency,)))
+    manifest = msgspec.structs.replace(manifest, dependencies=(dependency,))
+    sign(house, model, write_views(model, manifest, [built.manifest], SAMPLES))
     return model
 
 

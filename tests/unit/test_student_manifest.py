@@ -32,10 +32,10 @@ from gateway.student.manifest import (
     recipe_sha256,
     statement_of,
 )
-from gateway.student.picture import draw_svg
+from gateway.student.picture import draw_loss
 from gateway.student.progress import Step
 from gateway.student.recipe import recipe_for
-from gateway.student.report import format_report
+from gateway.student.report import Course, format_report
 
 DIGEST = Sha256("a" * 64)
 TINY = Base(kind="tiny", name="tiny", sha256=DIGEST, licence="apache-2.0")
@@ -84,7 +84,11 @@ def a_manifest(**found: object) -> ModelManifest:
         found=msgspec.structs.replace(findings, **found),
         dependencies=(manifest_dependency("dataset:set", DIGEST, DATASET_MANIFEST),),
         subjects=(Subject(name="model.safetensors", digest={"sha256": DIGEST}),),
-        metadata=Metadata(invocation_id="run-1", started_on="2026", finished_on="2026"),
+        metadata=Metadata(
+            invocation_id="run-1",
+            started_on="2026-11-22T10:00:00.000Z",
+            finished_on="2026-11-22T10:05:00.000Z",
+        ),
         version="0.1.0",
     )
 
@@ -147,7 +151,7 @@ def test_losses_are_told_as_text() -> None:
 
 def test_the_card_names_teachers_terms_and_duties() -> None:
     """A reader of the card learns who taught, by which share, under which terms."""
-    card = format_card(a_manifest())
+    card = format_card(a_manifest(), ())
 
     assert card.startswith('---\nmodel_name: "parser"\n')
     assert "\nlicense: other\n" in card
@@ -161,8 +165,8 @@ def test_hostile_names_stay_in_their_cells() -> None:
     hostile = msgspec.structs.replace(TEACHER, model="a|b](x)<script>\n# c")
     manifest = a_manifest(teachers=(hostile,))
 
-    assert "a\\|b\\](x)\\<script\\>�# c" in format_card(manifest)
-    assert "<script>" not in format_report(manifest, [])
+    assert "a\\|b\\](x)\\<script\\>�# c" in format_card(manifest, ())
+    assert "<script>" not in format_report(manifest, (), Course())
 
 
 def test_shares_add_up_and_the_largest_leads() -> None:
@@ -188,8 +192,9 @@ def test_the_picture_shows_every_step() -> None:
         )
         for number in range(1, 11)
     ]
-    picture = draw_svg(steps)
+    picture = draw_loss(steps, [])
+    page = format_report(a_manifest(), (), Course(steps=steps))
 
-    assert picture.count("<circle") == 10
+    assert picture.count('<circle class="dots" cx') == 10 + 1  # and one in the legend
     assert picture.count("<polyline") == 1
-    assert "<script" not in format_report(a_manifest(), steps)
+    assert "<script" not in page

@@ -52,7 +52,7 @@ def test_a_whole_folder_verifies_and_says_what_was_checked(model: Path) -> None:
     told: list[str] = []
     verified = verify_model(model, TRUST, lambda check, _: told.append(check))
 
-    assert told == ["signature", "logged", "files", "dataset", "weights"]
+    assert told == ["signature", "logged", "files", "dataset", "views", "weights"]
     assert verified.manifest.asked.student == "parser"
 
 
