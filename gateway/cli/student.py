@@ -14,21 +14,27 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from gateway.clock import SystemClock, day_of
 from gateway.errors import CallerError, MissingPieceError
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.student.card import format_card
-from gateway.student.recipe import TINY, Recipe, recipe_for
+from gateway.student.job import TrainingJob, overridden, read_job
+from gateway.student.recipe import Lora
 from gateway.student.verify import VerifiedModel, verify_model
 from gateway.tlog.proof import InclusionProof
 
 if TYPE_CHECKING:
     from gateway.app.installation import Installation
     from gateway.student.run import Interrupted, Rooms, Trained
+    from gateway.student.train import Plan
 
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
 LISTEN_DEFAULT: Final = "127.0.0.1:8090"
+
+_TRAIN_HINT: Final = "see `gateway student train --help`"
 
 FINE: Final = 0
 INTERRUPTED: Final = 143
@@ -75,17 +81,37 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "interrupted goes on with --resume and the same words.",
     )
     train.add_argument(
-        "datasets", metavar="DATASET", type=Path, nargs="+", help="a dataset folder"
+        "datasets", metavar="DATASET", type=Path, nargs="*", help="a dataset folder"
+    )
+    train.add_argument(
+        "--job",
+        metavar="FILE",
+        type=Path,
+        help="a YAML file that says all of this; what stands here as well goes over it",
     )
     train.add_argument(
         "--base",
-        default=TINY,
         help="what it begins as: a folder, `org/name` of the hub, or `tiny` (the default): a "
         "small random model",
     )
     train.add_argument("--name", help="the student's name (default: as it was declared)")
     train.add_argument(
         "--out", metavar="DIR", type=Path, help="its folder (default: DATA/students/NAME)"
+    )
+    train.add_argument(
+        "--objective", choices=["sft", "dpo"], help="learn answers (the default), or pairs"
+    )
+    train.add_argument(
+        "--feed", metavar="NAME", help="learn the snapshots of a feed, a round each"
+    )
+    train.add_argument(
+        "--follow", action="store_true", help="with a feed: wait for further snapshots"
+    )
+    train.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="with --follow: the rounds that make the student",
     )
     long = train.add_mutually_exclusive_group()
     long.add_argument("--epochs", type=float, help="how often to read all rows (default: 3)")
@@ -98,38 +124,72 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         metavar="TOKENS",
         help="longer rows are left out and counted (default: 512 tiny, else 2048)",
     )
-    train.add_argument("--seed", type=int, default=0, help="same seed, same run (default: 0)")
+    train.add_argument(
+        "--packing", action="store_true", default=None, help="several short rows in one"
+    )
+    train.add_argument("--precision", choices=["auto", "fp32", "bf16"], help="(default: auto)")
+    train.add_argument("--lora", type=int, metavar="RANK", help="learn an adapter of that rank")
+    train.add_argument(
+        "--ranks", type=int, metavar="N", help="processes that learn together (default: 1)"
+    )
+    train.add_argument("--seed", type=int, help="same seed, same run (default: 0)")
     train.add_argument("--save-every", type=int, metavar="STEPS", help="between checkpoints")
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    train.add_argument(
+        "--plan",
+        action="store_true",
+        help="the gate alone: say tokens, steps and memory, and train nothing",
+    )
     train.add_argument("--json", action="store_true", help="print what was trained as JSON")
     train.set_defaults(run=run_train)
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Train a student; return the exit code."""
-    recipe = _recipe(args)
+    # One of several that a launcher started; only the first of them works for all.
+    from gateway.student.ranks import accompany, launched  # noqa: PLC0415
+
+    others = launched()
+    if others is not None and others[0] > 0:
+        _check_extra()
+        return accompany()
+    job = _job(args, None if others is None else others[1])
+    recipe = job.recipe()
     _check_extra()
     # What follows needs the extra, and seconds to load; the other commands do without.
     from gateway.app.installation import open_installation  # noqa: PLC0415
+    from gateway.student.feed import snapshots_of  # noqa: PLC0415
     from gateway.student.progress import Screen  # noqa: PLC0415
     from gateway.student.run import Order, Trained  # noqa: PLC0415
-    from gateway.student.train import train_student  # noqa: PLC0415
+    from gateway.student.train import plan_training, train_student  # noqa: PLC0415
 
     installation = open_installation(args)
-    students = installation.data / "students"
-    order = Order(
-        datasets=tuple(args.datasets),
-        base=args.base,
-        recipe=recipe,
-        student=args.name,
-        place=lambda name: args.out or students / name,
-        resume=args.resume,
-    )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    students, feeds = installation.data / "students", installation.data / "datasets"
+    out, feed = job.out, job.feed
+
+    def snapshots() -> tuple[Path, ...]:
+        return snapshots_of(feed or "", feeds)
+
     try:
-        outcome = train_student(order, _rooms(installation), Screen(), stop)
+        order = Order(
+            datasets=tuple(map(Path, job.datasets)) if feed is None else snapshots(),
+            base=job.base,
+            recipe=recipe,
+            student=job.name,
+            place=lambda name: students / name if out is None else Path(out),
+            resume=args.resume,
+            feed=feed is not None,
+            more=snapshots if args.follow else None,
+            rounds=args.rounds,
+            said_of_base=job.base_licence,
+        )
+        rooms = _rooms(installation)
+        if args.plan:
+            return _tell_plan(plan_training(order, rooms, Screen()), as_json=args.json)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        outcome = train_student(order, rooms, Screen(), stop)
     finally:
         installation.close()
     if args.json:
@@ -179,22 +239,50 @@ def run_serve(args: argparse.Namespace) -> int:
     return FINE
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
-    try:
-        return recipe_for(
-            args.base,
-            epochs=args.epochs,
-            steps=args.steps,
-            learning_rate=args.lr,
-            batch=args.batch,
-            max_length=args.max_length,
-            seed=args.seed,
-            save_every=args.save_every,
-        )
-    except ValueError as error:
+def _job(args: argparse.Namespace, ranks: int | None) -> TrainingJob:
+    """Return what is to be trained: what the file says, and over it the flags."""
+    job = TrainingJob() if args.job is None else read_job(args.job)
+    lora = job.lora
+    if args.lora is not None:
+        try:
+            lora = msgspec.structs.replace(lora or Lora(), rank=args.lora)
+        except ValueError as error:
+            raise CallerError(str(error), hint=_TRAIN_HINT, code="recipe.bad") from error
+    if ranks is not None and args.ranks not in {None, ranks}:
         raise CallerError(
-            str(error), hint="see `gateway student train --help`", code="recipe.bad"
-        ) from error
+            f"a launcher started {ranks} ranks, --ranks says {args.ranks}",
+            hint="leave --ranks out",
+            code="recipe.bad",
+        )
+    job = overridden(
+        job,
+        {
+            "datasets": tuple(map(str, args.datasets)),
+            "feed": args.feed,
+            "base": args.base,
+            "name": args.name,
+            "out": None if args.out is None else str(args.out),
+            "objective": args.objective,
+            "epochs": args.epochs,
+            "steps": args.steps,
+            "learning_rate": args.lr,
+            "batch": args.batch,
+            "max_length": args.max_length,
+            "packing": args.packing,
+            "precision": args.precision,
+            "lora": lora,
+            "ranks": ranks or args.ranks,
+            "seed": args.seed,
+            "save_every": args.save_every,
+        },
+    )
+    if not job.datasets and job.feed is None:
+        raise CallerError("no dataset is named", hint=_TRAIN_HINT, code="job.bad")
+    if job.feed is None and (args.follow or args.rounds):
+        raise CallerError(
+            "--follow and --rounds are for a feed", hint="name one: --feed NAME", code="job.bad"
+        )
+    return job
 
 
 def _rooms(installation: Installation) -> Rooms:
@@ -222,7 +310,9 @@ def _rooms(installation: Installation) -> Rooms:
         return installation.reader.prove(index, installation.sequencer.checkpoint_now())
 
     def sources() -> Sources:
-        # A gateway that runs beside us may have written a withdrawal since.
+        # A gateway that runs beside us may have written a withdrawal since, and legal may have
+        # written other policies.
+        installation.policies = None
         installation.reader.catch_up()
         installation.register.fold(installation.reader.statements(kinds=KINDS))
         return Sources(
@@ -267,6 +357,34 @@ def _facts(outcome: Trained | Interrupted) -> dict[str, object]:
         "step": outcome.step,
         "steps": outcome.steps,
     }
+
+
+def _tell_plan(plan: Plan, *, as_json: bool) -> int:
+    snapshot = plan.snapshot
+    if as_json:
+        facts = {
+            "outcome": "planned",
+            "student": plan.admitted.student,
+            "rows": snapshot.rows,
+            "held_out": 0 if snapshot.held_out is None else snapshot.held_out.rows,
+            "left_out": snapshot.left_out,
+            "tokens": snapshot.tokens,
+            "learned_tokens": snapshot.learned,
+            "rounds": len(plan.courses),
+            "steps": plan.steps,
+            "parameters": plan.parameters,
+            "learned_parameters": plan.learned_parameters,
+            "memory_bytes": plan.memory,
+        }
+        print(json.dumps(facts))
+        return FINE
+    print(f"the gate lets {snapshot.rows} rows in for student `{plan.admitted.student}`")
+    print(f"  tokens      {snapshot.tokens:,} ({snapshot.learned:,} of them learned)")
+    print(f"  steps       {plan.steps:,}")
+    print(f"  parameters  {plan.parameters:,} ({plan.learned_parameters:,} of them learned)")
+    print(f"  memory      {plan.memory / 1e9:.2f} GB, and what a step needs on top")
+    print("nothing was trained; leave --plan out to train")
+    return FINE
 
 
 def _tell_trained(trained: Trained) -> None:

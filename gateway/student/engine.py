@@ -22,7 +22,7 @@ import datasets
 import msgspec
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import distributed
 from torch.utils.data import Sampler
@@ -145,6 +145,16 @@ def precision_of(recipe: Recipe) -> str:
         able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return "bf16" if able else "fp32"
     return recipe.precision
+
+
+def parameters_of(course: Course, tokenizer: Any) -> tuple[int, int]:
+    """Return how many numbers the model of *course* has, and how many of them are learned."""
+    with hushed():
+        model = first_model(course, tokenizer)
+        if course.recipe.lora is not None:
+            model = get_peft_model(model, _adapter(course.recipe.lora))
+    sizes = [(one.numel(), one.requires_grad) for one in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, learned in sizes if learned)
 
 
 def first_model(course: Course, tokenizer: Any) -> Any:

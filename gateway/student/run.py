@@ -48,6 +48,10 @@ class Order:
     resume: bool = False
     feed: bool = False
     """The datasets are the snapshots of a feed in their order: one round each."""
+    more: Callable[[], tuple[Path, ...]] | None = None
+    """Where a feed is followed: gives the snapshots that are there by now."""
+    rounds: int | None = None
+    """Where a feed is followed: how many rounds make the student; `None` has no end."""
     said_of_base: SaidOfBase | None = None
     """The licence of the base, where its card says none and somebody answers for it."""
 
@@ -131,8 +135,8 @@ class Job:
         return self.order.recipe
 
 
-def run_of(job: Job, snapshot: Snapshot) -> Run:
-    """Return what this run is; where it is resumed, it must be what it was.
+def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
+    """Return what this run is; where the folder holds one, it must be the same.
 
     A feed may have gone on since: the snapshots that were there must still come first.
 
@@ -168,7 +172,7 @@ def run_of(job: Job, snapshot: Snapshot) -> Run:
                     hint="give the same datasets and options, or remove that folder",
                     code="student.resume_differs",
                 )
-        now = msgspec.structs.replace(now, started=then.started, resumes=then.resumes + 1)
+        now = msgspec.structs.replace(now, started=then.started, resumes=then.resumes + resumed)
     write_durably(path, msgspec.json.encode(now))
     return now
 

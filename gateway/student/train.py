@@ -12,11 +12,13 @@ Nothing here imports a training library before the gate has let the datasets in.
 
 from __future__ import annotations
 
+import math
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -28,7 +30,7 @@ from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
-from gateway.student.manifest import Round
+from gateway.student.manifest import Round, recipe_sha256
 from gateway.student.offline import seal_off
 from gateway.student.progress import Metrics, Screen
 from gateway.student.ranks import Team, assembled
@@ -45,6 +47,61 @@ from gateway.student.run import (
     run_of,
 )
 from gateway.student.stage import Outcome, finish, stage
+
+FOLLOW_S: Final = 5.0
+"""Between two looks for the next snapshot of a feed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would be, nothing of it done but the gate and the token rows."""
+
+    admitted: Admitted
+    snapshot: Snapshot
+    courses: tuple[Course, ...]
+    parameters: int
+    learned_parameters: int
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of all rounds."""
+        return sum(course.step_count for course in self.courses)
+
+    @property
+    def memory(self) -> int:
+        """Return the bytes of weights, gradients and moments; a step needs more on top."""
+        return 4 * self.parameters + 12 * self.learned_parameters
+
+
+def plan_training(order: Order, rooms: Rooms, screen: Screen) -> Plan:
+    """Take *order* through the gate and count what it would learn; train nothing.
+
+    Raises:
+        EvidenceError: a dataset or the base does not verify.
+        GateRefusedError: something may not be learned from.
+        MissingPieceError: there is no such base.
+    """
+    job = admit(order, rooms, screen, threading.Event())
+    tell_admitted(job.admitted, screen)
+    seal_off()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer, snapshot = tokens_of(job, Path(folder))
+        tell_snapshot(snapshot, tokenizer, screen)
+        courses = tuple(
+            courses_of(job, recipe_sha256(order.recipe, job.at_hand.base), snapshot)
+        )
+        tell_courses(job, courses)
+        # Only now: it imports what takes seconds.
+        from gateway.student import engine  # noqa: PLC0415
+
+        parameters, learned = engine.parameters_of(courses[0], tokenizer)
+    return Plan(
+        admitted=job.admitted,
+        snapshot=snapshot,
+        courses=courses,
+        parameters=parameters,
+        learned_parameters=learned,
+    )
 
 
 def train_student(
@@ -108,21 +165,49 @@ def _go(job: Job) -> Trained | Interrupted:
         return finish(job)
     seal_off()
     job.screen.say("loading the training libraries …")
-    tokenizer, snapshot = tokens_of(job, job.folder)
-    run = run_of(job, snapshot)
-    tell_snapshot(snapshot, tokenizer, job.screen)
-    tokenizer.save_pretrained(job.folder / "tokenizer")
-    with assembled(job.recipe.ranks) as team:
-        rounds = _Rounds(job=job, run=run, snapshot=snapshot, tokenizer=tokenizer, team=team)
-        outcome = rounds.learn()
-    if isinstance(outcome, Interrupted):
-        return outcome
+    resumed = job.order.resume
+    while True:
+        tokenizer, snapshot = tokens_of(job, job.folder)
+        run = run_of(job, snapshot, resumed=resumed)
+        tell_snapshot(snapshot, tokenizer, job.screen)
+        tokenizer.save_pretrained(job.folder / "tokenizer")
+        with assembled(job.recipe.ranks) as team:
+            rounds = _Rounds(
+                job=job, run=run, snapshot=snapshot, tokenizer=tokenizer, team=team
+            )
+            outcome = rounds.learn()
+        if isinstance(outcome, Interrupted):
+            return outcome
+        grown = _grown(job)
+        if grown is None:
+            break
+        if job.stop.is_set():
+            steps = len(outcome.metrics.steps)
+            return Interrupted(folder=job.folder, step=steps, steps=steps)
+        job, resumed = grown, False
     snapshot.check()
     # Somebody may have withdrawn something while it was learned.
     _gate(job, job.rooms.sources()).admit(job.order.datasets)
     job.screen.say("writing and signing the model folder …")
     stage(job, run, snapshot, outcome)
     return finish(job)
+
+
+def _grown(job: Job) -> Job | None:
+    """Wait until the feed has a snapshot more, and return the job over all of them.
+
+    Nothing is returned where no round is to follow; the same job, where it was told to stop.
+    """
+    order = job.order
+    if order.more is None or (order.rounds or math.inf) <= len(order.datasets):
+        return None
+    job.screen.say("waiting for the next snapshot of the feed …")
+    while not job.stop.wait(FOLLOW_S):
+        folders = order.more()[: order.rounds]
+        if len(folders) > len(order.datasets):
+            grown = replace(order, datasets=folders)
+            return admit(grown, job.rooms, job.screen, job.stop)
+    return job
 
 
 def tokens_of(job: Job, folder: Path) -> tuple[Any, Snapshot]:
@@ -206,7 +291,7 @@ class _Rounds:
         job = self.job
         courses = list(courses_of(job, self.run.recipe, self.snapshot))
         begins = [engine.last_checkpoint(course) for course in courses]
-        self._tell(courses)
+        tell_courses(job, courses)
         resumed_at = max(
             (
                 course.first_step + begin.step
@@ -264,15 +349,18 @@ class _Rounds:
             for dataset, course in zip(self.job.admitted.datasets, courses, strict=True)
         )
 
-    def _tell(self, courses: list[Course]) -> None:
-        for course in courses:
-            shown = f"round {course.round}: " if self.job.order.feed else ""
-            at_once = course.recipe.at_once_for(course.batch)
-            shares_ = course.batch // (at_once * course.recipe.ranks)
-            self.job.screen.say(
-                f"{shown}{course.step_count} steps of {course.batch} rows "
-                f"({course.recipe.ranks} ranks × {at_once} at once × {shares_})"
-            )
+
+def tell_courses(job: Job, courses: Sequence[Course]) -> None:
+    """Say how many steps each round makes, and how an update is shared."""
+    for course in courses:
+        shown = f"round {course.round}: " if job.order.feed else ""
+        ranks = course.recipe.ranks
+        at_once = course.recipe.at_once_for(course.batch)
+        times = course.batch // (at_once * ranks)
+        job.screen.say(
+            f"{shown}{course.step_count} steps of {course.batch} rows "
+            f"({ranks} ranks × {at_once} at once × {times})"
+        )
 
 
 def _still(job: Job) -> None:
