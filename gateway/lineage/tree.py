@@ -13,29 +13,50 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+import msgspec
+
 from gateway.canonical import sha256_hex
+from gateway.dataset.above import UnresolvedParentError, parents_of
 from gateway.dataset.manifest import (
     MANIFEST,
     RECEIPTS,
     DatasetManifest,
+    Influence,
     Teacher,
     parse_manifest,
     parse_training,
 )
 from gateway.dataset.verify import iterate_rows
-from gateway.errors import EvidenceError, MalformedReceiptError
+from gateway.errors import EvidenceError, MalformedReceiptError, NotFoundError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
-from gateway.receipt.model import DATASET_BUILD, Manifest, Receipt, Verdict, Withdrawal
+from gateway.receipt.model import (
+    DATASET_BUILD,
+    EXPORT_BUILD,
+    Derivation,
+    Manifest,
+    Parent,
+    Receipt,
+    Statement,
+    Verdict,
+    Withdrawal,
+)
 from gateway.receipt.sigstore import open_manifest
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_manifest
+from gateway.store.lineage import stage_of
 
 _COPIES: Final = "evidence/*.manifest.json"
 """Where a model folder keeps copies of its datasets' manifests."""
+
+_LEAVES_MAX: Final = 4096
+"""So many leaves above a derivation are followed; beyond it the way up is not known."""
+
+_STEPS_MAX: Final = 64
+"""So many stages, and so many derivations, are followed one above the other."""
 
 
 class Words(Protocol):
@@ -63,6 +84,8 @@ class Sources:
     words: Words
     folder: Callable[[Sha256], Path | None]
     """The dataset folder of a manifest, where it is at hand."""
+    leaf: Callable[[int], bytes] | None = None
+    """The leaf at an index, for what stands above a derivation."""
     receipts_shown: int = 3
 
 
@@ -75,7 +98,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """A receipt, by its exchange and its place in the ledger."""
+    """A receipt or a derivation, by its name and its place in the ledger."""
 
     exchange: ExchangeId
     index: int
@@ -114,6 +137,8 @@ class DatasetNode:
     teachers: tuple[TeacherNode, ...]
     receipts: tuple[Leaf, ...]
     receipts_in_all: int
+    owners: tuple[tuple[DeclarationId, str], ...] = ()
+    """Who declared what the calls were made for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +161,52 @@ class ExchangeNode:
     receipt: Receipt
     index: int
     student: ModelNode | Missing | None
+    withdrawn: str | None = None
+    owner: str | None = None
+    """Who declared the use, where one was declared."""
+    approvals: tuple[Approval, ...] = ()
+    """The verdict that let a held use pass, and those on the answer itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentNode:
+    """Something that derived rows were made from, and what it was to them."""
+
+    parent: Parent
+    node: ExchangeNode | DerivationNode | ModelNode | Missing
+
+    @property
+    def influence(self) -> Influence:
+        """Return how it reached the rows."""
+        return "judge" if self.parent.role == "judge" else "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivationNode:
+    """Rows that a pipeline made, or one of them, and what they were made from."""
+
+    derivation: Derivation
+    index: int
+    place: int | None
+    withdrawn: str | None
+    owner: str | None
+    parents: tuple[ParentNode, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportNode:
+    """A dataset in another form."""
+
+    name: str
+    payload: Sha256
+    index: int | None
+    withdrawn: str | None
+    parents: tuple[DatasetNode | ModelNode | Missing, ...]
 
 
 Root = ModelNode | DatasetNode | ExchangeNode | Missing
+Node = Root | DerivationNode | ExportNode
+"""Whatever a tree can be of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,19 +255,32 @@ def lineage_of_manifest(payload: Sha256, sources: Sources) -> ModelNode | Datase
 
 def lineage_of_exchange(receipt: Receipt, index: int, sources: Sources) -> ExchangeNode:
     """Return the tree above one answer."""
-    student = receipt.model.manifest
-    return ExchangeNode(
-        receipt=receipt,
-        index=index,
-        student=None if student is None else _Tree(sources).student(student, "student"),
-    )
+    return _Tree(sources).exchange(receipt, index)
 
 
-def traces(root: Root, stages: int = 0) -> Iterator[Trace]:
-    """Yield every way up to a teacher that is no student of ours, the nearest first."""
-    waiting: list[tuple[Root, int]] = [(root, stages)]
-    while waiting:
-        node, away = waiting.pop(0)
+def lineage_of_derivation(
+    derivation: Derivation, index: int, sources: Sources, place: int | None = None
+) -> DerivationNode:
+    """Return the tree above the rows of a derivation, or above row *place* of it."""
+    return _Tree(sources).derivation(derivation, index, place)
+
+
+def lineage_of_export(payload: Sha256, sources: Sources) -> ExportNode | Missing:
+    """Return the tree above an export, by the digest of its manifest."""
+    return _Tree(sources).export(payload)
+
+
+def traces(root: Node, stages: int = 0) -> Iterator[Trace]:
+    """Yield each teacher above that is no student of ours, the nearest first.
+
+    What stands above in several ways is told of once, by the shortest.
+    """
+    waiting: list[tuple[Node, int]] = [(root, stages)]
+    seen: set[int] = set()
+    for node, away in waiting:
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         match node:
             case ModelNode():
                 waiting += [(parent, away + 1) for parent in node.parents]
@@ -214,43 +295,52 @@ def traces(root: Root, stages: int = 0) -> Iterator[Trace]:
                     yield Trace(dataset=None, teacher=None, receipt=node.receipt, stages=away)
                 else:
                     waiting.append((node.student, away))
-            case Missing():
-                pass
+            case _:
+                waiting += [(parent, away) for parent in above(node)]
 
 
-def unknowns(root: Root) -> Iterator[str]:
+def above(node: Node) -> tuple[Node, ...]:
+    """Return what stands one step above *node*, as far as it leads further up."""
+    match node:
+        case ModelNode() | ExportNode():
+            return node.parents
+        case DatasetNode():
+            return tuple(one.student for one in node.teachers if one.student is not None)
+        case DerivationNode():
+            return tuple(one.node for one in node.parents)
+        case ExchangeNode():
+            return () if node.student is None else (node.student,)
+        case Missing():
+            return ()
+
+
+def nodes_of(root: Node) -> list[Node]:
+    """Return *root* and everything above it, the nearest first, each once."""
+    found: dict[int, Node] = {}
+    waiting = [root]
+    for node in waiting:
+        if id(node) not in found:
+            found[id(node)] = node
+            waiting += above(node)
+    return list(found.values())
+
+
+def unknowns(root: Node) -> Iterator[str]:
     """Yield what could not be followed: missing manifests, and base models from outside."""
-    match root:
-        case Missing():
-            yield root.what
-        case ModelNode():
-            for base in root.bases:
+    for node in nodes_of(root):
+        if isinstance(node, Missing):
+            yield node.what
+        if isinstance(node, ModelNode):
+            for base in node.bases:
                 yield f"what the base model `{base}` learned from is not known to the gateway"
-            for parent in root.parents:
-                yield from unknowns(parent)
-        case DatasetNode():
-            for teacher in root.teachers:
-                if teacher.student is not None:
-                    yield from unknowns(teacher.student)
-        case ExchangeNode():
-            if root.student is not None:
-                yield from unknowns(root.student)
 
 
-def is_resolved(root: Root) -> bool:
+def is_resolved(root: Node) -> bool:
     """Tell whether every manifest on the way up was found; base models are another matter."""
-    match root:
-        case Missing():
-            return False
-        case ModelNode():
-            return all(is_resolved(parent) for parent in root.parents)
-        case DatasetNode():
-            return all(t.student is None or is_resolved(t.student) for t in root.teachers)
-        case ExchangeNode():
-            return root.student is None or is_resolved(root.student)
+    return not any(isinstance(node, Missing) for node in nodes_of(root))
 
 
-def distilled_from(root: Root, asked: str) -> Answer:
+def distilled_from(root: Node, asked: str) -> Answer:
     """Answer whether *root* is distilled from *asked*: a provider, or a model of one.
 
     Yes needs one trace; no needs every manifest on the way up.
@@ -300,39 +390,50 @@ def sentence_of(trace: Trace) -> str:
     return ", ".join(parts) + "."
 
 
-def as_json(node: Root) -> dict[str, Any]:
-    """Return a tree as JSON-ready values."""
+def as_json(root: Node) -> dict[str, Any]:
+    """Return a tree as JSON-ready values; what stands in two places is told in the first."""
+    return _json(root, set())
+
+
+def _json(node: Node, told: set[int]) -> dict[str, Any]:
+    again = id(node) in told
+    told.add(id(node))
     match node:
         case Missing():
             return {"kind": "missing", "what": node.what}
-        case ModelNode():
+        case ModelNode() | DatasetNode() | ExportNode() if again:
+            kind = {ModelNode: "model", DatasetNode: "dataset", ExportNode: "export"}
+            named = {"kind": kind[type(node)], "name": node.name, "manifest": node.payload}
+            return {**named, "again": True}
+        case ModelNode() | ExportNode():
+            bases = {"bases": list(node.bases)} if isinstance(node, ModelNode) else {}
             return {
-                "kind": "model",
+                "kind": "model" if isinstance(node, ModelNode) else "export",
                 "name": node.name,
                 "manifest": node.payload,
                 "index": node.index,
                 "withdrawn": node.withdrawn,
-                "bases": list(node.bases),
-                "parents": [as_json(parent) for parent in node.parents],
+                **bases,
+                "parents": [_json(parent, told) for parent in node.parents],
             }
         case DatasetNode():
+            found = node.manifest.found
             return {
                 "kind": "dataset",
                 "name": node.name,
                 "manifest": node.payload,
                 "index": node.index,
-                "rows": node.manifest.found.rows,
+                "rows": found.rows,
                 "project": node.manifest.asked.project,
                 "declaration": node.manifest.asked.declaration,
-                "purpose": node.manifest.found.use.purpose,
+                "purpose": found.use.purpose,
                 "owner": node.owner,
-                "ruled_on": node.manifest.found.day,
+                "ruled_on": found.day,
                 "withdrawn": node.withdrawn,
-                "approvals": [
-                    {"index": one.index, "by": one.by, "reason": one.reason}
-                    for one in node.approvals
-                ],
-                "teachers": [_teacher_json(teacher) for teacher in node.teachers],
+                "approvals": _approvals_json(node.approvals),
+                "teachers": [_teacher_json(teacher, told) for teacher in node.teachers],
+                "made_by": msgspec.to_builtins(found.made_by),
+                "written_by": msgspec.to_builtins(found.written_by),
                 "receipts_in_all": node.receipts_in_all,
                 "receipts": [
                     {"exchange": one.exchange, "index": one.index} for one in node.receipts
@@ -347,18 +448,47 @@ def as_json(node: Root) -> dict[str, Any]:
                 "model": node.receipt.model.reported or node.receipt.model.requested,
                 "purpose": node.receipt.declared.use.purpose,
                 "declaration": node.receipt.declared.declaration,
-                "student": None if node.student is None else as_json(node.student),
+                "owner": node.owner,
+                "withdrawn": node.withdrawn,
+                "approvals": _approvals_json(node.approvals),
+                "student": None if node.student is None else _json(node.student, told),
+            }
+        case DerivationNode():
+            derivation = node.derivation
+            return {
+                "kind": "derivation",
+                "derivation": derivation.derivation,
+                "index": node.index,
+                "row": node.place,
+                "rows": len(derivation.rows),
+                "transform": msgspec.to_builtins(derivation.transform),
+                "written": msgspec.to_builtins(derivation.written),
+                "purpose": derivation.declared.use.purpose,
+                "declaration": derivation.declared.declaration,
+                "owner": node.owner,
+                "withdrawn": node.withdrawn,
+                "parents": [
+                    {"role": one.parent.role, "choice": one.parent.choice}
+                    | _json(one.node, told)
+                    for one in node.parents
+                ],
             }
 
 
-def _teacher_json(node: TeacherNode) -> dict[str, Any]:
+def _approvals_json(approvals: tuple[Approval, ...]) -> list[dict[str, Any]]:
+    return [{"index": one.index, "by": one.by, "reason": one.reason} for one in approvals]
+
+
+def _teacher_json(node: TeacherNode, told: set[int]) -> dict[str, Any]:
     teacher = node.teacher
     return {
         "provider": teacher.provider,
         "model": teacher.model,
         "reported": list(teacher.reported),
+        "influence": teacher.influence,
         "rows": teacher.rows,
         "of_rows": node.of_rows,
+        "input_tokens": teacher.input_tokens,
         "output_tokens": teacher.output_tokens,
         "effect": teacher.effect,
         "policies": [f"{pin.policy} v{pin.version}" for pin in teacher.policies],
@@ -366,7 +496,8 @@ def _teacher_json(node: TeacherNode) -> dict[str, Any]:
         "obligations": list(teacher.obligations),
         "days": list(teacher.days),
         "verdicts": list(teacher.verdicts),
-        "student": None if node.student is None else as_json(node.student),
+        "declarations": list(teacher.declarations),
+        "student": None if node.student is None else _json(node.student, told),
     }
 
 
@@ -377,11 +508,15 @@ class _Tree:
         self._sources = sources
         self._grown: dict[Sha256, ModelNode | DatasetNode | Missing] = {}
         self._growing: set[Sha256] = set()
+        self._leaves: dict[tuple[int, int | None], ExchangeNode | DerivationNode] = {}
+        self._steps = 0
 
     def manifest(self, payload: Sha256, what: str) -> ModelNode | DatasetNode | Missing:
         """Return the tree above a manifest, whichever kind it is."""
         if payload in self._growing:
             return Missing(what=f"{what} {payload[:12]}… leads back to itself")
+        if len(self._growing) >= _STEPS_MAX and payload not in self._grown:
+            return Missing(what=f"more than {_STEPS_MAX} stages stand above one another")
         if payload not in self._grown:
             self._growing.add(payload)
             self._grown[payload] = self._grow(payload, what)
@@ -395,12 +530,110 @@ class _Tree:
             return Missing(what=f"{what} {payload[:12]}… is a dataset, not a student")
         return node
 
+    def exchange(self, receipt: Receipt, index: int) -> ExchangeNode:
+        """Return the tree above an answer."""
+        student, declared = receipt.model.manifest, receipt.declared.declaration
+        subjects = (receipt.exchange, *(() if declared is None else (declared,)))
+        spoken = [entry for one in subjects for entry in self._sources.words.verdicts(one)]
+        return ExchangeNode(
+            receipt=receipt,
+            index=index,
+            student=None if student is None else self.student(student, "student"),
+            withdrawn=self._withdrawn(*subjects),
+            owner=self._owner(declared),
+            approvals=tuple(
+                Approval(index=number, by=verdict.by, reason=verdict.reason)
+                for number, verdict in spoken
+                if verdict.approved
+                and (number == receipt.ruling.verdict or verdict.exchange is not None)
+            ),
+        )
+
+    def derivation(
+        self, derivation: Derivation, index: int, place: int | None
+    ) -> DerivationNode:
+        """Return the tree above the rows of a derivation, or above one of them."""
+        declared = derivation.declared.declaration
+        subjects = (derivation.derivation, *(() if declared is None else (declared,)))
+        try:
+            named = derivation.parents if place is None else parents_of(derivation, place)
+            parents = tuple(
+                ParentNode(parent=parent, node=self._parent(parent, index)) for parent in named
+            )
+        except UnresolvedParentError as exc:
+            missing = Missing(what=exc.message)
+            parents = (ParentNode(parent=Parent(index=index), node=missing),)
+        return DerivationNode(
+            derivation=derivation,
+            index=index,
+            place=place,
+            withdrawn=self._withdrawn(*subjects),
+            owner=self._owner(declared),
+            parents=parents,
+        )
+
+    def export(self, payload: Sha256) -> ExportNode | Missing:
+        """Return the tree above an export."""
+        found = self._sources.manifest(payload)
+        facts = None if found is None else stage_of(found[1])
+        if found is None or facts is None or facts.kind != "export":
+            return Missing(what=f"export {payload[:12]}… is not in the ledger")
+        return ExportNode(
+            name=facts.name,
+            payload=payload,
+            index=found[0],
+            withdrawn=self._withdrawn(payload),
+            parents=tuple(self.manifest(one, "manifest") for one in facts.parents)
+            or (Missing(what=f"export `{facts.name}` names no dataset"),),
+        )
+
+    def _parent(
+        self, parent: Parent, below: int
+    ) -> ExchangeNode | DerivationNode | ModelNode | Missing:
+        name = parent.exchange or parent.derivation or parent.manifest or "a parent"
+        if not 0 <= parent.index < below:
+            return Missing(what=f"{name} does not stand before leaf {below}")
+        if parent.manifest is not None:
+            return self.student(parent.manifest, "student")
+        place = parent.choice if parent.derivation is not None else None
+        known = self._leaves.get((parent.index, place))
+        if known is None:
+            if len(self._leaves) >= _LEAVES_MAX:
+                return Missing(what=f"more than {_LEAVES_MAX} leaves stand above")
+            statement = self._read(parent.index)
+            if isinstance(statement, Receipt) and statement.exchange == parent.exchange:
+                known = self.exchange(statement, parent.index)
+            elif (
+                isinstance(statement, Derivation) and statement.derivation == parent.derivation
+            ):
+                if self._steps >= _STEPS_MAX:
+                    return Missing(what=f"more than {_STEPS_MAX} derivations stand above")
+                self._steps += 1
+                known = self.derivation(statement, parent.index, place)
+                self._steps -= 1
+            else:
+                return Missing(what=f"{name} is not what leaf {parent.index} holds")
+            self._leaves[parent.index, place] = known
+        return known
+
+    def _read(self, index: int) -> Statement | None:
+        try:
+            return None if self._sources.leaf is None else read_leaf(self._sources.leaf(index))
+        except (EvidenceError, NotFoundError):
+            return None
+
+    def _owner(self, declared: DeclarationId | None) -> str | None:
+        said = None if declared is None else self._sources.words.declaration(declared)
+        return None if said is None else said.owner
+
     def _grow(self, payload: Sha256, what: str) -> ModelNode | DatasetNode | Missing:
         found = self._sources.manifest(payload)
         if found is None:
             return Missing(what=f"{what} {payload[:12]}… is not in the ledger")
         index, manifest = found
         try:
+            if manifest.build_type == EXPORT_BUILD:
+                return Missing(what=f"{what} {payload[:12]}… is an export, not a stage")
             if manifest.build_type == DATASET_BUILD:
                 return self._dataset(payload, index, parse_manifest(manifest.statement))
             return self._model(payload, index, manifest)
@@ -453,9 +686,15 @@ class _Tree:
             ),
             receipts=receipts,
             receipts_in_all=sum(teacher.receipts for teacher in manifest.found.teachers),
+            owners=tuple(
+                (one, self._owner(one) or "nobody on record")
+                for one in dict.fromkeys(
+                    one for teacher in manifest.found.teachers for one in teacher.declarations
+                )
+            ),
         )
 
-    def _withdrawn(self, *subjects: Sha256 | DeclarationId) -> str | None:
+    def _withdrawn(self, *subjects: Sha256 | DeclarationId | ExchangeId) -> str | None:
         for subject in subjects:
             withdrawal = self._sources.words.withdrawn(subject)
             if withdrawal is not None:
