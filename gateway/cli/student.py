@@ -21,6 +21,7 @@ from gateway.errors import CallerError, MissingPieceError
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.student.card import format_card
+from gateway.student.evaluate import ASKING, Asking
 from gateway.student.job import TrainingJob, overridden, read_job
 from gateway.student.recipe import Lora
 from gateway.student.verify import VerifiedModel, verify_model
@@ -134,6 +135,17 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     train.add_argument("--seed", type=int, help="same seed, same run (default: 0)")
     train.add_argument("--save-every", type=int, metavar="STEPS", help="between checkpoints")
+    train.add_argument(
+        "--no-eval", action="store_true", help="ask nothing of held-out rows at the end"
+    )
+    train.add_argument(
+        "--metric",
+        metavar="MODULE:FUNCTION",
+        help="a task metric for held-out answers: (prompt, answer, reference) -> float",
+    )
+    train.add_argument(
+        "--no-samples", action="store_true", help="keep no held-out row's words in the folder"
+    )
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     train.add_argument(
         "--plan",
@@ -181,6 +193,7 @@ def run_train(args: argparse.Namespace) -> int:
             feed=feed is not None,
             more=snapshots if args.follow else None,
             rounds=args.rounds,
+            asking=job.asking,
             said_of_base=job.base_licence,
         )
         rooms = _rooms(installation)
@@ -274,6 +287,7 @@ def _job(args: argparse.Namespace, ranks: int | None) -> TrainingJob:
             "ranks": ranks or args.ranks,
             "seed": args.seed,
             "save_every": args.save_every,
+            "evaluate": _asking(args, job),
         },
     )
     if not job.datasets and job.feed is None:
@@ -283,6 +297,18 @@ def _job(args: argparse.Namespace, ranks: int | None) -> TrainingJob:
             "--follow and --rounds are for a feed", hint="name one: --feed NAME", code="job.bad"
         )
     return job
+
+
+def _asking(args: argparse.Namespace, job: TrainingJob) -> Asking | bool | None:
+    """Return what the flags say is to be asked; `None` where they say nothing."""
+    if args.no_eval:
+        return False
+    if args.metric is None and not args.no_samples:
+        return None
+    asking = job.asking or ASKING
+    if args.metric is not None:
+        asking = msgspec.structs.replace(asking, metric=args.metric)
+    return msgspec.structs.replace(asking, samples=0) if args.no_samples else asking
 
 
 def _rooms(installation: Installation) -> Rooms:

@@ -15,7 +15,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -44,6 +44,9 @@ SAMPLES: Final = 3
 
 EXACT_MATCH: Final = "exact-match"
 
+if TYPE_CHECKING:
+    from gateway.student.gate import Admitted, StudentGate
+
 _T = TypeVar("_T")
 
 _FAILURES: Final = (
@@ -64,15 +67,24 @@ Metric = Callable[[Sequence[Mapping[str, Any]], str, str], float]
 """Scores an answer: the conversation before it, the answer, the teacher's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """What is to be asked."""
+class Asking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be asked, as a job file says it."""
 
-    rows_max: int = ROWS_DEFAULT
-    seed: int = 0
+    rows: int = ROWS_DEFAULT
+    """How many held-out rows at most."""
     metric: str | None = None
     """A task metric, `module:function`; exact match is always there."""
     samples: int = SAMPLES
+    """Rows whose answers are kept and shown in full."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be asked."""
+        if self.rows < 1 or self.samples < 0:
+            raise ValueError("evaluate: rows must be at least 1, samples at least 0")
+
+
+ASKING: Final = Asking()
+"""What is asked where nobody says."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +102,7 @@ class Drawn:
 
     rows: tuple[dict[str, Any], ...]
     of: int
+    seed: int
     overlap: Overlap
     asking: Asking
     task: Metric | None = field(default=None, compare=False)
@@ -150,7 +163,10 @@ class Examined:
 
 
 def draw(
-    held_out: Iterable[bytes], learned: Iterable[Mapping[str, Any]], asking: Asking
+    held_out: Iterable[bytes],
+    learned: Iterable[Mapping[str, Any]],
+    asking: Asking,
+    seed: int = 0,
 ) -> Drawn | None:
     """Return the rows to ask, drawn from the lines of *held_out*; `None` where there are none.
 
@@ -164,9 +180,9 @@ def draw(
     count = 0
     for line in held_out:
         count += 1
-        digest = hashlib.sha256(b"%d\0%b" % (asking.seed, line)).digest()
+        digest = hashlib.sha256(b"%d\0%b" % (seed, line)).digest()
         entry = (-int.from_bytes(digest), line)
-        if len(kept) < asking.rows_max:
+        if len(kept) < asking.rows:
             heapq.heappush(kept, entry)
         elif entry > kept[0]:
             heapq.heapreplace(kept, entry)
@@ -186,7 +202,21 @@ def draw(
             "dataset with --held-out, which keeps alike prompts together",
             code="student.contaminated",
         )
-    return Drawn(rows=rows, of=count, overlap=overlap, asking=asking, task=task)
+    return Drawn(rows=rows, of=count, seed=seed, overlap=overlap, asking=asking, task=task)
+
+
+def draw_for(gate: StudentGate, admitted: Admitted, asking: Asking, seed: int) -> Drawn | None:
+    """Return the rows to ask of what the gate *admitted*; `None` where nothing is held out.
+
+    Raises:
+        EvidenceError: a folder changed since it was admitted.
+        GateRefusedError: too many of the rows are learned too.
+        CallerError: there is no such task metric.
+    """
+    if not any(dataset.manifest.found.splits for dataset in admitted.datasets):
+        return None
+    held_out = (row.line for row in gate.held_out(admitted))
+    return draw(held_out, gate.texts(admitted), asking, seed)
 
 
 def examine(
@@ -234,7 +264,7 @@ def examine(
     figures = [
         figure
         for measure, parts in _measured(drawn, known, read, heard, pairs)
-        for figure in figures_of(measure, parts, prompts, drawn.asking.seed)
+        for figure in figures_of(measure, parts, prompts, drawn.seed)
     ]
     return Examined(
         evaluation=Evaluation(
@@ -243,7 +273,7 @@ def examine(
             of=drawn.of,
             left_out=len(rows) - len(known),
             sha256=drawn.sha256,
-            seed=drawn.asking.seed,
+            seed=drawn.seed,
             overlap=drawn.overlap,
             metric=drawn.asking.metric if drawn.task is not None else None,
             figures=tuple(figures),

@@ -13,7 +13,8 @@ import torch
 from jinja2 import TemplateError
 
 from gateway.student.corpus import IGNORED, TokenRow, UnlearnableError, tokenise
-from gateway.student.evaluate import Heard, Read
+from gateway.student.evaluate import Drawn, Examined, Examinee, Heard, Read, examine
+from gateway.student.figures import Who
 from gateway.student.likeness import answer_of, prompt_of
 
 ANSWERS_AT_ONCE: Final = 16
@@ -155,6 +156,26 @@ class Transformer:
             reference=self._tokenizer.decode(reference, skip_special_tokens=True),
             reference_tokens=len(reference),
         )
+
+
+def examine_models(
+    drawn: Drawn,
+    tokenizer: Any,
+    max_length: int,
+    models: Mapping[Who, Callable[[], Any]],
+    tick: Callable[[int, int], None] | None = None,
+) -> Examined:
+    """Return what the models make of the rows; each is loaded when its turn comes.
+
+    Raises:
+        CallerError: the task metric failed, or gave no number.
+        GateRefusedError: no row fits.
+    """
+
+    def examinee(load: Callable[[], Any]) -> Callable[[], Examinee]:
+        return lambda: Transformer(on_device(load()), tokenizer, max_length)
+
+    return examine(drawn, {who: examinee(load) for who, load in models.items()}, tick)
 
 
 def on_device(model: Any) -> Any:

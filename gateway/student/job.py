@@ -16,6 +16,7 @@ import msgspec
 from gateway.errors import CallerError, MalformedPolicyError
 from gateway.policy.source import Keyed, convert, line_at, read
 from gateway.student.bases import SaidOfBase
+from gateway.student.evaluate import ASKING, Asking
 from gateway.student.recipe import TINY, Lora, Objective, Recipe, recipe_for
 
 _HINT: Final = "see docs/guides/training.md"
@@ -56,6 +57,15 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     beta: float | None = None
     replay: float | None = None
     ranks: int | None = None
+    evaluate: Asking | bool = True
+    """What is asked of held-out rows at the end."""
+
+    @property
+    def asking(self) -> Asking | None:
+        """Return what is to be asked; `None` where nothing is."""
+        if isinstance(self.evaluate, bool):
+            return ASKING if self.evaluate else None
+        return self.evaluate
 
     def recipe(self) -> Recipe:
         """Return the recipe that it asks for.

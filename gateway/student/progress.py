@@ -5,10 +5,11 @@ On a terminal one live block; elsewhere plain lines, so that a log holds no cont
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -202,6 +203,18 @@ class Screen:
         if self._live is not None:
             self._live.stop()
         self._live = self._bar = None
+
+    @contextlib.contextmanager
+    def counting(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far something is that is counted; without a terminal say only that it is."""
+        if not self.console.is_terminal:
+            self.say(f"{title} …")
+            yield lambda _done, _total: None
+            return
+        columns = (TextColumn(title), BarColumn(bar_width=None), MofNCompleteColumn())
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(title)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def _told(self, step: Step) -> str:
         """Return the figures of the run after *step*, in one line."""

@@ -22,6 +22,7 @@ from gateway.errors import GateError, GateRefusedError, MissingPieceError
 from gateway.ident import Sha256
 from gateway.receipt.envelope import Signer
 from gateway.student.bases import BaseAtHand, SaidOfBase
+from gateway.student.evaluate import ASKING, Asking
 from gateway.student.files import write_durably
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
 from gateway.student.manifest import ModelManifest, recipe_sha256
@@ -52,6 +53,8 @@ class Order:
     """Where a feed is followed: gives the snapshots that are there by now."""
     rounds: int | None = None
     """Where a feed is followed: how many rounds make the student; `None` has no end."""
+    asking: Asking | None = ASKING
+    """What is asked of held-out rows at the end; `None` asks nothing."""
     said_of_base: SaidOfBase | None = None
     """The licence of the base, where its card says none and somebody answers for it."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +29,10 @@ from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import PublicKey, Trust
 from gateway.receipt.sigstore import open_manifest, write_manifest
 from gateway.receipt.verify import document_keys, verify_manifest
+from gateway.student.bases import load_model
+from gateway.student.bom import evidence_name
+from gateway.student.evaluate import Drawn, Examined
+from gateway.student.figures import Who
 from gateway.student.files import put_in_place, write_durably
 from gateway.student.gate import Snapshot
 from gateway.student.manifest import (
@@ -83,19 +88,24 @@ class Outcome:
     precision: str
 
 
-def stage(job: Job, run: Run, snapshot: Snapshot, outcome: Outcome) -> None:
-    """Put the model folder together; its manifest is written last."""
+def stage(
+    job: Job, run: Run, snapshot: Snapshot, outcome: Outcome, drawn: Drawn | None = None
+) -> None:
+    """Put the model folder together, ask the student what was *drawn*; sign all that last."""
     shutil.rmtree(job.staged, ignore_errors=True)
     evidence = job.staged / EVIDENCE
     evidence.mkdir(parents=True)
     _save(job, outcome)
     shutil.copyfile(job.folder / METRICS, job.staged / METRICS)
     for number, dataset in enumerate(job.admitted.datasets):
-        name = dataset.name if number == 0 else f"{dataset.name}-{number + 1}"
+        name = evidence_name(number, dataset.name)
         shutil.copyfile(dataset.path / MANIFEST, evidence / f"{name}{EVIDENCE_SUFFIX}")
         shutil.copyfile(dataset.path / PROOF, evidence / f"{name}{PROOF_SUFFIX}")
     datasets = [dataset.manifest for dataset in job.admitted.datasets]
-    manifest = write_views(job.staged, _manifest(job, run, snapshot, outcome), datasets)
+    examined = None if drawn is None else _examined(job, outcome, drawn)
+    manifest = _manifest(job, run, snapshot, outcome, examined)
+    samples = examined.samples if examined is not None else ()
+    manifest = write_views(job.staged, manifest, datasets, samples)
     encoded, _ = write_manifest(statement_of(manifest), job.rooms.signer)
     write_durably(job.staged / MANIFEST, encoded)
 
@@ -160,7 +170,29 @@ def _beside(job: Job, model: Any) -> Path:
     return Path(BESIDE)
 
 
-def _manifest(job: Job, run: Run, snapshot: Snapshot, outcome: Outcome) -> ModelManifest:
+def _examined(job: Job, outcome: Outcome, drawn: Drawn) -> Examined:
+    """Return what base and student make of the rows; the student as it will be signed."""
+    # Only now: it imports what takes seconds.
+    from gateway.student.examine import examine_models  # noqa: PLC0415
+    from gateway.student.tiny import tiny_model  # noqa: PLC0415  # as above
+
+    path, tokenizer = job.at_hand.path, outcome.tokenizer
+
+    def base() -> Any:
+        return tiny_model(tokenizer, job.recipe.seed) if path is None else load_model(path)
+
+    models: dict[Who, Callable[[], Any]] = {
+        "base": base,
+        "student": lambda: load_model(job.staged),
+    }
+    title = f"asking base and student {len(drawn.rows)} held-out rows"
+    with job.screen.counting(title) as tick:
+        return examine_models(drawn, tokenizer, job.recipe.max_length, models, tick)
+
+
+def _manifest(
+    job: Job, run: Run, snapshot: Snapshot, outcome: Outcome, examined: Examined | None
+) -> ModelManifest:
     """Return the manifest of the run, its files still to be named."""
     admitted, base, recipe = job.admitted, job.at_hand.base, job.recipe
     finished = rfc3339(job.rooms.clock.now_ms())
@@ -200,6 +232,7 @@ def _manifest(job: Job, run: Run, snapshot: Snapshot, outcome: Outcome) -> Model
             device=outcome.device,
             versions={name: metadata.version(name) for name in _LIBRARIES}
             | {"python": platform.python_version()},
+            evaluation=None if examined is None else examined.evaluation,
         ),
         dependencies=(
             *(

@@ -29,6 +29,7 @@ from gateway.student.bases import context_of, find_base, load_tokenizer
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
+from gateway.student.evaluate import Drawn, draw_for
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
 from gateway.student.manifest import Round, recipe_sha256
 from gateway.student.offline import seal_off
@@ -167,6 +168,7 @@ def _go(job: Job) -> Trained | Interrupted:
     job.screen.say("loading the training libraries …")
     resumed = job.order.resume
     while True:
+        drawn = _drawn(job)
         tokenizer, snapshot = tokens_of(job, job.folder)
         run = run_of(job, snapshot, resumed=resumed)
         tell_snapshot(snapshot, tokenizer, job.screen)
@@ -189,8 +191,28 @@ def _go(job: Job) -> Trained | Interrupted:
     # Somebody may have withdrawn something while it was learned.
     _gate(job, job.rooms.sources()).admit(job.order.datasets)
     job.screen.say("writing and signing the model folder …")
-    stage(job, run, snapshot, outcome)
+    stage(job, run, snapshot, outcome, drawn)
     return finish(job)
+
+
+def _drawn(job: Job) -> Drawn | None:
+    """Return the held-out rows to ask at the end, before anything is learned.
+
+    Raises:
+        GateRefusedError: too many of them would be learned.
+        CallerError: there is no such task metric.
+    """
+    if job.order.asking is None:
+        return None
+    drawn = draw_for(job.gate, job.admitted, job.order.asking, job.recipe.seed)
+    if drawn is None:
+        job.screen.say("nothing is held out: no evaluation")
+    else:
+        job.screen.say(
+            f"held out: {drawn.of} rows; {len(drawn.rows)} are asked at the end, of which "
+            f"{drawn.overlap.rows} stand among the learned"
+        )
+    return drawn
 
 
 def _grown(job: Job) -> Job | None:
