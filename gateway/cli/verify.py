@@ -60,7 +60,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "verify",
         help="verify a bundle, a pack, a dataset or a model, offline",
         description="Verify a receipt bundle, a manifest, an evidence pack, a dataset folder, "
-        "an export of one, or a model folder. Exit code 0: everything verifies; 1: something does not; 2: wrong usage.",
+        "an export of one, or a model folder. Exit code 0: everything verifies; 1: something "
+        "does not; 2: wrong usage.",
     )
     parser.add_argument("path", metavar="PATH", type=Path, help="a file or a folder")
     parser.add_argument(

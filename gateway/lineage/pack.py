@@ -107,6 +107,8 @@ class Order:
     out: Path
     receipts: Choice | None = None
     """`None`: all, unless there are more than a pack should hold."""
+    sample: int = PACK_SAMPLE
+    """How many receipts are a sample, of all and of each account."""
     rows: bool = False
 
 
@@ -416,13 +418,13 @@ def _choose_receipts(order: Order, chosen: _Chosen, found: Holdings) -> None:
     if asked == "all":
         taken = set(wanted)
     else:
-        taken = set(_spread(wanted, PACK_SAMPLE))
+        taken = set(_spread(wanted, order.sample))
         members = LeafSet()
         for payload in chosen.manifests:
             members |= found.members(payload) or LeafSet()
         for account in found.accounts.values():
-            taken |= set(_spread(account, PACK_SAMPLE))
-            taken |= set(_spread(account & members, PACK_SAMPLE))
+            taken |= set(_spread(account, order.sample))
+            taken |= set(_spread(account & members, order.sample))
     chosen.leaves |= taken
     chosen.shown = Shown(
         chosen="all" if len(taken) == whole else "sample", shown=len(taken), of=whole
