@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from gateway.errors import NotFoundError
 from gateway.ident import ExchangeId
 from gateway.receipt.cose import write_cose
 from gateway.receipt.envelope import open_envelope
-from gateway.receipt.model import Receipt, Refusal, StopName
+from gateway.receipt.model import Derivation, Receipt, Refusal, StopName
 from gateway.receipt.statement import read_leaf
 from gateway.store.index import CLOSING, Row
 
@@ -65,7 +66,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing.set_defaults(run=_list)
 
     show = verbs.add_parser("show", help="show the statement that closed an exchange")
-    show.add_argument("id", metavar="EXCHANGE", help="x-…, as in the header x-gateway-exchange")
+    show.add_argument(
+        "id",
+        metavar="ID",
+        help="x-…, as in the header x-gateway-exchange, or d-…, rows that a pipeline made",
+    )
     show.set_defaults(run=_show)
 
     export = verbs.add_parser("export", help="write a bundle that anybody can verify offline")
@@ -155,12 +160,14 @@ def _as_json(row: Row) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
-        index, leaf = _found(house, args.id)
+        index, leaf = _found(house, args.id.partition("/")[0])
         statement = read_leaf(leaf)
     payload = msgspec.json.decode(open_envelope(leaf).payload)
     print(f"leaf {index} of the ledger, {payload['predicateType']}")
     if isinstance(statement, Receipt | Refusal):
         print(_sentence(statement))
+    if isinstance(statement, Derivation):
+        print(_derived(statement))
     print(json.dumps(payload["predicate"], indent=2, ensure_ascii=False, sort_keys=True))
     return 0
 
@@ -176,6 +183,22 @@ def _sentence(statement: Receipt | Refusal) -> str:
         f"{statement.caller.principal} of {statement.caller.project} asked "
         f"{statement.provider.name} for `{use.purpose}`: {ruling.effect} by {clauses}{ended}"
     )
+
+
+def _derived(statement: Derivation) -> str:
+    """Say in a sentence what was made, by whom, and of what."""
+    made, rows = statement.transform, len(statement.rows)
+    who = f"{statement.caller.principal} of {statement.caller.project}"
+    many = f"{rows} row{'' if rows == 1 else 's'} for `{statement.declared.use.purpose}`"
+    if statement.written is not None:
+        by = statement.written
+        return f"{who} recorded that {by.by} wrote {many}: {by.licence}, {by.source}"
+    of: Counter[str] = Counter()
+    for parent in statement.parents:
+        kind = "answers" if parent.exchange else "rows" if parent.derivation else "students"
+        of[f"{kind} as {parent.role}"] += 1
+    told = ", ".join(f"{count} {what}" for what, count in sorted(of.items()))
+    return f"{who} made {many} by {made.kind} `{made.name}` {made.version}, of {told}"
 
 
 def _attempt(receipt: Receipt) -> str:
@@ -207,7 +230,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _found(house: Installation, text: str) -> tuple[int, bytes]:
-    found = house.reader.find(ExchangeId(text))
+    named = ExchangeId(text)
+    found = house.reader.derivation(named) if text[:2] == "d-" else house.reader.find(named)
     if found is None:
         raise NotFoundError(
             f"no statement closes `{text[:40]}`",

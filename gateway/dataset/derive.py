@@ -35,7 +35,6 @@ from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.clock import rfc3339
 from gateway.dataset.handed import kind_of, line_of, malformed, pair_of, plain_row, read_line
 from gateway.dataset.parents import (
-    PARENT_ERASED,
     PARENT_MISSING,
     ParentRef,
     Parents,
@@ -43,8 +42,8 @@ from gateway.dataset.parents import (
     Reference,
     Resolved,
     parent,
+    parents_named,
     ref_of,
-    references_of,
 )
 from gateway.errors import GateRefusedError
 from gateway.ident import (
@@ -97,6 +96,12 @@ _OVERHEAD_BYTES: Final = 2_048
 """What a derivation says beside rows and parents, at most."""
 
 Function = Callable[[dict[str, Any]], Any]
+
+
+class BatchErasedError(GateRefusedError):
+    """Text that rows were made of was erased while they were recorded: none of them counts."""
+
+    code = "derive.batch_erased"
 
 
 class Pipeline:
@@ -265,10 +270,9 @@ class Pipeline:
         ]
         if gone:
             texts.erase_all([batch.id])
-            raise GateRefusedError(
-                f"`{gone[0]}` was erased while rows were made of it; theirs is erased, too",
-                hint="make the rows of something else",
-                code=PARENT_ERASED,
+            raise BatchErasedError(
+                f"`{gone[0]}` was erased while rows were made of it; theirs are erased, too",
+                hint="run it again: rows that are made of something else are recorded then",
             )
 
 
@@ -461,9 +465,11 @@ class Step:
         for number, row in enumerate(rows):
             source = dict(row)
             try:
-                parents = [ParentRef(one, role) for one in references_of(source, column)]
+                parents = parents_named(source, column, role)
                 for made, reference in self._made(source, parents, function):
                     waiting.append(made | {"receipt": reference})
+            except BatchErasedError:
+                raise
             except GateRefusedError as refused:
                 raise GateRefusedError(
                     f"row {number}: {refused.message}",

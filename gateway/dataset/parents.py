@@ -46,6 +46,8 @@ PARENT_ERASED: Final = "derive.parent_erased"
 _PLACE_DIGITS_MAX: Final = 6
 _RESOLVED_MAX: Final = 1_024
 
+_ROLES: Final[tuple[ParentRole, ...]] = get_args(ParentRole)
+
 Reference = Union[str, "ParentRef"]
 
 
@@ -116,23 +118,22 @@ class ParentRef:
     role: ParentRole = "source"
 
 
-def parent(
-    reference: str, *, choice: int | None = None, role: ParentRole = "source"
-) -> ParentRef:
+def parent(reference: str, *, choice: int | None = None, role: str = "source") -> ParentRef:
     """Return *reference* as a parent in a *role*; *choice* may be given apart from it.
 
     `source`: the row was made of it. `rewriter`: a model's answer that is, or holds, the row's
     new words. `judge`: an answer that decided whether the row stands. `chosen`, `rejected`: the
     two sides of a pair. `prompt`: the words of the prompt come from it.
     """
-    if role not in get_args(ParentRole):
+    known = next((one for one in _ROLES if one == role), None)
+    if known is None:
         raise GateRefusedError(
             f"`{role}` is no role of a parent",
-            hint=f"one of {', '.join(get_args(ParentRole))}",
+            hint=f"one of {', '.join(_ROLES)}",
             code=PARENT_UNKNOWN,
         )
     named = reference if choice is None else f"{reference.partition('/')[0]}/{choice}"
-    return ParentRef(named, role)
+    return ParentRef(named, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,24 +317,38 @@ class Parents:
         return line
 
 
-def references_of(row: Mapping[str, Any], column: str | None = None) -> list[str]:
+def parents_named(
+    row: Mapping[str, Any], column: str | None = None, role: ParentRole = "source"
+) -> list[ParentRef]:
     """Return the parents that a row names in its *column*, else in `receipt` or `receipts`.
 
+    There stands a reference, or `{"receipt": reference, "role": …}`, or a list of those; where
+    no role is said they stand in *role*.
+
     Raises:
-        GateRefusedError: `derive.parent_missing`, it names none.
+        GateRefusedError: `derive.parent_missing`, it names none; `derive.parent_unknown`, what
+            stands there is no reference.
     """
     columns = ("receipt", "receipts") if column is None else (column,)
     value = next((row[name] for name in columns if row.get(name)), None)
-    named = [value] if isinstance(value, str) else value
-    if not isinstance(named, list | tuple) or not named:
+    named = list(value) if isinstance(value, list | tuple) else [value]
+    if value is None or not named:
         raise GateRefusedError(
             f"the row names no parent in `{'` or `'.join(columns)}`",
             hint="write the reference there: x-…/0, d-…/3, or a list of them",
             code=PARENT_MISSING,
         )
-    if not all(isinstance(one, str) for one in named):
-        raise _unknown(str(named[0]), "a reference is a text")
-    return [str(one) for one in named]
+    return [_named(one, role) for one in named]
+
+
+def _named(one: object, role: ParentRole) -> ParentRef:
+    match one:
+        case str():
+            return ParentRef(one, role)
+        case {"receipt": str() as reference, **said}:
+            return parent(reference, role=str(said.get("role") or role))
+        case _:
+            raise _unknown(str(one), "a reference is a text, or a text with a role")
 
 
 def ref_of(reference: Reference) -> ParentRef:

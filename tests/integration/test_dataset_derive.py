@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -394,3 +397,143 @@ def test_a_foreign_derivation_of_the_same_name_is_none(
     with rewrite(works, declared) as other, pytest.raises(GateRefusedError) as refused:
         other.row(ROW, reference)
     assert "derive.parent_unknown" == refused.value.problem
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def write_rows(path: Path, *rows: object) -> Path:
+    """Write *rows* as JSON lines; a text goes as it is."""
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def references(path: Path) -> dict[int, str]:
+    """Return the references beside a file, by line."""
+    listed = path.with_name(path.name + ".receipts.jsonl").read_text().splitlines()
+    return {one["line"]: one["receipt"] for one in map(json.loads, listed)}
+
+
+DERIVE = ("--transform", "clean", "--version", "1", "--kind", "rewrite", "--by", "ada")
+
+
+def test_a_file_is_recorded_and_its_references_stand_beside_it(
+    works: Works, declared: Declaration, tmp_path: Path
+) -> None:
+    """Each good line is recorded, the others are named; given again, nothing comes twice."""
+    source = works.answer(declared)
+    rows = [messages("q", str(at)) | {"receipt": f"{source}/0", "n": at} for at in range(200)]
+    file = write_rows(
+        tmp_path / "made.jsonl",
+        *rows,
+        "",
+        "{",
+        messages("q", "a"),
+        messages("q", "b") | {"receipt": "x-nowhere"},
+    )
+    use = ("dataset", "derive", str(file), "--for", declared.id, *DERIVE)
+    code, said, _ = works.command(*use)
+
+    assert 1 == code
+    assert "200 rows recorded, 3 refused" in said
+    assert "refused: line 202: derive.row_malformed" in said
+    assert "refused: line 203: derive.parent_missing" in said
+    assert "refused: line 204: derive.parent_unknown" in said
+    found = references(file)
+    assert list(range(1, 201)) == list(found)
+    assert messages("q", "41") == works.text(found[42])
+    assert 200 == rows_of(mine(works, declared))
+
+    beside = file.with_name(file.name + ".receipts.jsonl")
+    beside.write_bytes(beside.read_bytes()[:-3])
+    write_rows(file, *rows)
+    assert (0, True) == ((done := works.command(*use))[0], "1 rows recorded, 199" in done[1])
+    assert list(range(1, 201)) == list(references(file))
+    assert "0 rows recorded, 200 were already" in works.command(*use)[1]
+
+
+def test_a_table_is_recorded_as_lines_are(
+    works: Works, declared: Declaration, tmp_path: Path
+) -> None:
+    """Rows of a Parquet file are recorded, with roles of parents, whatever nulls it holds."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    a, b = works.answer(declared), works.answer(declared)
+    told = messages("q", "a")
+    told["messages"][1]["name"] = "bot"
+    named = [{"receipt": f"{a}/0", "role": None}, {"receipt": f"{b}/0", "role": "rewriter"}]
+    table = pa.Table.from_pylist([told | {"made_of": named}, messages("q", "b")])
+    file = tmp_path / "made.parquet"
+    parquet.write_table(table, file)
+    code, said, _ = works.command(
+        "dataset", "derive", str(file), "--for", declared.id, *DERIVE,
+        "--parents-column", "made_of",
+    )  # fmt: skip
+
+    assert 1 == code
+    assert "refused: line 2: derive.parent_missing" in said
+    assert told == works.text(references(file)[1])
+    ((_, one),) = mine(works, declared)
+    assert ["source", "rewriter"] == [parent.role for parent in one.parents]
+
+
+def test_written_rows_are_declared(works: Works, declared: Declaration, tmp_path: Path) -> None:
+    """People's words are recorded with who answers for them, their licence and their source."""
+    file = write_rows(tmp_path / "own.jsonl", ROW)
+    use = ("dataset", "derive", str(file), "--for", declared.id, "--written")
+    assert 2 == works.command(*use)[0]
+    assert 2 == works.command(*use, "--by", "Ada", "--kind", "filter")[0]
+    done = works.command(
+        *use, "--by", "Ada", "--licence", "cc-by-4.0", "--source", "our own staff"
+    )
+
+    assert 0 == done[0], done
+    ((index, one),) = mine(works, declared)
+    assert one.written is not None
+    assert ("Ada", "cc-by-4.0", "our own staff") == (
+        one.written.by,
+        one.written.licence,
+        one.written.source,
+    )
+    code, shown, _ = works.command("receipt", "show", one.derivation)
+    assert 0 == code
+    assert f"leaf {index} of the ledger" in shown
+    assert "wrote 1 row" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--written", "--by", "A", "--licence", "mit"), 2),
+        (("--transform", "t", "--version", "1"), 2),
+        ((*DERIVE, "--licence", "mit"), 2),
+        ((*DERIVE, "--code", "/nowhere"), 1),
+        ((*DERIVE, "--tag", "No Tag"), 1),
+        (DERIVE, 1),
+    ],
+)
+def test_a_command_that_says_too_little_records_nothing(
+    works: Works, declared: Declaration, tmp_path: Path, words: tuple[str, ...], code: int
+) -> None:
+    """What can't be stated, or read, is refused in one line before anything is recorded."""
+    missing = str(tmp_path / "none.jsonl")
+    done = works.command("dataset", "derive", missing, "--for", declared.id, *words)
+
+    assert code == done[0]
+    assert 1 == len(done[2].strip().splitlines())
+    assert [] == [*tmp_path.iterdir()]
+    assert [] == mine(works, declared)
+
+
+def test_one_process_at_a_time_records_a_file(
+    works: Works, declared: Declaration, tmp_path: Path
+) -> None:
+    """While one records a file, another is told to wait."""
+    file = write_rows(tmp_path / "own.jsonl", ROW)
+    with (tmp_path / "own.jsonl.receipts.jsonl").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = works.command("dataset", "derive", str(file), "--for", declared.id, *DERIVE)
+
+    assert 1 == done[0]
+    assert "derive.busy" in done[2]
