@@ -80,6 +80,7 @@ class Holdings:
     answers: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Of each receipt, by its leaf: the account and the provider."""
     derivations: set[int] = field(default_factory=set)
+    verdicts: set[int] = field(default_factory=set)
     accounts: dict[str, LeafSet] = field(default_factory=dict)
     """For each account that was asked for: all leaves that are its receipts."""
     exchange: tuple[int, Receipt] | None = None
@@ -109,6 +110,8 @@ class Holdings:
                 self.lists.setdefault(statement.manifest, []).append((index, statement))
             case _ if isinstance(statement, WORDS):
                 self.register.apply(index, statement)
+                if isinstance(statement, Verdict):
+                    self.verdicts.add(index)
             case _:
                 raise MalformedReceiptError(f"leaf {index} is of no kind that a pack holds")
 
@@ -181,6 +184,24 @@ class Holdings:
         for account in self.accounts.values():
             found |= account
         return found - stages
+
+    def lacks(self) -> tuple[str, ...]:
+        """Return the words of people that manifests name and that are not here."""
+        told: dict[str, None] = {}
+        libraries = {said.library for _, said in self.register.activations()}
+        for dataset in self.datasets().values():
+            name = dataset.asked.dataset
+            declared = dataset.asked.declaration
+            if self.register.declaration(declared) is None:
+                told[f"declaration {declared}, which dataset `{name}` was built for"] = None
+            if dataset.found.library not in libraries:
+                library = dataset.found.library[:12]
+                told[f"the leaf that put library {library}… in force, for `{name}`"] = None
+            for teacher in dataset.found.teachers:
+                for index in teacher.verdicts:
+                    if index not in self.verdicts:
+                        told[f"the verdict in leaf {index}, which `{name}` rests on"] = None
+        return tuple(told)
 
     def check(self) -> None:
         """Check that what is shown of receipts is what lists, accounts and manifests say.

@@ -212,6 +212,7 @@ def write_pack(order: Order, sources: PackSources, progress: Progress | None = N
         for index in chosen.manifests.values():
             _take_manifest(index, sources, holdings, parts)
         holdings.check()
+        chosen.missing += holdings.lacks()
         _add_policies(holdings, sources, chosen, parts)
         _add_files(holdings, sources, chosen, parts, rows=order.rows)
         parts |= {

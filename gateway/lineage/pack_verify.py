@@ -138,6 +138,7 @@ def verify_pack(
         lists = _check_lists(holdings)
         tell("members", f"{lists} datasets list every leaf that they were made from")
         holdings.check()
+        _check_words(facts, holdings)
         _check_shown(facts, holdings)
         tell("receipts", _shown_line(facts))
         _check_policies(zipped, holdings)
@@ -321,6 +322,13 @@ def _check_lists(holdings: Holdings) -> int:
             raise MalformedPackError(f"{LEAVES}: members of {payload[:16]}…, which is not here")
     found = [holdings.members(payload) for payload in sorted(holdings.manifests)]
     return sum(1 for one in found if one is not None)
+
+
+def _check_words(facts: PackFacts, holdings: Holdings) -> None:
+    """Check that what people said is here where a manifest names it, or said to be missing."""
+    for one in holdings.lacks():
+        if one not in facts.missing:
+            raise ClaimDiffersError(f"{LEAVES}: it lacks {one}", hint=_AGAIN)
 
 
 def _check_shown(facts: PackFacts, holdings: Holdings) -> None:

@@ -208,7 +208,12 @@ class Chain(House):
         return About(kind=kind, name=name, manifest=payload, leaf=index)
 
     def pack(
-        self, about: About | Sha256, *questions: str, name: str = "pack", **order: Any
+        self,
+        about: About | Sha256,
+        *questions: str,
+        name: str = "pack",
+        out_in: Path | None = None,
+        **order: Any,
     ) -> Packed:
         """Write a pack that answers *questions*."""
         asked: tuple[Question, ...] = tuple(
@@ -218,7 +223,7 @@ class Chain(House):
             Order(
                 about=about if isinstance(about, About) else self.about(about),
                 questions=asked,
-                out=self.folder / "packs" / f"{name}.zip",
+                out=(out_in or self.folder / "packs") / f"{name}.zip",
                 **order,
             ),
             self.sources_of_packs(),
@@ -288,12 +293,15 @@ def _teachers(
     ]
 
 
-def two_stages(chain: Chain) -> tuple[Sha256, Sha256]:
-    """Train a student on a teacher, another on the first one's answers; return both."""
+def two_stages(chain: Chain, more: Sequence[Receipt] = ()) -> tuple[Sha256, Sha256]:
+    """Train a student on a teacher, another on the first one's answers; return both.
+
+    The second learns from *more* answers, too.
+    """
     first = chain.train("cleaner", chain.collect("first", chain.ask(3, account="ada")))
     answers = chain.ask(2, provider="local", manifest=first, policies=("own", "open"))
     answers += chain.ask(1, account="bob", provider="watched")
-    return first, chain.train("reader", chain.collect("second", answers))
+    return first, chain.train("reader", chain.collect("second", [*answers, *more]))
 
 
 def decoded(content: bytes) -> dict[str, Any]:
