@@ -62,6 +62,8 @@ class Touched:
     """A dataset, student or export that stands below."""
 
     stage: Stage
+    parents: tuple[Sha256, ...]
+    """Through which others that are touched; none where it is met first."""
     stages: int
     """How many trainings lie between."""
     rows: int | None
@@ -206,6 +208,7 @@ class Below:
                 away[stage.id] = further + min(away.get(one.id, 0) for one in parents)
             yield Touched(
                 stage=stage,
+                parents=() if stage.id in seeds else tuple(one.manifest for one in parents),
                 stages=away[stage.id],
                 rows=self._rows(stage, seeds, parents),
                 leaves=seeds[stage.id].leaves if stage.id in seeds else None,
@@ -272,6 +275,7 @@ def as_json(impact: Impact) -> dict[str, Any]:
                 "manifest": one.stage.manifest,
                 "leaf": one.stage.leaf,
                 "stages": one.stages,
+                "through": list(one.parents),
                 "rows": one.rows,
                 "of_rows": one.stage.rows,
                 "leaves": one.leaves,

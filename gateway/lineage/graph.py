@@ -1,0 +1,460 @@
+"""Draw what was made of what, from left to right, as an SVG of nodes in layers.
+
+A node stands one layer to the right of the last thing that it was made from. Lines that cross
+layers get a place in each, so that they run between the nodes and not over them. Where there
+are too many of a kind in one layer, those that matter least are one node that says how many.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import Final, Literal
+
+from gateway.lineage.impact import Impact, Touched
+from gateway.lineage.tree import (
+    DatasetNode,
+    DerivationNode,
+    ExchangeNode,
+    ExportNode,
+    Missing,
+    ModelNode,
+    Node,
+    TeacherNode,
+    nodes_of,
+)
+
+Kind = Literal["teacher", "dataset", "student", "export", "base", "answer", "rows", "unknown"]
+
+WIDTH: Final = 216
+"""Of a node, in pixels."""
+
+_LINE: Final = 16
+_PAD: Final = 10
+_GAP: Final = 20
+_BETWEEN: Final = 76
+_LETTERS: Final = 29
+"""What fits on a line of a node, in the type that the page uses."""
+
+_PER_LAYER_MAX: Final = 14
+_TEACHERS_MAX: Final = 8
+_SWEEPS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """One thing that is drawn."""
+
+    key: str
+    kind: Kind
+    title: str
+    lines: tuple[str, ...] = ()
+    gone: str = ""
+    """Who withdrew it, and why."""
+    focus: bool = False
+    """Whether it is what was asked about."""
+    weight: int = 0
+    """What matters less is folded first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What leads from one thing to another that was made of it."""
+
+    source: str
+    target: str
+    label: str = ""
+    judges: bool = False
+
+
+@dataclass(slots=True)
+class Graph:
+    """Things and what leads from each to others."""
+
+    boxes: dict[str, Box] = field(default_factory=dict)
+    lines: dict[tuple[str, str, bool], Line] = field(default_factory=dict)
+
+    def add(self, box: Box) -> str:
+        """Take in a thing, once; return its key."""
+        self.boxes.setdefault(box.key, box)
+        return box.key
+
+    def join(self, source: str, target: str, label: str = "", *, judges: bool = False) -> None:
+        """Lead from *source* to *target*."""
+        self.lines.setdefault(
+            (source, target, judges), Line(source, target, label, judges=judges)
+        )
+
+
+def graph_of(root: Node, impact: Impact) -> Graph:
+    """Return everything above *root*, and what *impact* found below it."""
+    graph = Graph()
+    for node in nodes_of(root):
+        _add(graph, node)
+    focus = _box(root).key
+    graph.boxes[focus] = replace(graph.boxes[focus], focus=True)
+    for one in impact.touched:
+        if one.stage.manifest == focus:
+            if one.answers:
+                _answers(graph, one)
+            continue
+        graph.add(_box_below(one))
+        for parent in one.parents or (focus,):
+            if parent in graph.boxes:
+                graph.join(parent, one.stage.manifest)
+        if one.answers:
+            _answers(graph, one)
+    return _folded(graph)
+
+
+def _add(graph: Graph, node: Node) -> None:
+    key = graph.add(_box(node))
+    match node:
+        case ModelNode():
+            for base in node.bases:
+                box = Box(key=f"base {base}", kind="base", title=base, lines=("from outside",))
+                graph.join(graph.add(box), key)
+            for parent in node.parents:
+                graph.join(graph.add(_box(parent)), key)
+        case ExportNode():
+            for parent in node.parents:
+                graph.join(graph.add(_box(parent)), key)
+        case DatasetNode():
+            _add_teachers(graph, node, key)
+        case ExchangeNode() if node.student is not None:
+            graph.join(graph.add(_box(node.student)), key)
+        case ExchangeNode():
+            facts = node.receipt
+            model = facts.model.reported or facts.model.requested or ""
+            box = _teacher(facts.provider.name, model, ())
+            graph.join(graph.add(box), key)
+        case DerivationNode():
+            for one in node.parents:
+                judges = one.influence == "judge"
+                graph.join(graph.add(_box(one.node)), key, one.parent.role, judges=judges)
+        case Missing():
+            pass
+
+
+def _add_teachers(graph: Graph, node: DatasetNode, key: str) -> None:
+    told = sorted(node.teachers, key=lambda one: -one.teacher.rows)
+    plain = [one for one in told if one.student is None]
+    shown = plain if len(plain) <= _TEACHERS_MAX else plain[: _TEACHERS_MAX - 1]
+    for one in [*shown, *(one for one in told if one.student is not None)]:
+        source = (
+            _teacher(one.teacher.provider, one.teacher.model or "", _terms(one))
+            if one.student is None
+            else _box(one.student)
+        )
+        judges = one.teacher.influence == "judge"
+        graph.join(graph.add(source), key, _share(one), judges=judges)
+    rest = plain[len(shown) :]
+    if rest:
+        rows = sum(one.teacher.rows for one in rest)
+        title = f"{len(rest)} more teachers"
+        box = Box(key=f"more {key}", kind="teacher", title=title, lines=(f"{rows:,} rows",))
+        graph.join(graph.add(box), key)
+
+
+def _share(one: TeacherNode) -> str:
+    rows = one.teacher.rows
+    return f"{rows:,} ({100 * rows / max(1, one.of_rows):.0f} %)"
+
+
+def _terms(one: TeacherNode) -> tuple[str, ...]:
+    pins = sorted({f"{pin.policy} v{pin.version}" for pin in one.teacher.policies})
+    return tuple(pins[:2]) + ((f"and {len(pins) - 2} more policies",) if len(pins) > 2 else ())
+
+
+def _teacher(provider: str, model: str, lines: tuple[str, ...]) -> Box:
+    title = f"{provider} {model}".strip()
+    return Box(key=f"teacher {title}", kind="teacher", title=title, lines=lines)
+
+
+def _box(node: Node) -> Box:
+    match node:
+        case ModelNode():
+            return Box(
+                key=node.payload,
+                kind="student",
+                title=node.name,
+                lines=(_where(node.index),),
+                gone=node.withdrawn or "",
+                weight=1 << 40,
+            )
+        case ExportNode():
+            return Box(
+                key=node.payload,
+                kind="export",
+                title=node.name,
+                lines=(_where(node.index),),
+                gone=node.withdrawn or "",
+            )
+        case DatasetNode():
+            found = node.manifest.found
+            return Box(
+                key=node.payload,
+                kind="dataset",
+                title=node.name,
+                lines=(f"{found.rows:,} rows, {found.use.purpose}", _where(node.index)),
+                gone=node.withdrawn or "",
+                weight=found.rows,
+            )
+        case ExchangeNode():
+            return Box(
+                key=node.receipt.exchange,
+                kind="answer",
+                title=node.receipt.exchange,
+                lines=(node.receipt.declared.use.purpose, _where(node.index)),
+                gone=node.withdrawn or "",
+            )
+        case DerivationNode():
+            name = node.derivation.derivation
+            row = f"{len(node.derivation.rows)} rows" if node.place is None else "one row"
+            return Box(
+                key=name if node.place is None else f"{name}/{node.place}",
+                kind="rows",
+                title=node.derivation.transform.name,
+                lines=(f"{row}, {node.derivation.transform.kind}", name, _where(node.index)),
+                gone=node.withdrawn or "",
+            )
+        case Missing():
+            return Box(key=f"missing {node.what}", kind="unknown", title=node.what)
+
+
+def _box_below(one: Touched) -> Box:
+    stage = one.stage
+    kind: Kind = stage.kind or "unknown"
+    rows = () if stage.rows is None or kind != "dataset" else (f"{stage.rows:,} rows",)
+    reached = (
+        (f"{one.rows:,} of them from it",) if one.rows is not None and kind == "dataset" else ()
+    )
+    return Box(
+        key=stage.manifest,
+        kind=kind,
+        title=stage.name or stage.manifest[:16],
+        lines=(*rows, *reached, _where(stage.leaf)),
+        gone=one.withdrawn or "",
+        weight=(1 << 40) + one.answers if kind == "student" else stage.rows or 0,
+    )
+
+
+def _answers(graph: Graph, one: Touched) -> None:
+    """Stand for the answers of a student that is below, or asked about."""
+    box = Box(
+        key=f"answers {one.stage.manifest}",
+        kind="answer",
+        title=f"{one.answers:,} answers",
+        lines=("receipted",),
+        weight=one.answers,
+    )
+    graph.join(one.stage.manifest, graph.add(box))
+
+
+def _where(index: int | None) -> str:
+    return "not in this ledger" if index is None else f"leaf {index}"
+
+
+# -- folding ------------------------------------------------------------------------------
+
+
+def _folded(graph: Graph) -> Graph:
+    """Fold what is too much of one kind in one layer into a node that says how many."""
+    layer = _layers(graph)
+    crowds: dict[tuple[int, Kind], list[Box]] = {}
+    for box in graph.boxes.values():
+        if not box.focus:
+            crowds.setdefault((layer[box.key], box.kind), []).append(box)
+    into: dict[str, str] = {}
+    folded = Graph()
+    for (at, kind), boxes in crowds.items():
+        if len(boxes) <= _PER_LAYER_MAX:
+            continue
+        boxes.sort(key=lambda box: -box.weight)
+        rest = boxes[_PER_LAYER_MAX - 1 :]
+        key = f"folded {at} {kind}"
+        gone = sum(1 for box in rest if box.gone)
+        plural = "rows of pipelines" if kind == "rows" else f"{kind}s"
+        folded.add(
+            Box(
+                key=key,
+                kind=kind,
+                title=f"{len(rest):,} more {plural}",
+                lines=(f"{gone:,} of them withdrawn",) if gone else (),
+            )
+        )
+        into |= dict.fromkeys((box.key for box in rest), key)
+    if not into:
+        return graph
+    for box in graph.boxes.values():
+        if box.key not in into:
+            folded.add(box)
+    for line in graph.lines.values():
+        source, target = into.get(line.source, line.source), into.get(line.target, line.target)
+        if source != target:
+            label = line.label if (source, target) == (line.source, line.target) else ""
+            folded.join(source, target, label, judges=line.judges)
+    return folded
+
+
+def _layers(graph: Graph) -> dict[str, int]:
+    """Return for each node how many stand before it on the longest way there."""
+    above: dict[str, list[str]] = {key: [] for key in graph.boxes}
+    for line in graph.lines.values():
+        above[line.target].append(line.source)
+    found: dict[str, int] = {}
+    waiting = list(graph.boxes)
+    # What leads back to itself ends nowhere: after as many rounds as there are nodes it stays.
+    for _ in range(len(waiting) + 1):
+        later = []
+        for key in waiting:
+            if all(one in found for one in above[key]):
+                found[key] = 1 + max((found[one] for one in above[key]), default=-1)
+            else:
+                later.append(key)
+        if not later or len(later) == len(waiting):
+            break
+        waiting = later
+    return {key: found.get(key, 0) for key in graph.boxes}
+
+
+# -- layout -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Place:
+    """A node, or a line's place between two nodes, in a layer."""
+
+    key: str
+    box: Box | None
+    y: float = 0.0
+
+    @property
+    def height(self) -> int:
+        if self.box is None:
+            return _LINE
+        rows = 1 + len(self.box.lines) + bool(self.box.gone)
+        return 2 * _PAD + _LINE * (rows + 1)
+
+
+def svg_of(graph: Graph) -> str:
+    """Return *graph* as an SVG element; colours come from the page's classes."""
+    layer = _layers(graph)
+    columns: list[list[_Place]] = [[] for _ in range(1 + max(layer.values(), default=0))]
+    for key, box in graph.boxes.items():
+        columns[layer[key]].append(_Place(key, box))
+    ways: list[tuple[Line, list[str]]] = []
+    for line in graph.lines.values():
+        steps = [line.source]
+        for at in range(layer[line.source] + 1, layer[line.target]):
+            steps.append(f"{line.source} {line.target} {line.judges} {at}")
+            columns[at].append(_Place(steps[-1], None))
+        ways.append((line, [*steps, line.target]))
+    _arrange(columns, ways)
+    height = max((_bottom(column) for column in columns), default=0) + _GAP
+    for column in columns:
+        lower = (height - _bottom(column)) / 2
+        for place in column:
+            place.y += lower
+    width = len(columns) * (WIDTH + _BETWEEN) - _BETWEEN + 2 * _GAP
+    places = {place.key: (at, place) for at, column in enumerate(columns) for place in column}
+    return "\n".join(
+        [
+            (
+                f'<svg class="graph" role="img" viewBox="0 0 {width} {height:.0f}"'
+                f' width="{width}" height="{height:.0f}" aria-label="What was made of what">'
+            ),
+            *(_line(line, [places[step] for step in steps]) for line, steps in ways),
+            *(
+                text
+                for at, column in enumerate(columns)
+                for place in column
+                if place.box is not None
+                for text in _node(place.box, _x(at), place)
+            ),
+            "</svg>",
+        ]
+    )
+
+
+def _arrange(columns: list[list[_Place]], ways: Sequence[tuple[Line, list[str]]]) -> None:
+    """Order each layer by where its neighbours stand, to and fro, and set the heights."""
+    before: dict[str, list[str]] = {}
+    after: dict[str, list[str]] = {}
+    for _, steps in ways:
+        for one, other in itertools.pairwise(steps):
+            after.setdefault(one, []).append(other)
+            before.setdefault(other, []).append(one)
+    for sweep in range(_SWEEPS):
+        near = after if sweep % 2 else before
+        for column in reversed(columns) if sweep % 2 else columns:
+            at = {place.key: number for other in columns for number, place in enumerate(other)}
+            rank = {
+                place.key: (
+                    sum(at[one] for one in near[place.key]) / len(near[place.key])
+                    if place.key in near
+                    else at[place.key]
+                )
+                for place in column
+            }
+            column.sort(key=lambda place: rank[place.key])
+    for column in columns:
+        y = float(_GAP)
+        for place in column:
+            place.y = y
+            y += place.height + _GAP
+
+
+def _bottom(column: list[_Place]) -> float:
+    return column[-1].y + column[-1].height if column else 0.0
+
+
+def _x(column: int) -> int:
+    return _GAP + column * (WIDTH + _BETWEEN)
+
+
+def _line(line: Line, steps: Sequence[tuple[int, _Place]]) -> str:
+    (first, source), *rest = steps
+    x, y = _x(first) + WIDTH, source.y + source.height / 2
+    path, label = [f"M{x} {y:.0f}"], ""
+    for column, place in rest:
+        to_x, to_y = _x(column), place.y + place.height / 2
+        half = (to_x - x) / 2
+        path.append(f"C{x + half:.0f} {y:.0f} {to_x - half:.0f} {to_y:.0f} {to_x} {to_y:.0f}")
+        x, y = to_x, to_y
+        if place.box is None:
+            path.append(f"H{to_x + WIDTH}")
+            x = to_x + WIDTH
+    if line.label:
+        end = rest[-1][1]
+        at = end.y + end.height / 2
+        label = (
+            f'<text class="share" x="{_x(rest[-1][0]) - 6}" y="{at - 5:.0f}"'
+            f' text-anchor="end">{escape(line.label)}</text>'
+        )
+    kind = "judges" if line.judges else "taught"
+    return f'<path class="{kind}" d="{" ".join(path)}"/>{label}'
+
+
+def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
+    classes = " ".join(
+        filter(None, (box.kind, "gone" if box.gone else "", "focus" if box.focus else ""))
+    )
+    told = "\n".join(filter(None, (f"{box.kind} {box.title}", *box.lines, box.gone)))
+    yield f'<g class="node {classes}"><title>{escape(told)}</title>'
+    yield (f'<rect x="{x}" y="{place.y:.0f}" width="{WIDTH}" height="{place.height}" rx="6"/>')
+    y = place.y + _PAD + _LINE - 4
+    texts = [("kind", box.kind), ("title", box.title), *(("more", one) for one in box.lines)]
+    if box.gone:
+        texts.append(("why", f"WITHDRAWN {box.gone}"))
+    for style, text in texts:
+        yield f'<text class="{style}" x="{x + _PAD}" y="{y:.0f}">{escape(_short(text))}</text>'
+        y += _LINE
+    yield "</g>"
+
+
+def _short(text: str) -> str:
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
