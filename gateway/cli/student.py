@@ -1,4 +1,4 @@
-"""`gateway student train | verify | card | serve`: from datasets to a student that answers.
+"""`gateway student train | verify | evaluate | card | serve`: from datasets to answers.
 
 Exit codes: 0 fine; 1 a gate refused, evidence doesn't verify, or training diverged; 2 wrong
 usage; 3 something is missing that the operator must put there; 143 interrupted, resumable.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from gateway.cli import evaluate
 from gateway.clock import SystemClock, day_of
 from gateway.errors import CallerError, MissingPieceError
 from gateway.limits import TRUST_BYTES_MAX
@@ -48,6 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_train(actions)
     verify = actions.add_parser("verify", help="verify a model folder, offline")
     verify.set_defaults(run=run_verify)
+    evaluate.add(actions)
     card = actions.add_parser("card", help="print the model card, from the signed manifest")
     card.set_defaults(run=run_card)
     serve = actions.add_parser(
@@ -163,11 +165,11 @@ def run_train(args: argparse.Namespace) -> int:
 
     others = launched()
     if others is not None and others[0] > 0:
-        _check_extra()
+        check_extra()
         return accompany()
     job = _job(args, None if others is None else others[1])
     recipe = job.recipe()
-    _check_extra()
+    check_extra()
     # What follows needs the extra, and seconds to load; the other commands do without.
     from gateway.app.installation import open_installation  # noqa: PLC0415
     from gateway.student.feed import snapshots_of  # noqa: PLC0415
@@ -196,7 +198,7 @@ def run_train(args: argparse.Namespace) -> int:
             asking=job.asking,
             said_of_base=job.base_licence,
         )
-        rooms = _rooms(installation)
+        rooms = rooms_of(installation)
         if args.plan:
             return _tell_plan(plan_training(order, rooms, Screen()), as_json=args.json)
         stop = threading.Event()
@@ -234,7 +236,7 @@ def run_card(args: argparse.Namespace) -> int:
 
 def run_serve(args: argparse.Namespace) -> int:
     """Serve a student until told to stop; return the exit code."""
-    _check_extra()
+    check_extra()
     from gateway.student.serve import bind, serve_model  # noqa: PLC0415  # only this command
 
     verified = verify_model(args.model, _read_trust(args.trust), _passed)
@@ -311,8 +313,8 @@ def _asking(args: argparse.Namespace, job: TrainingJob) -> Asking | bool | None:
     return msgspec.structs.replace(asking, samples=0) if args.no_samples else asking
 
 
-def _rooms(installation: Installation) -> Rooms:
-    """Return what a training needs of the house."""
+def rooms_of(installation: Installation, doing: str = "gateway student train") -> Rooms:
+    """Return what a training needs of the house, or whoever is *doing* something like it."""
     from gateway.app.activation import activate  # noqa: PLC0415  # only to train
     from gateway.dataset.held import HeldWords  # noqa: PLC0415  # as above
     from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
@@ -322,7 +324,7 @@ def _rooms(installation: Installation) -> Rooms:
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above
     from gateway.student.run import Rooms  # noqa: PLC0415  # as above
 
-    activate(installation, "gateway student train")
+    activate(installation, doing)
 
     def find(payload: Sha256) -> Manifest | None:
         found = installation.reader.manifest(payload)
@@ -450,7 +452,8 @@ def _passed(check: str, found: str) -> None:
     print(f"ok   {check:<10} {safe}")
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
+    """Refuse where the training libraries are not installed."""
     for name in ("torch", "trl", "pyarrow"):
         if importlib.util.find_spec(name) is None:
             raise MissingPieceError(

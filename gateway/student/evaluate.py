@@ -13,8 +13,10 @@ import hashlib
 import heapq
 import importlib
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -291,8 +293,12 @@ def load_metric(name: str) -> Metric:
     module, colon, function = name.partition(":")
     hint = (
         "name a function `(prompt, answer, reference) -> float` as `module:function`; the "
-        "module must be on PYTHONPATH"
+        "module is looked for here and on PYTHONPATH"
     )
+    home = str(Path.cwd())
+    if home not in sys.path:
+        # Last, so that nothing of ours is taken for somebody's metric, nor the other way.
+        sys.path.append(home)
     try:
         metric: Metric = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError, SyntaxError) as error:
