@@ -204,8 +204,8 @@ def _base_of(retest: Retest) -> Path | None:
     if base_digest(path) != base.sha256:
         raise GateRefusedError(
             f"the checkpoint at `{path}` is not base `{base.name}` that the student began as",
-            hint=f"the digest of its files must be {base.sha256[:16]}…; give the folder that it "
-            "was trained from",
+            hint=f"its files must have digest {base.sha256[:16]}…; give the folder that it was "
+            "trained from",
             code="student.other_base",
         )
     return path
