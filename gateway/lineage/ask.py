@@ -29,7 +29,7 @@ from gateway.lineage.tree import (
     Root,
     TeacherNode,
 )
-from gateway.receipt.model import PolicyPin, Receipt, Wire
+from gateway.receipt.model import PolicyPin, Receipt, Wire, Withdrawal
 
 Kind = Literal[
     "distilled-from", "judged-by", "policy", "clause", "declared", "agreement", "principal"
@@ -144,6 +144,8 @@ class Answer(Wire, frozen=True, kw_only=True):
     """What stands between this and a no."""
     rests_on: tuple[str, ...] = ()
     """Whose word it rests on, where no receipt speaks."""
+    withdrawn: tuple[str, ...] = ()
+    """What was withdrawn since, of all that stands above."""
     covers: str = ""
     """What it covers, and up to where."""
 
@@ -167,6 +169,8 @@ class Evidence:
     """The complete list of leaves of a dataset, by its manifest; `None` where it has none."""
     of_account: Callable[[str], LeafSet]
     """The leaves that are receipts of an account."""
+    withdrawals: tuple[tuple[int, Withdrawal], ...] = ()
+    """What was withdrawn of all that it is made of, with its leaf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +208,7 @@ def answer(question: Question, evidence: Evidence) -> Answer:
         judged=tuple(judged),
         unknown=unknown,
         rests_on=tuple(dict.fromkeys(_stated(evidence.roots))),
+        withdrawn=tuple(_withdrawn(evidence)),
         covers=_covers(evidence),
     )
 
@@ -317,6 +322,17 @@ def _stated(roots: Iterable[Root]) -> Iterator[str]:
                     f"{one.rows} rows of dataset `{node.name}` are people's own words, states"
                     f" {one.by} ({one.source}, {one.licence})"
                 )
+
+
+def _withdrawn(evidence: Evidence) -> Iterator[str]:
+    """Yield what was withdrawn of all that stands above."""
+    for index, said in evidence.withdrawals:
+        what: str | None = said.declaration or said.exchange or said.derivation
+        if said.manifest is not None:
+            what = f"manifest {said.manifest[:12]}…"
+        if said.agreement is not None:
+            what = f"agreement {said.agreement}"
+        yield f"{what} by {said.by} in leaf {index} ({said.reason})"
 
 
 def _covers(evidence: Evidence) -> str:
@@ -465,6 +481,11 @@ def _finding_of_answer(node: ExchangeNode, stages: int) -> Finding:
         agreements=receipt.ruling.agreements,
         declaration=receipt.declared.declaration or "",
         purpose=receipt.declared.use.purpose,
+        owner=node.owner or "",
+        approved=tuple(
+            Approved(leaf=one.index, by=one.by, reason=one.reason) for one in node.approvals
+        ),
+        withdrawn=node.withdrawn or "",
         days=(receipt.received[:10],),
     )
 
@@ -553,6 +574,8 @@ def _sentences(answer: Answer) -> Iterator[str]:
         )
     for doubt in answer.unknown:
         yield f"Not known: {doubt}."
+    for gone in answer.withdrawn:
+        yield f"WITHDRAWN since: {gone}."
     for word in answer.rests_on:
         yield f"It rests on the word: {word}."
     yield f"It covers {answer.covers}."

@@ -6,16 +6,11 @@ ask those: what an answer says follows from the pack, or the pack does not verif
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from gateway.dataset.manifest import (
-    DATASET_MANIFEST,
-    TRAINING_MANIFEST,
-    DatasetManifest,
-    parse_manifest,
-)
+from gateway.dataset.manifest import DatasetManifest, parse_manifest
 from gateway.errors import BadDigestError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.ledger.register import Register
@@ -43,6 +38,7 @@ from gateway.receipt.model import (
     Wire,
     Withdrawal,
 )
+from gateway.store.lineage import stage_of
 
 SubjectKind = Literal["model", "dataset", "export", "exchange", "log"]
 
@@ -81,6 +77,7 @@ class Holdings:
     """Of each receipt, by its leaf: the account and the provider."""
     derivations: set[int] = field(default_factory=set)
     verdicts: set[int] = field(default_factory=set)
+    withdrawals: dict[int, Withdrawal] = field(default_factory=dict)
     accounts: dict[str, LeafSet] = field(default_factory=dict)
     """For each account that was asked for: all leaves that are its receipts."""
     exchange: tuple[int, Receipt] | None = None
@@ -112,6 +109,8 @@ class Holdings:
                 self.register.apply(index, statement)
                 if isinstance(statement, Verdict):
                     self.verdicts.add(index)
+                if isinstance(statement, Withdrawal):
+                    self.withdrawals[index] = statement
             case _:
                 raise MalformedReceiptError(f"leaf {index} is of no kind that a pack holds")
 
@@ -173,6 +172,7 @@ class Holdings:
             size=self.size,
             members=self.members,
             of_account=self.of_account,
+            withdrawals=tuple(sorted(self.withdrawals.items())),
         )
 
     def wanted(self) -> LeafSet:
@@ -232,37 +232,25 @@ def root_of(payload: Sha256, sources: Sources) -> Root:
     """Return the tree above a stage; an export leads to the dataset that it was made of."""
     found = sources.manifest(payload)
     if found is not None and found[1].build_type == EXPORT_BUILD:
-        above = list(parents_of(found[1]))
+        above = parents_of(found[1])
         if not above:
             return Missing(what=f"export {payload[:12]}… names no dataset")
         return lineage_of_manifest(above[0], sources)
     return lineage_of_manifest(payload, sources)
 
 
-def parents_of(manifest: Manifest) -> Iterable[Sha256]:
-    """Yield the manifests that *manifest* says it was made from, one step up."""
-    build = _dict(_dict(manifest.statement.get("predicate")).get("buildDefinition"))
-    for entry in _list(build.get("resolvedDependencies")):
-        kind = _dict(_dict(entry).get("annotations")).get("kind")
-        digest = _dict(_dict(entry).get("digest")).get("sha256")
-        if kind in (DATASET_MANIFEST, TRAINING_MANIFEST) and isinstance(digest, str):
-            yield Sha256(digest)
-    if manifest.build_type == DATASET_BUILD:
-        for teacher in parse_manifest(manifest.statement).found.teachers:
-            if teacher.manifest is not None:
-                yield teacher.manifest
+def parents_of(manifest: Manifest) -> tuple[Sha256, ...]:
+    """Return the manifests that *manifest* says it was made from, one step up."""
+    facts = stage_of(manifest)
+    return () if facts is None else facts.parents
 
 
 def name_of(manifest: Manifest) -> tuple[SubjectKind, str]:
     """Return what a manifest stands for, and its name."""
-    build = _dict(_dict(manifest.statement.get("predicate")).get("buildDefinition"))
-    asked = _dict(build.get("externalParameters"))
-    if manifest.build_type == DATASET_BUILD:
-        return "dataset", _text(asked.get("dataset"))
-    if manifest.build_type == EXPORT_BUILD:
-        name = _text(asked.get("name")) or _text(asked.get("dataset"))
-        return "export", name or _text(asked.get("format"))
-    return "model", _text(asked.get("student"))
+    facts = stage_of(manifest)
+    if facts is None:
+        return "model", ""
+    return "model" if facts.kind == "student" else facts.kind, facts.name
 
 
 def subjects_of(manifest: Manifest) -> Mapping[str, str]:

@@ -314,7 +314,10 @@ def _gather(
         found.take(at, signed_statement(log.leaf(at), at, log.authority)[0], about)
     for payload in _begin(about, log, found):
         _climb(payload, log, chosen, found)
-    if lists:
+    if lists or any(
+        isinstance(said, Withdrawal) and (said.exchange or said.derivation)
+        for _, said in log.statements(("withdrawal",))
+    ):
         for index, statement in log.statements(("members",)):
             if isinstance(statement, Members) and statement.manifest in chosen.manifests:
                 chosen.leaves.add(index)
@@ -376,8 +379,10 @@ def _words(
             declarations |= set(teacher.declarations)
             agreements |= set(teacher.agreements)
             verdicts |= set(teacher.verdicts)
+    asked = None
     if found.exchange is not None:
         receipt = found.exchange[1]
+        asked = receipt.exchange
         declarations.add(receipt.declared.declaration or "")
         agreements |= set(receipt.ruling.agreements)
         libraries.add(receipt.ruling.library or "")
@@ -387,10 +392,16 @@ def _words(
             case DeclarationFacts():
                 bears = said.declaration in declarations
             case Verdict():
-                bears = index in verdicts or said.declaration in declarations
+                bears = (
+                    index in verdicts
+                    or said.declaration in declarations
+                    or (said.exchange is not None and said.exchange == asked)
+                    or _among(said.exchange, used, log)
+                )
             case Withdrawal():
                 bears = (
                     said.declaration in declarations
+                    or (said.exchange is not None and said.exchange == asked)
                     or said.agreement in agreements
                     or said.manifest in chosen.manifests
                     or _among(said.exchange, used, log)

@@ -152,6 +152,21 @@ def test_what_was_withdrawn_says_so(chain: Chain) -> None:
     assert "WITHDRAWN by grace" in ask(chain, "distilled-from:open", student).sentences[1]
 
 
+def test_a_withdrawal_anywhere_above_is_told(chain: Chain) -> None:
+    """An answer that was withdrawn two stages up stands in the answer, with who and where."""
+    (gone,) = chain.ask(1)
+    first = chain.train("first", chain.collect("first", [gone, *chain.ask(1)]))
+    answers = chain.ask(1, provider="local", manifest=first, policies=("own",))
+    second = chain.train("second", chain.collect("second", answers))
+    (other,) = chain.ask(1)
+    leaf = chain.withdraw(exchange=gone.exchange)
+    chain.withdraw(exchange=other.exchange)
+
+    found = ask(chain, "distilled-from:open", second)
+
+    assert (f"{gone.exchange} by grace in leaf {leaf} (asked to)",) == found.withdrawn
+
+
 def test_rows_of_people_rest_on_somebodys_word(chain: Chain) -> None:
     """Where no receipt speaks for rows, the answer names whose word it rests on."""
     written = WrittenBy(by="ada", licence="CC0-1.0", source="our own staff", rows=4)
