@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway.app.installation import open_installation  # noqa: PLC0415  # it loads the server
 
     with contextlib.closing(open_installation(args)) as house:
-        changed = _changed_library(house, args.changed)
+        changed = changed_library(house, args.changed)
         if args.out is not None and args.out.exists():
             raise SettingError(
                 f"`{args.out}` exists already", hint="name a folder that does not, as --out"
@@ -156,7 +156,7 @@ def _told(
     return report.document(recall)
 
 
-def _changed_library(house: Installation, folder: Path) -> Library:
+def changed_library(house: Installation, folder: Path) -> Library:
     """Return the library in *folder*, with the organisation's own policies as they are.
 
     Raises:

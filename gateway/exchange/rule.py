@@ -23,7 +23,7 @@ from gateway.exchange.states import Asked
 from gateway.ident import Sha256
 from gateway.intent.model import INFERENCE, IntendedUse
 from gateway.intent.purpose import PROVIDER_FINE_TUNE
-from gateway.ledger.register import Register
+from gateway.ledger.register import Register, subject_of
 from gateway.limits import RULINGS_REMEMBERED_MAX
 from gateway.policy import decide as policy_reason
 from gateway.policy.agreement import lifted_by
@@ -350,17 +350,6 @@ def _use_of(asked: Asked) -> IntendedUse:
     if operation is Operation.FINE_TUNING:
         return msgspec.structs.replace(asked.declaration.use, purpose=PROVIDER_FINE_TUNE)
     return asked.declaration.use if operation in GENERATES else INFERENCE
-
-
-def subject_of(withdrawal: Withdrawal) -> str:
-    """Return the name of what was withdrawn."""
-    named = (
-        withdrawal.declaration
-        or withdrawal.exchange
-        or withdrawal.derivation
-        or withdrawal.manifest
-    )
-    return named or f"agreement {withdrawal.agreement}"
 
 
 def _leads_past(asked: Asked) -> bool:

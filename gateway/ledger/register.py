@@ -261,6 +261,17 @@ class Register:
         return self._activations[max(self._activations)] if self._activations else None
 
 
+def subject_of(withdrawal: Withdrawal) -> str:
+    """Return the name of what was withdrawn."""
+    named = (
+        withdrawal.declaration
+        or withdrawal.exchange
+        or withdrawal.derivation
+        or withdrawal.manifest
+    )
+    return named or f"agreement {withdrawal.agreement}"
+
+
 def _subject_of(statement: Verdict | Withdrawal) -> str:
     """Return the id of what *statement* is about; ids of different kinds never look alike."""
     if statement.declaration is not None:

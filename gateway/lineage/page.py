@@ -187,7 +187,7 @@ def _teachers(ancestors: Sequence[Ancestor]) -> Iterator[str]:
         yield f'<td class="number">{tokens(one)}</td>'
         yield f"<td>{_safe(', '.join(one.pins))}</td>"
         approved = "".join(
-            f"<small>{_safe(said.by)} said yes (leaf {said.index}): {_safe(said.reason)}</small>"
+            f"<small>yes by {_safe(said.by)}, leaf {said.index}: {_safe(said.reason)}</small>"
             for said in one.approvals
         )
         clauses = f"<small>{_safe(', '.join(one.clauses))}</small>"
