@@ -11,18 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.canonical import sha256_hex
 from gateway.dataset.manifest import KEYS, MANIFEST, PROOF, RECEIPTS, ROWS, SPANS
 from gateway.dataset.verify import verify_dataset
 from gateway.errors import BadDigestError, EvidenceError
-from gateway.receipt.sigstore import write_manifest
-from gateway.receipt.verify import verify_manifest
 from gateway.student.bases import tiny_base
 from gateway.student.corpus import Corpus, Shape
 from gateway.student.gate import StudentGate
-from gateway.tlog.proof import format_proof
 from tests.support.dataset import House
-from tests.support.evidence import MANIFEST_SIGNER, TRUST
+from tests.support.evidence import TRUST
+from tests.support.forger import log_again
 from tests.support.student import School
 
 
@@ -57,19 +54,6 @@ def test_a_tokenizer_learns_from_rows_that_verify(tmp_path: Path) -> None:
 
 
 # -- an exporter who signs and logs what they like ------------------------------------------
-
-
-def log_again(house: House, folder: Path, edit: Callable[[Any], None] | None = None) -> None:
-    """Sign and log the manifest of *folder* for the files that are there now, edited."""
-    statement: Any = verify_manifest((folder / MANIFEST).read_bytes(), TRUST)[0]
-    if edit is not None:
-        edit(statement)
-    for subject in statement["subject"]:
-        subject["digest"]["sha256"] = sha256_hex((folder / subject["name"]).read_bytes())
-    encoded, leaf = write_manifest(statement, MANIFEST_SIGNER)
-    index = house.append(leaf)
-    (folder / MANIFEST).write_bytes(encoded)
-    (folder / PROOF).write_text(format_proof(house.proof(index)))
 
 
 def built(folder: Path) -> tuple[House, Path]:
