@@ -177,6 +177,13 @@ ROWS_PER_SPAN: Final = 1_024
 SPANS_AT_ONCE: Final = 4
 """Spans that a process checks before it answers; a tenth of a second."""
 
+MEMBERS_PER_LEAF: Final = 65_536
+"""Leaves whose place in a dataset one statement tells, in eight kilobytes at most."""
+
+CONTENTS_AT_ONCE: Final = 256
+CONTENT_BYTES_AT_ONCE: Final = 8 * MIB
+"""Texts that a build reads together, unless a single one is larger."""
+
 ANCESTORS_PER_ROW_MAX: Final = 16_384
 """Leaves above one row of a dataset: a derivation has some hundreds, and rows stand some steps
 below the first answers. A row made of more is not looked through."""
@@ -184,6 +191,9 @@ below the first answers. A row made of more is not looked through."""
 ROWS_PER_DERIVATION_MAX: Final = 128
 DERIVATION_BYTES_MAX: Final = 40 * KIB
 """Rows that a pipeline made, stated by one leaf: in base64, signed, it stays below 60 KiB."""
+
+DERIVATIONS_READ_AT_ONCE: Final = 64
+"""While an erasure looks for rows that were made of erased text; some megabytes."""
 
 DERIVED_TEXT_BYTES_MAX: Final = 16 * MIB
 """Text that is kept for one such leaf; erasing one row's text writes the others anew."""

@@ -28,7 +28,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "erase",
         help="destroy the texts of a principal, a project, an exchange, or of before a day",
         description="Destroy keys and bodies of the texts that are kept of what is named, "
-        "up to now; their receipts stay and still verify. It can't be undone. Copies of the "
+        "up to now, and of the rows that pipelines made of them; their receipts stay and still "
+        "verify. It can't be undone. Copies of the "
         "data folder made before still hold the texts: `gateway restore` erases them again, "
         "but whoever has such a copy and keys/content.key can read them. Nor does it reach "
         "datasets that were built: docs/guides/erasing.md.",
@@ -36,7 +37,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     named = erase.add_mutually_exclusive_group()
     named.add_argument("--principal", metavar="NAME", help="of this principal")
     named.add_argument("--project", metavar="NAME", help="of this project")
-    named.add_argument("--exchange", metavar="ID", help="of this exchange, x-…")
+    named.add_argument(
+        "--exchange", metavar="ID", help="of this exchange, x-…; or of a pipeline's rows, d-…"
+    )
     erase.add_argument(
         "--before", metavar="DAY", type=day, help="only of exchanges before this day"
     )

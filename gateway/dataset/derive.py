@@ -260,18 +260,12 @@ class Pipeline:
         An erasure looks through the derivations after it has erased: one that it did not see
         yet is recorded after, and so finds here that the text is gone.
         """
-        texts = self._records.texts
-        gone = [
-            one.exchange or one.derivation
-            for one in batch.parents
-            if one.role != "judge"
-            and (above := one.exchange or one.derivation) is not None
-            and texts.was_erased(above)
-        ]
-        if gone:
-            texts.erase_all([batch.id])
+        self.parents.forget()
+        gone = self.parents.gone(sorted(batch.parents, key=_by_text))
+        if gone is not None:
+            self._records.texts.erase_all([batch.id])
             raise BatchErasedError(
-                f"`{gone[0]}` was erased while rows were made of it; theirs are erased, too",
+                f"`{gone}` was erased while rows were made of it; theirs are erased, too",
                 hint="run it again: rows that are made of something else are recorded then",
             )
 
@@ -681,6 +675,10 @@ _NO_COMMITMENT: Final = Commitment(alg="sha256-salted", value=Sha256("0" * 64))
 
 def _length(part: msgspec.Struct) -> int:
     return len(msgspec.json.encode(part))
+
+
+def _by_text(one: Parent) -> str:
+    return one.exchange or one.derivation or ""
 
 
 def _as_judge(reference: Reference) -> ParentRef:

@@ -9,7 +9,7 @@ or anything above it, or another project's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Union, get_args
 
@@ -189,6 +189,8 @@ class Parents:
         self._project = project
         self._settle = settle
         self._known: OrderedDict[str, Resolved] = OrderedDict()
+        self._read: tuple[ExchangeId, Kept | None] | None = None
+        """The text that was read last; rows that follow on each other often share theirs."""
 
     def resolve(self, ref: ParentRef) -> Resolved:
         """Return the parent that *ref* names, if rows may be made of it.
@@ -261,6 +263,9 @@ class Parents:
         statement = resolved.statement
         self._check_one(statement, shown)
         if isinstance(statement, Derivation):
+            # Of its other ancestors none is erased: with their texts this row would be gone.
+            self.line(resolved)
+        if isinstance(statement, Derivation):
             try:
                 above = above_of(
                     statement, resolved.choice, self._records.leaf, index=resolved.index
@@ -300,13 +305,36 @@ class Parents:
                 code=PARENT_ERASED,
             )
 
+    def gone(self, parents: Iterable[Parent]) -> ExchangeId | None:
+        """Return one of *parents* whose text is gone, though a row was made of it just now."""
+        texts = self._records.texts
+        for one in parents:
+            if one.role == "judge":
+                continue
+            if one.exchange is not None and texts.was_erased(one.exchange):
+                return one.exchange
+            if one.derivation is not None:
+                kept = self._kept(one.derivation)
+                if kept is None or one.choice not in kept.rows:
+                    return one.derivation
+        return None
+
+    def forget(self) -> None:
+        """Read texts anew from here on: others may have erased them."""
+        self._read = None
+
+    def _kept(self, named: ExchangeId) -> Kept | None:
+        if self._read is None or self._read[0] != named:
+            self._read = named, self._records.texts.get(named)
+        return self._read[1]
+
     def line(self, resolved: Resolved) -> bytes:
         """Return the canonical row of a parent.
 
         Raises:
             GateRefusedError: `derive.parent_erased`, no text of it is kept.
         """
-        kept = None if resolved.id is None else self._records.texts.get(resolved.id)
+        kept = None if resolved.id is None else self._kept(resolved.id)
         line = None if kept is None else kept.rows.get(resolved.choice)
         if line is None:
             raise GateRefusedError(

@@ -3,6 +3,8 @@
 An erasure is a leaf first; then keys and bodies go; then it is remembered as carried out. What
 a crash or a restored backup left in between is made up for by `apply_erasures`, which every
 start and every command calls. It covers what was opened before its leaf, nothing later.
+
+With a text go the rows that pipelines made of it, at any distance, whenever they were recorded.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from gateway.canonical import sha256_hex
 from gateway.day import parse_day
 from gateway.ident import ExchangeId
 from gateway.ledger.reader import Reader
-from gateway.limits import EXCHANGES_ERASED_AT_ONCE
+from gateway.limits import DERIVATIONS_READ_AT_ONCE, EXCHANGES_ERASED_AT_ONCE
 from gateway.policy.obligation import DELETE_BY, days_to_keep
 from gateway.provider.model import Operation
-from gateway.receipt.model import Erasure, Receipt
+from gateway.receipt.model import Derivation, Erasure, Parent, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store.content import Contents
-from gateway.store.index import Index, Row
+from gateway.store.index import Index, Kind, Row
 
 Progress = Callable[[int, int], None]
 """Called with the leaf that is reached, and the one at which it ends."""
@@ -41,6 +43,7 @@ def apply_erasures(reader: Reader, contents: Contents, progress: Progress | None
         erasure = read_leaf(leaf)
         if isinstance(erasure, Erasure):
             erased += _apply(reader, contents, erasure, at, progress)
+            erased += _erase_made_of_erased(reader, contents)
         contents.empty_log()
         contents.note_applied(at, sha256_hex(leaf))
     return erased
@@ -140,26 +143,64 @@ def _erase(contents: Contents, exchanges: Iterator[ExchangeId]) -> int:
     return erased
 
 
+def _erase_made_of_erased(reader: Reader, contents: Contents) -> int:
+    """Erase rows that were made of erased text; return of how many derivations some went.
+
+    A parent's leaf stands before what was made of it, so one look at each derivation, in order,
+    finds those at any distance. Which rows were judged by an erased answer plays no part: none
+    of its words stand in them. What a pipeline records after this look finds its parents'
+    texts gone, and erases its own (`dataset/derive.py`).
+    """
+    reader.catch_up()
+    erased, gone = 0, set[tuple[int, int]]()
+    rows = reader.index.select(kind="derivation")
+    while batch := list(itertools.islice(rows, DERIVATIONS_READ_AT_ONCE)):
+        read = [(row.index, read_leaf(reader.leaf(row.index))) for row in batch]
+        made = [(index, one) for index, one in read if isinstance(one, Derivation)]
+        named = {id_ for _, one in made for parent in one.parents if (id_ := _text_of(parent))}
+        without = contents.erased_of(sorted(named))
+        for index, one in made:
+            lost = [
+                _text_of(parent) in without or (parent.index, parent.choice) in gone
+                for parent in one.parents
+            ]
+            reached = {
+                place
+                for place, row in enumerate(one.rows)
+                if any(lost[at] and one.parents[at].role != "judge" for at in row.parents)
+            }
+            gone.update((index, place) for place in reached)
+            erased += contents.erase_rows(one.derivation, reached)
+    return erased
+
+
+def _text_of(parent: Parent) -> ExchangeId | None:
+    """Return under what the text of *parent* is kept, if any is."""
+    return parent.exchange or parent.derivation
+
+
 def _openings(index: Index, erasure: Erasure, size: int) -> Iterator[Row]:
-    """Yield the openings in the first *size* leaves that *erasure* names."""
+    """Yield the openings, and derivations, in the first *size* leaves that *erasure* names."""
     if erasure.exchange is not None:
         # An item has no opening of its own; its receipt is where it begins.
-        opening = index.opening_of(erasure.exchange) or index.find(erasure.exchange)
+        named = erasure.exchange
+        opening = index.opening_of(named) or index.find(named) or index.derivation(named)
         if opening is not None and opening.index < size:
             yield opening
         return
-    named = (erasure.principal, erasure.project, erasure.before)
-    if all(one is None for one in named):
+    if erasure.principal is erasure.project is erasure.before is None:
         return
-    rows = index.select(
-        kind="opening",
-        principal=erasure.principal,
-        project=erasure.project,
-        until=erasure.before,
-    )
-    for row in itertools.takewhile(lambda row: row.index < size, rows):
-        if erasure.before is None or (row.at or "") < erasure.before:
-            yield row
+    kinds: tuple[Kind, ...] = ("opening", "derivation")
+    for kind in kinds:
+        rows = index.select(
+            kind=kind,
+            principal=erasure.principal,
+            project=erasure.project,
+            until=erasure.before,
+        )
+        for row in itertools.takewhile(lambda row: row.index < size, rows):
+            if erasure.before is None or (row.at or "") < erasure.before:
+                yield row
 
 
 def _overdue(reader: Reader, contents: Contents, day: str, size: int) -> Iterator[ExchangeId]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,6 +93,15 @@ class Contents:
             ).fetchone()
         return row is not None and bool(row[0])
 
+    def erased_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* that were erased, so that nothing of them is kept."""
+        with self._lock, translated(self.path):
+            rows = self._connection.execute(
+                "SELECT exchange FROM content WHERE key IS NULL AND exchange IN carray(?)",
+                (apsw.carray(tuple(exchanges)),),
+            ).fetchall()
+        return {ExchangeId(str(exchange)) for (exchange,) in rows}
+
     def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* of which there is a text."""
         with self._lock, translated(self.path):
@@ -148,6 +157,13 @@ class Contents:
                 [(exchange,) for exchange in ahead],
             )
         return erased
+
+    def erase_rows(self, exchange: ExchangeId, places: Collection[int]) -> int:
+        """Destroy the rows in *places* of a derivation; return 1 where any of them was kept.
+
+        Without the key to the texts the others can't be written anew, so they go, too.
+        """
+        return self.erase_all([exchange]) if places else 0
 
     def empty_log(self) -> None:
         """Take what was erased out of the write-ahead log, too.
@@ -276,6 +292,22 @@ class ContentStore(Contents):
             for exchange, key, body in self._read_many(exchanges)
         }
 
+    def erase_rows(self, exchange: ExchangeId, places: Collection[int]) -> int:
+        """Destroy the rows in *places* of a derivation; return 1 where any of them was kept.
+
+        The other rows are sealed anew under another key, in the same transaction.
+        """
+        kept = self.get(exchange)
+        if kept is None or not kept.rows.keys() & places:
+            return 0
+        left = {at: line for at, line in kept.rows.items() if at not in places}
+        if not left:
+            return self.erase_all([exchange])
+        pack = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+        content = msgspec.structs.replace(kept, rows=left)
+        self._rewrite(self._sealed(exchange, pack(_ENCODER.encode(content))))
+        return 1
+
     def close(self) -> None:
         """Write what is waiting and let go of the file."""
         self._group.stop()
@@ -319,6 +351,15 @@ class ContentStore(Contents):
                 " (SELECT 1 FROM content WHERE exchange = ?4 AND key IS NULL)"
                 " ON CONFLICT DO NOTHING",
                 sealed,
+            )
+
+    def _rewrite(self, sealed: tuple[str, bytes, bytes]) -> None:
+        """Put another key and body in the place of those of a text; erased stays erased."""
+        exchange, key, body = sealed
+        with self.writing() as connection:
+            connection.execute(
+                "UPDATE content SET key = ?, body = ? WHERE exchange = ? AND key IS NOT NULL",
+                (key, body, exchange),
             )
 
     def _sealed(self, exchange: ExchangeId, packed: bytes) -> tuple[str, bytes, bytes]:

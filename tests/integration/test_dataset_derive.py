@@ -13,10 +13,11 @@ import pytest
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset import derive
-from gateway.dataset.derive import Step
+from gateway.dataset.derive import BatchErasedError, Step
 from gateway.errors import GateRefusedError
 from gateway.ident import ExchangeId
 from gateway.intent.model import Declaration
+from gateway.ledger.erasure import apply_erasures
 from gateway.limits import DERIVATION_BYTES_MAX, LEAF_BYTES_MAX, ROWS_PER_DERIVATION_MAX
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Derivation
@@ -537,3 +538,67 @@ def test_one_process_at_a_time_records_a_file(
 
     assert 1 == done[0]
     assert "derive.busy" in done[2]
+
+
+# -- erasing -------------------------------------------------------------------------------
+
+
+def test_rows_go_with_the_texts_they_were_made_of(works: Works, declared: Declaration) -> None:
+    """What was made of an erased text goes, at any distance; rows beside it stay."""
+    gone, kept = works.answer(declared, principal="eve"), works.answer(declared)
+    pipeline = works.pipeline(declared)
+    with (
+        pipeline.transform("one", version="1", kind="extract") as one,
+        pipeline.transform("two", version="1", kind="compose") as two,
+    ):
+        reached = [one.row(messages("q", "a"), gone)]
+        spared = [one.row(messages("q", "b"), kept)]
+        spared.append(one.row(messages("q", "c"), [kept, derive.parent(gone, role="judge")]))
+        reached.append(two.row(messages("q", "d"), reached))
+        spared.append(two.row(messages("q", "e"), spared))
+        two.flush()
+        reached.append(two.row(messages("q", "f"), reached[-1:]))
+    below = reached[-1]
+    step = rewrite(works, declared)
+    late = step.row(messages("q", "g"), gone)
+    works.erase(exchange=gone)
+    apply_erasures(works.house.reader, works.house.content)
+
+    assert [None] * 3 == [works.text(one) for one in reached]
+    assert None not in [works.text(one) for one in spared]
+    with pytest.raises(BatchErasedError):
+        step.flush()
+    assert works.text(late) is None
+    assert 0 == step.recorded
+    for named in (gone, below, late):
+        with rewrite(works, declared) as other, pytest.raises(GateRefusedError) as refused:
+            other.row(ROW, named)
+        assert "derive.parent_erased" == refused.value.problem
+    with rewrite(works, declared) as other:
+        other.row(ROW, spared[0])
+
+
+def test_erasing_a_project_reaches_its_rows(works: Works) -> None:
+    """The texts of a project's, a principal's or one named derivation go; others' stay."""
+    mine_, theirs = works.declare(project="leaving"), works.declare(project="staying")
+    rows = {}
+    for declared in (mine_, theirs):
+        pipeline = works.pipeline(declared, by="ada" if declared is mine_ else "grace")
+        with pipeline.written(licence="mit", source="us") as step:
+            rows[declared.project] = step.row(ROW)
+    with works.pipeline(theirs, by="mallory").written(licence="mit", source="us") as step:
+        rows["mallory"] = step.row(ROW)
+        step.flush()
+        rows["named"] = step.row(messages("q", "z"))
+    works.erase(project="leaving")
+    works.erase(principal="mallory", before="2020-01-01")
+    works.erase(exchange=rows["named"].partition("/")[0])
+    apply_erasures(works.house.reader, works.house.content)
+
+    assert {"leaving": True, "staying": False, "mallory": False, "named": True} == {
+        name: works.text(row) is None for name, row in rows.items()
+    }
+    works.erase(principal="mallory")
+    apply_erasures(works.house.reader, works.house.content)
+    assert works.text(rows["mallory"]) is None
+    assert works.text(rows["staying"]) is not None

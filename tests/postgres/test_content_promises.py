@@ -210,3 +210,24 @@ def test_a_database_that_is_away_is_said_once(url: str, clock: FrozenClock) -> N
             keys.find(secret)
         clock.move_ms(1000)
         assert keys.find(secret) is not None
+
+
+def test_rows_are_erased_one_by_one(contents: ContentStore, place: Place) -> None:
+    """Of several rows those named go, under another key; with the last of them all goes."""
+    contents.put_many([(IDS[0], some(0)), (IDS[1], some(1))])
+    sealed = contents.sealed("", 1)[0]
+
+    assert 0 == contents.erase_rows(IDS[0], {1, 2}) == contents.erase_rows(IDS[0], ())
+    assert sealed == contents.sealed("", 1)[0]
+    assert 1 == contents.erase_rows(IDS[0], {1, 3})
+    assert 0 == contents.erase_rows(IDS[0], {3})
+    assert sealed[1] != contents.sealed("", 1)[0][1]
+    with contextlib.closing(place.contents(KEY)) as again:
+        kept = again.get(IDS[0])
+        assert kept is not None
+        assert {0: b"row"} == kept.rows
+        assert set() == again.erased_of(IDS[:3])
+        assert 1 == again.erase_rows(IDS[0], {0})
+        assert {IDS[0]} == again.erased_of(IDS[:3])
+        assert 0 == again.erase_rows(IDS[0], {0})
+        assert some(1) == again.get(IDS[1])

@@ -59,6 +59,14 @@ class PostgresContents(ContentStore):
         )
         return bool(rows and rows[0][0])
 
+    def erased_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* that were erased, so that nothing of them is kept."""
+        rows = self._session.rows(
+            "SELECT exchange FROM content WHERE key IS NULL AND exchange = ANY(%s)",
+            (list(exchanges),),
+        )
+        return {ExchangeId(row[0]) for row in rows}
+
     def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* of which there is a text."""
         rows = self._session.rows(
@@ -188,6 +196,18 @@ class PostgresContents(ContentStore):
                     " FROM content AS its WHERE its.exchange = new.of AND its.key IS NULL)"
                     " ON CONFLICT DO NOTHING",
                     columns,
+                ).rowcount
+            )
+        )
+
+    def _rewrite(self, sealed: tuple[str, bytes, bytes]) -> None:
+        exchange, key, body = sealed
+        self.commit_once(
+            lambda connection: (
+                connection.execute(
+                    "UPDATE content SET key = %b, body = %b"
+                    " WHERE exchange = %s AND key IS NOT NULL",
+                    (key, body, exchange),
                 ).rowcount
             )
         )
