@@ -61,6 +61,8 @@ def test_a_whole_folder_verifies_and_says_what_was_checked(model: Path) -> None:
     [
         "model.safetensors",
         "config.json",
+        "metrics.jsonl",
+        "samples.jsonl",
         "evidence/set.manifest.json",
         "evidence/set.manifest.tlog-proof",
     ],
@@ -137,6 +139,58 @@ def test_teachers_are_those_of_the_datasets(house: House, model: Path) -> None:
 
     with pytest.raises(BadDigestError, match="teachers"):
         verify_model(model, TRUST)
+
+
+@pytest.mark.parametrize("name", ["README.md", "report.html", "bom.cdx.json"])
+def test_a_view_says_what_the_manifest_says(house: House, model: Path, name: str) -> None:
+    """A card, report or bill that says something else is found out even where it was signed."""
+    manifest = manifest_of(model)
+    whole = (model / name).read_bytes()
+    (model / name).write_bytes(whole.replace(b"open-1", b"nobody"))
+    sign(house, model, manifest)
+
+    with pytest.raises(BadDigestError, match=name) as differs:
+        verify_model(model, TRUST)
+
+    assert differs.value.problem == "model.view_differs"
+
+
+def test_a_view_changed_afterwards_has_a_line_of_its_own(model: Path) -> None:
+    """A card that was edited by hand is told apart from a broken download."""
+    card = model / "README.md"
+    card.write_text(card.read_text().replace("license: other", "license: mit"))
+
+    with pytest.raises(BadDigestError, match=r"README\.md: changed by hand") as changed:
+        verify_model(model, TRUST)
+
+    assert changed.value.problem == "model.view_changed"
+
+
+def test_a_figure_in_the_bill_is_that_of_the_manifest(house: House, model: Path) -> None:
+    """Who signs better figures into the manifest must draw them everywhere."""
+    manifest = manifest_of(model)
+    evaluation = manifest.found.evaluation
+    assert evaluation is not None
+    better = tuple(msgspec.structs.replace(one, value="0.9990") for one in evaluation.figures)
+    found = msgspec.structs.replace(
+        manifest.found, evaluation=msgspec.structs.replace(evaluation, figures=better)
+    )
+    sign(house, model, msgspec.structs.replace(manifest, found=found))
+
+    with pytest.raises(BadDigestError, match=r"README\.md: it does not say"):
+        verify_model(model, TRUST)
+
+
+def test_views_drawn_by_other_rules_are_checked_by_digest(house: House, model: Path) -> None:
+    """A folder of another version still verifies, and says how far its views were checked."""
+    manifest = manifest_of(model)
+    found = msgspec.structs.replace(manifest.found, views=0)
+    (model / "README.md").write_text("a card of old")
+    sign(house, model, msgspec.structs.replace(manifest, found=found))
+    told: dict[str, str] = {}
+    verify_model(model, TRUST, lambda check, what: told.update({check: what}))
+
+    assert told["views"].startswith("by digest alone")
 
 
 def hidden(manifest: ModelManifest) -> ModelManifest:
