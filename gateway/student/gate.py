@@ -200,17 +200,24 @@ class StudentGate:
             EvidenceError: a folder changed since it was admitted.
             GateRefusedError: no row is left to learn from.
         """
-        seen: set[str] = set()
+        seen: set[int] = set()
+        kept_apart = [_prompts(one) for one in admitted.datasets if one.manifest.found.splits]
         for dataset in admitted.datasets:
+            kind = dataset.manifest.asked.kind
             corpus.begin()
             for row in self._passed(dataset.path, dataset.manifest_sha256):
-                name = row.name
-                if name in seen:
+                # All are rows of one ledger; a leaf of it has far fewer rows than this.
+                place = row.index << 20 | row.choice
+                if place in seen:
                     corpus.leave_out("repeated")
                     continue
-                seen.add(name)
+                seen.add(place)
                 held_out = row.split == "held-out"
-                corpus.take(msgspec.json.decode(row.line), name, held_out=held_out)
+                if not held_out and any(one.has(row.line, kind) for one in kept_apart):
+                    # Another dataset keeps it apart, to measure the same student with.
+                    corpus.leave_out("held-out")
+                    continue
+                corpus.take(msgspec.json.decode(row.line), row.name, held_out=held_out)
         written = corpus.close()
         if written.example is None:
             counted = Counter(written.left_out).most_common()

@@ -1,0 +1,192 @@
+"""What a trainer may be given: rows made of others, parts, kinds, feeds, and what changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import BadDigestError, EvidenceError, GateRefusedError
+from gateway.student.bases import tiny_base
+from gateway.student.corpus import Corpus, Shape
+from gateway.student.gate import StudentGate
+from tests.support.dataset import House, a_library, a_policy
+from tests.support.derived import Made, build, derive, messages, parent, preference
+from tests.support.student import School
+
+
+@pytest.fixture
+def school(tmp_path: Path) -> Iterator[School]:
+    """Return a school without any dataset yet."""
+    school = School(tmp_path / "school")
+    yield school
+    school.close()
+
+
+def gate_of(school: School, **changes: object) -> StudentGate:
+    """Return a gate that reads what is said now."""
+    sources = dataclasses.replace(school.sources(), **changes)  # type: ignore[arg-type]
+    return StudentGate(None, tiny_base(1), sources)
+
+
+def rewritten(house: House, school: School, row: str = "row", name: str = "rewrite") -> Made:
+    """Append answers, and rows made of them."""
+    answers = [house.answer(school.declaration, f"answer {at}") for at in range(6)]
+    rows = [
+        (messages(f"question {at} of {at * 13} words", f"{row} {at}"), [parent(house, one)])
+        for at, one in enumerate(answers)
+    ]
+    return derive(house, school.declaration, rows, name=name)
+
+
+def test_derived_rows_teach_and_held_out_ones_measure(school: School) -> None:
+    """Rows to train on give their words, the others are for measuring, and none is both."""
+    rewritten(school.house, school)
+    built = build(school.house, school.declaration, of="rewrite", held_out="0.4")
+    gate = gate_of(school)
+    admitted = gate.admit([built.folder])
+    learned = [row["messages"][1]["content"] for row in gate.texts(admitted)]
+    measured = [row.messages[1]["content"] for row in gate.held_out(admitted)]
+
+    assert {f"row {at}" for at in range(6)} == {*learned, *measured}
+    assert set() == {*learned} & {*measured}
+    assert [len(learned), len(measured)] == [
+        split.rows for split in built.manifest.found.splits
+    ]
+
+
+def test_a_held_out_row_changed_after_it_was_admitted_measures_nothing(school: School) -> None:
+    """What a student is measured with is verified like what it learns from."""
+    rewritten(school.house, school)
+    built = build(school.house, school.declaration, of="rewrite", held_out="0.4")
+    gate = gate_of(school)
+    admitted = gate.admit([built.folder])
+    held_out = built.folder / "held-out.jsonl"
+    held_out.write_bytes(held_out.read_bytes().replace(b"row", b"raw", 1))
+
+    with pytest.raises(BadDigestError, match=r"held-out\.jsonl: row"):
+        list(gate.held_out(admitted))
+
+
+def test_a_row_falls_with_what_it_was_made_from(school: School) -> None:
+    """Where an answer above a row is withdrawn, the row teaches nobody any more."""
+    house = school.house
+    answer = house.answer(school.declaration, "an answer")
+    first = derive(
+        house, school.declaration, [(messages("a", "b"), [parent(house, answer)])], name="tidy"
+    )
+    derive(house, school.declaration, [(messages("c", "d"), [parent(house, first)])])
+    built = build(house, school.declaration, of="rewrite")
+    gate_of(school).admit([built.folder])
+    house.withdraw(exchange=answer.exchange)
+
+    # Where nobody keeps an index of what was made of what, the rows tell.
+    with pytest.raises(GateRefusedError, match="1 withdrawn; first row 0, derivation d-"):
+        gate_of(school, words=house.register).admit([built.folder])
+
+
+def test_the_kind_of_rows_is_that_of_the_objective(school: School) -> None:
+    """Pairs teach no student that learns from conversations: one line says what to build."""
+    house = school.house
+    better, worse = (house.answer(school.declaration, text) for text in ("good", "bad"))
+    pair = preference("which?", "good", "bad")
+    above = [parent(house, better, "chosen"), parent(house, worse, "rejected")]
+    derive(house, school.declaration, [(pair, above)], name="pairs", kind="preference")
+    built = build(house, school.declaration, of="pairs", kind="preference")
+
+    with pytest.raises(GateRefusedError) as refused:
+        gate_of(school).admit([built.folder])
+
+    assert "student.wrong_kind" == refused.value.problem
+
+
+def test_prompts_that_another_dataset_holds_out_are_not_learned(
+    school: School, tmp_path: Path
+) -> None:
+    """What one dataset keeps apart is left out of what the others teach the same student."""
+    rewritten(school.house, school)
+    apart = build(school.house, school.declaration, "apart", of="rewrite", held_out="0.4")
+    rewritten(school.house, school, "other row", "again")
+    whole = build(school.house, school.declaration, "whole", of="again")
+    gate = gate_of(school)
+    admitted = gate.admit([apart.folder, whole.folder])
+    corpus = Counting(tmp_path, None, Shape("sft", 64))
+
+    with pytest.raises(GateRefusedError, match="no row is left"):
+        gate.snapshot(admitted, corpus)
+
+    _, held_out = apart.manifest.found.splits
+    assert held_out.rows == corpus.held_out == corpus.reasons.count("held-out")
+    assert 12 - 2 * held_out.rows == corpus.learned
+
+
+class Counting(Corpus):
+    """Counts what it is given, and writes nothing."""
+
+    learned = held_out = 0
+
+    def begin(self) -> None:
+        """Begin nothing."""
+        self.reasons: list[str] = getattr(self, "reasons", [])
+
+    def leave_out(self, reason: str) -> None:
+        """Remember the reason."""
+        self.reasons.append(reason)
+
+    def take(self, row: object, receipt: str, *, held_out: bool = False) -> None:
+        """Count the row."""
+        self.held_out += held_out
+        self.learned += not held_out
+
+
+# -- while a run is under way -----------------------------------------------------------------
+
+
+def test_what_stands_still_stands(school: School) -> None:
+    """While nobody says anything, what was admitted is admitted, and not read again."""
+    built = school.dataset(4)
+    admitted = gate_of(school).admit([built.folder])
+    (built.folder / "rows.jsonl").rename(built.folder / "away")
+
+    assert admitted is gate_of(school).still(admitted)
+
+
+@pytest.mark.parametrize("what", ["manifest", "declaration"])
+def test_a_withdrawal_ends_what_was_admitted(school: School, what: str) -> None:
+    """Whoever withdraws a dataset, or its declaration, is heard at the next question."""
+    built = school.dataset(4)
+    admitted = gate_of(school).admit([built.folder])
+    subject = built.manifest_sha256 if what == "manifest" else school.declaration.id
+    school.house.withdraw(**{what: subject})
+
+    with pytest.raises(GateRefusedError) as refused:
+        gate_of(school).still(admitted)
+
+    assert "student.withdrawn" == refused.value.problem
+
+
+def test_a_no_to_the_declaration_ends_what_was_admitted(school: School) -> None:
+    """A verdict that comes while a student learns counts."""
+    built = school.dataset(4)
+    admitted = gate_of(school).admit([built.folder])
+    school.house.decline(school.declaration)
+
+    with pytest.raises(GateRefusedError, match="was declined by grace: read it"):
+        gate_of(school).still(admitted)
+
+
+def test_other_policies_are_asked_again(school: School) -> None:
+    """Where the policies are others than then, every row is ruled on again."""
+    built = school.dataset(4)
+    admitted = gate_of(school).admit([built.folder])
+    looser = a_library(more=a_policy("more", "permit"))
+
+    again = gate_of(school, library=looser.digest).still(admitted)
+
+    assert again is not admitted
+    assert (admitted.use, looser.digest) == (again.use, again.library)
+    (built.folder / "rows.jsonl").write_bytes(b"")
+    with pytest.raises(EvidenceError):
+        gate_of(school, library=looser.digest).still(admitted)
