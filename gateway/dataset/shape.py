@@ -31,7 +31,7 @@ class _Preference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: tuple[msgspec.Raw, ...]
     verifier: str
-    answer: msgspec.Raw | None = None
+    answer: str | None = None
     tools: list[Any] | None = None
 
 
