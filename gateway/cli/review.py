@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from rich.table import Table
 
 from gateway.app.installation import Installation, open_installation
 from gateway.app.providers import build_providers
+from gateway.cli.lineage import impact_of_answer
 from gateway.cli.use import declaration_named, screen
 from gateway.clock import rfc3339
 from gateway.dataset.held import HeldWords
@@ -25,13 +27,17 @@ from gateway.exchange.rule import Law
 from gateway.exchange.states import Asked, Principal
 from gateway.ident import (
     DeclarationId,
+    DerivationId,
     ExchangeId,
     Sha256,
     is_declaration_id,
+    is_derivation_id,
     is_exchange_id,
     new_exchange_id,
 )
 from gateway.intent.model import IntendedUse
+from gateway.ledger.register import subject_of
+from gateway.lineage.impact import Below, Impact
 from gateway.policy.model import Effect
 from gateway.policy.obligation import REVIEW_FIRST
 from gateway.provider.model import Operation, ProviderCall
@@ -44,8 +50,10 @@ from gateway.receipt.model import (
     Withdrawal,
 )
 from gateway.receipt.statement import read_leaf, write_statement
+from gateway.store.lineage import Stage
 
 _SHA256_DIGITS = 64
+_AGREEMENT = "agreement:"
 _WHOLE = frozenset({"declaration", "exchange"})
 """Columns that are copied by hand, and so never broken."""
 
@@ -80,11 +88,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     withdraw = verbs.add_parser(
         "withdraw",
-        help="end the use of an exchange, a declaration, a dataset or a student",
-        description="Say that something may no longer be used. It is the last word on it.",
+        help="end the use of something, and of everything that was made of it",
+        description="Say that something may no longer be used: an exchange, rows of a pipeline,"
+        " a declaration, an agreement, a dataset, a student or an export. It is the last word"
+        " on it, and holds everything that was made of it.",
     )
     withdraw.add_argument(
-        "subject", metavar="SUBJECT", help="x-…, use-…, or the sha256 of a manifest's payload"
+        "subject",
+        metavar="SUBJECT",
+        help="x-…, d-…, use-…, agreement:ID, or a manifest by its sha256 or its name",
     )
     _who_and_why(withdraw)
     withdraw.set_defaults(run=_withdraw)
@@ -114,12 +126,25 @@ def _list(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
         held = [one for one in _held(house, args.project) if _waits(one, house)]
         outputs = list(_outputs_waiting(house, args.project))
+        stages = list(_stages_held(house, args.project))
     if args.json:
-        print(json.dumps(_as_json(held, outputs), indent=2))
+        print(json.dumps(_as_json(held, outputs, stages), indent=2))
         return 0
     _print_held(held)
     _print_outputs(outputs)
+    _print_stages(stages)
     return 0
+
+
+def _stages_held(
+    house: Installation, project: str | None
+) -> Iterator[tuple[Stage, Withdrawal]]:
+    """Yield the datasets, students and exports that a withdrawal holds."""
+    words = HeldWords(house.register, house.index)
+    for stage in house.index.lineage.stages():
+        withdrawal = words.held(stage.manifest)
+        if withdrawal is not None and project in {None, stage.project}:
+            yield stage, withdrawal
 
 
 def _held(house: Installation, project: str | None) -> list[_Held]:
@@ -232,8 +257,46 @@ def _print_outputs(outputs: list[tuple[int, Receipt]]) -> None:
     )
 
 
-def _as_json(held: list[_Held], outputs: list[tuple[int, Receipt]]) -> dict[str, Any]:
+def _print_stages(stages: list[tuple[Stage, Withdrawal]]) -> None:
+    if not stages:
+        return
+    table = Table(
+        title="Held: something that they were made of was withdrawn",
+        title_justify="left",
+        box=None,
+    )
+    for heading in ("what", "name", "manifest", "withdrawn", "by", "reason"):
+        table.add_column(heading, overflow="fold")
+    for stage, withdrawal in stages:
+        what = subject_of(withdrawal)
+        table.add_row(
+            stage.kind,
+            stage.name,
+            f"{stage.manifest[:16]}…",
+            "itself" if what == stage.manifest else what[:40],
+            withdrawal.by,
+            withdrawal.reason,
+        )
+    screen().print(table)
+
+
+def _as_json(
+    held: list[_Held],
+    outputs: list[tuple[int, Receipt]],
+    stages: list[tuple[Stage, Withdrawal]],
+) -> dict[str, Any]:
     return {
+        "held": [
+            {
+                "kind": stage.kind,
+                "name": stage.name,
+                "manifest": stage.manifest,
+                "withdrawn": subject_of(withdrawal),
+                "by": withdrawal.by,
+                "reason": withdrawal.reason,
+            }
+            for stage, withdrawal in stages
+        ],
         "declarations": [
             {
                 "declaration": one.declaration,
@@ -364,43 +427,98 @@ def _withdraw(args: argparse.Namespace) -> int:
     by, reason = _said(args)
     subject: str = args.subject
     with contextlib.closing(open_installation(args)) as house:
-        known = house.register.withdrawn(Sha256(subject))
+        house.reader.catch_up()
+        withdrawal = Withdrawal(
+            by=by, reason=reason, at=rfc3339(house.clock.now_ms()), writer=house.writer
+        )
+        withdrawal, known, impact = _withdrawing(subject, withdrawal, house)
         if known is not None:
             print(f"{subject} was withdrawn already, by {known.by}: {known.reason}")
             return 0
-        exchange: ExchangeId | None = None
-        declaration: DeclarationId | None = None
-        manifest: Sha256 | None = None
-        if is_exchange_id(subject):
-            exchange = ExchangeId(subject)
-            _check_answered(house, exchange)
-        elif is_declaration_id(subject):
-            declaration = declaration_named(house.register, subject).id
-        elif len(subject) == _SHA256_DIGITS:
-            manifest = Sha256(subject)
-            if house.reader.manifest(manifest) is None:
-                raise NotFoundError(
-                    f"no manifest {subject[:12]}… is in the ledger",
-                    hint="`gateway lineage show FOLDER` prints the digest of a manifest",
-                )
-        else:
-            raise CallerError(
-                f"`{subject[:40]}` is neither x-…, use-…, nor the sha256 of a manifest"
-            )
-        index = _state(
-            house,
-            Withdrawal(
-                by=by,
-                reason=reason,
-                declaration=declaration,
-                exchange=exchange,
-                manifest=manifest,
-                at=rfc3339(house.clock.now_ms()),
-                writer=house.writer,
-            ),
-        )
+        index = _state(house, withdrawal)
     print(f"withdrew {subject} (leaf {index})")
+    for sentence in _held_with(impact, withdrawal):
+        print("".join(char if char.isprintable() else "?" for char in sentence))
     return 0
+
+
+def _withdrawing(
+    subject: str, said: Withdrawal, house: Installation
+) -> tuple[Withdrawal, Withdrawal | None, Impact]:
+    """Return the withdrawal of *subject*, the one that stands already, and what it reaches."""
+    register, below = house.register, Below(house.index, house.register)
+    replace = msgspec.structs.replace
+    if is_exchange_id(subject):
+        exchange = ExchangeId(subject)
+        _check_answered(house, exchange)
+        impact = impact_of_answer(house, subject)
+        return replace(said, exchange=exchange), register.withdrawn(exchange), impact
+    if is_derivation_id(subject):
+        derivation = DerivationId(ExchangeId(subject))
+        impact = impact_of_answer(house, subject)
+        return replace(said, derivation=derivation), register.withdrawn(derivation), impact
+    if is_declaration_id(subject):
+        declaration = declaration_named(register, subject).id
+        impact = below.of_declaration(declaration)
+        return replace(said, declaration=declaration), register.withdrawn(declaration), impact
+    if subject.startswith(_AGREEMENT):
+        name = subject.removeprefix(_AGREEMENT)
+        agreements = {facts.agreement: known for facts, known in register.agreements()}
+        if name not in agreements:
+            raise NotFoundError(
+                f"no agreement `{name[:64]}` is registered", hint="`gateway agreement list`"
+            )
+        impact = below.of_named("agreement", name)
+        return replace(said, agreement=name), agreements[name], impact
+    manifest = _manifest_named(subject, house)
+    impact = below.of_manifests("manifest", subject, [manifest])
+    return replace(said, manifest=manifest), register.withdrawn(manifest), impact
+
+
+def _manifest_named(subject: str, house: Installation) -> Sha256:
+    """Return the manifest of that digest, or of the one thing that is called so."""
+    if len(subject) == _SHA256_DIGITS:
+        if house.reader.manifest(Sha256(subject)) is None:
+            raise NotFoundError(
+                f"no manifest {subject[:12]}… is in the ledger",
+                hint="`gateway lineage show FOLDER` prints the digest of a manifest",
+            )
+        return Sha256(subject)
+    named = house.index.lineage.named(subject)
+    if not named:
+        raise CallerError(
+            f"`{subject[:40]}` is neither x-…, d-…, use-…, agreement:ID, nor a manifest's"
+            " sha256 or name"
+        )
+    if len(named) > 1:
+        raise NotFoundError(
+            f"{len(named)} things are called `{subject[:64]}`",
+            hint="name one by its manifest: " + ", ".join(one.manifest for one in named),
+        )
+    return named[0].manifest
+
+
+def _held_with(impact: Impact, withdrawal: Withdrawal) -> Iterator[str]:
+    """Yield what a withdrawal holds, and whom it concerns."""
+    found = [one for one in impact.touched if one.stage.manifest != withdrawal.manifest]
+    if impact.derivations:
+        count = impact.derivations
+        yield f"held with it: {count:,} derivation{'s'[: count > 1]} made of it"
+    if not found:
+        yield "no dataset, student or export was made of it"
+        return
+    # An agreement lifted clauses: what does without it, stands.
+    how = "ruled on without it" if withdrawal.agreement is not None else "held with it"
+    for kind in ("dataset", "student", "export"):
+        some = [one for one in found if one.stage.kind == kind]
+        names = ", ".join(f"{one.stage.name} ({one.stage.manifest[:12]}…)" for one in some)
+        answers = sum(one.answers for one in some)
+        gave = f", with {answers:,} answers" if answers else ""
+        if some:
+            yield f"{how}: {len(some):,} {kind}{'s'[: len(some) > 1]}{gave}: {names}"
+    for who, what in impact.actions:
+        yield f"{who} answers for {what}"
+    yield from (f"mind: {doubt}" for doubt in impact.unknown)
 
 
 def _said(args: argparse.Namespace) -> tuple[str, str]:

@@ -1,11 +1,12 @@
 """What nothing may be learned from any more: something that it was made of was withdrawn.
 
-A manifest is held where it was withdrawn, or a manifest above it, or a declaration, an
-agreement, an exchange or a derivation that a dataset above it was made from. The register knows
-what was withdrawn, the index what was made of what.
+A manifest is held where it was withdrawn, or a manifest above it, or a declaration, an exchange
+or a derivation that a dataset above it was made from. The register knows what was withdrawn,
+the index what was made of what. A withdrawn agreement holds nothing of itself: whoever rules
+again finds its clauses no longer lifted, and refuses what needed it.
 
-Of a dataset that does not say which leaves it was made from, only the declarations and
-agreements that its manifest names are known here.
+Of a dataset that does not say which leaves it was made from, only the declarations that its
+manifest names are known here.
 """
 
 from __future__ import annotations
@@ -90,9 +91,9 @@ class HeldWords:
             withdrawal = self.register.withdrawn(stage.manifest)
             if withdrawal is not None:
                 return withdrawal
-        named = list(self._named(above))
-        for withdrawal in self.register.withdrawals():
-            if any(reached(withdrawal, one) for one in named):
+        for declaration in self._declarations(above):
+            withdrawal = self.register.withdrawn(declaration)
+            if withdrawal is not None:
                 return withdrawal
         datasets = [stage for stage in above if stage.kind == "dataset"]
         for withdrawal in self.register.withdrawals():
@@ -100,12 +101,10 @@ class HeldWords:
                 return withdrawal
         return None
 
-    def _named(self, above: list[Stage]) -> Iterator[tuple[str, str]]:
+    def _declarations(self, above: list[Stage]) -> Iterator[DeclarationId]:
         for stage in above:
-            for what, value, _ in self.index.lineage.mentions(
-                stage, "declaration", "agreement"
-            ):
-                yield what, value
+            for _, value, _ in self.index.lineage.mentions(stage, "declaration"):
+                yield DeclarationId(value)
 
     def _reaches(self, withdrawal: Withdrawal, datasets: list[Stage]) -> bool:
         """Tell whether a leaf that one of *datasets* was made from is under a withdrawal."""
@@ -128,12 +127,3 @@ class HeldWords:
             if known is not None:
                 self._places[subject] = known
         return known
-
-
-def reached(withdrawal: Withdrawal, named: tuple[str, str]) -> bool:
-    """Tell whether a withdrawal is of what a manifest names: ("declaration", "use-…")."""
-    what, value = named
-    return bool(value) and value == {
-        "declaration": withdrawal.declaration,
-        "agreement": withdrawal.agreement,
-    }.get(what)
