@@ -278,6 +278,7 @@ _FEATURES: Final = {
         ("prompt", "list: json"),
         ("verifier", "dtype: string"),
         ("answer", "dtype: string"),
+        ("tools", "list: json"),
     ),
 }
 """Columns as `datasets` should hold them. Messages stay JSON: as Arrow structs, each would have
