@@ -125,9 +125,11 @@ def _verify_file(encoded: bytes, trust: Trust) -> int:
 
 def _verify_pack(path: Path, trust: Trust) -> int:
     # The verifier of a bundle must not load what only a pack needs.
+    from gateway.cli.bar import progress_bar  # noqa: PLC0415
     from gateway.lineage.pack_verify import verify_pack  # noqa: PLC0415
 
-    verified = verify_pack(path, trust, _our_version(), _passed)
+    with progress_bar("verifying leaves") as progress:
+        verified = verify_pack(path, trust, _our_version(), _passed, progress)
     for answer in verified.answers:
         for sentence in answer.sentences:
             _tell("says", "", sentence)

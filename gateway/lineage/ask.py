@@ -583,8 +583,8 @@ def _sentences(answer: Answer) -> Iterator[str]:
 
 _HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
     "distilled-from": (
-        "learned from answers of `{}`",
-        "learned from no answer of `{}` that went through the gateway",
+        "was made from answers of `{}`",
+        "was made from no answer of `{}` that went through the gateway",
     ),
     "judged-by": ("was made with `{}` as a judge", "was made without `{}` as a judge"),
     "policy": ("was made under policy `{}`", "was made under no policy `{}`"),
@@ -618,7 +618,7 @@ def _parts(found: Finding) -> Iterator[str]:
             )
             yield away
         case _:
-            verb = "decided on" if found.influence == "judge" else "taught"
+            verb = "decided on" if found.influence == "judge" else "stand in"
             yield (
                 f"answers of {_who(found)} {verb} {found.rows} of {found.of_rows} rows"
                 f" ({share(found.rows, found.of_rows)}) of dataset `{found.dataset}`"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -76,6 +76,8 @@ from gateway.tlog.merkle import HASH_BYTES, leaf_hash
 from gateway.tlog.proof import format_proof, parse_proof
 from gateway.tlog.tile import TILE_WIDTH
 
+Progress = Callable[[int, int], None]
+
 _AGAIN: Final = "take the pack from its source again"
 _KEYS_BYTES_MAX: Final = PACK_FILE_BYTES_MAX
 
@@ -106,12 +108,16 @@ class VerifiedPack:
 
 
 def verify_pack(
-    path: Path, trust: Trust, version: str, passed: Passed | None = None
+    path: Path,
+    trust: Trust,
+    version: str,
+    passed: Passed | None = None,
+    progress: Progress | None = None,
 ) -> VerifiedPack:
     """Check the pack at *path* whole, reporting each check to *passed*.
 
     *version* is that of this package: what is signed for but was put into words by another one
-    is not made again, and *passed* is told so.
+    is not made again, and *passed* is told so. *progress* is told how many leaves were checked.
 
     Raises:
         EvidenceError: something does not verify; the message names the file.
@@ -133,10 +139,13 @@ def verify_pack(
         _take_manifests(zipped, trust, note, holdings)
         tell("manifests", f"{len(holdings.manifests)}, each signed and in the log")
         authority = _authority(zipped, checkpoint, trust)
-        count = _take_leaves(zipped, checkpoint, authority, facts, holdings)
+        count = _take_leaves(
+            zipped, checkpoint, authority, facts, holdings, progress or _nobody
+        )
         tell("leaves", f"{count}, each signed and in the log")
         lists = _check_lists(holdings)
-        tell("members", f"{lists} datasets list every leaf that they were made from")
+        noun = "dataset lists" if lists == 1 else "datasets list"
+        tell("members", f"{lists} {noun} every leaf that was used")
         holdings.check()
         _check_words(facts, holdings)
         _check_shown(facts, holdings)
@@ -151,6 +160,10 @@ def verify_pack(
 
 
 def _quietly(check: str, found: str) -> None:
+    """Tell nobody."""
+
+
+def _nobody(done: int, total: int) -> None:
     """Tell nobody."""
 
 
@@ -277,6 +290,7 @@ def _take_leaves(
     authority: Authority,
     facts: PackFacts,
     holdings: Holdings,
+    progress: Progress,
 ) -> int:
     count = 0
     with contextlib.ExitStack() as stack:
@@ -298,6 +312,7 @@ def _take_leaves(
                     raise BadProofError("the log has another leaf at its place")
                 holdings.take(index, verify_leaf(leaf, index, authority), facts.about)
             count += 1
+            progress(count, max(count, facts.receipts.shown))
     return count
 
 
