@@ -15,6 +15,7 @@ from rich.table import Table
 from gateway import settings as settings_module
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
+from gateway.cli import derive, export
 from gateway.cli.arguments import day
 from gateway.cli.bar import progress_bar
 from gateway.cli.use import declaration_named, screen
@@ -71,6 +72,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="check each receipt's own signature too, not only its place in the log",
     )
+    derive.add(verbs)
+    export.add(verbs)
     card = verbs.add_parser("card", help="print the card of a dataset, made from its manifest")
     for verb, run in ((verify, _verify), (card, _card)):
         verb.add_argument("path", metavar="PATH", type=Path, help="a dataset folder")
@@ -160,6 +163,8 @@ def sources_of(house: Installation, order: Order) -> Sources:
         covers=read_checkpoint(note, trust),
         append=lambda leaf: house.sequencer.append_and_wait(leaf).index,
         signer=house.keyring.manifest,
+        states=house.keyring.receipt,
+        writer=house.writer,
         trust=trust,
         authority=authority,
         clock=house.clock,

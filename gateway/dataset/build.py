@@ -11,11 +11,11 @@ proof of the manifest's leaf and puts the folder into place instead of building 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Final, Literal
 
 import msgspec
 
@@ -23,23 +23,23 @@ from gateway.canonical import canonical_json, sha256_hex
 from gateway.clock import Clock, day_of, rfc3339
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.card import card_of
-from gateway.dataset.gate import Gate, Kept, Law, LeftOut, Row, Words, group_of
+from gateway.dataset.count import Kind, kind_of
+from gateway.dataset.covered import Covered
+from gateway.dataset.croissant import croissant_of
+from gateway.dataset.gate import Gate, Law, LeftOut, RuledAgain, Words
 from gateway.dataset.keys import format_key_line
 from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     CARD,
     CHECKPOINT,
+    CROISSANT,
     KEYS,
-    LEAVES,
     LEDGER_CHECKPOINT,
     LEFT_OUT,
     MANIFEST,
     POLICIES,
+    PREVIOUS_SNAPSHOT,
     PROOF,
-    RECEIPTS,
-    ROWS,
-    SPANS,
-    TILES,
     TRAINING_MANIFEST,
     DatasetManifest,
     Dependency,
@@ -51,10 +51,11 @@ from gateway.dataset.manifest import (
     manifest_dependency,
     parse_manifest,
     statement_of,
-    tile_file,
 )
-from gateway.dataset.rows import ReceiptLine, Span
-from gateway.dataset.tree import ReadTile, TilesWriter, levels_of
+from gateway.dataset.members import members_of
+from gateway.dataset.sorting import Sorter, Sorting
+from gateway.dataset.taking import Choosing, Reaches, Taker, Texts
+from gateway.dataset.tree import ReadTile
 from gateway.dataset.workshop import (
     DigestedFile,
     empty_folder,
@@ -64,26 +65,35 @@ from gateway.dataset.workshop import (
     sync_folder,
     write_file,
 )
+from gateway.dataset.writing import LeftOutFile, RowsWriter, Tally
 from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
-from gateway.ident import DeclarationId, ExchangeId, Sha256
+from gateway.ident import Sha256
 from gateway.intent.model import NAME, Declaration
-from gateway.limits import ROWS_PER_SPAN
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import Signer, open_envelope
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import (
+    Derivation,
     KeyAuthorization,
     KeyRevocation,
     Manifest,
+    Members,
     Receipt,
+    RowKind,
     Subject,
+    Writer,
 )
 from gateway.receipt.sigstore import write_manifest
-from gateway.receipt.statement import read_leaf
-from gateway.receipt.verify import signed_statement, verify_manifest
+from gateway.receipt.statement import read_leaf, write_statement
+from gateway.receipt.verify import verify_manifest
 from gateway.tlog.checkpoint import Checkpoint
-from gateway.tlog.merkle import leaf_hash
 from gateway.tlog.proof import InclusionProof, format_proof
+
+TRANSFORM: Final = "transform"
+JUDGED: Final = "judged"
+VERDICT: Final = "verdict"
+BEST_OF: Final = "best-of"
+"""Filters by which rows of a transform are chosen."""
 
 
 class EmptyDatasetError(GateRefusedError):
@@ -97,18 +107,6 @@ class EmptyDatasetError(GateRefusedError):
         self.left_out = dict(left_out)
 
 
-class Texts(Protocol):
-    """Where the text of exchanges is kept."""
-
-    def get(self, exchange: ExchangeId) -> Kept | None:
-        """Return what was kept of an exchange, or `None`."""
-        ...
-
-    def was_erased(self, exchange: ExchangeId) -> bool:
-        """Tell whether text of an exchange was kept once, and erased."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What is to be built, and where."""
@@ -117,14 +115,41 @@ class Order:
     declaration: Declaration
     folder: Path
     filters: Mapping[str, str] = field(default_factory=dict)
+    """What the candidates were selected by, word for word; `verdict`, `judged` and `best-of`
+    choose among the rows of a transform."""
+    kind: RowKind = "messages"
+    reasoning: bool = False
+    dedupe: Literal["exact", "near"] = "exact"
+    held_out: str | None = None
+    """The share of the clusters of prompts that is kept apart, like `0.05`."""
+    seed: int = 0
+    feed: Feed | None = None
+
+    @property
+    def derived(self) -> bool:
+        """Whether the rows are those of a transform."""
+        return TRANSFORM in self.filters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """Where a snapshot of a feed stands among the others."""
+
+    follows: Sha256 | None
+    """The manifest of the snapshot before."""
+    after: int
+    """What stands below this leaf was looked at already."""
+    seen: Callable[[], Iterable[bytes]]
+    """The SHA-256 of every row of the snapshots before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What a build reads and the one thing it writes besides its folder: a leaf."""
+    """What a build reads and the one thing it writes besides its folder: leaves."""
 
     candidates: Callable[[], Iterable[tuple[int, bytes]]]
-    """Leaf index and leaf of every receipt that the filters select, in order of the ledger."""
+    """Leaf index and leaf of every receipt, or derivation, that the filters select, in order
+    of the ledger."""
     texts: Texts
     law: Law
     library: Sha256
@@ -144,6 +169,9 @@ class Sources:
     append: Callable[[bytes], int]
     """Make a leaf durable and return its index."""
     signer: Signer
+    states: Signer
+    """The receipt key in use, which signs statements."""
+    writer: Writer
     trust: Trust
     authority: Authority
     clock: Clock
@@ -162,8 +190,12 @@ class Built:
     """Leaf index of the manifest; `None` where an interrupted build was put into place."""
 
 
-Progress = Callable[[int, int], None]
-"""Told how many candidates were looked at, and how many rows were taken."""
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many of what is looked at are done, and how many rows stand."""
+
+RULING: Final = "ruling again"
+COMPARING: Final = "comparing rows"
+WRITING: Final = "writing rows"
 
 
 def build_dataset(order: Order, sources: Sources, progress: Progress | None = None) -> Built:
@@ -194,7 +226,7 @@ def build_dataset(order: Order, sources: Sources, progress: Progress | None = No
         ) from exc
 
 
-def _silent(seen: int, rows: int) -> None:
+def _silent(doing: str, done: int, rows: int) -> None:
     """Tell nobody."""
 
 
@@ -236,34 +268,33 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
         sources.law,
         sources.words,
         Ancestry(sources.manifest),
+        reasoning=order.reasoning,
     )
-    tally = _write_rows(workshop, gate, sources, progress)
+    tally, reaches = _write_rows(order, workshop, gate, sources, progress)
     if not tally.rows:
         raise EmptyDatasetError(
             dict(tally.left_out.most_common()),
             hint="docs/formats/dataset.md says what each reason means and who can change it",
         )
     files = tally.files
+    files[KEYS] = write_file(workshop, KEYS, _key_lines(tally.keyids, sources))
     files[CHECKPOINT] = write_file(workshop, CHECKPOINT, sources.checkpoint.encode())
     files[POLICIES] = write_file(workshop, POLICIES, _rulings(gate, sources.library))
-    manifest = _manifest(order, sources, gate, tally, started)
+    manifest = _manifest(order, sources, gate, tally, reaches, started)
     files[CARD] = write_file(workshop, CARD, card_of(manifest).encode())
-    manifest = msgspec.structs.replace(
-        manifest,
-        subjects=tuple(
-            Subject(name=name, digest={"sha256": files[name]}) for name in sorted(files)
-        ),
-    )
+    manifest = _naming(manifest, files)
+    files[CROISSANT] = write_file(workshop, CROISSANT, croissant_of(manifest))
+    manifest = _naming(manifest, files)
     encoded, leaf = write_manifest(statement_of(manifest), sources.signer)
     payload = verify_manifest(encoded, sources.trust)[1]
     write_file(workshop, MANIFEST, encoded)
-    for folder in (
-        workshop / TILES,
-        (workshop / TILES).parent,
-        workshop,
-        workshop.parent,
-    ):
-        sync_folder(folder)
+    named = {parent for name in files for parent in Path(name).parents}
+    for folder in sorted(named, key=lambda folder: -len(folder.parts)):
+        sync_folder(workshop / folder)
+    sync_folder(workshop.parent)
+    # Statements that name a manifest which never becomes a leaf say nothing of any dataset.
+    for members in _members(order, sources, tally, payload):
+        sources.append(write_statement(members, (), sources.states))
     # The first durable mark: from here on the ledger says that this dataset was built.
     index = sources.append(leaf)
     _write_proof(workshop, sources, index)
@@ -271,87 +302,87 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
     return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=index)
 
 
-@dataclass(slots=True)
-class _Teacher:
-    """What is counted of one kind of call while rows are written."""
-
-    rows: int = 0
-    receipts: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    days: set[str] = field(default_factory=set)
-    declarations: set[DeclarationId] = field(default_factory=set)
-    reported: set[str] = field(default_factory=set)
+def _naming(manifest: DatasetManifest, files: Mapping[str, Sha256]) -> DatasetManifest:
+    """Return *manifest* with *files* as its subjects."""
+    return msgspec.structs.replace(
+        manifest,
+        subjects=tuple(
+            Subject(name=name, digest={"sha256": files[name]}) for name in sorted(files)
+        ),
+    )
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What is counted while rows are written."""
+def _members(
+    order: Order, sources: Sources, tally: Tally, payload: Sha256
+) -> Iterator[Members]:
+    return members_of(
+        tally.members,
+        manifest=payload,
+        dataset=order.name,
+        at=rfc3339(sources.clock.now_ms()),
+        writer=sources.writer,
+    )
 
-    rows: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    teachers: dict[tuple[Any, Sha256 | None], _Teacher] = field(default_factory=dict)
-    files: dict[str, Sha256] = field(default_factory=dict)
 
-
-def _write_rows(workshop: Path, gate: Gate, sources: Sources, progress: Progress) -> _Tally:
-    tally = _Tally()
+def _write_rows(
+    order: Order, workshop: Path, gate: Gate, sources: Sources, progress: Progress
+) -> tuple[Tally, Reaches]:
+    tally = Tally()
     with contextlib.ExitStack() as stack:
-        rows, receipts, leaves, left_out, spans, keys = (
-            stack.enter_context(DigestedFile.create(workshop, name))
-            for name in (ROWS, RECEIPTS, LEAVES, LEFT_OUT, SPANS, KEYS)
+        listed = stack.enter_context(DigestedFile.create(workshop, LEFT_OUT))
+        left_out = LeftOutFile(listed, tally.left_out)
+
+        def tell(statement: Receipt | Derivation, choice: int | None, why: LeftOut) -> None:
+            if isinstance(statement, Derivation):
+                left_out.tell(
+                    statement.derivation, choice, why.reason, why.detail, derived=True
+                )
+            else:
+                left_out.tell(statement.exchange, choice, why.reason, why.detail, derived=False)
+
+        covered = Covered(sources.covers, sources.tile, sources.authority)
+        choosing = Choosing(
+            kind=order.kind,
+            judged=JUDGED in order.filters,
+            verdict=order.filters.get(VERDICT),
         )
-        levels = [
-            stack.enter_context(DigestedFile.create(workshop, tile_file(level)))
-            for level in range(levels_of(sources.covers.size))
-        ]
-        tiles = TilesWriter(
-            sources.covers.size, sources.tile, lambda level, hashes: levels[level].write(hashes)
+        taker = Taker(gate, covered, sources.texts, sources.leaf, choosing, tell)
+        if order.feed is not None:
+            gate.remember(order.feed.seen())
+        taken = taker.taken(
+            iter(sources.candidates()), lambda seen, rows: progress(RULING, seen, rows)
         )
-        keyids: set[str] = set()
-        span_row = -ROWS_PER_SPAN
-        for seen, (index, leaf) in enumerate(sources.candidates(), start=1):
-            if index >= sources.covers.size:
-                break
-            receipt, keyid = _receipt(index, leaf, sources.authority)
-            taken: list[Row] = []
-            for choice, outcome in _outcomes(gate, receipt, sources.texts):
-                match outcome:
-                    case LeftOut(reason, detail):
-                        tally.left_out[reason] += 1
-                        left_out.line(_left_out(receipt, choice, reason, detail))
-                    case Row():
-                        taken.append(outcome)
-            if taken:
-                if tally.rows - span_row >= ROWS_PER_SPAN:
-                    span_row = tally.rows
-                    span = Span(
-                        index=index,
-                        leaves=leaves.size,
-                        receipts=receipts.size,
-                        row=tally.rows,
-                        rows=rows.size,
-                        tiles=tiles.offsets(index),
-                    )
-                    spans.write(msgspec.json.encode(span) + b"\n")
-                tiles.touch(index)
-                leaves.write(len(leaf).to_bytes(2, "big") + leaf)
-                keyids.add(keyid)
-                hashed = leaf_hash(leaf).hex()
-                for row in taken:
-                    line = _receipt_line(tally.rows, receipt, index, hashed, row)
-                    rows.write(row.line + b"\n")
-                    receipts.write(msgspec.json.encode(line) + b"\n")
-                    tally.rows += 1
-                _count(tally, receipt, len(taken))
-            progress(seen, tally.rows)
-        tiles.finish()
-        for at, statement in sorted(_said_of(keyids, sources).items()):
-            proof = sources.prove(at, sources.checkpoint)
-            keys.write(format_key_line(at, statement, proof.hashes) + b"\n")
-        for file in (rows, receipts, leaves, left_out, spans, keys, *levels):
-            tally.files[file.name] = file.finish()
-    return tally
+        sorting = Sorting(
+            kind=order.kind,
+            near=order.dedupe == "near",
+            best=BEST_OF in order.filters,
+            held_out=None if order.held_out is None else Fraction(order.held_out),
+            seed=order.seed,
+        )
+        sorter = Sorter(sorting, workshop, left_out, sources.leaf)
+        writer = RowsWriter(
+            workshop,
+            covered,
+            taker.reaches,
+            tally,
+            stack,
+            split=order.held_out is not None,
+            derived=order.derived,
+        )
+        for one, parts in sorter.sorted(taken, lambda at, n: progress(COMPARING, at, n)):
+            writer.write(one, parts)
+            progress(WRITING, tally.rows, tally.rows)
+        tally.splits = sorter.splits
+        writer.finish(taker.find)
+        tally.files[LEFT_OUT] = listed.finish()
+    return tally, taker.reaches
+
+
+def _key_lines(keyids: Iterable[str], sources: Sources) -> bytes:
+    return b"".join(
+        format_key_line(at, leaf, sources.prove(at, sources.checkpoint).hashes) + b"\n"
+        for at, leaf in sorted(_said_of(keyids, sources).items())
+    )
 
 
 def _said_of(keyids: Iterable[str], sources: Sources) -> dict[int, bytes]:
@@ -377,87 +408,22 @@ def _said_of(keyids: Iterable[str], sources: Sources) -> dict[int, bytes]:
     return said
 
 
-def _outcomes(
-    gate: Gate, receipt: Receipt, texts: Texts
-) -> Iterator[tuple[int | None, Row | LeftOut]]:
-    refused = gate.admit(receipt)
-    if refused is not None:
-        yield None, refused
-    else:
-        kept = texts.get(receipt.exchange)
-        erased = kept is None and texts.was_erased(receipt.exchange)
-        yield from gate.rows_of(receipt, kept, erased=erased)
-
-
-def _receipt(index: int, leaf: bytes, authority: Authority) -> tuple[Receipt, str]:
-    """Return the receipt in *leaf* and its key; if it doesn't verify that is an alarm.
-
-    Whoever verifies the dataset looks for it in the log; its signature is checked here.
-    """
-    try:
-        receipt, keyid = signed_statement(leaf, index, authority)
-    except EvidenceError as exc:
-        raise LedgerDamagedError(
-            f"leaf {index} of the ledger does not verify: {exc.message}",
-            hint="run `gateway ledger fsck`; nothing was built",
-        ) from exc
-    if not isinstance(receipt, Receipt) or keyid is None:
-        raise LedgerDamagedError(
-            f"leaf {index} should be a usage receipt", hint="rebuild the index"
-        )
-    return receipt, keyid
-
-
-def _receipt_line(
-    row: int, receipt: Receipt, index: int, hashed: str, taken: Row
-) -> ReceiptLine:
-    return ReceiptLine(
-        choice=taken.choice,
-        exchange=receipt.exchange,
-        index=index,
-        leaf=hashed,
-        row=row,
-        salt=taken.salt.hex(),
-        sha256=taken.sha256,
-    )
-
-
-def _left_out(receipt: Receipt, choice: int | None, reason: str, detail: str) -> dict[str, Any]:
-    line: dict[str, Any] = {"exchange": receipt.exchange, "reason": reason}
-    if choice is not None:
-        line["choice"] = choice
-    if detail:
-        line["detail"] = detail
-    return line
-
-
-def _count(tally: _Tally, receipt: Receipt, rows: int) -> None:
-    key = (group_of(receipt).call, receipt.model.manifest)
-    teacher = tally.teachers.setdefault(key, _Teacher())
-    teacher.rows += rows
-    teacher.receipts += 1
-    teacher.days.add(receipt.received[:10])
-    if receipt.declared.declaration is not None:
-        teacher.declarations.add(receipt.declared.declaration)
-    if receipt.model.reported is not None:
-        teacher.reported.add(receipt.model.reported)
-    if receipt.usage is not None:
-        teacher.input_tokens = _plus(teacher.input_tokens, receipt.usage.input_tokens)
-        teacher.output_tokens = _plus(teacher.output_tokens, receipt.usage.output_tokens)
-
-
-def _plus(sum_so_far: int | None, more: int | None) -> int | None:
-    return sum_so_far if more is None else (sum_so_far or 0) + more
-
-
-def _teachers(gate: Gate, tally: _Tally) -> Iterator[Teacher]:
-    for (call, manifest), counted in sorted(
-        tally.teachers.items(), key=lambda item: -item[1].rows
-    ):
+def _teachers(gate: Gate, tally: Tally, reaches: Reaches) -> Iterator[Teacher]:
+    kinds = [
+        (kind, counted)
+        for kind, number in reaches.kinds.items()
+        if (counted := tally.kinds.get(number)) is not None and counted.rows
+    ]
+    ruled_of: dict[Kind, list[tuple[str, RuledAgain]]] = {}
+    for group, ruling in gate.ruled.items():
+        kind = kind_of(group.call, group.manifest, group.influence)
+        ruled_of.setdefault(kind, []).append((group.day, ruling))
+    for kind, counted in sorted(kinds, key=lambda item: -item[1].rows):
+        call, manifest, influence = kind
         ruled = [
             ruling
-            for group, ruling in gate.ruled.items()
-            if group.call == call and group.manifest == manifest and group.day in counted.days
+            for day, ruling in ruled_of.get(kind, ())
+            if day in counted.days or not counted.days
         ]
         held = any(ruling.verdicts for ruling in ruled)
         yield Teacher(
@@ -491,27 +457,38 @@ def _teachers(gate: Gate, tally: _Tally) -> Iterator[Teacher]:
             route=call.route,
             account_tier=call.account_tier,
             agreements=call.agreements,
+            influence=influence,
         )
 
 
 def _manifest(
-    order: Order, sources: Sources, gate: Gate, tally: _Tally, started_ms: int
+    order: Order,
+    sources: Sources,
+    gate: Gate,
+    tally: Tally,
+    reaches: Reaches,
+    started_ms: int,
 ) -> DatasetManifest:
-    teachers = tuple(_teachers(gate, tally))
+    teachers = tuple(_teachers(gate, tally, reaches))
     students = {t.manifest: t.provider for t in teachers if t.manifest is not None}
     covers = sources.covers
     return DatasetManifest(
         asked=_parameters(order),
         found=Findings(
             rows=tally.rows,
+            splits=tally.splits,
             left_out=left_out_counts(tally.left_out),
             teachers=teachers,
             use=order.declaration.use,
             day=gate.today.isoformat(),
             library=sources.library,
             obligations=tuple(sorted({duty for t in teachers for duty in t.obligations})),
+            made_by=tally.made_by,
+            written_by=tally.written_by,
+            members=tally.member_facts(),
         ),
         dependencies=(
+            *_previous(order),
             *(
                 manifest_dependency(f"student:{provider}", payload, TRAINING_MANIFEST)
                 for payload, provider in sorted(students.items())
@@ -538,12 +515,27 @@ def _manifest(
     )
 
 
+def _previous(order: Order) -> tuple[Dependency, ...]:
+    """Return the edge to the snapshot before, where there is one."""
+    if order.feed is None or order.feed.follows is None:
+        return ()
+    return (manifest_dependency("snapshot", order.feed.follows, PREVIOUS_SNAPSHOT),)
+
+
 def _parameters(order: Order) -> Parameters:
+    feed = order.feed
     return Parameters(
         dataset=order.name,
         declaration=order.declaration.id,
         project=order.declaration.project,
         filters=dict(sorted(order.filters.items())),
+        kind=order.kind,
+        reasoning=order.reasoning,
+        dedupe=order.dedupe,
+        held_out=order.held_out,
+        seed=order.seed,
+        follows=None if feed is None else feed.follows,
+        after=None if feed is None else feed.after,
     )
 
 
@@ -562,6 +554,7 @@ def _rulings(gate: Gate, library: Sha256) -> bytes:
                     "effect": ruled.effect,
                     "features": list(group.call.features),
                     "generatedFor": group.call.generated_for,
+                    "influence": group.influence,
                     "streaming": group.call.streaming,
                     "leftOut": None if ruled.left_out is None else ruled.left_out.reason,
                     "manifest": group.manifest,

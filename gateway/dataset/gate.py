@@ -22,6 +22,7 @@ from gateway.dataset.above import Above, call_of_student
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.manifest import Influence
 from gateway.dataset.ruling import Call, call_of, call_of_teacher
+from gateway.dataset.shape import check_shape
 from gateway.dataset.standing import Standing, standing_of
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
@@ -37,6 +38,7 @@ from gateway.policy.obligation import (
     values_of,
 )
 from gateway.receipt.model import (
+    Commitment,
     Derivation,
     EffectName,
     Manifest,
@@ -194,6 +196,11 @@ class Kept(Protocol):
         """Return the canonical row of each choice."""
         ...
 
+    @property
+    def reasoned(self) -> Mapping[int, bytes]:
+        """Return the rows of those choices whose reasoning was shown, with it."""
+        ...
+
 
 class Gate:
     """Decides for one declaration on one day; rulings are made once for each group.
@@ -224,6 +231,10 @@ class Gate:
     def ruled(self) -> Mapping[Group, RuledAgain]:
         """Return every ruling made so far."""
         return self._ruled
+
+    def remember(self, rows: Iterable[bytes]) -> None:
+        """Take the rows with these SHA-256 digests as taken already."""
+        self._seen.update(rows)
 
     def admit_row(
         self, statement: Receipt | Derivation, place: int, above: Sequence[Above]
@@ -292,12 +303,31 @@ class Gate:
             yield 0, LeftOut("row.empty")
         for choice, first in units.items():
             why = _no_row(receipt, choice)
+            if why is None and self._reasoning and first.reasoned is None:
+                why = LeftOut("reasoning-not-open")
             if why is None and kept is None:
                 why = LeftOut("content-erased" if erased else "content-missing")
             if why is not None or kept is None:
                 yield choice, why or LeftOut("content-missing")
             else:
-                yield choice, self._row(choice, first, kept)
+                yield choice, self._row_of_choice(choice, first, kept)
+
+    def derived_row(
+        self, derivation: Derivation, place: int, kept: Kept | None, *, erased: bool = False
+    ) -> Row | LeftOut:
+        """Return row *place* of a derivation, which was admitted, or why there is none."""
+        made = derivation.rows[place]
+        if not made.parents and derivation.written is None:
+            return LeftOut("parent-unresolved", "it was made of nothing, and nobody wrote it")
+        if kept is None:
+            return LeftOut("content-erased" if erased else "content-missing")
+        row = self._row(place, kept.rows.get(place), made.row, kept.salt)
+        if isinstance(row, Row):
+            try:
+                check_shape(row.line, made.kind)
+            except MalformedReceiptError as exc:
+                return LeftOut("row.not-text", exc.message)
+        return row
 
     def ruling_for(self, group: Group) -> RuledAgain:
         """Return what is ruled for *group*; a base that is a student of ours has one too."""
@@ -536,20 +566,27 @@ class Gate:
             verdicts=verdicts,
         )
 
-    def _row(self, choice: int, first: OutputFacts, kept: Kept) -> Row | LeftOut:
-        line = kept.rows.get(choice)
-        if first.row is None:
+    def _row_of_choice(self, choice: int, first: OutputFacts, kept: Kept) -> Row | LeftOut:
+        if self._reasoning:
+            row = self._row(choice, kept.reasoned.get(choice), first.reasoned, kept.salt)
+            return dataclasses.replace(row, reasoned=True) if isinstance(row, Row) else row
+        return self._row(choice, kept.rows.get(choice), first.row, kept.salt)
+
+    def _row(
+        self, place: int, line: bytes | None, committed: Commitment | None, salt: bytes
+    ) -> Row | LeftOut:
+        if committed is None:
             return LeftOut("row.not-text")
         if line is None:
-            return LeftOut("content-missing", f"no row was kept for choice {choice}")
-        if b"\n" in line or salted_sha256(kept.salt, line) != first.row.value:
+            return LeftOut("content-missing", f"no row was kept for choice {place}")
+        if b"\n" in line or salted_sha256(salt, line) != committed.value:
             return LeftOut("row-mismatch")
         sha256 = sha256_hex(line)
         digest = bytes.fromhex(sha256)
         if digest in self._seen:
             return LeftOut("duplicate")
         self._seen.add(digest)
-        return Row(choice=choice, line=line, sha256=sha256, salt=kept.salt)
+        return Row(choice=place, line=line, sha256=sha256, salt=salt)
 
 
 def barred_by(obligations: tuple[str, ...]) -> LeftOut | None:

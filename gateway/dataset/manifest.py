@@ -61,7 +61,18 @@ CROISSANT: Final = "croissant.json"
 MANIFEST: Final = "manifest.json"
 PROOF: Final = "manifest.tlog-proof"
 
-FILES: Final = (ROWS, RECEIPTS, LEAVES, KEYS, SPANS, CHECKPOINT, LEFT_OUT, POLICIES, CARD)
+FILES: Final = (
+    ROWS,
+    RECEIPTS,
+    LEAVES,
+    KEYS,
+    SPANS,
+    CHECKPOINT,
+    LEFT_OUT,
+    POLICIES,
+    CARD,
+    CROISSANT,
+)
 """The files of every dataset folder that its manifest names, besides the levels of tiles."""
 
 
@@ -176,7 +187,8 @@ class Parameters(Wire, frozen=True, kw_only=True):
     follows: Sha256 | None = None
     """In a feed: the manifest of the snapshot before."""
     after: int | None = None
-    """In a feed: only leaves from this index on are candidates."""
+    """In a feed: snapshots before looked at all leaves below this index; of those only what
+    waited then is a candidate still."""
 
 
 class Findings(Wire, frozen=True, kw_only=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from gateway.errors import BadProofError, NotFoundError
 from gateway.ident import ExchangeId, Sha256
@@ -20,6 +22,11 @@ from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
 from gateway.tlog.merkle import consistency_proof, inclusion_proof
 from gateway.tlog.note import parse_note
 from gateway.tlog.proof import InclusionProof
+
+
+_AT_ONCE: Final = 256
+_DENSE: Final = 4
+"""Leaves that lie this close together are read in one go, with those between them."""
 
 
 class Reader:
@@ -52,6 +59,21 @@ class Reader:
     def leaves(self, first: int, stop: int) -> Iterator[bytes]:
         """Yield leaves *first* up to, not including, *stop*, in order, in constant memory."""
         return self._store.leaves(first, stop)
+
+    def leaves_at(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield the leaves at *indices*, which rise, with their indices; many at a time.
+
+        Raises:
+            NotFoundError: there is none at one of them.
+        """
+        waiting = iter(indices)
+        while some := list(itertools.islice(waiting, _AT_ONCE)):
+            if some[-1] - some[0] < _DENSE * len(some) and some[-1] < self.size():
+                wanted = set(some)
+                near = enumerate(self.leaves(some[0], some[-1] + 1), some[0])
+                yield from ((index, leaf) for index, leaf in near if index in wanted)
+            else:
+                yield from ((index, self.leaf(index)) for index in some)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Bring the index up to the ledger; return how many leaves were added to it."""

@@ -163,6 +163,7 @@ class Kept:
 
     salt: bytes
     rows: dict[int, bytes]
+    reasoned: dict[int, bytes] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +192,10 @@ class Texts(dict[ExchangeId, Kept]):
     def __init__(self) -> None:
         super().__init__()
         self._erased: set[ExchangeId] = set()
+
+    def get_many(self, exchanges: Sequence[ExchangeId]) -> dict[ExchangeId, Kept]:
+        """Return what was kept of *exchanges*."""
+        return {exchange: self[exchange] for exchange in exchanges if exchange in self}
 
     def erase(self, exchange: ExchangeId) -> None:
         """Forget the text of *exchange*, and remember that it was there."""
@@ -568,6 +573,8 @@ class House:
             covers=parse_checkpoint(open_note(note, [LOG_VERIFIER])),
             append=self.append,
             signer=MANIFEST_SIGNER,
+            states=RECEIPT_SIGNER,
+            writer=WRITER,
             trust=TRUST,
             authority=self.authority,
             clock=self.clock,

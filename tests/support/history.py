@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,9 +113,9 @@ class History:
             sources.authority.admit(index, read_leaf(self.house.leaf(index)))
         return build_dataset(order, sources)
 
-    def get(self, exchange: ExchangeId) -> Text:
-        """Return the text of an exchange, made anew."""
-        return Text(exchange[-16:].encode(), {0: _row(exchange)})
+    def get_many(self, exchanges: Sequence[ExchangeId]) -> dict[ExchangeId, Text]:
+        """Return the texts of exchanges, made anew."""
+        return {one: Text(one[-16:].encode(), {0: _row(one)}) for one in exchanges}
 
     def was_erased(self, exchange: ExchangeId) -> bool:
         """Say no: nothing is erased here."""

@@ -245,6 +245,8 @@ def install(folder: Path, count: int = 32) -> Path:
             ),
             append=append,
             signer=installation.keyring.manifest,
+            states=installation.keyring.receipt,
+            writer=installation.writer,
             trust=installation.keyring.trust,
             authority=installation.reader.authority(installation.keyring.trust),
             clock=clock,

@@ -1,0 +1,380 @@
+"""Take from the ledger what a dataset may hold: candidates in, admitted rows out, in order.
+
+Each candidate goes through the gate with everything that it was made from. What is taken
+carries all that is counted of it later, in small numbers, so that it can be put aside and
+sorted before it is written; what is left out is told at once.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.dataset.above import Above, UnresolvedParentError, above_of
+from gateway.dataset.count import Author, Kind, Maker, kind_of
+from gateway.dataset.covered import Covered
+from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row, group_of
+from gateway.errors import LedgerDamagedError, NotFoundError
+from gateway.ident import DerivationId, ExchangeId
+from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE
+from gateway.receipt.model import Derivation, DerivedRow, Manifest, Receipt, RowKind
+
+_LEAVES_REMEMBERED: Final = 1_024
+"""Leaves above rows that are kept: rows of one batch have the same parents."""
+
+
+class Texts(Protocol):
+    """Where the text of exchanges and derivations is kept."""
+
+    def get_many(self, exchanges: Sequence[ExchangeId]) -> Mapping[ExchangeId, Kept]:
+        """Return what was kept of *exchanges*, of those of which anything was."""
+        ...
+
+    def was_erased(self, exchange: ExchangeId) -> bool:
+        """Tell whether text of an exchange was kept once, and erased."""
+        ...
+
+
+class Given(msgspec.Struct, frozen=True, array_like=True):
+    """What one answer adds to what is counted of its kind of call."""
+
+    kind: int
+    day: str | None
+    declaration: str | None = None
+    reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class TakenRow(msgspec.Struct, frozen=True, array_like=True):
+    """One row that was admitted."""
+
+    choice: int
+    line: bytes
+    sha256: str
+    salt: bytes
+    reach: int
+    """Which kinds of calls, transforms and authors reached it; see `Reaches`."""
+    above: tuple[int, ...] = ()
+    """The leaves that it was made from; see `above_code`."""
+    reasoned: bool = False
+    verdict: str | None = None
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True):
+    """A leaf, and the rows that were taken of it."""
+
+    index: int
+    leaf: bytes
+    keyid: str
+    name: str
+    """The exchange or the derivation."""
+    derived: bool
+    given: Given | None
+    rows: tuple[TakenRow, ...]
+
+
+class Reach(msgspec.Struct, frozen=True, array_like=True):
+    """What reached a row, each by its number."""
+
+    kinds: tuple[int, ...]
+    makers: tuple[int, ...] = ()
+    authors: tuple[int, ...] = ()
+
+
+class Reaches:
+    """What reached rows: kinds of calls, transforms, authors; and every mix of them, once."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._groups: dict[Group, int] = {}
+        self.kinds: dict[Kind, int] = {}
+        self.makers: dict[Maker, int] = {}
+        self.authors: dict[Author, int] = {}
+        self.mixes: dict[Reach, int] = {}
+
+    def of_answer(self, receipt: Receipt) -> tuple[int, Given]:
+        """Return what reached the rows of a plain answer, and what it adds."""
+        kind = self._kind(group_of(receipt))
+        return self._number(Reach((kind,))), _given(kind, receipt)
+
+    def of_derived(self, derivation: Derivation, above: Sequence[Above]) -> int:
+        """Return what reached a row of *derivation*."""
+        makers, authors, kinds = set(), set(), set()
+        for one in (derivation, *(one.statement for one in above)):
+            if isinstance(one, Derivation):
+                said, written = one.transform, one.written
+                maker = (said.name, said.version, said.kind)
+                makers.add(self.makers.setdefault(maker, len(self.makers)))
+                if written is not None:
+                    author = (written.by, written.licence, written.source)
+                    authors.add(self.authors.setdefault(author, len(self.authors)))
+        for ancestor in above:
+            group = self._gate.group_above(ancestor)
+            if group is not None:
+                kinds.add(self._kind(group))
+        return self._number(
+            Reach(tuple(sorted(kinds)), tuple(sorted(makers)), tuple(sorted(authors)))
+        )
+
+    def given_above(self, above: Above) -> Given | None:
+        """Return what an ancestor adds to its kind of call; a derivation adds nothing."""
+        group = self._gate.group_above(above)
+        if group is None:
+            return None
+        kind = self._kind(group)
+        if isinstance(above.statement, Receipt):
+            return _given(kind, above.statement)
+        return Given(kind, None)
+
+    def _kind(self, group: Group) -> int:
+        known = self._groups.get(group)
+        if known is None:
+            kind = kind_of(group.call, group.manifest, group.influence)
+            known = self._groups[group] = self.kinds.setdefault(kind, len(self.kinds))
+        return known
+
+    def _number(self, reach: Reach) -> int:
+        return self.mixes.setdefault(reach, len(self.mixes))
+
+
+class Choosing(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of a derivation are wanted."""
+
+    kind: RowKind = "messages"
+    judged: bool = False
+    verdict: str | None = None
+
+    def refuses(self, row: DerivedRow) -> LeftOut | None:
+        """Tell why a row of that kind is not wanted for its verdict, or `None`."""
+        if self.judged and row.verdict is None:
+            return LeftOut("no-verdict")
+        if self.verdict is not None and row.verdict != self.verdict:
+            return LeftOut("no-verdict", f"judged `{row.verdict}`" if row.verdict else "")
+        return None
+
+
+TellLeftOut = Callable[[Receipt | Derivation, int | None, LeftOut], None]
+"""Told of a candidate, or one choice of it, that was left out."""
+
+Progress = Callable[[int, int], None]
+"""Told how many candidates were looked at, and how many rows were taken."""
+
+
+class Taker:
+    """Takes what passes the gate."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        covered: Covered,
+        texts: Texts,
+        leaf: Callable[[int], bytes],
+        choosing: Choosing,
+        tell: TellLeftOut,
+    ) -> None:
+        self.reaches = Reaches(gate)
+        self._gate = gate
+        self._covered = covered
+        self._texts = texts
+        self._leaf = leaf
+        self._choosing = choosing
+        self._tell = tell
+        self._leaves: collections.OrderedDict[int, bytes] = collections.OrderedDict()
+        self._erased: dict[str, bool] = {}
+        self._rows = 0
+
+    def taken(
+        self, candidates: Iterator[tuple[int, bytes]], progress: Progress
+    ) -> Iterator[Taken]:
+        """Yield what is taken of *candidates*, which come in the order of the ledger.
+
+        Raises:
+            LedgerDamagedError: a leaf is not what the checkpoint covers, or is no candidate.
+        """
+        page: list[_Candidate] = []
+        held, seen = 0, 0
+        for index, leaf in candidates:
+            if index >= self._covered.size:
+                break
+            seen += 1
+            statement, keyid = self._covered.statement(index, leaf)
+            if keyid is None or not isinstance(statement, Receipt | Derivation):
+                raise LedgerDamagedError(
+                    f"leaf {index} should be a receipt or a derivation",
+                    hint="rebuild the index",
+                )
+            page.append(_Candidate(index, leaf, keyid, statement, self._refused(statement)))
+            if isinstance(statement, Receipt):
+                held += statement.request.bytes + statement.response_bytes
+            else:
+                held += sum(row.bytes for row in statement.rows)
+            if len(page) >= CONTENTS_AT_ONCE or held >= CONTENT_BYTES_AT_ONCE:
+                yield from self._taken(page)
+                progress(seen, self._rows)
+                page, held = [], 0
+        yield from self._taken(page)
+        progress(seen, self._rows)
+
+    def find(self, index: int) -> bytes:
+        """Return the leaf at *index*, which something that was taken was made from.
+
+        Raises:
+            UnresolvedParentError: the checkpoint covers none there.
+            LedgerDamagedError: it is not the one that the checkpoint covers.
+        """
+        known = self._leaves.get(index)
+        if known is not None:
+            self._leaves.move_to_end(index)
+            return known
+        if not 0 <= index < self._covered.size:
+            raise UnresolvedParentError(f"the log has no leaf {index} yet")
+        try:
+            leaf = self._leaf(index)
+        except NotFoundError as exc:
+            raise UnresolvedParentError(exc.message) from exc
+        self._covered.statement(index, leaf)
+        self._leaves[index] = leaf
+        if len(self._leaves) > _LEAVES_REMEMBERED:
+            self._leaves.popitem(last=False)
+        return leaf
+
+    def _refused(self, statement: Receipt | Derivation) -> LeftOut | None:
+        return self._gate.admit(statement) if isinstance(statement, Receipt) else None
+
+    def _taken(self, page: Sequence[_Candidate]) -> Iterator[Taken]:
+        wanted = [_id_of(one.statement) for one in page if one.refused is None]
+        kept = self._texts.get_many(wanted)
+        for one in page:
+            statement = one.statement
+            if isinstance(statement, Receipt):
+                rows, given = self._of_answer(statement, one.refused, kept)
+            else:
+                rows, given = self._of_derivation(one.index, statement, kept), None
+            if rows:
+                self._rows += len(rows)
+                yield Taken(
+                    index=one.index,
+                    leaf=one.leaf,
+                    keyid=one.keyid,
+                    name=_id_of(statement),
+                    derived=given is None,
+                    given=given,
+                    rows=tuple(rows),
+                )
+
+    def _of_answer(
+        self,
+        receipt: Receipt,
+        refused: LeftOut | None,
+        kept: Mapping[ExchangeId, Kept],
+    ) -> tuple[list[TakenRow], Given | None]:
+        rows: list[TakenRow] = []
+        if refused is not None:
+            self._tell(receipt, None, refused)
+            return rows, None
+        reach, given = self.reaches.of_answer(receipt)
+        text = kept.get(receipt.exchange)
+        erased = text is None and self._texts.was_erased(receipt.exchange)
+        for choice, outcome in self._gate.rows_of(receipt, text, erased=erased):
+            if isinstance(outcome, LeftOut):
+                self._tell(receipt, choice, outcome)
+            else:
+                rows.append(_row(outcome, reach))
+        return rows, given
+
+    def _of_derivation(
+        self, index: int, derivation: Derivation, kept: Mapping[ExchangeId, Kept]
+    ) -> list[TakenRow]:
+        text = kept.get(derivation.derivation)
+        erased = text is None and self._texts.was_erased(derivation.derivation)
+        rows: list[TakenRow] = []
+        for place, made in enumerate(derivation.rows):
+            if made.kind != self._choosing.kind:
+                continue
+            outcome: Row | LeftOut
+            why, above = self._admitted(index, derivation, place, made)
+            outcome = why or self._gate.derived_row(derivation, place, text, erased=erased)
+            if isinstance(outcome, LeftOut):
+                self._tell(derivation, place, outcome)
+                continue
+            reach = self.reaches.of_derived(derivation, above)
+            rows.append(
+                _row(outcome, reach, tuple(above_code(one) for one in above), made.verdict)
+            )
+        return rows
+
+    def _admitted(
+        self, index: int, derivation: Derivation, place: int, made: DerivedRow
+    ) -> tuple[LeftOut | None, tuple[Above, ...]]:
+        try:
+            above = above_of(derivation, place, self.find, index=index)
+        except UnresolvedParentError as exc:
+            return LeftOut("parent-unresolved", exc.message), ()
+        why = (
+            self._choosing.refuses(made)
+            or self._gate.admit_row(derivation, place, above)
+            or self._erased_above(above)
+        )
+        return why, above
+
+    def _erased_above(self, above: Sequence[Above]) -> LeftOut | None:
+        """Tell whose text was erased among what a row was made from."""
+        for one in above:
+            if isinstance(one.statement, Manifest):
+                continue
+            name = _id_of(one.statement)
+            if name not in self._erased:
+                if len(self._erased) > _LEAVES_REMEMBERED:
+                    self._erased.clear()
+                self._erased[name] = self._texts.was_erased(name)
+            if self._erased[name]:
+                return LeftOut("parent-erased", name)
+        return None
+
+
+class _Candidate(msgspec.Struct, frozen=True):
+    index: int
+    leaf: bytes
+    keyid: str
+    statement: Receipt | Derivation
+    refused: LeftOut | None
+
+
+def above_code(above: Above) -> int:
+    """Return an ancestor as one number: its leaf index, and below that how it reached."""
+    return above.index << 1 | (above.influence == "judge")
+
+
+def _id_of(statement: Receipt | Derivation) -> ExchangeId | DerivationId:
+    return statement.exchange if isinstance(statement, Receipt) else statement.derivation
+
+
+def _row(
+    row: Row, reach: int, above: tuple[int, ...] = (), verdict: str | None = None
+) -> TakenRow:
+    return TakenRow(
+        choice=row.choice,
+        line=row.line,
+        sha256=row.sha256,
+        salt=row.salt,
+        reach=reach,
+        above=above,
+        reasoned=row.reasoned,
+        verdict=verdict,
+    )
+
+
+def _given(kind: int, receipt: Receipt) -> Given:
+    usage = receipt.usage
+    return Given(
+        kind=kind,
+        day=receipt.received[:10],
+        declaration=receipt.declared.declaration,
+        reported=receipt.model.reported,
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+    )
