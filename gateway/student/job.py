@@ -127,14 +127,14 @@ def read_job(path: Path) -> TrainingJob:
 def overridden(job: TrainingJob, said: Mapping[str, Any]) -> TrainingJob:
     """Return *job* with what was *said* on the command line put over what the file says."""
     over = {name: value for name, value in said.items() if value is not None and value != ()}
-    if "steps" in over:
-        over["epochs"] = None
-    if "epochs" in over:
-        over["steps"] = None
-    if over.get("datasets"):
-        over["feed"] = None
-    if over.get("feed"):
-        over["datasets"] = ()
+    for one, other, nothing in (
+        ("steps", "epochs", None),
+        ("epochs", "steps", None),
+        ("datasets", "feed", None),
+        ("feed", "datasets", ()),
+    ):
+        if one in said and said[one] and not said.get(other):
+            over[other] = nothing
     return msgspec.structs.replace(job, **over)
 
 

@@ -122,8 +122,10 @@ def assembled(ranks: int) -> Iterator[Team]:
                 other.wait()
 
 
-def accompany(clock: Clock | None = None) -> int:
+def accompany(clock: Clock | None = None, port: int | None = None) -> int:
     """Be one of the ranks that are not the first, until it says that all is done.
+
+    The first rank is met at *port* of this machine, or where a launcher says.
 
     Raises:
         BadDigestError: the rows that this rank sees are not what the gate wrote.
@@ -136,7 +138,7 @@ def accompany(clock: Clock | None = None) -> int:
     from gateway.student import engine  # noqa: PLC0415  # as above
     from gateway.student.bases import load_tokenizer  # noqa: PLC0415  # as above
 
-    _join()
+    _join(port)
     crew = engine.Crew(clock=clock or SystemClock())
     try:
         while True:
@@ -202,35 +204,51 @@ def _start_others(ranks: int) -> list[subprocess.Popen[bytes]]:
         "MASTER_ADDR": _LOOPBACK,
         "MASTER_PORT": str(store.port),
         "GLOO_SOCKET_IFNAME": "lo",
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the port is taken: by the first rank
     }
     others = []
     for rank in range(1, ranks):
         own = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         others.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "gateway.student.ranks"],
+            # The words are ours: a module of this package, and a port.
+            subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "gateway.student.ranks", str(store.port)],
                 env=os.environ | own,  # noqa: TID251  # all of ours, and their place
                 stdout=subprocess.DEVNULL,
             )
         )
     os.environ.update(common | {"RANK": "0", "LOCAL_RANK": "0"})  # noqa: TID251  # as above
     try:
-        distributed.init_process_group(
-            _backend(), store=store, rank=0, world_size=ranks, timeout=timedelta(hours=WAIT_H)
-        )
-    except RuntimeError as error:
+        _enter(store, 0, ranks)
+    except OperatorError:
         for other in others:
             other.kill()
-        raise _lost(error) from error
+        raise
     return others
 
 
-def _join() -> None:
+def _join(port: int | None = None) -> None:
+    from torch import distributed  # noqa: PLC0415  # slow; only where several learn
+
+    if port is None:
+        _enter(None, -1, -1)
+        return
+    rank, ranks = launched() or (0, 1)
+    wait = timedelta(seconds=JOIN_S)
+    _enter(distributed.TCPStore(_LOOPBACK, port, ranks, False, wait), rank, ranks)  # noqa: FBT003
+
+
+def _enter(store: Any, rank: int, ranks: int) -> None:
+    """Meet the others in *store*, or where a launcher says."""
     from torch import distributed  # noqa: PLC0415  # slow; only where several learn
 
     try:
-        distributed.init_process_group(_backend(), timeout=timedelta(hours=WAIT_H))
+        distributed.init_process_group(
+            _backend(),
+            store=store,
+            rank=rank,
+            world_size=ranks,
+            timeout=timedelta(hours=WAIT_H),
+        )
     except RuntimeError as error:
         raise _lost(error) from error
 
@@ -264,4 +282,4 @@ def _lost(error: Exception) -> OperatorError:
 
 
 if __name__ == "__main__":
-    sys.exit(accompany())
+    sys.exit(accompany(port=int(sys.argv[1])))
