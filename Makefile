@@ -31,7 +31,7 @@ demo: $(STAMP)
 	$(VENV)/bin/gateway demo
 
 # A process a core; each file of tests stays in one, where what it set up is.
-ALL := -q -n logical --dist loadfile
+ALL := -q -n logical --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	$(PY) -m pytest $(ALL)

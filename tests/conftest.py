@@ -1,0 +1,32 @@
+"""The order of files: long ones begin first, so that no core waits for one at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TESTS: Final = Path(__file__).parent
+LONG: Final = (
+    "crash/test_gateway_kill.py",
+    "student",
+    "crash",
+    "property/test_dataset_laws.py",
+    "postgres",
+    "faults",
+)
+"""Folders and files that take minutes; `make test` gives each file to one process as a whole."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first; within that, the order stays as it is."""
+    items.sort(key=lambda item: _place(item.path.relative_to(TESTS).parts))
+
+
+def _place(parts: Sequence[str]) -> int:
+    """Return how late the file of those *parts* begins."""
+    names = {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return next((at for at, long in enumerate(LONG) if long in names), len(LONG))
