@@ -17,7 +17,7 @@ LONG: Final = (
     "postgres",
     "faults",
 )
-"""Folders and files that take minutes; `make test` gives each file to one process as a whole."""
+"""Folders and files that take minutes; `make test` gives each file to one process whole."""
 
 
 @pytest.hookimpl(trylast=True)
