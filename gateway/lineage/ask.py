@@ -298,19 +298,24 @@ def _through(influence: Influence, node: TeacherNode) -> Influence:
     return "judge" if "judge" in (influence, node.teacher.influence) else "text"
 
 
+_BASE: Final = "what the base model `{}`, from outside, learned from"
+
+
 def _unknowns(roots: Iterable[Root]) -> Iterator[str]:
-    """Yield what could not be followed."""
+    """Yield what could not be followed, and bases from outside."""
     for node, _, _ in _nodes(roots):
-        match node:
-            case Missing():
-                yield node.what
-            case ModelNode():
-                for base in node.bases:
-                    yield f"what the base model `{base}` learned from is not known here"
-                if not node.parents and not node.bases:
-                    yield f"the training manifest of `{node.name}` names no dataset"
-            case _:
-                pass
+        if isinstance(node, ModelNode):
+            yield from (_BASE.format(base) for base in node.bases)
+    yield from _holes(roots)
+
+
+def _holes(roots: Iterable[Root]) -> Iterator[str]:
+    """Yield what should be in the log and could not be followed."""
+    for node, _, _ in _nodes(roots):
+        if isinstance(node, Missing):
+            yield node.what
+        if isinstance(node, ModelNode) and not node.parents and not node.bases:
+            yield f"the training manifest of `{node.name}` names no dataset"
 
 
 def _stated(roots: Iterable[Root]) -> Iterator[str]:
@@ -422,7 +427,7 @@ def _finding(way: Way) -> Finding:
         return _finding_of_answer(way.exchange, way.stages)
     node, teacher = way.dataset, way.teacher.teacher
     manifest = node.manifest
-    counted = [one.output_tokens for one in manifest.found.teachers]
+    counted = [one.output_tokens for one in manifest.found.teachers if one.influence == "text"]
     whole = sum(one or 0 for one in counted) if None not in counted else None
     return Finding(
         what="teacher",
@@ -499,7 +504,9 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
     """Answer which datasets hold answers that an account was given, and which hold none."""
     findings: list[Finding] = []
     clear: list[Clear] = []
-    unknown = list(dict.fromkeys(_unknowns(evidence.roots)))
+    # What a base from outside learned from was never in this log; the question is of receipts.
+    unknown = list(dict.fromkeys(_holes(evidence.roots)))
+    outside = dict.fromkeys(one for one in _unknowns(evidence.roots) if one not in unknown)
     account = evidence.of_account(question.value)
     for node, _, _ in _nodes(evidence.roots):
         if isinstance(node, ExchangeNode) and account_matches(
@@ -545,6 +552,7 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
         unknown=tuple(unknown),
         rests_on=(
             f"that the account `{question.value}` has {len(account)} receipts in the log",
+            *(f"{one} came from elsewhere than this log" for one in outside),
         ),
         covers=_covers(evidence),
     )
@@ -577,7 +585,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
     for gone in answer.withdrawn:
         yield f"WITHDRAWN since: {gone}."
     for word in answer.rests_on:
-        yield f"It rests on the word: {word}."
+        yield f"It takes as given: {word}."
     yield f"It covers {answer.covers}."
 
 
@@ -624,7 +632,7 @@ def _parts(found: Finding) -> Iterator[str]:
                 f" ({share(found.rows, found.of_rows)}) of dataset `{found.dataset}`"
                 f"{_at(found.leaf)}"
             )
-            if found.tokens is not None and found.of_tokens:
+            if found.tokens is not None and found.of_tokens and found.influence == "text":
                 counted = f"{found.tokens} of {found.of_tokens} output tokens"
                 yield f"{counted} ({share(found.tokens, found.of_tokens)}) of its teachers'"
             yield away

@@ -7,6 +7,7 @@ stands in the pack; whatever others wrote is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
@@ -75,7 +76,7 @@ def _page(facts: PackFacts, evidence: Evidence, holdings: Holdings) -> Iterator[
     yield "</head>"
     yield "<body>"
     yield "<main>"
-    yield f"<h1>{_safe(title)}</h1>"
+    yield f"<h1>{_told(title)}</h1>"
     yield (
         f'<p class="faint">From the log <code>{_safe(facts.origin)}</code> as it stood at'
         f" {facts.size} leaves. Evidence, not legal advice.</p>"
@@ -105,10 +106,10 @@ def _answer(one: Answer) -> Iterator[str]:
     headline, *others = one.sentences
     yield f"<h2>Question: <code>{_safe(one.question)}</code></h2>"
     yield '<div class="says">'
-    yield f"<p>{_safe(headline)}</p>"
+    yield f"<p>{_told(headline)}</p>"
     yield "<ul>"
     for sentence in others:
-        yield f"<li>{_safe(sentence)}</li>"
+        yield f"<li>{_told(sentence)}</li>"
     yield "</ul>"
     yield "</div>"
 
@@ -261,8 +262,8 @@ def _limits(facts: PackFacts) -> Iterator[str]:
         f" leaf {facts.size}. What was copied past it, nothing here can show.</li>"
     )
     yield (
-        "<li>What a base model from outside learned from is not known; where there is one, no"
-        " answer is a no.</li>"
+        "<li>What a base model from outside learned from is not known; where there is one, it"
+        " can’t be told that a provider’s answers are not in it.</li>"
     )
     if shown.chosen == "all":
         yield (
@@ -334,6 +335,14 @@ def _how(facts: PackFacts) -> Iterator[str]:
         f"<p>The checkpoint that all of it stands under: {facts.size} leaves, root"
         f" <code>{facts.root}</code>.</p>"
     )
+
+
+def _told(sentence: str) -> str:
+    """Return a sentence of ours with the names in it set apart."""
+    return _NAMED.sub(r"<code>\1</code>", _safe(sentence))
+
+
+_NAMED: Final = re.compile("`([^`]*)`")
 
 
 def _safe(text: str) -> str:

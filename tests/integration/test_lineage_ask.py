@@ -200,6 +200,17 @@ def test_an_account_is_looked_for_in_the_whole_log(chain: Chain) -> None:
     assert (["third"], 2) == ([one.dataset for one in found.findings], len(found.clear))
 
 
+def test_a_base_from_outside_holds_no_receipts(chain: Chain) -> None:
+    """An account's outputs are receipts of this log; where a base came from is told apart."""
+    dataset = chain.collect("first", chain.ask(1))
+    student = chain.train("parser", dataset, outside="acme/base-1b")
+
+    found = ask(chain, "principal:eve", student)
+
+    assert ("no", ()) == (found.says, found.unknown)
+    assert any("acme/base-1b" in one for one in found.rests_on)
+
+
 def test_without_a_list_of_leaves_nobody_can_tell(chain: Chain) -> None:
     """A dataset that signed no list shows of no account that it isn't in it."""
     student = chain.train("parser", chain.collect("first", chain.ask(1), lists=False))
