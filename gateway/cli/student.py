@@ -64,6 +64,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=_address(LISTEN_DEFAULT),
         help=f"where to answer (default: {LISTEN_DEFAULT})",
     )
+    serve.add_argument(
+        "--behind",
+        metavar="URL",
+        help="serve nothing: look at a server that answers in its place, such as vLLM at "
+        "http://127.0.0.1:8000/v1, and print the settings that put it behind the gateway",
+    )
+    serve.add_argument(
+        "--key-file", metavar="FILE", type=Path, help="the key that server wants, in a file"
+    )
     serve.set_defaults(run=run_serve)
     for parser in (verify, card, serve):
         parser.add_argument("model", metavar="MODEL", type=Path, help="a model folder")
@@ -235,7 +244,9 @@ def run_card(args: argparse.Namespace) -> int:
 
 
 def run_serve(args: argparse.Namespace) -> int:
-    """Serve a student until told to stop; return the exit code."""
+    """Serve a student until told to stop, or look at who serves it; return the exit code."""
+    if args.behind is not None:
+        return _run_behind(args)
     check_extra()
     from gateway.student.serve import bind, serve_model  # noqa: PLC0415  # only this command
 
@@ -252,6 +263,36 @@ def run_serve(args: argparse.Namespace) -> int:
             ),
         )
     return FINE
+
+
+def _run_behind(args: argparse.Namespace) -> int:
+    """Look at a server that answers in a student's place; print the settings for it."""
+    from gateway.student.behind import look_behind, settings_for  # noqa: PLC0415  # only here
+
+    verified = verify_model(args.model, _read_trust(args.trust), _passed)
+    behind = look_behind(args.behind, verified, _key_in(args.key_file))
+    _passed("listed", f"the server serves `{behind.model}`")
+    if behind.same_folder:
+        _passed("folder", "it says that it serves this very folder, by path")
+    if behind.asked:
+        _passed(
+            "samples", f"{behind.answered} of {behind.asked} answered as when it was evaluated"
+        )
+    print("note nobody can prove from outside which weights a server runs; keep others off it")
+    print("\nput this into gateway.yaml, and ask for the model by that name:\n")
+    print(settings_for(behind, verified), end="")
+    return FINE
+
+
+def _key_in(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingPieceError(
+            f"the key file `{path}` can't be read", hint="put the key there, in one line"
+        ) from error
 
 
 def _job(args: argparse.Namespace, ranks: int | None) -> TrainingJob:

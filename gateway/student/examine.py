@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from gateway.student.corpus import IGNORED, TokenRow, UnlearnableError, tokenise
 from gateway.student.evaluate import Drawn, Examined, Examinee, Heard, Read, examine
 from gateway.student.figures import Who
+from gateway.student.generate import on_device
 from gateway.student.likeness import answer_of, prompt_of
 
 ANSWERS_AT_ONCE: Final = 16
@@ -176,14 +177,6 @@ def examine_models(
         return lambda: Transformer(on_device(load()), tokenizer, max_length)
 
     return examine(drawn, {who: examinee(load) for who, load in models.items()}, tick)
-
-
-def on_device(model: Any) -> Any:
-    """Return *model* where it is best asked: on the accelerator if there is one, halved."""
-    if torch.cuda.is_available():
-        return model.to("cuda", dtype=torch.bfloat16)
-    torch.set_num_threads(1)
-    return model
 
 
 def _limit(reference: int) -> int:

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 import torch
 from jinja2 import TemplateError
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -21,6 +20,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from gateway.student.bases import load_model
 from gateway.student.speech import Question, Spoken, UnanswerableError
 
 ANSWER_TOKENS_DEFAULT: Final = 256
@@ -33,20 +33,12 @@ class Student:
     def __init__(self, folder: Path) -> None:
         disable_progress_bar()
         set_verbosity_error()
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self._device == "cpu":
-            torch.set_num_threads(1)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        self._model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32 if self._device == "cpu" else torch.bfloat16,
-        ).to(self._device)
-        self._model.eval()
+        # An adapter is added to its base here, once that is seen to be the right one.
+        self._model = on_device(load_model(folder)).eval()
+        self._device = next(self._model.parameters()).device
         self.context_tokens = int(self._model.config.max_position_embeddings)
 
     def answer(
@@ -106,6 +98,14 @@ class Student:
         stops = self._model.generation_config.eos_token_id
         ends = set(stops if isinstance(stops, list) else [stops])
         return "stop" if mouth.stopped or (new and new[-1] in ends) else "length"
+
+
+def on_device(model: Any) -> Any:
+    """Return *model* where it answers best: on the accelerator if there is one, in bf16."""
+    if torch.cuda.is_available():
+        return model.to("cuda", dtype=torch.bfloat16)
+    torch.set_num_threads(1)
+    return model
 
 
 class _Mouth(BaseStreamer):  # type: ignore[misc]  # the library carries no types

@@ -13,8 +13,9 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.errors import OperatorError, PortInUseError
 from gateway.limits import BODY_BYTES_HELD_MAX, STUDENT_CALLERS_WAITING_MAX
+from gateway.student.calls import Holding, ToolCall, read_calls
 from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
 from gateway.student.verify import VerifiedModel
 
@@ -36,6 +38,7 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     model: str
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     temperature: float | None = None
@@ -45,6 +48,22 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it goes out: its words, and the calls that stood after them."""
+
+    spoken: Spoken
+    content: str
+    calls: tuple[ToolCall, ...]
+
+    @property
+    def finish_reason(self) -> str:
+        """Return OpenAI's word for how it ended."""
+        if self.calls and self.spoken.finish_reason == "stop":
+            return "tool_calls"
+        return self.spoken.finish_reason
 
 
 class StudentServer:
@@ -119,19 +138,20 @@ class StudentServer:
         cut = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            spoken = await loop.run_in_executor(
+            reply = await loop.run_in_executor(
                 self._thread, self._answer, question, _nobody, cut
             )
         except UnanswerableError as error:
             return _problem(400, error.code, str(error))
         finally:
             cut.set()  # where the caller hung up, nobody waits for the rest
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": spoken.text},
-            "finish_reason": spoken.finish_reason,
-        }
-        body = self._head("chat.completion") | {"choices": [choice], "usage": _usage(spoken)}
+        head = self._head("chat.completion")
+        message: dict[str, Any] = {"role": "assistant", "content": reply.content}
+        if reply.calls:
+            message["content"] = reply.content or None
+            message["tool_calls"] = list(_calls(reply, head))
+        choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
+        body = head | {"choices": [choice], "usage": _usage(reply.spoken)}
         return web.json_response(body)
 
     async def _streamed(
@@ -151,13 +171,16 @@ class StudentServer:
         try:
             await response.prepare(request)
             await _send(response, head, {"role": "assistant", "content": ""})
-            piece: str | Spoken = first
+            piece: str | Reply = first
             while isinstance(piece, str):
                 await _send(response, head, {"content": piece})
                 piece = await anext(pieces)
+            if piece.calls:
+                calls = [{"index": at, **call} for at, call in enumerate(_calls(piece, head))]
+                await _send(response, head, {"tool_calls": calls})
             await _send(response, head, {}, piece.finish_reason)
             if wants_usage:
-                await _write(response, head | {"choices": [], "usage": _usage(piece)})
+                await _write(response, head | {"choices": [], "usage": _usage(piece.spoken)})
             await response.write(b"data: [DONE]\n\n")
         except ConnectionResetError:
             pass  # the caller has gone; `cut` ends the answer
@@ -168,13 +191,13 @@ class StudentServer:
 
     async def _pieces(
         self, question: Question, cut: threading.Event
-    ) -> AsyncGenerator[str | Spoken, None]:
+    ) -> AsyncGenerator[str | Reply, None]:
         """Yield the text as it comes, and last the answer that it adds up to."""
         loop = asyncio.get_running_loop()
         # INVARIANT: at most one entry a token of the answer, whose count is bounded.
-        queue: asyncio.Queue[str | Spoken | BaseException] = asyncio.Queue()
+        queue: asyncio.Queue[str | Reply | BaseException] = asyncio.Queue()
 
-        def put(entry: str | Spoken | BaseException) -> None:
+        def put(entry: str | Reply | BaseException) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, entry)
 
         future = self._thread.submit(self._answer, question, put, cut)
@@ -189,11 +212,18 @@ class StudentServer:
 
     def _answer(
         self, question: Question, say: Callable[[str], None], cut: threading.Event
-    ) -> Spoken:
+    ) -> Reply:
         """Answer in the student's thread, unless the caller has gone while it waited."""
         if cut.is_set():
             raise UnanswerableError("the caller has gone")
-        return self._speak(question, say, cut)
+        if not question.tools:
+            spoken = self._speak(question, say, cut)
+            return Reply(spoken, spoken.text, ())
+        holding = Holding(say)
+        spoken = self._speak(question, holding.say, cut)
+        content, calls = read_calls(spoken.text, question.tools)
+        holding.end(content)
+        return Reply(spoken, content, calls)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
@@ -288,16 +318,29 @@ def _question(asked: ChatRequest) -> Question:
         raise UnanswerableError("`temperature` or `top_p` is out of range")
     if any(not isinstance(message.get("role"), str) for message in asked.messages):
         raise UnanswerableError("every message needs a `role`")
+    if asked.tool_choice not in (None, "auto", "none"):  # may be a dict
+        raise UnanswerableError("`tool_choice` must be `auto` or `none`")
     stop = asked.stop or ()
     return Question(
         messages=asked.messages,
-        tools=asked.tools,
+        tools=None if asked.tool_choice == "none" else asked.tools,
         tokens_max=tokens_max,
         temperature=temperature,
         top_p=top_p,
         seed=asked.seed,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )
+
+
+def _calls(reply: Reply, head: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the calls of *reply* in OpenAI's shape; their ids follow from the answer's."""
+    answer = str(head["id"]).removeprefix("chatcmpl-")
+    for at, call in enumerate(reply.calls):
+        yield {
+            "id": f"call_{answer}-{at}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
 
 
 def _usage(spoken: Spoken) -> dict[str, int]:
@@ -317,7 +360,7 @@ def _problem(status: int, code: str, message: str) -> web.Response:
 async def _send(
     response: web.StreamResponse,
     head: dict[str, Any],
-    delta: dict[str, str],
+    delta: dict[str, Any],
     finish_reason: str | None = None,
 ) -> None:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
