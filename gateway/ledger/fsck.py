@@ -2,9 +2,10 @@
 
 Checked: every leaf is a statement signed by a key of the right role, authorised before it and
 not revoked at it; every exchange that was opened is closed at most once, and every closing
-statement names its own opening; the root under each kept frontier, the head and the newest
-checkpoints; kept tiles; and that the index agrees. Every signature is checked, in a large
-ledger by several processes; what depends on the order of leaves is checked by one.
+statement names its own opening; what rows were made of stands before them, and what a dataset
+was made from is listed before its manifest; the root under each kept frontier, the head and the
+newest checkpoints; kept tiles; and that the index agrees. Every signature is checked, in a
+large ledger by several processes; what depends on the order of leaves is checked by one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from gateway.errors import EvidenceError, GatewayError
 from gateway.ident import ExchangeId, Sha256, item_id
 from gateway.ledger.checkers import check_in_order, checkers_at_hand
+from gateway.ledger.descent import Descent, Told, complaints_of, told_by
 from gateway.limits import (
     FINDINGS_LISTED_MAX,
     LEAVES_CHECKED_ALONE_MAX,
@@ -184,6 +186,8 @@ class _Seen:
     """Receipts of items: leaf, exchange, what it says it is one of, that one's opening."""
     revoked: list[tuple[int, str, int]] = field(default_factory=list)
     """Revocations: their leaf, the key, and from which leaf on it ended."""
+    told: list[Told] = field(default_factory=list)
+    """What is said of leaves before: parents of rows, members of datasets."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -199,6 +203,12 @@ def _check_part(trust: Trust, known: _Known, part: _Part) -> _Seen:
             seen.findings.append(Finding(code=bad.problem, message=bad.message, index=at))
             continue
         seen.kinds[KINDS[type(statement)]] += 1
+        seen.findings += [
+            Finding(code=code, message=why, index=at) for code, why in complaints_of(statement)
+        ]
+        told = told_by(at, statement)
+        if told is not None:
+            seen.told.append(told)
         match statement:
             case Opening():
                 seen.walk.append((at, statement.exchange, None))
@@ -295,6 +305,7 @@ class _Check:
         self._too_many_open = False
         self._items = Seen()
         self._asked: tuple[int, ExchangeId] | None = None
+        self._descent = Descent(lambda at: next(iter(store.leaves(at, at + 1))))
         # Roots by the size they belong to; a list, because two notes may differ at one size.
         self._expected: dict[int, list[tuple[str, bytes]]] = {}
         kept = store.checkpoint()
@@ -438,6 +449,9 @@ class _Check:
                 self._close(at, exchange, opening)
         for at, exchange, item, opening in seen.items:
             self._take_item(at, exchange, item, opening)
+        for told in seen.told:
+            for code, why in self._descent.follow(told):
+                report.add(code, why, told.at)
 
     def _opened(self, at: int, exchange: ExchangeId) -> None:
         if len(self._open) < OPENINGS_OPEN_MAX:

@@ -602,3 +602,18 @@ def test_erasing_a_project_reaches_its_rows(works: Works) -> None:
     apply_erasures(works.house.reader, works.house.content)
     assert works.text(rows["mallory"]) is None
     assert works.text(rows["staying"]) is not None
+
+
+def test_a_derivation_is_withdrawn_by_command(works: Works, declared: Declaration) -> None:
+    """A person's word ends the use of a batch of rows, once; of none that isn't there."""
+    with rewrite(works, declared) as step:
+        row = step.row(ROW, works.answer(declared))
+    named = row.partition("/")[0]
+    why = ("--by", "grace", "--reason", "wrong")
+
+    assert 2 == works.command("review", "withdraw", named[:-1] + "Z", *why)[0]
+    code, said, _ = works.command("review", "withdraw", named, *why)
+    assert (0, True) == (code, said.startswith(f"withdrew {named}"))
+    assert "withdrawn already" in works.command("review", "withdraw", named, *why)[1]
+    code, _, said = works.command("receipt", "show", named[:-1] + "Z")
+    assert (2, True) == (code, "thing.unknown" in said)

@@ -200,7 +200,9 @@ def test_every_kind_is_called_alike(ledger: LedgerUnderTest) -> None:
         index.catch_up(ledger.store)
         report = fsck(ledger.store, TRUST, index=index, authority=an_authority())
 
-    assert [] == [str(finding) for finding in report.findings]
+    # Whether what they name stands before them is the business of `descent`.
+    named = {"parent.missing", "members.incomplete"}
+    assert [] == [str(one) for one in report.findings if one.code not in named]
     assert {"agreement", "organisation", "activation", "terms-change"} <= report.kinds.keys()
 
 
