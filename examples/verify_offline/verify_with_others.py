@@ -13,6 +13,7 @@ apart, says who may sign what, and compares digests. README.md says what it show
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -39,6 +40,8 @@ AUTHORIZATION = "https://tos-gateway.example/key-authorization/v1"
 REVOCATION = "https://tos-gateway.example/key-revocation/v1"
 SUCCESSION = "https://tos-gateway.example/log-succession/v1"
 RECEIPT = "https://tos-gateway.example/usage-receipt/v1"
+DERIVATION = "https://tos-gateway.example/derivation/v1"
+HELD_OUT = "held-out.jsonl"
 TRUST = "https://tos-gateway.example/trust/v2"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 
@@ -229,43 +232,92 @@ def dataset(folder: Path, trust: Json, log: Log) -> Iterator[str]:
     for line in lines_of(folder / "evidence" / "keys.jsonl"):
         keys.admit(line["index"], unbase64(line["leaf"]))
     build = statement["predicate"]["buildDefinition"]
-    rows = receipts = 0
+    rows = vouching = 0
     at, said = -1, {}
     leaves = entries(folder / "evidence" / "leaves")
-    with (folder / "rows.jsonl").open("rb") as texts:
-        for line, text in zip(lines_of(folder / "receipts.jsonl"), texts, strict=True):
+    above = leaves_above(folder / "evidence" / "above" / "leaves", keys)
+    with contextlib.ExitStack() as stack:
+        parts = {
+            split: stack.enter_context(path.open("rb"))
+            for split, path in ((None, folder / "rows.jsonl"), ("held-out", folder / HELD_OUT))
+            if path.exists()
+        }
+        for line in lines_of(folder / "receipts.jsonl"):
             if line["index"] != at:
-                at, receipts = line["index"], receipts + 1
-                said = receipt_of(at, next(leaves), keys, build["externalParameters"])
-            compare_row(text.removesuffix(b"\n"), line, said)
+                at, vouching = line["index"], vouching + 1
+                said = statement_of_rows(at, next(leaves), keys, build["externalParameters"])
+            text = parts[line.get("split")].readline().removesuffix(b"\n")
+            compare_row(text, line, said)
+            check_parents(line, said, above, at)
             rows += 1
-    if rows != build["internalParameters"]["rows"] or next(leaves, None) is not None:
+        left = any(file.read(1) for file in parts.values())
+    if left or rows != build["internalParameters"]["rows"] or next(leaves, None) is not None:
         raise NotVerifiedError("the manifest counts other rows than there are")
-    yield f"{receipts} receipts, each signed by a key that could sign it there"
-    yield f"{rows} rows, each as its receipt committed to it"
+    yield f"{vouching} receipts or derivations, each signed by a key that could sign it there"
+    yield f"{len(above)} leaves above them, each signed, and found where it is named"
+    yield f"{rows} rows, each as what vouches for it committed to it"
 
 
-def receipt_of(index: int, leaf: bytes, keys: Keys, asked: Json) -> Json:
-    """Return what the receipt at *index* says, signed, and fit for this dataset."""
+def leaves_above(path: Path, keys: Keys) -> dict[int, Json]:
+    """Return what stands above derived rows, by leaf index: each signed statement."""
+    found: dict[int, Json] = {}
+    content = path.read_bytes() if path.exists() else b""
+    while content:
+        index, size = int.from_bytes(content[:8], "big"), int.from_bytes(content[8:10], "big")
+        found[index] = keys.statement(index, content[10 : 10 + size])
+        content = content[10 + size :]
+    return found
+
+
+def check_parents(line: Json, said: Json, above: dict[int, Json], index: int) -> None:
+    """Check that all that a derived row was made from stands there, before what it made."""
+    if "derivation" not in line:
+        return
+    waiting = [(said, line["choice"], index)]
+    while waiting:
+        made, place, below = waiting.pop()
+        for at in made["rows"][place].get("parents", []):
+            parent = made["parents"][at]
+            stands = above.get(parent["index"])
+            if stands is None or not parent["index"] < below:
+                raise NotVerifiedError(f"row {line['row']}: a parent is not above it")
+            found = stands["predicate"]
+            if "derivation" in parent:
+                waiting.append((found, parent.get("choice", 0), parent["index"]))
+            for name in ("derivation", "exchange"):
+                if name in parent and parent[name] != found.get(name):
+                    raise NotVerifiedError(f"row {line['row']}: a parent is something else")
+
+
+def statement_of_rows(index: int, leaf: bytes, keys: Keys, asked: Json) -> Json:
+    """Return what vouches for rows at *index*, signed, and fit for this dataset."""
     statement = keys.statement(index, leaf)
     said: Json = statement["predicate"]
-    if statement["predicateType"] != RECEIPT or said["caller"]["project"] != asked["project"]:
-        raise NotVerifiedError(f"leaf {index} is no receipt of the dataset's project")
-    if said["ruling"]["effect"] != "permit" or said["ended"] != "complete":
+    if statement["predicateType"] not in {RECEIPT, DERIVATION}:
+        raise NotVerifiedError(f"leaf {index} is neither a receipt nor a derivation")
+    if said["caller"]["project"] != asked["project"]:
+        raise NotVerifiedError(f"leaf {index} is not of the dataset's project")
+    if statement["predicateType"] == RECEIPT and (
+        said["ruling"]["effect"] != "permit" or said["ended"] != "complete"
+    ):
         raise NotVerifiedError(f"leaf {index} was not permitted, or not answered whole")
     return said
 
 
 def compare_row(text: bytes, line: Json, said: Json) -> None:
-    """Check that the receipt commits to this row."""
-    committed = [
-        one["row"]["value"]
-        for one in said["outputs"]
-        if "row" in one and one["choice"] == line["choice"]
-    ]
+    """Check that the receipt or the derivation commits to this row."""
+    if "derivation" in line:
+        committed = [said["rows"][line["choice"]]["row"]["value"]]
+    else:
+        kind = "reasoned" if line.get("reasoned") else "row"
+        committed = [
+            one[kind]["value"]
+            for one in said["outputs"]
+            if kind in one and one["choice"] == line["choice"]
+        ]
     salted = hashlib.sha256(bytes.fromhex(line["salt"]) + text).hexdigest()
     if salted not in committed or hashlib.sha256(text).hexdigest() != line["sha256"]:
-        raise NotVerifiedError(f"row {line['row']} is not what its receipt committed to")
+        raise NotVerifiedError(f"row {line['row']} is not what was committed to")
 
 
 def model(folder: Path, trust: Json, log: Log) -> Iterator[str]:

@@ -20,6 +20,7 @@ import pytest
 from gateway.dataset.manifest import DATASET_MANIFEST, manifest_dependency
 from gateway.receipt.keys import format_trust
 from tests.support.dataset import House
+from tests.support.derived import build, derive, messages, parent
 from tests.support.evidence import TRUST
 from tests.support.foreign import EXAMPLE, build_go_verifier, flipped
 from tests.support.model import sign
@@ -72,6 +73,19 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         first, second = f"answer {number}", f"another answer {number}"
         house.answer(declaration, *((first, second) if number % 3 == 0 else (first,)))
     built = house.build(declaration)
+    answer = house.answer(declaration, "one more")
+    made = derive(
+        house,
+        declaration,
+        [(messages("tidy?", "tidied"), [parent(house, answer)])],
+        name="tidy",
+    )
+    rows = [
+        (messages(f"question {at} of {at * 7} words", f"row {at}"), [parent(house, made)])
+        for at in range(9)
+    ]
+    derive(house, declaration, rows)
+    build(house, declaration, "made", of="rewrite", held_out="0.3")
     model = house.folder / "model"
     (model / "evidence").mkdir(parents=True)
     (model / "model.safetensors").write_bytes(b"weights")
@@ -186,9 +200,19 @@ def test_a_dataset_is_verified(auditor: Auditor, house: House, trust: Path) -> N
     code, said = auditor.check("dataset", house.folder / "datasets" / "set", trust)
 
     assert 0 == code, said
-    assert "300 receipts and 1 key statements are among" in said
-    assert "300 receipts, each signed" in said
-    assert "400 rows, each as its receipt committed to it" in said
+    assert "300 leaves of rows, 0 above and 1 key statements are among" in said
+    assert "300 receipts or derivations, each signed" in said
+    assert "400 rows, each as what vouches for it committed to it" in said
+
+
+def test_rows_made_of_others_are_verified(auditor: Auditor, house: House, trust: Path) -> None:
+    """Derivations, what stands above them, and the rows that are held out, too."""
+    code, said = auditor.check("dataset", house.folder / "datasets" / "made", trust)
+
+    assert 0 == code, said
+    assert "1 leaves of rows, 2 above and 1 key statements are among" in said
+    assert "2 leaves above them, each signed, and found where it is named" in said
+    assert "9 rows, each as what vouches for it committed to it" in said
 
 
 def test_a_model_is_verified(auditor: Auditor, house: House, trust: Path) -> None:
@@ -223,6 +247,10 @@ BENT: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a file too many": ("dataset", lambda path: (path / "more").write_text("")),
     "a file missing": ("dataset", lambda path: (path / "policies.json").unlink()),
     "a link": ("dataset", lambda path: (path / "more").symlink_to("rows.jsonl")),
+    "a row held out": ("made", change("held-out.jsonl")),
+    "a leaf above": ("made", change("evidence/above/leaves", 900)),
+    "a leaf above's place": ("made", change("evidence/above/leaves", 7)),
+    "a hash of a leaf above": ("made", change("evidence/above/tiles/0", 64)),
     "another model's manifest": (
         "dataset",
         lambda path: shutil.copy(path.parents[1] / "model/manifest.json", path),
@@ -246,9 +274,10 @@ def test_a_bent_folder_is_refused(
     what, bend = BENT[mutation]
     shutil.copytree(house.folder / "model", tmp_path / "house/model")
     shutil.copytree(house.folder / "datasets", tmp_path / "house/datasets")
-    folder = tmp_path / "house" / ("model" if what == "model" else "datasets/set")
+    names = {"model": "model", "dataset": "datasets/set", "made": "datasets/made"}
+    folder = tmp_path / "house" / names[what]
     bend(folder)
-    code, said = auditor.check(what, folder, trust)
+    code, said = auditor.check("model" if what == "model" else "dataset", folder, trust)
 
     assert (1, "fail") == (code, said.splitlines()[-1][:4]), said
 

@@ -327,21 +327,64 @@ func checkDataset(vkeys []string, folder string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	reader := tlog.TileHashReader(tree, touched)
-	for at, index := range indexes {
-		hashes, err := reader.ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
-		if err != nil {
-			return "", err
-		}
-		if hashes[0] != tlog.RecordHash(leaves[at]) {
-			return "", fmt.Errorf("leaf %d is another one", index)
-		}
+	if err := checkPlaces(tree, touched, indexes, leaves); err != nil {
+		return "", err
+	}
+	above, err := checkAbove(filepath.Join(evidence, "above"), tree)
+	if err != nil {
+		return "", err
 	}
 	keys, err := checkKeys(filepath.Join(evidence, "keys.jsonl"), tree)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d receipts and %d key statements are among %d leaves", len(indexes), keys, tree.N), nil
+	return fmt.Sprintf("%d leaves of rows, %d above and %d key statements are among %d leaves", len(indexes), above, keys, tree.N), nil
+}
+
+// checkPlaces checks that each leaf stands in the tree where it is said to.
+func checkPlaces(tree tlog.Tree, touched touched, indexes []int64, leaves [][]byte) error {
+	reader := tlog.TileHashReader(tree, touched)
+	for at, index := range indexes {
+		hashes, err := reader.ReadHashes([]int64{tlog.StoredHashIndex(0, index)})
+		if err != nil {
+			return err
+		}
+		if hashes[0] != tlog.RecordHash(leaves[at]) {
+			return fmt.Errorf("leaf %d is another one", index)
+		}
+	}
+	return nil
+}
+
+// checkAbove checks every leaf above derived rows, and returns how many there are.
+func checkAbove(folder string, tree tlog.Tree) (int, error) {
+	content, err := os.ReadFile(filepath.Join(folder, "leaves"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var indexes []int64
+	var leaves [][]byte
+	last := int64(-1)
+	for len(content) > 0 {
+		if len(content) < 10 {
+			return 0, errors.New("above ends within a length")
+		}
+		index := int64(binary.BigEndian.Uint64(content))
+		length := int(binary.BigEndian.Uint16(content[8:]))
+		if index <= last || index >= tree.N || len(content) < 10+length {
+			return 0, errors.New("above is out of order, or ends within a leaf")
+		}
+		indexes, leaves = append(indexes, index), append(leaves, content[10:10+length])
+		content, last = content[10+length:], index
+	}
+	touched, err := readTouched(filepath.Join(folder, "tiles"), indexes, tree.N)
+	if err != nil {
+		return 0, err
+	}
+	return len(indexes), checkPlaces(tree, touched, indexes, leaves)
 }
 
 // indexesIn returns the leaf index of each receipt that rows name, in order, each once.
