@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -167,6 +168,8 @@ class _Asked:
     root: Node
     below: Impact
     held: str
+    stages_held: frozenset[Sha256]
+    """The manifests above and below it that a withdrawal holds."""
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -192,6 +195,7 @@ def _show(args: argparse.Namespace) -> int:
             declared=_declared(declared),
             impact=asked.below,
             held=asked.held,
+            held_stages=asked.stages_held,
             unknown=unknown,
             as_of=as_of,
         )
@@ -311,7 +315,17 @@ class _Looking:
             )
         title = f"{_kind(root)} {root.name}" if not isinstance(root, Missing) else root.what
         below = self._below.of_manifests(_kind(root), title.partition(" ")[2], [payload])
-        return _Asked(title=title, root=root, below=below, held=held)
+        return self._asked(title, root, below, held)
+
+    def _asked(self, title: str, root: Node, below: Impact, held: str) -> _Asked:
+        stages = [one.stage.manifest for one in below.touched]
+        stages += [
+            node.payload
+            for node in nodes_of(root)
+            if isinstance(node, ModelNode | DatasetNode | ExportNode)
+        ]
+        held_stages = frozenset(one for one in stages if self._words.held(one) is not None)
+        return _Asked(title=title, root=root, below=below, held=held, stages_held=held_stages)
 
     def _of_answer(self, name: str, choice: int | None) -> _Asked:
         house = self._house
@@ -347,7 +361,7 @@ class _Looking:
                     f" student that answered came from ({withdrawal.reason})."
                 )
         below = self._below.of_leaf(kind, name, leaf)
-        return _Asked(title=title, root=root, below=below, held=held)
+        return self._asked(title, root, below, held)
 
     def _of_row(self, of: str, number: int) -> _Asked:
         """Return what row *number* of a dataset is: an answer, or a derived row."""
@@ -364,7 +378,7 @@ class _Looking:
             if row.number == number:
                 asked = self._of_answer(row.source, row.choice)
                 title = f"row {number} of dataset {folder.name}: {asked.title}"
-                return _Asked(title=title, root=asked.root, below=asked.below, held=asked.held)
+                return dataclasses.replace(asked, title=title)
         raise NotFoundError(
             f"dataset `{folder.name}` has no row {number}", hint="rows are numbered from 0"
         )
@@ -471,11 +485,8 @@ def _uses_table(allowed: list[Allowed], declared: str) -> Table:
         table.add_column(heading, overflow="fold")
     styles = {"permit": "green", "hold": "yellow", "forbid": "red"}
     for one in allowed:
-        limit = limit_of(one)
-        if not one.declared:
-            limit = f"{limit}; " if limit else ""
-            limit += "its calls were not declared for it"
-        table.add_row(one.purpose, Text(one.effect, style=styles[one.effect]), _plain(limit))
+        word = Text(one.word, style=styles.get(one.word, ""))
+        table.add_row(one.purpose, word, _plain(limit_of(one)))
     return table
 
 

@@ -8,7 +8,7 @@ are too many of a kind in one layer, those that matter least are one node that s
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Final, Literal
@@ -38,7 +38,7 @@ _BETWEEN: Final = 76
 _LETTERS: Final = 29
 """What fits on a line of a node, in the type that the page uses."""
 
-_PER_LAYER_MAX: Final = 14
+_PER_LAYER_MAX: Final = 12
 _TEACHERS_MAX: Final = 8
 _SWEEPS: Final = 4
 
@@ -53,6 +53,8 @@ class Box:
     lines: tuple[str, ...] = ()
     gone: str = ""
     """Who withdrew it, and why."""
+    held: bool = False
+    """Whether something that it was made of was withdrawn."""
     focus: bool = False
     """Whether it is what was asked about."""
     weight: int = 0
@@ -88,24 +90,28 @@ class Graph:
         )
 
 
-def graph_of(root: Node, impact: Impact) -> Graph:
-    """Return everything above *root*, and what *impact* found below it."""
+def graph_of(root: Node, impact: Impact, held: Collection[str] = ()) -> Graph:
+    """Return everything above *root*, and what *impact* found below it.
+
+    *held* are the manifests of stages that a withdrawal of something above them holds.
+    """
     graph = Graph()
     for node in nodes_of(root):
         _add(graph, node)
     focus = _box(root).key
     graph.boxes[focus] = replace(graph.boxes[focus], focus=True)
     for one in impact.touched:
-        if one.stage.manifest == focus:
-            if one.answers:
-                _answers(graph, one)
+        key = one.stage.manifest
+        if key == focus:
+            told = graph.boxes[key]
+            graph.boxes[key] = replace(told, lines=(*told.lines, *_answers(one)))
             continue
         graph.add(_box_below(one))
         for parent in one.parents or (focus,):
             if parent in graph.boxes:
-                graph.join(parent, one.stage.manifest)
-        if one.answers:
-            _answers(graph, one)
+                graph.join(parent, key)
+    for name in set(held) & graph.boxes.keys():
+        graph.boxes[name] = replace(graph.boxes[name], held=not graph.boxes[name].gone)
     return _folded(graph)
 
 
@@ -235,22 +241,14 @@ def _box_below(one: Touched) -> Box:
         key=stage.manifest,
         kind=kind,
         title=stage.name or stage.manifest[:16],
-        lines=(*rows, *reached, _where(stage.leaf)),
+        lines=(*rows, *reached, *_answers(one), _where(stage.leaf)),
         gone=one.withdrawn or "",
         weight=(1 << 40) + one.answers if kind == "student" else stage.rows or 0,
     )
 
 
-def _answers(graph: Graph, one: Touched) -> None:
-    """Stand for the answers of a student that is below, or asked about."""
-    box = Box(
-        key=f"answers {one.stage.manifest}",
-        kind="answer",
-        title=f"{one.answers:,} answers",
-        lines=("receipted",),
-        weight=one.answers,
-    )
-    graph.join(one.stage.manifest, graph.add(box))
+def _answers(one: Touched) -> tuple[str, ...]:
+    return (f"{one.answers:,} answers receipted",) if one.answers else ()
 
 
 def _where(index: int | None) -> str:
@@ -275,14 +273,20 @@ def _folded(graph: Graph) -> Graph:
         boxes.sort(key=lambda box: -box.weight)
         rest = boxes[_PER_LAYER_MAX - 1 :]
         key = f"folded {at} {kind}"
-        gone = sum(1 for box in rest if box.gone)
+        gone, held = (
+            sum(1 for box in rest if box.gone),
+            sum(1 for box in rest if box.held),
+        )
         plural = "rows of pipelines" if kind == "rows" else f"{kind}s"
         folded.add(
             Box(
                 key=key,
                 kind=kind,
                 title=f"{len(rest):,} more {plural}",
-                lines=(f"{gone:,} of them withdrawn",) if gone else (),
+                lines=(
+                    *((f"{gone:,} of them withdrawn",) if gone else ()),
+                    *((f"{held:,} of them held",) if held else ()),
+                ),
             )
         )
         into |= dict.fromkeys((box.key for box in rest), key)
@@ -335,7 +339,7 @@ class _Place:
     def height(self) -> int:
         if self.box is None:
             return _LINE
-        rows = 1 + len(self.box.lines) + bool(self.box.gone)
+        rows = 1 + len(self.box.lines) + bool(self.box.gone or self.box.held)
         return 2 * _PAD + _LINE * (rows + 1)
 
 
@@ -428,20 +432,23 @@ def _line(line: Line, steps: Sequence[tuple[int, _Place]]) -> str:
             path.append(f"H{to_x + WIDTH}")
             x = to_x + WIDTH
     if line.label:
-        end = rest[-1][1]
-        at = end.y + end.height / 2
+        column, place = rest[-2] if len(rest) > 1 else rest[-1]
+        at_y = place.y + place.height / 2
+        if len(rest) > 1:
+            at_x = _x(column) + WIDTH / 2
+        else:
+            at_x, at_y = _x(column) - _BETWEEN / 2, (source.y + source.height / 2 + at_y) / 2
         label = (
-            f'<text class="share" x="{_x(rest[-1][0]) - 6}" y="{at - 5:.0f}"'
-            f' text-anchor="end">{escape(line.label)}</text>'
+            f'<text class="share" x="{at_x:.0f}" y="{at_y - 4:.0f}"'
+            f' text-anchor="middle">{escape(line.label)}</text>'
         )
     kind = "judges" if line.judges else "taught"
     return f'<path class="{kind}" d="{" ".join(path)}"/>{label}'
 
 
 def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
-    classes = " ".join(
-        filter(None, (box.kind, "gone" if box.gone else "", "focus" if box.focus else ""))
-    )
+    states = {"gone": bool(box.gone), "held": box.held, "focus": box.focus}
+    classes = " ".join((box.kind, *(name for name, is_so in states.items() if is_so)))
     told = "\n".join(filter(None, (f"{box.kind} {box.title}", *box.lines, box.gone)))
     yield f'<g class="node {classes}"><title>{escape(told)}</title>'
     yield (f'<rect x="{x}" y="{place.y:.0f}" width="{WIDTH}" height="{place.height}" rx="6"/>')
@@ -449,6 +456,8 @@ def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
     texts = [("kind", box.kind), ("title", box.title), *(("more", one) for one in box.lines)]
     if box.gone:
         texts.append(("why", f"WITHDRAWN {box.gone}"))
+    elif box.held:
+        texts.append(("why", "HELD"))
     for style, text in texts:
         yield f'<text class="{style}" x="{x + _PAD}" y="{y:.0f}">{escape(_short(text))}</text>'
         y += _LINE

@@ -6,7 +6,7 @@ others, and are escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -16,7 +16,7 @@ from gateway.lineage.impact import Impact, sentences_of
 from gateway.lineage.tree import Node
 from gateway.lineage.uses import Allowed, Ancestor
 
-_SIGNS: Final = {"permit": "✓", "hold": "?", "forbid": "✕"}
+_SIGNS: Final = {"permit": "✓", "hold": "?", "forbid": "✕", "not declared": "–"}
 
 _STYLE: Final = """
 :root {
@@ -63,6 +63,7 @@ p, li { max-width: 80ch; margin: .4rem 0; overflow-wrap: anywhere; }
 .permit { background: var(--permit); color: var(--permit-ink); }
 .hold { background: var(--hold); color: var(--hold-ink); }
 .forbid { background: var(--forbid); color: var(--forbid-ink); }
+.not { background: var(--other); }
 .scroll { overflow-x: auto; border: 1px solid var(--line); }
 :focus-visible { outline: 3px solid #0969da; outline-offset: 1px; }
 table { border-collapse: collapse; width: 100%; min-width: 60rem; }
@@ -87,6 +88,7 @@ svg.graph .student rect { fill: var(--student); stroke: var(--student-edge); }
 svg.graph .export rect { fill: var(--export); stroke: var(--export-edge); }
 svg.graph .unknown rect { fill: var(--hold); stroke: var(--hold-ink); stroke-dasharray: 4 3; }
 svg.graph .gone rect { fill: var(--forbid); stroke: var(--forbid-ink); }
+svg.graph .held rect { stroke: var(--forbid-ink); stroke-dasharray: 4 3; }
 svg.graph .focus rect { stroke-width: 3; }
 @media print {
   @page { size: A3 landscape; margin: 10mm; }
@@ -112,6 +114,8 @@ class Told:
     impact: Impact
     held: str
     """What of it was withdrawn, so that nothing may learn from it; empty if nothing was."""
+    held_stages: Collection[str]
+    """The manifests above and below it that are held, too."""
     unknown: Sequence[str]
     as_of: str
     """The ledger and its size, and the day of the rulings."""
@@ -143,7 +147,7 @@ def _page(told: Told) -> Iterator[str]:
         yield f'<p class="alarm">{_safe(told.held)}</p>'
     yield '<h2 id="graph">From teachers, on the left, to what was made of it</h2>'
     yield '<div class="scroll" role="region" aria-labelledby="graph" tabindex="0">'
-    yield svg_of(graph_of(told.root, told.impact))
+    yield svg_of(graph_of(told.root, told.impact, told.held_stages))
     yield "</div>"
     yield (
         "<p>On a line stand the rows that an answerer reached and its share of them; a dashed"
@@ -212,8 +216,7 @@ def _uses(told: Told) -> Iterator[str]:
     )
     yield from _table("uses", ("Purpose", "Ruling", "Limited by"))
     for one in told.allowed:
-        declared = "" if one.declared else "<small>not what its calls were declared for</small>"
-        yield f"<tr><td>{_safe(one.purpose)}{declared}</td><td>{_effect(one.effect)}</td>"
+        yield f"<tr><td>{_safe(one.purpose)}</td><td>{_effect(one.word)}</td>"
         yield f"<td>{_safe(limit_of(one))}</td></tr>"
     yield "</tbody></table></div>"
 
@@ -234,7 +237,8 @@ def limit_of(allowed: Allowed) -> str:
     """Return in words who limits a use, and by what; empty where nobody does."""
     limit = allowed.limit
     if limit is None:
-        return ""
+        who = allowed.undeclared
+        return "" if who is None else f"{who.name}: its calls were for {who.generated_for}"
     if limit.ancestor is None:
         return limit.why
     who = limit.ancestor
@@ -261,7 +265,8 @@ def tokens(ancestor: Ancestor) -> str:
 
 def _effect(effect: str) -> str:
     sign = f'<span aria-hidden="true">{_SIGNS[effect]}</span>'
-    return f'<span class="effect {effect}">{sign} {effect}</span>'
+    style = effect.partition(" ")[0]
+    return f'<span class="effect {style}">{sign} {effect}</span>'
 
 
 def _safe(text: str) -> str:

@@ -11,17 +11,17 @@ import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, group_of
+from gateway.dataset.gate import REWRITE, VERIFY, Gate, Group, Law, LeftOut, Words, group_of
 from gateway.dataset.manifest import Influence
 from gateway.dataset.ruling import Call, call_of_teacher
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration
-from gateway.intent.purpose import PURPOSES, covers
+from gateway.intent.purpose import PURPOSES, covers, teaches
 from gateway.lineage.tree import (
     Approval,
     DatasetNode,
@@ -36,6 +36,8 @@ from gateway.lineage.tree import (
 )
 from gateway.policy.model import EFFECTS, Effect
 from gateway.receipt.model import EffectName, Reason
+
+Word = Literal["permit", "hold", "forbid", "not declared"]
 
 NOBODY: Final = DeclarationId("")
 """Stands for a declaration of which nobody said anything."""
@@ -104,8 +106,15 @@ class Allowed:
     """Who limits it, where it is not simply permitted."""
     others: int = 0
     """How many more ancestors come to the same."""
-    declared: bool = True
-    """Whether every call was declared for it; a use is narrowed, never widened."""
+    undeclared: Ancestor | None = None
+    """Whose calls were not declared for what teaches; a use is narrowed, never widened."""
+
+    @property
+    def word(self) -> Word:
+        """Return it in a word: what the terms permit may still never have been declared."""
+        if self.effect == "permit" and self.undeclared is not None:
+            return "not declared"
+        return self.effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,16 +212,14 @@ def _allowed(
     missing: list[str],
     rulers: Rulers,
 ) -> Allowed:
-    is_declared = all(
-        one.generated_for is None or covers(one.generated_for, purpose) for one, _ in asked
-    )
+    undeclared = None if not teaches(purpose) else _not_declared(purpose, asked)
     if missing or not asked:
         why = missing[0] if missing else "nobody is known who taught it"
         return Allowed(
             purpose=purpose,
             effect="forbid",
             limit=Limit(ancestor=None, clauses=(), why=why),
-            declared=is_declared,
+            undeclared=undeclared,
         )
     # A verdict speaks of the use that was declared, and of what is narrower.
     mine = declared.id if covers(declared.use.purpose, purpose) else NOBODY
@@ -224,14 +231,24 @@ def _allowed(
     limiting = [(one, said) for one, said in ruled if said[0].value == worst]
     first, (effect, reasons, left_out) = limiting[0]
     if left_out is None:
-        return Allowed(purpose=purpose, effect="permit", limit=None, declared=is_declared)
+        return Allowed(purpose=purpose, effect="permit", limit=None, undeclared=undeclared)
     return Allowed(
         purpose=purpose,
         effect=effect.word,
         limit=Limit(ancestor=first, clauses=_clauses(reasons), why=left_out.detail),
         others=len(limiting) - 1,
-        declared=is_declared,
+        undeclared=undeclared,
     )
+
+
+def _not_declared(purpose: str, asked: Iterable[tuple[Ancestor, Call]]) -> Ancestor | None:
+    """Return the first whose answers may not reach rows for *purpose*, as the gate has it."""
+    for one, _ in asked:
+        beside = {"judge": VERIFY, "text": REWRITE}[one.influence]
+        used = one.generated_for
+        if used is not None and not any(covers(used, fits) for fits in (purpose, beside)):
+            return one
+    return None
 
 
 def _ruled(
@@ -373,8 +390,10 @@ def allowed_json(allowed: Allowed) -> dict[str, Any]:
     told: dict[str, Any] = {
         "purpose": allowed.purpose,
         "effect": allowed.effect,
-        "declared": allowed.declared,
+        "says": allowed.word,
     }
+    if allowed.undeclared is not None:
+        told["not_declared_by"] = allowed.undeclared.name
     if limit is not None:
         who = limit.ancestor
         told["limited_by"] = {
