@@ -9,6 +9,7 @@ begins.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ import msgspec
 from gateway.canonical import sha256_hex
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, barred_by, unmet_prefix
-from gateway.dataset.manifest import MANIFEST, DatasetManifest, Teacher, parse_manifest
+from gateway.dataset.manifest import (
+    MANIFEST,
+    TRAINING_MANIFEST,
+    DatasetManifest,
+    Teacher,
+    parse_manifest,
+)
 from gateway.dataset.prompts import HeldOutPrompts
 from gateway.dataset.ruling import Call
 from gateway.dataset.verify import (
@@ -423,8 +430,53 @@ class StudentGate:
             )
         return declaration
 
+    def _rule_on_licences(self) -> None:
+        """Rule on what is declared under the licence of the base, and of what that began as.
+
+        A licence that the policies do not know permits nothing.
+        """
+        for name, licence in self._licences():
+            policy = policy_of_licence(licence)
+            for (declared, _), gate in self._gates.items():
+                ruled = gate.ruling_for(
+                    Group(
+                        call=Call(
+                            provider=name, model=None, operation="chat", policies=(policy,)
+                        ),
+                        manifest=None,
+                        day=self._sources.today.isoformat(),
+                    )
+                )
+                why = ruled.left_out or barred_by(ruled.obligations)
+                if why is not None:
+                    raise _refused(
+                        f"the licence `{licence}` of base `{name}` does not allow declaration "
+                        f"{declared}: {why.reason} {why.detail}".rstrip(),
+                        "begin with another base, or ask legal: `gateway policy explain`",
+                        code="student.base_licence_refused",
+                    )
+
+    def _licences(self) -> Iterator[tuple[str, str]]:
+        """Yield name and licence of each base from outside: this one's, or those above it."""
+        parent = self._base.manifest
+        if parent is None and self._base.kind != "tiny":
+            yield self._base.name, self._base.licence
+        waiting = [] if parent is None else [parent]
+        for payload in waiting:
+            if self._sources.manifest(payload) is None:
+                continue  # Whoever asks for the teachers above refuses it by name.
+            training = self._ancestry.training(payload)
+            for base in training.bases():
+                yield base.name.removeprefix("base:"), str(base.annotations.get("licence"))
+            waiting += [
+                Sha256(one.digest["sha256"])
+                for one in training.parents()
+                if one.kind == TRAINING_MANIFEST
+            ]
+
     def _rule_on_base(self) -> None:
         """Where the base is a student of ours, whoever taught it teaches here too."""
+        self._rule_on_licences()
         parent = self._base.manifest
         if parent is None:
             return
@@ -485,6 +537,11 @@ class StudentGate:
                 "use lower-case letters, digits, dots and dashes",
             )
         return name
+
+
+def policy_of_licence(licence: str) -> str:
+    """Return the id of the policy that reads *licence*, as cards of models name it."""
+    return re.sub(r"^llama(?=\d)", "llama-", licence.lower())
 
 
 def _prompts(dataset: VerifiedDataset) -> HeldOutPrompts:
