@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,13 @@ class School:
         self.house.state(msgspec.structs.replace(receipt, outputs=outputs))
 
 
-def install(folder: Path, count: int = 32) -> Path:
+def install(
+    folder: Path,
+    count: int = 32,
+    *,
+    held_out: str | None = None,
+    row: Callable[[int], dict[str, Any]] = a_row,
+) -> Path:
     """Make a real installation in *folder* with a dataset in it; return the dataset."""
     policies = folder / "policies" / "open"
     policies.mkdir(parents=True)
@@ -187,7 +194,7 @@ def install(folder: Path, count: int = 32) -> Path:
     append(write_statement(facts, (), signer))
     kept: list[tuple[int, bytes]] = []
     for number in range(count):
-        line, salt = canonical_json(a_row(number)), b"salt %d" % number
+        line, salt = canonical_json(row(number)), b"salt %d" % number
         call = Call(provider="open", model="open-1", operation="chat", policies=("open",))
         receipt = Receipt(
             exchange=new_exchange_id(clock.now_ms()),
@@ -204,7 +211,7 @@ def install(folder: Path, count: int = 32) -> Path:
                 OutputFacts(
                     choice=0,
                     kind="text",
-                    bytes=len(answer(number)),
+                    bytes=len(row(number)["messages"][-1]["content"]),
                     row=Commitment(alg="sha256-salted", value=salted_sha256(salt, line)),
                 ),
             ),
@@ -225,7 +232,10 @@ def install(folder: Path, count: int = 32) -> Path:
     note = installation.sequencer.checkpoint_now()
     built = build_dataset(
         DatasetOrder(
-            name="set", declaration=declaration, folder=installation.data / "datasets" / "set"
+            name="set",
+            declaration=declaration,
+            folder=installation.data / "datasets" / "set",
+            held_out=held_out,
         ),
         DatasetSources(
             candidates=lambda: iter(kept),
