@@ -260,7 +260,7 @@ def pack_sources_of(house: Installation, what: str = "") -> PackSources:
     note = house.sequencer.checkpoint_now()
     covers = parse_checkpoint(parse_note(note)[0])
     folders: dict[Sha256, Path] = {}
-    places = [house.data / "datasets", house.data / "students"]
+    places = [house.data / kind for kind in ("datasets", "students", "exports")]
     if what and Path(what).is_dir():
         places.append(Path(what).resolve().parent)
     for place in places:

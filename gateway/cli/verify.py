@@ -16,6 +16,7 @@ from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_public_pem, parse_trust
 from gateway.receipt.model import (
     DATASET_BUILD,
+    EXPORT_BUILD,
     TRAINING_BUILD,
     Abandonment,
     Activation,
@@ -171,6 +172,15 @@ def _verify_folder(path: Path, trust: Trust, *, every_signature: bool) -> int:
             )
         _tell("says", "", f"dataset {dataset.name}")
         return FINE
+    if build_type == EXPORT_BUILD:
+        # The verifier of a bundle must not load what only an export needs.
+        from gateway.dataset.export.verify import verify_export  # noqa: PLC0415
+
+        export = verify_export(path, trust, _passed)
+        _tell(
+            "says", "", f"export {export.name}: {export.rows} rows of {export.dataset_sha256}"
+        )
+        return FINE
     # The verifier of a bundle must not load what only a model needs.
     from gateway.student.verify import verify_model  # noqa: PLC0415
 
@@ -180,7 +190,7 @@ def _verify_folder(path: Path, trust: Trust, *, every_signature: bool) -> int:
 
 
 def _build_type(path: Path) -> str:
-    """Return which of the two builds the folder of the manifest at *path* claims to be."""
+    """Return which of the builds the folder of the manifest at *path* claims to be."""
     if path.is_file():
         try:
             leaf, _ = open_manifest(_read(path, BUNDLE_BYTES_MAX))

@@ -554,6 +554,7 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
             f"that the account `{question.value}` has {len(account)} receipts in the log",
             *(f"{one} came from elsewhere than this log" for one in outside),
         ),
+        withdrawn=tuple(_withdrawn(evidence)),
         covers=_covers(evidence),
     )
 

@@ -73,8 +73,8 @@ class Holdings:
     manifests: dict[Sha256, tuple[int, Manifest]] = field(default_factory=dict)
     register: Register = field(default_factory=Register)
     lists: dict[Sha256, list[tuple[int, Members]]] = field(default_factory=dict)
-    answers: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Of each receipt, by its leaf: the account and the provider."""
+    answers: dict[int, tuple[str, str, str | None]] = field(default_factory=dict)
+    """Of each receipt, by its leaf: the account, the provider and the model asked for."""
     derivations: set[int] = field(default_factory=set)
     verdicts: set[int] = field(default_factory=set)
     withdrawals: dict[int, Withdrawal] = field(default_factory=dict)
@@ -98,7 +98,8 @@ class Holdings:
         """
         match statement:
             case Receipt():
-                self.answers[index] = statement.caller.principal, statement.provider.name
+                who = statement.provider.name, statement.model.requested
+                self.answers[index] = statement.caller.principal, *who
                 if about.kind == "exchange" and statement.exchange == about.exchange:
                     self.exchange = index, statement
             case Derivation():
@@ -209,7 +210,7 @@ class Holdings:
         Raises:
             BadDigestError: it is not; the message names the leaf.
         """
-        for index, (principal, _) in self.answers.items():
+        for index, (principal, *_) in self.answers.items():
             for pattern, leaves in self.accounts.items():
                 if account_matches(pattern, principal) != (index in leaves):
                     raise BadDigestError(
@@ -218,13 +219,13 @@ class Holdings:
                     )
         for payload, dataset in self.datasets().items():
             members = self.members(payload) or LeafSet()
-            taught = {one.provider for one in dataset.found.teachers}
+            taught = {(one.provider, one.model) for one in dataset.found.teachers}
             for index in members & LeafSet.of(self.answers):
-                provider = self.answers[index][1]
-                if provider not in taught:
+                _, provider, model = self.answers[index]
+                if (provider, model) not in taught:
                     raise BadDigestError(
-                        f"leaf {index} is an answer of {provider}, which the manifest of"
-                        f" dataset `{dataset.asked.dataset}` does not name as a teacher"
+                        f"leaf {index} is an answer of {provider} ({model}), whom the manifest"
+                        f" of dataset `{dataset.asked.dataset}` does not name as a teacher"
                     )
 
 

@@ -137,6 +137,19 @@ def test_the_same_is_said_from_a_pack(folder: Path) -> None:
     assert sentences[:2] == asked.splitlines()[:2]
 
 
+def test_an_export_is_asked_about_and_verified_like_its_dataset(folder: Path) -> None:
+    """A dataset in another form came from the same teachers, and shows it."""
+    code, said = run("gateway dataset export gateway-data/datasets/set --format openai")
+    assert 0 == code, said
+    (place,) = (folder / "gateway-data" / "exports").iterdir()
+
+    assert 0 == run(f"gateway verify {place}")[0]
+    code, said = run(f"gateway lineage ask distilled-from:open {place}")
+    assert (0, True) == (code, said.startswith("Yes: export "))
+    assert 0 == run(f"gateway lineage pack {place} --out export.zip")[0]
+    assert 0 == run("gateway verify export.zip")[0]
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [

@@ -29,6 +29,8 @@ from gateway.receipt.keys import P256Signer, generate_pem
 from gateway.receipt.model import STATEMENT_TYPE
 from gateway.receipt.sigstore import wrap_leaf
 from tests.support.chain import VERSION, Chain, two_stages
+from tests.support.dataset import a_library, a_policy
+from tests.support.derived import build, derive, parent, preference
 from tests.support.evidence import MANIFEST_SIGNER, TRUST
 
 QUESTIONS = ("distilled-from:open", "distilled-from:openai", "principal:ada", "principal:eve")
@@ -342,6 +344,47 @@ def test_a_pack_appears_whole_or_not_at_all(world: World, tmp_path: Path) -> Non
     with pytest.raises(OperatorError):
         world.chain.pack(world.reader, out_in=blocked)
     assert there == sorted(folder.iterdir())
+
+
+def test_a_teacher_that_no_manifest_names_is_found(tmp_path: Path) -> None:
+    """A manifest that is silent about a receipt of its own list does not get packed."""
+    chain = Chain(tmp_path / "house")
+    hidden = chain.ask(1, provider="closed")
+    dataset = chain.collect("first", chain.ask(1), unnamed=hidden)
+
+    with pytest.raises(BadDigestError, match="closed"):
+        chain.pack(dataset)
+    assert [] == list((chain.folder / "packs").iterdir())
+    chain.close()
+
+
+def test_rows_of_a_pipeline_lead_to_everybody_above(tmp_path: Path) -> None:
+    """In a dataset of pairs, built by the gate, words taught and a judge only judged."""
+    permits = {name: a_policy(name, "permit", when="purpose: [train, verify]") for name in "ab"}
+    chain = Chain(tmp_path / "house", a_library(**permits))
+    declared = chain.declare("train.preference")
+    rows = []
+    for number in range(3):
+        good, bad = (chain.answer(declared, f"{w} {number}", provider="a") for w in ("+", "-"))
+        judge = chain.answer(declared, f"A {number}", provider="b")
+        above = [
+            parent(chain, good, "chosen"),
+            parent(chain, bad, "rejected"),
+            parent(chain, judge, "judge"),
+        ]
+        rows.append((preference(f"question {number}", f"+ {number}", "-"), above))
+    derive(chain, declared, rows, name="pairs", transform="judge", kind="preference")
+    built = build(chain, declared, of="pairs", kind="preference")
+    student = chain.train("chooser", built.manifest_sha256)
+
+    packed = chain.pack(student, "distilled-from:a", "distilled-from:b", "judged-by:b")
+
+    verified = verify(packed.path)
+    assert ["yes", "no", "yes"] == [one.says for one in verified.answers]
+    assert 1 == len(verified.answers[1].judged)
+    assert (9, 1) == (len(verified.holdings.answers), len(verified.holdings.derivations))
+    assert 10 == verified.facts.receipts.of
+    chain.close()
 
 
 def test_what_is_not_at_hand_is_named(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from gateway.lineage.ask import Question, parse_question
 from gateway.lineage.holdings import About, name_of
 from gateway.lineage.leaves import PART_LEAVES
 from gateway.lineage.pack import LogSources, Order, Packed, PackSources, write_pack
+from gateway.policy.library import Library
 from gateway.receipt.model import (
     Activation,
     Caller,
@@ -64,8 +65,8 @@ _KINDS: Final = {
 class Chain(House):
     """A house that answers, builds datasets of answers, and trains students on those."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, library: Library | None = None) -> None:
+        super().__init__(folder, library)
         self.state(
             Activation(
                 library=self.library.digest,
@@ -98,14 +99,18 @@ class Chain(House):
         receipts: Sequence[Receipt],
         *,
         judges: Sequence[Receipt] = (),
+        unnamed: Sequence[Receipt] = (),
         declaration: Declaration | None = None,
         written: Sequence[WrittenBy] = (),
         lists: bool = True,
         list_of: Sequence[int] | None = None,
     ) -> Sha256:
-        """Make a dataset of answers, a row each; return its manifest's payload digest."""
+        """Make a dataset of answers, a row each; return its manifest's payload digest.
+
+        Its teachers are not those of *unnamed*, though it lists them.
+        """
         declared = declaration or self.use
-        places = self.places([*receipts, *judges])
+        places = self.places([*receipts, *judges, *unnamed])
         facts = MembersFacts(count=len(places), sha256=_digest(places))
         manifest = DatasetManifest(
             asked=Parameters(dataset=name, declaration=declared.id, project=declared.project),
