@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from gateway.dataset.export.lost import LEFT_OUT, LOSSES
 from gateway.dataset.export.verify import verify_export
 from gateway.dataset.manifest import MANIFEST, PROOF
 from gateway.dataset.ruling import PolicyLaw
-from gateway.errors import EvidenceError, GateRefusedError, LedgerUnwellError
+from gateway.errors import EvidenceError, GateRefusedError, LedgerUnwellError, OperatorError
 from gateway.intent.model import Declaration
 from gateway.receipt.model import Commitment, Manifest, Receipt
 from gateway.receipt.sigstore import write_manifest
@@ -327,32 +328,33 @@ def test_an_export_is_never_changed(house: House) -> None:
         export(house, built.folder, "openai")
 
 
-def failing(house: House, *, after: bool) -> Callable[[bytes], int]:
-    """Return an append that fails once, before or after the leaf is durable."""
+def failing(house: House, when: str) -> dict[str, Any]:
+    """Return sources in which the ledger fails: before a leaf, after it, or at its proof."""
 
     def append(leaf: bytes) -> int:
-        if after:
+        if when == "after":
             house.append(leaf)
         raise LedgerUnwellError("the disk is gone")
 
-    return append
+    def publish() -> str:
+        raise LedgerUnwellError("the disk is gone")
+
+    return {"publish": publish} if when == "proof" else {"append": append}
 
 
-@pytest.mark.parametrize("after", [False, True])
-def test_an_interrupted_export_is_finished_by_running_it_again(
-    house: House, *, after: bool
-) -> None:
+@pytest.mark.parametrize("when", ["before", "after", "proof"])
+def test_an_interrupted_export_is_finished_by_running_it_again(house: House, when: str) -> None:
     """Whether or not the leaf got through, the next run leaves one export, logged once."""
     declaration = house.declare()
     house.answer(declaration)
     built = house.build(declaration)
     with pytest.raises(LedgerUnwellError):
-        export(house, built.folder, "openai", sources={"append": failing(house, after=after)})
+        export(house, built.folder, "openai", sources=failing(house, when))
     assert not (house.folder / "exports" / "openai").exists()
 
     done = export(house, built.folder, "openai")
 
-    assert after is (done.index is None)
+    assert (when != "before") is (done.index is None)
     verified = verify_export(done.folder, TRUST)
     exports = [
         index
@@ -364,13 +366,40 @@ def test_an_interrupted_export_is_finished_by_running_it_again(
     assert not [*(house.folder / "exports").glob(".*")]
 
 
+@pytest.mark.parametrize("form", ["openai", "parquet"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(house: House, form: str) -> None:
+    """Where rows can't be written, nothing is there, nothing was said, and the line says so."""
+    declaration = house.declare()
+    for number in range(40):
+        house.answer(declaration, f"answer {number} " + "of many words " * 40)
+    built = house.build(declaration)
+    size = house.ledger.head().size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def was_erased(_: str) -> bool:
+        # The rows begin: from here on no file may grow beyond this.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        return False
+
+    try:
+        with pytest.raises(OperatorError) as caught:
+            export(house, built.folder, form, sources={"was_erased": was_erased})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "disk.unwell" == caught.value.problem
+    assert not [*(house.folder / "exports").iterdir()]
+    assert size == house.ledger.head().size
+    export(house, built.folder, form)
+
+
 def test_an_interrupted_export_is_ruled_on_once_more(house: House) -> None:
     """What was withdrawn in between keeps an export from standing that was logged before."""
     declaration = house.declare()
     receipt = house.answer(declaration)
     built = house.build(declaration)
     with pytest.raises(LedgerUnwellError):
-        export(house, built.folder, "openai", sources={"append": failing(house, after=True)})
+        export(house, built.folder, "openai", sources=failing(house, "after"))
     house.texts.erase(receipt.exchange)
 
     with pytest.raises(GateRefusedError, match="content-erased"):
@@ -384,7 +413,7 @@ def test_what_was_changed_in_an_interrupted_export_is_written_anew(house: House)
     house.answer(declaration)
     built = house.build(declaration)
     with pytest.raises(LedgerUnwellError):
-        export(house, built.folder, "openai", sources={"append": failing(house, after=True)})
+        export(house, built.folder, "openai", sources=failing(house, "after"))
     (house.folder / "exports" / ".openai.exporting" / "train.jsonl").write_bytes(b"{}\n")
 
     done = export(house, built.folder, "openai")

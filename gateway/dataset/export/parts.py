@@ -13,10 +13,8 @@ from gateway.canonical import canonical_json
 from gateway.dataset.export.forms import Form
 from gateway.dataset.export.manifest import Asked, DataFile, Part
 from gateway.dataset.export.parquet import Shard
-from gateway.dataset.export.receipts import RECEIPT_COLUMN
-from gateway.dataset.verify import Row
+from gateway.dataset.export.receipts import RECEIPT_COLUMN, ReceiptLine, joined_to
 from gateway.ident import Sha256
-from gateway.tlog.merkle import leaf_hash
 
 _BUFFER_BYTES: Final = 1 << 18
 
@@ -35,8 +33,8 @@ class PartWriter:
         self._rows: list[int] = []
         self._file: _Lines | _Columns | None = None
 
-    def add(self, written: dict[str, Any], row: Row) -> None:
-        """Add a row in its new form."""
+    def add(self, written: dict[str, Any], said: ReceiptLine, size: int) -> None:
+        """Add a row in its new form, which took *size* bytes as a line of the dataset."""
         most = self._asked.shard_rows
         if self._file is None or (most is not None and self._rows[-1] >= most):
             self._close()
@@ -47,7 +45,7 @@ class PartWriter:
                 else _Lines(path, receipt_column=self._asked.receipt_column)
             )
             self._rows.append(0)
-        self._file.add(written, row)
+        self._file.add(written, said, size)
         self._rows[-1] += 1
 
     def finish(self) -> Iterator[tuple[DataFile, Sha256]]:
@@ -85,10 +83,10 @@ class _Lines:
         self._file = path.open("xb", buffering=_BUFFER_BYTES)
         self._receipt_column = receipt_column
 
-    def add(self, written: dict[str, Any], row: Row) -> None:
+    def add(self, written: dict[str, Any], said: ReceiptLine, size: int) -> None:
         """Add a line."""
         if self._receipt_column:
-            written = written | {RECEIPT_COLUMN: row.name}
+            written = written | {RECEIPT_COLUMN: said.receipt}
         self._file.write(canonical_json(written) + b"\n")
 
     def close(self) -> None:
@@ -102,15 +100,9 @@ class _Columns:
     def __init__(self, path: Path, asked: Asked, source: Sha256) -> None:
         self._shard = Shard(path, asked.kind, source)
 
-    def add(self, written: dict[str, Any], row: Row) -> None:
+    def add(self, written: dict[str, Any], said: ReceiptLine, size: int) -> None:
         """Add a row, joined to what vouches for it."""
-        joined = {
-            "receipt": row.name,
-            "receipt_index": row.index,
-            "receipt_leaf": leaf_hash(row.leaf or b"").hex(),
-            "row_sha256": hashlib.sha256(row.line).hexdigest(),
-        }
-        self._shard.add(written | joined, len(row.line))
+        self._shard.add(written | joined_to(said), size)
 
     def close(self) -> None:
         """Write what waits, and the end of the file."""

@@ -44,6 +44,16 @@ class ReceiptLine(
     """Absent where the row is one to train on."""
 
 
+def joined_to(said: ReceiptLine) -> dict[str, Any]:
+    """Return the columns by which a row of columns names what vouches for it."""
+    return {
+        "receipt": said.receipt,
+        "receipt_index": said.index,
+        "receipt_leaf": said.leaf,
+        "row_sha256": said.sha256,
+    }
+
+
 _LINE: Final = msgspec.json.Decoder(ReceiptLine)
 
 

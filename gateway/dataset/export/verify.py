@@ -34,6 +34,7 @@ from gateway.dataset.export.receipts import (
     RECEIPT_COLUMN,
     ReceiptLine,
     exported_sha256,
+    joined_to,
     read_receipt_line,
 )
 from gateway.dataset.logged import verify_logged
@@ -218,17 +219,16 @@ def _check_rows(path: Path, manifest: ExportManifest, form: Form) -> None:
 def _check_row(
     number: int, said: ReceiptLine, row: dict[str, Any], manifest: ExportManifest, form: Form
 ) -> None:
-    joined = RECEIPT_COLUMNS if form.is_parquet else (RECEIPT_COLUMN,)
     if form.is_parquet or manifest.asked.receipt_column:
-        told = {
-            "receipt": said.receipt,
-            "receipt_index": said.index,
-            "receipt_leaf": said.leaf,
-            "row_sha256": said.sha256,
-        }
+        told = joined_to(said)
+        joined = RECEIPT_COLUMNS if form.is_parquet else (RECEIPT_COLUMN,)
         if any(row.pop(name, None) != told[name] for name in joined):
             raise _row_changed(number, "it names another receipt than its line of receipts")
-    if exported_sha256(row) != said.exported:
+    try:
+        exported = exported_sha256(row)
+    except TypeError as exc:
+        raise _row_changed(number, f"it holds what no row holds: {exc}") from exc
+    if exported != said.exported:
         raise _row_changed(number, "it is not the one that its line of receipts speaks of")
     if said.lost:
         return

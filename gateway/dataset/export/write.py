@@ -464,6 +464,7 @@ class _Written:
 
 def _write_rows(order: Order, asked: Asked, workshop: Path, passing: _Passing) -> _Written:
     written, kind = _Written(), asked.kind
+    index, leaf = -1, ""
     with contextlib.ExitStack() as stack:
         receipts = stack.enter_context(DigestedFile.create(workshop, RECEIPTS))
         parts = {
@@ -489,12 +490,14 @@ def _write_rows(order: Order, asked: Asked, workshop: Path, passing: _Passing) -
             written.lost.add(row.number, converted)
             if converted.row is None:
                 continue
-            writer.add(converted.row, row)
+            if row.index != index:
+                # Many rows of a pipeline stand in one leaf.
+                index, leaf = row.index, leaf_hash(row.leaf or b"").hex()
             line = ReceiptLine(
                 choice=row.choice,
                 exported=exported_sha256(converted.row),
                 index=row.index,
-                leaf=leaf_hash(row.leaf or b"").hex(),
+                leaf=leaf,
                 lost=converted.lost,
                 receipt=row.name,
                 row=written.rows,
@@ -503,6 +506,7 @@ def _write_rows(order: Order, asked: Asked, workshop: Path, passing: _Passing) -
                 source=row.number,
                 split="held-out" if row.split == "held-out" else None,
             )
+            writer.add(converted.row, line, len(row.line))
             receipts.write(msgspec.json.encode(line) + b"\n")
             written.rows += 1
         for part in parts.values():
