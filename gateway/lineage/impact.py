@@ -184,8 +184,9 @@ class Below:
             self._touched(seeds), key=lambda one: (one.stages, one.stage.leaf or 0)
         )
         declared: dict[DeclarationId, None] = dict.fromkeys(also)
+        named = self._lineage.mentions_of([one.stage for one in touched], "declaration")
         for one in touched:
-            for _, value, _ in self._lineage.mentions(one.stage, "declaration"):
+            for _, value, _ in named.get(one.stage.id, ()):
                 declared[DeclarationId(value)] = None
         return Impact(
             kind=kind,
@@ -199,41 +200,30 @@ class Below:
     def _touched(self, seeds: _Seeds) -> Iterator[Touched]:
         """Yield everything below *seeds*; what is made of something stands after it."""
         below = self._lineage.below([met.stage for met in seeds.values()])
-        away: dict[int, int] = dict.fromkeys(seeds, 0)
         reached = {stage.id: stage for stage in below}
+        edges = self._lineage.edges(below)
+        answers = self._lineage.answers_of(below)
+        taught = self._lineage.mentions_of(below, "student")
+        away: dict[int, int] = dict.fromkeys(seeds, 0)
         for stage in sorted(below, key=lambda one: one.leaf if one.leaf is not None else -1):
-            parents = [one for one in self._lineage.parents(stage) if one.id in reached]
+            parents = [reached[one] for one in edges.get(stage.id, ()) if one in reached]
             if stage.id not in seeds:
                 further = 1 if stage.kind == "student" else 0
                 away[stage.id] = further + min(away.get(one.id, 0) for one in parents)
+            students = {one.manifest for one in parents}
+            met = seeds.get(stage.id)
+            rows = [] if met is None else [met.rows]
+            rows += [count for _, value, count in taught.get(stage.id, ()) if value in students]
             yield Touched(
                 stage=stage,
-                parents=() if stage.id in seeds else tuple(one.manifest for one in parents),
+                parents=() if met is not None else tuple(one.manifest for one in parents),
                 stages=away[stage.id],
-                rows=self._rows(stage, seeds, parents),
-                leaves=seeds[stage.id].leaves if stage.id in seeds else None,
-                answers=self._lineage.answers(stage.manifest),
+                rows=_together(stage, rows),
+                leaves=None if met is None else met.leaves,
+                answers=answers.get(stage.id, 0),
                 owner=self._owner(stage),
                 withdrawn=self._withdrawn(stage),
             )
-
-    def _rows(self, stage: Stage, seeds: _Seeds, parents: list[Stage]) -> int | None:
-        """Return how many rows of a dataset are reached; at most all."""
-        if stage.kind != "dataset":
-            return None
-        known: list[int | None] = []
-        if stage.id in seeds:
-            known.append(seeds[stage.id].rows)
-        students = {one.manifest for one in parents}
-        known += [
-            rows
-            for _, student, rows in self._lineage.mentions(stage, "student")
-            if student in students
-        ]
-        counted = [rows for rows in known if rows is not None]
-        if len(counted) < len(known) or not known:
-            return None
-        return sum(counted) if stage.rows is None else min(sum(counted), stage.rows)
 
     def _owner(self, stage: Stage) -> str:
         said = None if stage.declaration is None else self._words.declaration(stage.declaration)
@@ -261,6 +251,14 @@ class Below:
             " made from"
             for stage in self._lineage.without_members()
         ]
+
+
+def _together(stage: Stage, rows: list[int | None]) -> int | None:
+    """Return how many rows of a dataset are reached; at most all of them."""
+    counted = [count for count in rows if count is not None]
+    if stage.kind != "dataset" or not rows or len(counted) < len(rows):
+        return None
+    return sum(counted) if stage.rows is None else min(sum(counted), stage.rows)
 
 
 def as_json(impact: Impact) -> dict[str, Any]:

@@ -78,6 +78,8 @@ training manifest of a teacher that is a student of ours; `author` who wrote row
 _FEW: Final = 64
 """So few places are looked at without numpy."""
 
+_PAGE: Final = 1_000
+
 Bits = Callable[[str, str, int, int], Mapping[int, int]]
 """Where a word of a role stands: its bits by stretch, from one stretch to another."""
 
@@ -445,38 +447,51 @@ class Lineage:
 
     def parents(self, stage: Stage) -> list[Stage]:
         """Return what *stage* was made from, one step up."""
-        return self._stages(
-            "JOIN edge e ON e.parent = s.id WHERE e.child = ? ORDER BY s.id", stage.id
-        )
+        return self._step([stage], "parent", "child")
 
     def children(self, stage: Stage) -> list[Stage]:
         """Return what was made from *stage*, one step down."""
-        return self._stages(
-            "JOIN edge e ON e.child = s.id WHERE e.parent = ? ORDER BY s.leaf", stage.id
-        )
+        return self._step([stage], "child", "parent")
 
     def above(self, stage: Stage) -> list[Stage]:
         """Return *stage* and everything that it was made from, the nearest first."""
-        return list(self._walk([stage], self.parents))
+        return self._walk([stage], "parent", "child")
 
     def below(self, stages: Iterable[Stage]) -> list[Stage]:
         """Return *stages* and everything that was made from them, the nearest first."""
-        return list(self._walk(stages, self.children))
+        return self._walk(stages, "child", "parent")
 
-    def _walk(
-        self, stages: Iterable[Stage], step: Callable[[Stage], Sequence[Stage]]
-    ) -> Iterator[Stage]:
-        seen: set[int] = set()
-        waiting = list(stages)
+    def edges(self, stages: Iterable[Stage]) -> dict[int, list[int]]:
+        """Return for each of *stages* the ids of what it was made from, one step up."""
+        found: dict[int, list[int]] = {}
+        with self._reading():
+            for marks in _pages(stages):
+                rows = self._connection.execute(
+                    f"SELECT child, parent FROM edge WHERE child IN ({marks})"  # noqa: S608 — ids
+                )
+                for child, parent in rows:
+                    found.setdefault(int(child), []).append(int(parent))
+        return found
+
+    def _walk(self, stages: Iterable[Stage], to: str, at: str) -> list[Stage]:
+        found: dict[int, Stage] = {}
+        waiting = {stage.id: stage for stage in stages}
         with self._reading():
             while waiting:
-                further: list[Stage] = []
-                for stage in waiting:
-                    if stage.id not in seen:
-                        seen.add(stage.id)
-                        yield stage
-                        further += step(stage)
-                waiting = further
+                found |= waiting
+                further = self._step(waiting.values(), to, at)
+                waiting = {one.id: one for one in further if one.id not in found}
+        return list(found.values())
+
+    def _step(self, stages: Iterable[Stage], to: str, at: str) -> list[Stage]:
+        return [
+            stage
+            for marks in _pages(stages)
+            for stage in self._stages(
+                f"WHERE s.id IN (SELECT {to} FROM edge WHERE {at} IN ({marks}))"  # noqa: S608 — ids
+                " ORDER BY s.leaf, s.id"
+            )
+        ]
 
     def mentioning(self, what: What, value: str) -> dict[int, tuple[Stage, int]]:
         """Return the stages that name *value*, and how many rows of each it reached."""
@@ -490,14 +505,24 @@ class Lineage:
 
     def mentions(self, stage: Stage, *what: What) -> list[tuple[What, str, int]]:
         """Return what *stage* names, each with the rows that it reached."""
-        marks = ", ".join("?" for _ in what)
+        return self.mentions_of([stage], *what).get(stage.id, [])
+
+    def mentions_of(
+        self, stages: Iterable[Stage], *what: What
+    ) -> dict[int, list[tuple[What, str, int]]]:
+        """Return for each of *stages* what it names, each with the rows that it reached."""
+        found: dict[int, list[tuple[What, str, int]]] = {}
+        kinds = ", ".join("?" for _ in what)
         with self._reading():
-            rows = self._connection.execute(
-                "SELECT what, value, rows FROM mention WHERE stage = ?"  # noqa: S608
-                f" AND what IN ({marks}) ORDER BY what, value",
-                (stage.id, *what),
-            ).fetchall()
-        return [(row[0], str(row[1]), int(row[2])) for row in rows]
+            for marks in _pages(stages):
+                rows = self._connection.execute(
+                    "SELECT stage, what, value, rows FROM mention"  # noqa: S608 — ids of ours
+                    f" WHERE stage IN ({marks}) AND what IN ({kinds}) ORDER BY what, value",
+                    what,
+                )
+                for stage, named, value, count in rows:
+                    found.setdefault(int(stage), []).append((named, str(value), int(count)))
+        return found
 
     def values(self, what: What) -> list[str]:
         """Return everything of a kind that some stage names, sorted."""
@@ -621,6 +646,18 @@ class Lineage:
             ).fetchone()
         return 0 if row is None else int(row[0])
 
+    def answers_of(self, stages: Iterable[Stage]) -> dict[int, int]:
+        """Return for each of *stages* that answered how many answers are receipted."""
+        found: dict[int, int] = {}
+        with self._reading():
+            for marks in _pages(stages):
+                rows = self._connection.execute(
+                    "SELECT s.id, a.count FROM stage s JOIN answered a"  # noqa: S608 — ids
+                    f" ON a.manifest = s.manifest WHERE s.id IN ({marks})"
+                )
+                found |= {int(stage): int(count) for stage, count in rows}
+        return found
+
     def _by_ids(self, ids: Iterable[int]) -> list[Stage]:
         marks = ", ".join(map(str, ids))
         return self._stages(f"WHERE s.id IN ({marks}) AND s.leaf IS NOT NULL ORDER BY s.leaf")
@@ -632,6 +669,13 @@ class Lineage:
                 values,
             ).fetchall()
         return [_stage(row) for row in rows]
+
+
+def _pages(stages: Iterable[Stage]) -> Iterator[str]:
+    """Yield the ids of *stages* as they stand in a question, some at a time."""
+    ids = sorted({stage.id for stage in stages})
+    for at in range(0, len(ids), _PAGE):
+        yield ", ".join(map(str, ids[at : at + _PAGE]))
 
 
 def _stage(row: Sequence[Any]) -> Stage:
