@@ -131,7 +131,7 @@ shapes = pytest.mark.parametrize(
 
 
 @shapes
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_row_that_names_no_loss_is_all_there(
     form: Form, kind: RowKind, data: st.DataObject
@@ -150,7 +150,7 @@ def test_a_row_that_names_no_loss_is_all_there(
     "name",
     ["openai", "prompt-completion", "trl-preference", "openai-preference", "prompt-only"],
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_forms_with_whole_messages_lose_nothing(name: str, data: st.DataObject) -> None:
     """Whatever a row holds, the forms of OpenAI and TRL hold it."""
@@ -159,7 +159,7 @@ def test_forms_with_whole_messages_lose_nothing(name: str, data: st.DataObject) 
     assert () == FORMS[name].convert(data.draw(rows[kind]), kind).lost
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     plain, st.none() | system, st.sampled_from([None, [], [{"type": "custom", "custom": {}}]])
 )
@@ -173,7 +173,7 @@ def test_a_plain_talk_loses_nothing_as_turns(
     assert () == FORMS["sharegpt"].convert(row, "messages").lost
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(plain, st.none() | system)
 def test_one_question_loses_nothing_as_one(talk: list[tuple[Any, Any]], first: Any) -> None:
     """Alpaca holds one question and its answer; of more, it says that they are gone."""
@@ -210,7 +210,7 @@ GONE = {
 
 
 @pytest.mark.parametrize("name", ["sharegpt", "alpaca", "parquet"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(row=rows["messages"])
 def test_no_word_is_gone_that_is_not_named(name: str, row: dict[str, Any]) -> None:
     """Where no loss says that words are gone, all words stand in what was written."""
@@ -225,7 +225,7 @@ def test_no_word_is_gone_that_is_not_named(name: str, row: dict[str, Any]) -> No
         assert said in there
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(row=rows["messages"])
 def test_sides_alternate_and_the_answer_is_last(row: dict[str, Any]) -> None:
     """Readers of turns drop a talk whose sides don't take turns; none is written."""
@@ -239,6 +239,60 @@ def test_sides_alternate_and_the_answer_is_last(row: dict[str, Any]) -> None:
     assert 0 == len(spoken) % 2
     called = "tool_calls" in row["messages"][-1]
     assert ("function_call" if called else "gpt") == spoken[-1]
+
+
+def has(row: dict[str, Any], name: str) -> bool:
+    """Tell whether a message of *row* has something under *name*."""
+    return any(message.get(name) for message in row["messages"])
+
+
+def is_of_tools(message: dict[str, Any]) -> bool:
+    """Tell whether *message* calls a tool, or is what one gave."""
+    return message["role"] == "tool" or "tool_calls" in message
+
+
+@settings(max_examples=60, deadline=None)
+@given(row=rows["messages"])
+def test_turns_name_what_they_lost_and_nothing_else(row: dict[str, Any]) -> None:
+    """A loss is named exactly where the row held what turns have no place for."""
+    messages = row["messages"]
+    called = [call for message in messages for call in message.get("tool_calls", ())]
+    systems = [
+        at for at, said in enumerate(messages) if said["role"] in {"system", "developer"}
+    ]
+
+    lost = set(FORMS["sharegpt"].convert(row, "messages").lost)
+
+    assert has(row, "name") is ("names" in lost)
+    assert has(row, "reasoning_content") is ("reasoning" in lost)
+    assert (bool(called) or has(row, "tool_call_id")) is ("call-ids" in lost)
+    assert any("custom" in call for call in called) is ("custom-calls" in lost)
+    assert any("weight" in message for message in messages) is ("message-keys" in lost)
+    assert any(isinstance(said["content"], list) for said in messages) is ("parts" in lost)
+    assert any(said["role"] == "developer" for said in messages) is ("roles" in lost)
+    assert any(at > 0 for at in systems) is ("system-moved" in lost)
+
+
+@settings(max_examples=60, deadline=None)
+@given(row=rows["messages"])
+def test_a_question_names_what_it_lost_and_nothing_else(row: dict[str, Any]) -> None:
+    """What stood around the last question is named as lost exactly where there was any."""
+    *before, answer = row["messages"]
+    asked = [at for at, said in enumerate(before) if said["role"] == "user"]
+    converted = FORMS["alpaca"].convert(row, "messages")
+    if converted.row is None:
+        assert converted.lost == (
+            ("answer-is-a-call",) if "tool_calls" in answer else ("no-question",)
+        )
+        assert "tool_calls" in answer or not asked
+        return
+
+    first = 1 if before[0]["role"] == "system" else 0
+    others = [said for at, said in enumerate(before) if at >= first and at != asked[-1]]
+    lost = set(converted.lost)
+    assert any(map(is_of_tools, others)) is ("tool-turns" in lost)
+    assert (not all(map(is_of_tools, others))) is ("earlier-turns" in lost)
+    assert bool(row.get("tools")) is ("tools" in lost)
 
 
 LOSSY: dict[str, tuple[str, list[dict[str, Any]]]] = {
@@ -334,7 +388,7 @@ def test_losses_are_counted_with_their_first_rows() -> None:
 
 
 @pytest.mark.parametrize("kind", rows)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_columns_are_read_as_they_were_written(
     kind: RowKind, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
