@@ -176,6 +176,7 @@ def _student(
 
 def _card(manifest: ModelManifest, refs: Iterable[str]) -> dict[str, Any]:
     found = manifest.found
+    use = ", ".join(f"{name} {value}" for name, value in _use(manifest).items())
     card: dict[str, Any] = {
         "modelParameters": {
             "approach": {"type": "supervised"},
@@ -186,9 +187,8 @@ def _card(manifest: ModelManifest, refs: Iterable[str]) -> dict[str, Any]:
             "outputs": [{"format": "text"}],
         },
         "considerations": {
-            "useCases": [f"{name}: {value}" for name, value in _use(manifest).items()],
             "technicalLimitations": [
-                "no use but the declared one is covered by the terms it was trained under",
+                f"no use but the declared one is covered by the terms of its teachers: {use}",
                 "likeness to a teacher is agreement, not correctness",
             ],
         },

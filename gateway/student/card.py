@@ -42,7 +42,7 @@ def shares(teachers: Iterable[Teacher]) -> list[tuple[Teacher, float]]:
 
 def is_adapter(manifest: ModelManifest) -> bool:
     """Tell whether the folder holds an adapter, which is nothing without its base."""
-    return "adapter_config.json" in manifest.digests
+    return manifest.found.form == "adapter"
 
 
 def _front_matter(manifest: ModelManifest) -> Iterator[str]:
@@ -261,8 +261,20 @@ def _training(manifest: ModelManifest) -> Iterator[str]:
     snapshot, recipe = found.snapshot, found.recipe
     yield "| | |"
     yield "|---|---|"
-    yield f"| base | {_cell(asked.base.name)}, licence {_cell(asked.base.licence)} |"
-    yield f"| method | {asked.method}, on each row's answer alone |"
+    said_by = asked.base.licence_said_by
+    by = "" if said_by is None else f", as {_cell(said_by)} says"
+    yield f"| base | {_cell(asked.base.name)}, licence {_cell(asked.base.licence)}{by} |"
+    learned = {
+        "sft": "to answer, on each row's answer alone",
+        "dpo": "to prefer the chosen answer over the rejected one",
+    }[asked.method]
+    yield f"| method | {asked.method}: {learned} |"
+    forms = {
+        "full": "all of them",
+        "adapter": "an adapter (LoRA) beside the base",
+        "merged": "an adapter (LoRA), merged into the base",
+    }
+    yield f"| weights | {forms[found.form]}, computed in {_cell(found.precision)} |"
     for dependency in manifest.dependencies:
         if dependency.kind == DATASET_MANIFEST:
             yield f"| dataset | {_cell(dependency.name)}, `{dependency.digest['sha256']}` |"
@@ -270,6 +282,8 @@ def _training(manifest: ModelManifest) -> Iterator[str]:
         f"| rows | {snapshot.rows} ({snapshot.tokens} tokens, {snapshot.learned} learned); "
         f"digest `{snapshot.sha256}` |"
     )
+    if snapshot.held_out is not None:
+        yield f"| held out | {snapshot.held_out} rows, measured on and never learned |"
     for left_out in snapshot.left_out:
         yield f"| left out | {left_out.count} rows: {left_out.reason} |"
     yield (
@@ -282,6 +296,8 @@ def _training(manifest: ModelManifest) -> Iterator[str]:
             f"{name.removeprefix('lora.')} {value}" for name, value in sorted(adapter.items())
         )
         yield f"| LoRA | {_cell(told)} |"
+    for number, one in enumerate(found.rounds, start=1):
+        yield f"| round {number} | {one.steps} steps; dataset `{one.dataset}` |"
     yield f"| loss | {found.losses.first} → {found.losses.last} nats a learned token |"
     yield f"| policies | of {found.day}, library `{found.library[:16]}…` |"
     yield f"| trained | {manifest.metadata.finished_on} on {_cell(found.device)} |"

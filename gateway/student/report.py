@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from gateway.dataset.manifest import DatasetManifest, Teacher
+from gateway.dataset.manifest import DATASET_MANIFEST, DatasetManifest, Teacher
 from gateway.student.card import evaluation_told, figure_told, is_adapter, shares
 from gateway.student.evaluate import Sample
 from gateway.student.figures import MEASURES, Evaluation
@@ -88,6 +88,7 @@ def format_report(
             if found.evaluation is not None
             else ["<p>Nothing was held out of its datasets, or nobody asked for it.</p>"]
         ),
+        *_rounds(manifest),
         *_teachers("Teachers", found.teachers),
         *(_teachers("Teachers of teachers", found.above) if found.above else ()),
         *_rows(datasets),
@@ -180,6 +181,25 @@ def _teachers(title: str, teachers: Iterable[Teacher]) -> Iterator[str]:
             for one, part in shares(teachers)
         ),
         numbers=frozenset({3, 4}),
+    )
+
+
+def _rounds(manifest: ModelManifest) -> Iterator[str]:
+    if not manifest.found.rounds:
+        return
+    names = {
+        one.digest["sha256"]: one.name.removeprefix("dataset:")
+        for one in manifest.dependencies
+        if one.kind == DATASET_MANIFEST
+    }
+    yield "<h2>Rounds</h2>"
+    yield _table(
+        ("round", "snapshot", "steps"),
+        (
+            (str(number), names.get(one.dataset, one.dataset), str(one.steps))
+            for number, one in enumerate(manifest.found.rounds, start=1)
+        ),
+        numbers=frozenset({2}),
     )
 
 

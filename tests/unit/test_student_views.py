@@ -31,7 +31,7 @@ from gateway.intent.model import IntendedUse
 from gateway.receipt.model import Subject
 from gateway.student.bom import BOM, format_bom
 from gateway.student.card import format_card
-from gateway.student.manifest import Base, ModelManifest, base_dependencies
+from gateway.student.manifest import Base, ModelManifest, Round, base_dependencies
 from gateway.student.report import Course, format_report
 from tests.support.views import SAMPLES, an_evaluation, some_held_out, some_steps
 from tests.unit.test_student_manifest import DIGEST, TEACHER, a_manifest
@@ -74,10 +74,13 @@ DATASET = DatasetManifest(
 def a_student(base: Base, *, adapter: bool = False, **found: object) -> ModelManifest:
     """Return the manifest of a student that began as *base*."""
     manifest = a_manifest(
-        teachers=(TEACHER, JUDGE), above=(TEACHER,), evaluation=an_evaluation(), **found
+        teachers=(TEACHER, JUDGE),
+        above=(TEACHER,),
+        evaluation=an_evaluation(),
+        form="adapter" if adapter else "full",
+        **found,
     )
     files = ["evidence/set.manifest.json", "README.md", "report.html", "model.safetensors"]
-    files += ["adapter_config.json"] if adapter else []
     return msgspec.structs.replace(
         manifest,
         asked=msgspec.structs.replace(manifest.asked, base=base),
@@ -172,6 +175,20 @@ def test_an_adapter_says_that_it_needs_its_base() -> None:
     assert front_matter(card)["base_model_relation"] == "adapter"
     assert front_matter(card)["library_name"] == "peft"
     assert "used together with its base `org/name`" in card
+
+
+def test_the_card_tells_rounds_and_what_the_weights_are() -> None:
+    """A feed's rounds, the form of the weights and who answers for a licence are named."""
+    base = msgspec.structs.replace(STRANGE, licence_said_by="grace")
+    rounds = (Round(dataset=DIGEST, snapshot=DIGEST, steps=20),) * 2
+    manifest = a_student(base, adapter=True, rounds=rounds, precision="bf16")
+    card = format_card(manifest, [DATASET])
+    report = format_report(manifest, [DATASET], Course())
+
+    assert f"| round 2 | 20 steps; dataset `{DIGEST}` |" in card
+    assert "an adapter (LoRA) beside the base, computed in bf16" in card
+    assert "licence llama-3, as grace says" in card
+    assert "<td>2</td><td>set</td>" in report
 
 
 def test_the_card_tells_judges_transforms_and_people() -> None:
