@@ -13,9 +13,8 @@ import hashlib
 import io
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -30,6 +29,7 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     tile_file,
 )
+from gateway.dataset.prompts import HeldOutPrompts
 from gateway.dataset.tree import Tree
 from gateway.dataset.vouch import (
     RECEIPT_SWAPPED,
@@ -42,7 +42,7 @@ from gateway.dataset.vouch import (
 )
 from gateway.errors import BadDigestError, BadProofError, EvidenceError, MalformedReceiptError
 from gateway.limits import ROW_BYTES_MAX
-from gateway.receipt.model import Derivation
+from gateway.receipt.model import Derivation, RowKind
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES
 from gateway.tlog.text import SIZE_MAX
@@ -97,8 +97,7 @@ class Span(
     tiles: tuple[_Place, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A row that was checked, and what vouches for it."""
 
     said: ReceiptLine
@@ -258,7 +257,8 @@ def check_span(
         choices.add(said.choice)
         place = Place(name, number)
         derivation, above = vouching.check(place, line, said)
-        _check_part(place, line, said, law)
+        if law.held_out is not None:
+            _check_part(place, line, said, law.held_out, law.manifest.asked.kind)
         counted.rows += 1
         counted.held_out += said.split is not None
         yield Checked(said, line, leaf, derivation, above)
@@ -332,12 +332,12 @@ def _check_hash(row: int, said: ReceiptLine, leaf: bytes, tile: bytes) -> None:
         )
 
 
-def _check_part(place: Place, line: bytes, said: ReceiptLine, law: Law) -> None:
+def _check_part(
+    place: Place, line: bytes, said: ReceiptLine, held_out: HeldOutPrompts, kind: RowKind
+) -> None:
     """Check that a prompt stands on one side of the split only."""
-    if law.held_out is None:
-        return
     try:
-        is_held_out = law.held_out.has(line, law.manifest.asked.kind)
+        is_held_out = held_out.has(line, kind)
     except EvidenceError as exc:
         raise type(exc)(f"{place}: {exc.message}", hint=exc.hint, code=exc.problem) from exc
     if is_held_out and said.split is None:

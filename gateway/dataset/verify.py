@@ -244,8 +244,13 @@ def verified_rows(
     """
     folder = _open_folder(path, trust, every_signature=every_signature)
     try:
-        checked = yield from _checked(folder, None)
-        return _whole(folder, *checked)
+        checking = _checked(folder, None)
+        while True:
+            try:
+                checked = next(checking)
+            except StopIteration as done:
+                return _whole(folder, *done.value)
+            yield _row(checked.said, checked.line, checked)
     finally:
         folder.close()
 
@@ -355,21 +360,14 @@ def _open_folder(path: Path, trust: Trust, *, every_signature: bool) -> _Folder:
 
 def _checked(
     folder: _Folder, progress: Progress | None
-) -> Generator[Row, None, tuple[Whole, dict[str, str]]]:
+) -> Generator[Checked, None, tuple[Whole, dict[str, str]]]:
     """Yield each row as it is checked; return the count, and digests of what was read."""
     files = Files(folder.path, folder.manifest, folder.checkpoint, digested=True)
     whole = Whole(folder.above)
     try:
         spans = (*folder.spans, files.end(folder.manifest, folder.checkpoint))
         for span, stop in itertools.pairwise(spans):
-            checking = check_span(files, span, stop, folder.law)
-            while True:
-                try:
-                    checked = next(checking)
-                except StopIteration as done:
-                    whole.add(done.value)
-                    break
-                yield _row(checked.said, checked.line, checked)
+            whole.add((yield from check_span(files, span, stop, folder.law)))
             if progress is not None:
                 progress(whole.counted.rows, folder.manifest.found.rows)
         return whole, {name: digest.hexdigest() for name, digest in files.digests.items()}
@@ -378,7 +376,7 @@ def _checked(
 
 
 def _drained(
-    checking: Generator[Row, None, tuple[Whole, dict[str, str]]],
+    checking: Generator[Checked, None, tuple[Whole, dict[str, str]]],
 ) -> tuple[Whole, dict[str, str]]:
     while True:
         try:
