@@ -42,11 +42,11 @@ from gateway.ident import (
 from gateway.intent.model import Declaration
 from gateway.ledger.register import subject_of
 from gateway.limits import BUNDLE_BYTES_MAX
+from gateway.lineage.ask import Answer, covered, distilled_from
 from gateway.lineage.impact import MENTIONED, Below, Impact, sentences_of
 from gateway.lineage.impact import as_json as impact_json
 from gateway.lineage.page import Told, away, limit_of, lineage_html, tokens
 from gateway.lineage.tree import (
-    Answer,
     Copies,
     DatasetNode,
     DerivationNode,
@@ -59,7 +59,6 @@ from gateway.lineage.tree import (
     Sources,
     TeacherNode,
     as_json,
-    distilled_from,
     lineage_of_derivation,
     lineage_of_exchange,
     lineage_of_export,
@@ -177,7 +176,10 @@ def _show(args: argparse.Namespace) -> int:
         house.reader.catch_up()
         looked = _Looking(house, args.receipts)
         asked = looked.at(args.what)
-        answer = None if args.teacher is None else distilled_from(asked.root, args.teacher)
+        answer = None
+        if args.teacher is not None:
+            covers = covered(house.keyring.trust.origin, house.index.size)
+            answer = distilled_from(asked.root, args.teacher, asked.title, covers)
         ancestors = ancestors_of(asked.root)
         declared = use_of(asked.root)
         allowed = [] if answer is not None else looked.allowed(asked.root, declared)
@@ -420,7 +422,7 @@ def _document(asked: _Asked, answer: Answer | None, allowed: list[Allowed]) -> d
     }
     if answer is not None:
         document["answer"] = {
-            "from": answer.asked,
+            "from": answer.question.partition(":")[2],
             "says": answer.says,
             "sentences": list(answer.sentences),
         }

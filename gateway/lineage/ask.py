@@ -23,10 +23,12 @@ from gateway.ident import Sha256
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.tree import (
     DatasetNode,
+    DerivationNode,
     ExchangeNode,
+    ExportNode,
     Missing,
     ModelNode,
-    Root,
+    Node,
     TeacherNode,
 )
 from gateway.receipt.model import PolicyPin, Receipt, Wire, Withdrawal
@@ -161,7 +163,7 @@ class Evidence:
 
     about: str
     """What is asked about, in words."""
-    roots: tuple[Root, ...]
+    roots: tuple[Node, ...]
     origin: str
     size: int
     """How many leaves of the log could be looked at."""
@@ -213,7 +215,25 @@ def answer(question: Question, evidence: Evidence) -> Answer:
     )
 
 
-def datasets_of(roots: Iterable[Root]) -> dict[Sha256, tuple[DatasetNode, int]]:
+def distilled_from(root: Node, asked: str, about: str = "it", covers: str = "") -> Answer:
+    """Answer whether *root* is distilled from *asked*: a provider, or a model of one.
+
+    Raises:
+        MalformedQuestionError: *asked* is no name.
+    """
+    evidence = Evidence(
+        about=about,
+        roots=(root,),
+        origin="",
+        size=0,
+        members=lambda _: None,
+        of_account=lambda _: LeafSet(),
+    )
+    found = answer(parse_question(f"distilled-from:{asked}"), evidence)
+    return msgspec.structs.replace(found, covers=covers)
+
+
+def datasets_of(roots: Iterable[Node]) -> dict[Sha256, tuple[DatasetNode, int]]:
     """Return every dataset at or above *roots*, and how many trainings lie in between."""
     found: dict[Sha256, tuple[DatasetNode, int]] = {}
     for node, stages, _ in _nodes(roots):
@@ -222,7 +242,7 @@ def datasets_of(roots: Iterable[Root]) -> dict[Sha256, tuple[DatasetNode, int]]:
     return found
 
 
-def models_of(roots: Iterable[Root]) -> dict[Sha256, ModelNode]:
+def models_of(roots: Iterable[Node]) -> dict[Sha256, ModelNode]:
     """Return every student at or above *roots*."""
     return {node.payload: node for node, _, _ in _nodes(roots) if isinstance(node, ModelNode)}
 
@@ -241,9 +261,9 @@ def as_json(answer: Answer) -> dict[str, Any]:
 # -- the way up ---------------------------------------------------------------------------
 
 
-def _nodes(roots: Iterable[Root]) -> Iterator[tuple[Root, int, Influence]]:
+def _nodes(roots: Iterable[Node]) -> Iterator[tuple[Node, int, Influence]]:
     """Yield every node at or above *roots*, the nearest first, once for each influence."""
-    waiting: list[tuple[Root, int, Influence]] = [(root, 0, "text") for root in roots]
+    waiting: list[tuple[Node, int, Influence]] = [(root, 0, "text") for root in roots]
     seen: set[tuple[object, Influence]] = set()
     at = 0
     while at < len(waiting):
@@ -264,11 +284,17 @@ def _nodes(roots: Iterable[Root]) -> Iterator[tuple[Root, int, Influence]]:
             case ExchangeNode():
                 if node.student is not None:
                     waiting.append((node.student, stages, influence))
+            case DerivationNode():
+                for above in node.parents:
+                    through = "judge" if above.influence == "judge" else influence
+                    waiting.append((above.node, stages, through))
+            case ExportNode():
+                waiting += [(parent, stages, influence) for parent in node.parents]
             case Missing():
                 pass
 
 
-def _ways(roots: Iterable[Root]) -> Iterator[Way]:
+def _ways(roots: Iterable[Node]) -> Iterator[Way]:
     """Yield everybody whose answers reached *roots*, the nearest first."""
     for node, stages, influence in _nodes(roots):
         match node:
@@ -301,7 +327,7 @@ def _through(influence: Influence, node: TeacherNode) -> Influence:
 _BASE: Final = "what the base model `{}`, from outside, learned from"
 
 
-def _unknowns(roots: Iterable[Root]) -> Iterator[str]:
+def _unknowns(roots: Iterable[Node]) -> Iterator[str]:
     """Yield what could not be followed, and bases from outside."""
     for node, _, _ in _nodes(roots):
         if isinstance(node, ModelNode):
@@ -309,7 +335,7 @@ def _unknowns(roots: Iterable[Root]) -> Iterator[str]:
     yield from _holes(roots)
 
 
-def _holes(roots: Iterable[Root]) -> Iterator[str]:
+def _holes(roots: Iterable[Node]) -> Iterator[str]:
     """Yield what should be in the log and could not be followed."""
     for node, _, _ in _nodes(roots):
         if isinstance(node, Missing):
@@ -318,7 +344,7 @@ def _holes(roots: Iterable[Root]) -> Iterator[str]:
             yield f"the training manifest of `{node.name}` names no dataset"
 
 
-def _stated(roots: Iterable[Root]) -> Iterator[str]:
+def _stated(roots: Iterable[Node]) -> Iterator[str]:
     """Yield whose word stands for rows that no receipt speaks for."""
     for node, _, _ in _nodes(roots):
         if isinstance(node, DatasetNode):
@@ -341,9 +367,14 @@ def _withdrawn(evidence: Evidence) -> Iterator[str]:
 
 
 def _covers(evidence: Evidence) -> str:
+    return covered(evidence.origin, evidence.size)
+
+
+def covered(origin: str, size: int) -> str:
+    """Say what an answer covers that is made from *size* leaves of a log."""
     return (
         "what went through this gateway and its gated trainers, as the log"
-        f" {evidence.origin} stood at {evidence.size} leaves"
+        f" {origin} stood at {size} leaves"
     )
 
 
@@ -587,7 +618,8 @@ def _sentences(answer: Answer) -> Iterator[str]:
         yield f"WITHDRAWN since: {gone}."
     for word in answer.rests_on:
         yield f"It takes as given: {word}."
-    yield f"It covers {answer.covers}."
+    if answer.covers:
+        yield f"It covers {answer.covers}."
 
 
 _HEADLINES: Final[Mapping[str, tuple[str, str]]] = {

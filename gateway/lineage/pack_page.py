@@ -15,7 +15,7 @@ from typing import Final
 from gateway.lineage.ask import Answer, Evidence, datasets_of, share
 from gateway.lineage.holdings import Holdings, name_of
 from gateway.lineage.pack_format import FILES, PackFacts, manifest_file
-from gateway.lineage.tree import DatasetNode, ExchangeNode, Missing, ModelNode, Root
+from gateway.lineage.tree import DatasetNode, ExchangeNode, Missing, ModelNode, Node, above
 
 _STYLE: Final = """
 :root {
@@ -114,7 +114,7 @@ def _answer(one: Answer) -> Iterator[str]:
     yield "</div>"
 
 
-def _teachers(roots: Iterable[Root]) -> Iterator[str]:
+def _teachers(roots: Iterable[Node]) -> Iterator[str]:
     found = datasets_of(roots)
     if not found:
         return
@@ -156,7 +156,7 @@ def _teachers(roots: Iterable[Root]) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
-def _approvals(roots: Iterable[Root], answers: Iterable[Answer]) -> Iterator[str]:
+def _approvals(roots: Iterable[Node], answers: Iterable[Answer]) -> Iterator[str]:
     said = [
         (node.name, node.owner, node.manifest.asked.declaration, node.approvals)
         for node, _ in datasets_of(roots).values()
@@ -179,7 +179,7 @@ def _approvals(roots: Iterable[Root], answers: Iterable[Answer]) -> Iterator[str
     yield "</ul>"
 
 
-def _tree(root: Root, shown: set[str]) -> Iterator[str]:
+def _tree(root: Node, shown: set[str]) -> Iterator[str]:
     match root:
         case Missing():
             yield f'<li class="gone">? {_safe(root.what)}</li>'
@@ -233,6 +233,9 @@ def _tree(root: Root, shown: set[str]) -> Iterator[str]:
                 yield from _tree(root.student, shown)
                 yield "</ul>"
             yield "</li>"
+        case _:
+            for one_above in above(root):
+                yield from _tree(one_above, shown)
 
 
 def _stands(node: ModelNode | DatasetNode) -> str:

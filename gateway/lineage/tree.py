@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -239,15 +239,6 @@ class Trace:
         return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Whether something is distilled from a provider or model, and on what evidence."""
-
-    asked: str
-    says: Literal["yes", "no", "can't tell"]
-    sentences: tuple[str, ...]
-
-
 def lineage_of_manifest(payload: Sha256, sources: Sources) -> ModelNode | DatasetNode | Missing:
     """Return the tree above a dataset or a student, by the digest of its manifest."""
     return _Tree(sources).manifest(payload, "manifest")
@@ -338,25 +329,6 @@ def unknowns(root: Node) -> Iterator[str]:
 def is_resolved(root: Node) -> bool:
     """Tell whether every manifest on the way up was found; base models are another matter."""
     return not any(isinstance(node, Missing) for node in nodes_of(root))
-
-
-def distilled_from(root: Node, asked: str) -> Answer:
-    """Answer whether *root* is distilled from *asked*: a provider, or a model of one.
-
-    Yes needs one trace; no needs every manifest on the way up.
-    """
-    found = [trace for trace in traces(root) if _is(trace, asked)]
-    doubts = tuple(dict.fromkeys(unknowns(root)))
-    if found:
-        return Answer(
-            asked=asked, says="yes", sentences=tuple(f"Yes: {sentence_of(t)}" for t in found)
-        )
-    if not is_resolved(root):
-        said = tuple(f"Can't tell: {doubt}." for doubt in doubts)
-        return Answer(asked=asked, says="can't tell", sentences=said)
-    told = f"No: no answer of `{asked}` is among what it was made from."
-    limits = tuple(f"Mind: {doubt}." for doubt in doubts)
-    return Answer(asked=asked, says="no", sentences=(told, *limits))
 
 
 def sentence_of(trace: Trace) -> str:
@@ -769,14 +741,6 @@ def _receipts(folder: Path, count: int) -> tuple[Leaf, ...]:
     return tuple(
         Leaf(exchange=exchange, index=index) for exchange, index in islice(seen.items(), count)
     )
-
-
-def _is(trace: Trace, asked: str) -> bool:
-    wanted = asked.casefold()
-    names = {trace.provider, *trace.models, *(f"{trace.provider}/{m}" for m in trace.models)}
-    if trace.teacher is not None:
-        names |= {pin.policy for pin in trace.teacher.teacher.policies}
-    return any(name.casefold() == wanted for name in names)
 
 
 def _stages(count: int) -> str:
