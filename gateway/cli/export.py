@@ -85,12 +85,13 @@ def _export(args: argparse.Namespace) -> int:
         )
         trust = house.keyring.trust if args.trust is None else _read_trust(args.trust)
         with progress_bar("ruling again and writing rows") as progress:
-            exported = export_dataset(order, _sources_of(house, trust), progress)
+            exported = export_dataset(order, sources_of(house, trust), progress)
     _print(exported)
     return 0
 
 
-def _sources_of(house: Installation, trust: Trust) -> Sources:
+def sources_of(house: Installation, trust: Trust) -> Sources:
+    """Return what an export out of *house* reads and writes."""
     activate(house, "gateway dataset export")
     house.reader.catch_up()
     authority = house.reader.authority(house.keyring.trust)
