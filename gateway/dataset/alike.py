@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-SHINGLE: Final = 8
+SHINGLE: Final = 5
 BINS: Final = 128
 BANDS: Final = 16
 ROWS: Final = BINS // BANDS
@@ -36,6 +36,7 @@ _VALUE_SHIFT: Final = np.uint64(64 - _BIN_BITS - 32)
 _STARTS: Final = (np.arange(BINS + 1, dtype=np.object_) << (64 - _BIN_BITS))[:BINS].astype(
     np.uint64
 )
+_RUN: Final = np.uint64((1 << 8 * SHINGLE) - 1)
 _PLACES: Final = np.arange(BINS)
 _BORROWED: Final = np.uint32(0x9E3779B1)
 _ODD: Final = np.array(
@@ -61,9 +62,10 @@ def mixed(values: Keys) -> Keys:
 
 def sketch(text: bytes) -> Sketch:
     """Return the sketch of a text."""
-    padded = text if len(text) >= SHINGLE else text.ljust(SHINGLE, b"\0")
-    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(padded, np.uint8), SHINGLE)
-    hashes = np.sort(mixed(np.ascontiguousarray(windows).view("<u8").ravel()))
+    whole = text.ljust(SHINGLE, b"\0") + bytes(8 - SHINGLE)
+    eights = np.lib.stride_tricks.sliding_window_view(np.frombuffer(whole, np.uint8), 8)
+    runs = np.ascontiguousarray(eights).view("<u8").ravel() & _RUN
+    hashes = np.sort(mixed(runs))
     # Sorted, the smallest of a bin is the first that is not below where the bin begins.
     firsts = np.searchsorted(hashes, _STARTS)
     found = hashes[np.minimum(firsts, len(hashes) - 1)]

@@ -473,7 +473,7 @@ def _manifest(
     students = {t.manifest: t.provider for t in teachers if t.manifest is not None}
     covers = sources.covers
     return DatasetManifest(
-        asked=_parameters(order),
+        asked=parameters_of(order),
         found=Findings(
             rows=tally.rows,
             splits=tally.splits,
@@ -522,7 +522,8 @@ def _previous(order: Order) -> tuple[Dependency, ...]:
     return (manifest_dependency("snapshot", order.feed.follows, PREVIOUS_SNAPSHOT),)
 
 
-def _parameters(order: Order) -> Parameters:
+def parameters_of(order: Order) -> Parameters:
+    """Return *order* as its manifest says it."""
     feed = order.feed
     return Parameters(
         dataset=order.name,
@@ -583,7 +584,7 @@ def _finish_interrupted(order: Order, sources: Sources, workshop: Path) -> Built
     except (FileNotFoundError, EvidenceError):
         return None
     index = sources.index_of(payload)
-    if manifest.asked != _parameters(order) or index is None:
+    if manifest.asked != parameters_of(order) or index is None:
         return None
     _write_proof(workshop, sources, index)
     put_into_place(workshop, order.folder)

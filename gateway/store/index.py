@@ -539,8 +539,11 @@ class Index:
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        first: int = 0,
     ) -> Iterator[Row]:
         """Yield rows that fit every filter, in order; a purpose covers those below it.
+
+        Those of leaves before *first* are left aside.
 
         *obligation* is the name of one, whatever its value; *tag* is one of those it was given.
 
@@ -571,7 +574,7 @@ class Index:
         if tag is not None:
             condition = "role = 'tags' AND instr(',' || value || ',', ?)"
             filters.append(_Filter(("tags",), condition, (f",{tag},",)))
-        return self._matching(_Wanted(tuple(filters), since, until))
+        return self._matching(_Wanted(tuple(filters), since, until), first)
 
     def kinds(self) -> dict[str, int]:
         """Return how many leaves of each kind are indexed."""
@@ -597,8 +600,8 @@ class Index:
 
     # -- reading --------------------------------------------------------------------------
 
-    def _matching(self, wanted: _Wanted) -> Iterator[Row]:
-        leaves = self._leaves(wanted)
+    def _matching(self, wanted: _Wanted, first: int = 0) -> Iterator[Row]:
+        leaves = self._leaves(wanted, first)
         while page := list(itertools.islice(leaves, _PAGE)):
             if len(page) > _FETCHED_MIN and page[-1] - page[0] > _FAR_APART * len(page):
                 self._fetch(page)

@@ -518,11 +518,32 @@ class House:
         self.append(leaf)
         return payload_sha256(leaf)
 
-    def candidates(self) -> Iterator[tuple[int, bytes]]:
-        """Yield every receipt, in order."""
+    def answer_with_reasoning(
+        self, declaration: Declaration, text: str, reasoning: str, **changes: Any
+    ) -> Receipt:
+        """Append the receipt of an answer whose reasoning was shown, and keep both rows."""
+        receipt = self.receipt(declaration, text, **changes)
+        kept = self.texts[receipt.exchange]
+        row = msgspec.json.decode(kept.rows[0])
+        row["messages"][-1]["reasoning_content"] = reasoning
+        line = canonical_json(row)
+        self.texts[receipt.exchange] = Kept(kept.salt, kept.rows, {0: line})
+        (unit,) = receipt.outputs
+        reasoned = Commitment(alg="sha256-salted", value=salted_sha256(kept.salt, line))
+        receipt = msgspec.structs.replace(
+            receipt, outputs=(msgspec.structs.replace(unit, reasoned=reasoned),)
+        )
+        self.state(receipt)
+        return receipt
+
+    def candidates(self, transform: str | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield every receipt, or every derivation by *transform*, in order."""
         for index, leaf in enumerate(self.ledger.leaves(0, self.ledger.head().size)):
-            if isinstance(read_leaf(leaf), Receipt):
-                yield index, leaf
+            match read_leaf(leaf):
+                case Receipt() if transform is None:
+                    yield index, leaf
+                case Derivation(transform=made) if made.name == transform:
+                    yield index, leaf
 
     def manifest(self, payload: Sha256) -> Manifest | None:
         """Return the manifest with this payload."""
@@ -554,11 +575,11 @@ class House:
         """Return the proof that leaf *index* is under a checkpoint of now."""
         return self.prove(index, self.sequencer.checkpoint_now())
 
-    def sources(self) -> Sources:
+    def sources(self, transform: str | None = None) -> Sources:
         """Return what a build reads and writes, as the house stands."""
         note = self.sequencer.checkpoint_now()
         return Sources(
-            candidates=self.candidates,
+            candidates=lambda: self.candidates(transform),
             texts=self.texts,
             law=self.law,
             library=self.library.digest,
