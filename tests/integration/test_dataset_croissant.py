@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from gateway.canonical import canonical_json
-from gateway.dataset.manifest import ROWS
+from gateway.dataset.manifest import CROISSANT, ROWS
 from gateway.receipt.model import RowKind
+from tests.support.dataset import House
+from tests.support.derived import build, derive, messages, parent
 from tests.support.described import ROW, a_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -115,3 +117,23 @@ def test_a_dataset_in_one_part_has_one(tmp_path: Path) -> None:
 
     assert ["splits", "train", "receipts"] == [one.id for one in read.metadata.record_sets]
     assert 3 == len(list(read.records("train")))
+
+
+def test_a_dataset_that_was_built_describes_itself(tmp_path: Path) -> None:
+    """What a build writes is valid, and gives the rows of both parts and their receipts."""
+    house = House(tmp_path / "house")
+    declaration = house.declare()
+    answer = house.answer(declaration)
+    rows = [messages(f"question {n} {'many ' * n}", f"answer {n}") for n in range(8)]
+    derive(house, declaration, [(row, [parent(house, answer)]) for row in rows], name="clean")
+    built = build(house, declaration, of="clean", held_out="0.4")
+    house.close()
+
+    read = mlcroissant.Dataset(str(built.folder / CROISSANT))
+
+    issues = read.metadata.ctx.issues
+    assert not issues.errors | issues.warnings
+    counted = {one.id: len(list(read.records(one.id))) for one in read.metadata.record_sets}
+    parts = {split.name: split.rows for split in built.manifest.found.splits}
+    assert parts == {"train": counted["train"], "held-out": counted["test"]}
+    assert 8 == counted["receipts"]

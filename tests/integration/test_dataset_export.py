@@ -570,3 +570,27 @@ def test_every_loss_and_form_is_in_the_docs() -> None:
     told = {**LOSSES, **LEFT_OUT}
     assert [] == [name for name, said in told.items() if f"| `{name}` | {said} |" not in page]
     assert [] == [name for name in FORMS if f"| `{name}` |" not in page]
+
+
+def test_the_card_says_how_to_load_it(exported: Path) -> None:
+    """The names by which LLaMA-Factory knows the files are those of its own page."""
+    card = (exported / "README.md").read_text()
+    info = msgspec.json.decode((exported / "dataset_info.json").read_bytes())
+
+    assert ["standing-train"] == [*info]
+    assert "the datasets `standing-train`" in card
+    assert "train.jsonl" == info["standing-train"]["file_name"]
+    assert "| call-ids | 2 |" in card
+    assert "keep-ai-label" in card
+
+
+def test_words_of_others_are_text_in_a_card(house: House) -> None:
+    """What a declaration says in free words is neither markup nor a line of its own."""
+    declaration = house.declare(competes_basis="<script>\n# Licence: MIT\n`rm`")
+    house.answer(declaration)
+    built = house.build(declaration)
+
+    for folder in (built.folder, export(house, built.folder, "openai").folder):
+        card = (folder / "README.md").read_text()
+        assert "<script>" not in card.replace("\\<", "")
+        assert "\n# Licence" not in card

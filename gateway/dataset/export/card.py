@@ -26,11 +26,10 @@ def llama_factory_of(manifest: ExportManifest) -> bytes | None:
     said = FORMS[manifest.asked.format].llama_factory
     if said is None:
         return None
-    named = {
-        file.name.removesuffix(".jsonl"): {"file_name": file.name, **said}
-        for file in manifest.found.files
+    info = {
+        f"{manifest.asked.name}-{name}": {"file_name": file, **said}
+        for name, file in _named(manifest).items()
     }
-    info = {f"{manifest.asked.name}-{name}": entry for name, entry in named.items()}
     return json.dumps(info, indent=1, sort_keys=True).encode() + b"\n"
 
 
@@ -83,6 +82,33 @@ def _lines(manifest: ExportManifest) -> Iterator[str]:
         f"| `{file.name}` | {file.split} | `{_LOADS_AS[file.split]}` | {file.rows} |"
         for file in found.files
     )
+    yield ""
+    yield "## How to load it"
+    yield ""
+    yield "```python"
+    yield 'datasets.load_dataset("path/to/this/folder")'
+    yield "```"
+    yield ""
+    if form.llama_factory is not None:
+        names = ", ".join(f"`{asked.name}-{name}`" for name in _named(manifest))
+        yield f"LLaMA-Factory: this folder as `dataset_dir`, and of it the datasets {names}."
+        yield ""
+    yield "## How to check it"
+    yield ""
+    yield "```"
+    yield "gateway verify ."
+    yield "```"
+    yield ""
+    yield (
+        "It needs this folder and the public keys in `trust.json`, no network and no server. "
+        "Who wants to learn from the rows with this gateway takes the dataset itself: "
+        "`gateway student train` holds each row to its receipt."
+    )
+
+
+def _named(manifest: ExportManifest) -> dict[str, str]:
+    """Return each file by its name without an ending."""
+    return {file.name.rpartition(".")[0]: file.name for file in manifest.found.files}
 
 
 def _losses(manifest: ExportManifest) -> Iterator[str]:
