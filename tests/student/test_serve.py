@@ -11,16 +11,16 @@ from pathlib import Path
 import openai
 import pytest
 from aiohttp import web
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from gateway.clock import SystemClock
 from gateway.errors import BadDigestError, PortInUseError
 from gateway.limits import STUDENT_CALLERS_WAITING_MAX
 from gateway.student.offline import seal_off
 from gateway.student.recipe import recipe_for
+from gateway.student.run import Trained
 from gateway.student.serve import MANIFEST_HEADER, StudentServer, bind, load
 from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
-from gateway.student.run import Trained
 from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import School, a_row, question
@@ -187,6 +187,63 @@ def test_a_hang_up_cuts_the_answer_off() -> None:
 
     assert was_cut.wait(20)
     assert after.choices[0].message.content == "short"
+
+
+LOOK_UP: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {"name": "look_up", "parameters": {"type": "object"}},
+}
+CALL = '<tool_call>{"name": "look_up", "arguments": {"word": "amber"}}</tool_call>'
+
+
+def calling(asked: Question, say: Callable[[str], None], cut: threading.Event) -> Spoken:
+    """Say a few words and call a tool, in small pieces, where tools are offered."""
+    text = f"Let me see.\n{CALL}" if asked.tools else "No tools."
+    for at in range(0, len(text), 3):
+        say(text[at : at + 3])
+    return Spoken(text=text, prompt_tokens=3, answer_tokens=9, finish_reason="stop")
+
+
+def test_a_call_of_a_tool_is_one_for_the_sdk() -> None:
+    """Words, calls, their ids and the finish reason come whole and streamed alike."""
+    with served(calling) as client:
+        whole = client.chat.completions.create(
+            model="parser", messages=ASKED, tools=[LOOK_UP], tool_choice="auto"
+        ).choices[0]
+        words, called, ended = "", "", None
+        for chunk in client.chat.completions.create(
+            model="parser", messages=ASKED, tools=[LOOK_UP], stream=True
+        ):
+            choice = chunk.choices[0]
+            words += choice.delta.content or ""
+            ended = choice.finish_reason or ended
+            for piece in choice.delta.tool_calls or ():
+                assert piece.function is not None
+                called += f"{piece.function.name} {piece.function.arguments}"
+    assert whole.message.tool_calls is not None
+    call = whole.message.tool_calls[0]
+    assert call.type == "function"
+
+    assert (whole.message.content, words) == ("Let me see.", "Let me see.")
+    assert (whole.finish_reason, ended) == ("tool_calls", "tool_calls")
+    assert (call.function.name, call.function.arguments) == ("look_up", '{"word": "amber"}')
+    assert called == 'look_up {"word": "amber"}'
+    assert call.id.startswith("call_")
+
+
+def test_tools_that_may_not_be_called_are_not_offered() -> None:
+    """`none` offers nothing; what no student can promise is refused, not ignored."""
+    with served(calling) as client:
+        silent = client.chat.completions.create(
+            model="parser", messages=ASKED, tools=[LOOK_UP], tool_choice="none"
+        ).choices[0]
+        with pytest.raises(openai.BadRequestError, match="`tool_choice` must be"):
+            client.chat.completions.create(
+                model="parser", messages=ASKED, tools=[LOOK_UP], tool_choice="required"
+            )
+
+    assert (silent.message.content, silent.finish_reason) == ("No tools.", "stop")
+    assert silent.message.tool_calls is None
 
 
 def test_a_taken_port_is_said_before_anything_is_loaded() -> None:

@@ -10,7 +10,17 @@ import pytest
 from rich.console import Console
 
 from gateway.errors import MissingPieceError
-from gateway.student.progress import Metrics, Screen, Step, read_metrics, smoothed, trend
+from gateway.student.progress import (
+    HeldOutLoss,
+    Metrics,
+    Screen,
+    Step,
+    memory_of_process,
+    read_held_out,
+    read_metrics,
+    smoothed,
+    trend,
+)
 from gateway.student.recipe import Recipe, recipe_for
 
 
@@ -86,8 +96,41 @@ def test_a_log_file_holds_plain_lines() -> None:
     assert "\x1b" not in written.getvalue()
 
 
-def test_a_terminal_shows_a_bar() -> None:
-    """On a terminal one live bar tells loss, speed and the rest, and is taken down."""
+def test_what_is_measured_stands_beside_the_steps(tmp_path: Path) -> None:
+    """The loss on held-out rows is a line of its own; a resumed run measures it again."""
+    path = tmp_path / "metrics.jsonl"
+    first = Metrics(path)
+    for number in range(1, 5):
+        first.add(a_step(number))
+        first.measure(HeldOutLoss(step=number, held_out_loss=number / 10, rows=7))
+    first.close()
+    again = Metrics(path, resumed_at=2)
+    again.close()
+
+    assert [step.step for step in read_metrics(path)] == [1, 2]
+    assert [one.held_out_loss for one in read_held_out(path)] == [0.1, 0.2]
+
+
+def test_a_log_file_tells_held_out_loss_and_memory() -> None:
+    """What is measured is said at once, and stands in the lines that follow."""
+    written = io.StringIO()
+    screen = Screen(Console(file=written, width=120, highlight=False))
+    screen.begin(4)
+    screen.measure(HeldOutLoss(step=2, held_out_loss=3.25, rows=7))
+    screen.step(msgspec.structs.replace(a_step(3), memory=2_500_000_000, round=2))
+    screen.end()
+
+    assert "held-out loss 3.250 over 7 rows" in written.getvalue()
+    assert "held-out 3.250  100 tok/s  2.5 GB  round 2" in written.getvalue()
+
+
+def test_a_process_knows_what_it_holds() -> None:
+    """Memory is bytes, not pages and not kilobytes."""
+    assert 10_000_000 < memory_of_process() < 1 << 40
+
+
+def test_a_terminal_shows_one_block() -> None:
+    """On a terminal one live block tells loss, speed and the rest, and is taken down."""
     written = io.StringIO()
     screen = Screen(Console(file=written, width=100, force_terminal=True))
     screen.begin(3)
