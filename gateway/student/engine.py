@@ -35,7 +35,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import set_seed
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from gateway.clock import Clock
@@ -105,6 +105,7 @@ def learn(course: Course, begin: Checkpoint | None, tokenizer: Any, crew: Crew) 
     if not on_gpu:
         torch.set_num_threads(1)
     disable_progress_bar()
+    set_verbosity_error()
     datasets.disable_progress_bars()
     set_seed(course.recipe.seed)
     rows = _rows(course)

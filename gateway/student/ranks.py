@@ -34,6 +34,17 @@ WAIT_H: Final = 24
 
 _LOOPBACK: Final = "127.0.0.1"
 
+_OURS: Final = (
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "GLOO_SOCKET_IFNAME",
+    "RANK",
+    "LOCAL_RANK",
+)
+"""What tells a process that it is one of several."""
+
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the first rank tells the others."""
@@ -82,7 +93,9 @@ class Team:
         """Tell the others that there is nothing left to learn."""
         if self.ranks > 1 and not self.ended:
             self.ended = True
-            _broadcast(Orders(code=code))
+            # All is learned; a rank that is gone already need not hear it.
+            with contextlib.suppress(RuntimeError):
+                _broadcast(Orders(code=code))
 
 
 @contextlib.contextmanager
@@ -99,6 +112,8 @@ def assembled(ranks: int) -> Iterator[Team]:
     from torch import distributed  # noqa: PLC0415  # slow; only where several learn
 
     others: list[subprocess.Popen[bytes]] = []
+    before = dict(os.environ)  # noqa: TID251  # put back as it was
+    _forget()
     try:
         if launched() is None:
             others = _start_others(ranks)
@@ -114,6 +129,10 @@ def assembled(ranks: int) -> Iterator[Team]:
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+        for name in _OURS:
+            os.environ.pop(name, None)  # noqa: TID251  # as above
+        os.environ.update(before)  # noqa: TID251  # as above
+        _forget()
         for other in others:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 other.wait(timeout=JOIN_S)
@@ -157,6 +176,13 @@ def accompany(clock: Clock | None = None, port: int | None = None) -> int:
                 engine.learn(orders.course, begin, tokenizer, crew)
     finally:
         distributed.destroy_process_group()
+
+
+def _forget() -> None:
+    """Have the launcher's library look again whether there are others."""
+    from accelerate.state import AcceleratorState  # noqa: PLC0415  # slow
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001  # it has no other
 
 
 def _agree(course: Course, ranks: int) -> None:
@@ -282,4 +308,8 @@ def _lost(error: Exception) -> OperatorError:
 
 
 if __name__ == "__main__":
-    sys.exit(accompany(port=int(sys.argv[1])))
+    try:
+        sys.exit(accompany(port=int(sys.argv[1])))
+    except (GatewayError, RuntimeError):
+        # The first rank knows, and says it in one line for all of them.
+        sys.exit(1)

@@ -17,7 +17,7 @@ from gateway.errors import (
     LedgerUnwellError,
 )
 from gateway.student.bases import tiny_base
-from gateway.student.corpus import all_texts
+from gateway.student.corpus import Corpus, Shape, all_texts
 from gateway.student.gate import StudentGate
 from gateway.student.manifest import statement_of
 from gateway.student.progress import read_metrics
@@ -111,7 +111,7 @@ def test_a_torn_checkpoint_does_not_count(school: School) -> None:
     built = school.dataset(16)
     recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
     cut = school.train(built, recipe, Quiet(stop_at=4))
-    newest = max((cut.folder / "checkpoints").glob("checkpoint-*"))
+    newest = max((cut.folder / "checkpoints" / "round-1").glob("checkpoint-*"))
     (newest / "complete.json").unlink()
 
     student = trained(school.train(built, recipe, resume=True))
@@ -222,11 +222,12 @@ def test_token_rows_that_change_are_not_learned(school: School) -> None:
     from gateway.student.tiny import tiny_tokenizer  # noqa: PLC0415
 
     tokenizer = tiny_tokenizer(all_texts(gate.texts(admitted)))
-    path = school.house.folder / "rows.arrow"
-    snapshot = gate.snapshot(admitted, tokenizer, path, 512)
+    folder = school.house.folder
+    snapshot = gate.snapshot(admitted, Corpus(folder, tokenizer, Shape("sft", 512)))
+    path = folder / "rows-1.arrow"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(BadDigestError, match=r"rows\.arrow"):
+    with pytest.raises(BadDigestError, match=r"rows-1\.arrow"):
         snapshot.check()

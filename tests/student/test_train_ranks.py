@@ -1,0 +1,125 @@
+"""Ranks learn together: they agree with one rank, with each other, and refuse other rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.errors import BadDigestError
+from gateway.student.course import Course
+from gateway.student.progress import Metrics, read_held_out
+from gateway.student.ranks import Team, assembled
+from gateway.student.recipe import recipe_for
+from tests.student.test_train_engine import course_of, learn
+from tests.student.test_train_engine import tokenizer as tokenizer  # noqa: PLC0414  # a fixture
+from tests.support.student import Quiet
+
+pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What two ranks said."""
+
+    whole: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    resumed: list[float] = field(default_factory=list)
+    refused: str = ""
+    sockets: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def listened(found: list[str]) -> Iterator[None]:
+    """Write down every address that this process connects to."""
+    listening = [True]
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and listening:
+            found.append(str(args[1]))
+
+    sys.addaudithook(hook)
+    yield
+    listening.clear()
+
+
+def learn_together(
+    team: Team, course: Course, tokenizer: Any, *, stop_at: int | None = None
+) -> Metrics:
+    """Have *team* learn *course* from its last checkpoint on; return the metrics."""
+    from gateway.student import engine  # noqa: PLC0415  # after the seal
+
+    begin = engine.last_checkpoint(course)
+    screen = Quiet(stop_at=stop_at)
+    metrics = Metrics(
+        Path(course.folder).parent / "metrics.jsonl", resumed_at=begin.step if begin else 0
+    )
+    crew = engine.Crew(clock=SystemClock(), stop=screen.stop, metrics=metrics, screen=screen)
+    try:
+        team.learn(course, begin, tokenizer, crew)
+    finally:
+        metrics.close()
+    return metrics
+
+
+@pytest.fixture(scope="module")
+def together(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Return what two ranks say of a whole run, a resumed one, and one over changed rows."""
+    folder = tmp_path_factory.mktemp("ranks")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    recipe = recipe_for("tiny", batch=8, save_every=3, measure_every=5, ranks=2)
+
+    def course(name: str) -> Course:
+        made = course_of(folder / name, tokenizer, recipe, 5, held_out=5)
+        return msgspec.structs.replace(made, tokenizer=str(folder / "tokenizer"))
+
+    found = Found()
+    whole, cut = course("whole"), course("cut")
+    with listened(found.sockets):
+        try:
+            with assembled(2) as team:
+                metrics = learn_together(team, whole, tokenizer)
+                found.whole = [step.loss for step in metrics.steps]
+                found.held_out = [one.held_out_loss for one in metrics.held_out]
+                learn_together(team, cut, tokenizer, stop_at=2)
+                metrics = learn_together(team, cut, tokenizer)
+                found.resumed = [step.loss for step in metrics.steps]
+                rows = Path(cut.rows[0].path)
+                content = bytearray(rows.read_bytes())
+                content[len(content) // 2] ^= 1
+                rows.write_bytes(content)
+                learn_together(team, cut, tokenizer)
+        except BadDigestError as error:
+            found.refused = str(error)
+    return found
+
+
+def test_two_ranks_make_the_steps_of_one(
+    together: Found, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Over the same updates, two ranks have the losses of one, to 1e-5, held out or not."""
+    recipe = recipe_for("tiny", batch=8, measure_every=5)
+    steps = learn(course_of(tmp_path, tokenizer, recipe, 5, held_out=5), tokenizer)
+    held_out = read_held_out(tmp_path / "metrics.jsonl")
+
+    assert together.whole == pytest.approx([step.loss for step in steps], abs=1e-5)
+    assert together.held_out == pytest.approx([one.held_out_loss for one in held_out], abs=1e-5)
+
+
+def test_ranks_resume_to_the_bit_and_refuse_other_rows(together: Found) -> None:
+    """A resumed run of two ranks is the same run; no rank takes rows that were changed."""
+    assert len(together.whole) == 5
+    assert together.resumed == together.whole
+    assert "the token rows changed" in together.refused
+
+
+def test_ranks_talk_over_the_loopback_alone(together: Found) -> None:
+    """What ranks on one machine open leads nowhere else."""
+    assert all("127.0.0.1" in opened for opened in together.sockets)

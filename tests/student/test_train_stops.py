@@ -1,0 +1,138 @@
+"""What ends a training before its time, each with one clear line, and what is left then."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import GateRefusedError, OperatorError
+from gateway.student.bases import SaidOfBase
+from gateway.student.progress import Step
+from gateway.student.recipe import recipe_for
+from gateway.student.run import Trained
+from tests.support.student import Quiet, School
+
+pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def school(tmp_path: Path) -> Iterator[School]:
+    """Return a school with an empty ledger."""
+    school = School(tmp_path)
+    yield school
+    school.close()
+
+
+class Withdrawing(Quiet):
+    """A screen in front of which somebody withdraws a dataset while it is learned."""
+
+    def __init__(self, school: School, dataset: str) -> None:
+        super().__init__()
+        self._school = school
+        self._dataset = dataset
+
+    def step(self, step: Step) -> None:
+        """Show a step; after the first, the dataset is withdrawn."""
+        super().step(step)
+        if step.step == 1:
+            self._school.house.withdraw(manifest=self._dataset)
+
+
+def test_a_withdrawal_stops_the_run_at_the_next_checkpoint(school: School) -> None:
+    """Withdrawn meanwhile: the run ends at a checkpoint, says by whom, and is not resumed."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
+
+    with pytest.raises(GateRefusedError, match="withdrawn by grace: asked to") as stopped:
+        school.train(built, recipe, Withdrawing(school, built.manifest_sha256))
+    kept = list((school.house.folder / "students").glob(".parser.run/*/*/checkpoint-*"))
+
+    assert stopped.value.problem == "student.withdrawn"
+    assert [path.name for path in kept] == ["checkpoint-2"]
+    assert (kept[0] / "complete.json").exists()
+    with pytest.raises(GateRefusedError, match="withdrawn by grace"):
+        school.train(built, recipe, resume=True)
+    assert not (school.house.folder / "students" / "parser").exists()
+
+
+def a_base(folder: Path, licence: str | None) -> Path:
+    """Make what looks like a checkpoint to the gate; nobody loads it."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    if licence is not None:
+        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("licence", "said", "problem", "told"),
+    [
+        (None, None, "student.base_licence_unknown", "nobody says under which licence"),
+        ("unheard-of-1.0", None, "student.base_licence_refused", "unheard-of-1.0"),
+        (None, "unheard-of-1.0", "student.base_licence_refused", "unheard-of-1.0"),
+        ("open", "mit", "student.base_licence_differs", "ada says `mit`"),
+    ],
+)
+def test_a_base_needs_a_licence_that_allows_the_use(
+    school: School,
+    tmp_path: Path,
+    licence: str | None,
+    said: str | None,
+    problem: str,
+    told: str,
+) -> None:
+    """A base is ruled on under its licence; unknown, unread or contradicted it is refused."""
+    built = school.dataset(2)
+    base = a_base(tmp_path / "base", licence)
+
+    with pytest.raises(GateRefusedError, match=told) as refused:
+        school.train(
+            built,
+            recipe_for("base"),
+            base=str(base),
+            said_of_base=None if said is None else SaidOfBase(licence=said, by="ada"),
+        )
+
+    assert refused.value.problem == problem
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Refuse to write more than *size* bytes into any file, as a disk without room would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_line_and_the_run_goes_on_after(
+    school: School,
+) -> None:
+    """No checkpoint half written counts; with room again, the run goes on and ends."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=4, batch=8, save_every=2)
+
+    with (
+        files_of_at_most(500_000),
+        pytest.raises(OperatorError, match=r"a checkpoint in .* can't be written") as full,
+    ):
+        school.train(built, recipe)
+    runs = school.house.folder / "students" / ".parser.run"
+    marks = list(runs.glob("checkpoints/*/*/complete.json"))
+    student = school.train(built, recipe, resume=True)
+
+    assert (full.value.problem, full.value.hint) == (
+        "disk.unwell",
+        "make room there, then go on with --resume",
+    )
+    assert "\n" not in str(full.value)
+    assert marks == []
+    assert isinstance(student, Trained)
+    assert student.manifest.found.steps == 4
