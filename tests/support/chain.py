@@ -218,6 +218,7 @@ class Chain(House):
         *questions: str,
         name: str = "pack",
         out_in: Path | None = None,
+        note: str | None = None,
         **order: Any,
     ) -> Packed:
         """Write a pack that answers *questions*."""
@@ -231,7 +232,7 @@ class Chain(House):
                 out=(out_in or self.folder / "packs") / f"{name}.zip",
                 **order,
             ),
-            self.sources_of_packs(),
+            self.sources_of_packs(note),
         )
 
 
