@@ -27,6 +27,7 @@ from gateway.dataset.held import HeldWords
 from gateway.dataset.parents import Records
 from gateway.errors import UnknownDeclarationError
 from gateway.ident import DeclarationId
+from gateway.ledger.register import KINDS
 from gateway.receipt.statement import read_leaf
 
 _TOLD_EVERY_S = 5.0
@@ -84,13 +85,17 @@ def pipeline_in(
 
 def records_of(house: Installation) -> Records:
     """Return what a pipeline in *house* reads and writes."""
+    seen = house.index.size
 
     def append(leaf: bytes) -> int:
-        sequenced = house.sequencer.append_and_wait(leaf)
-        for index, other in sequenced.foreign:
-            # Somebody may have withdrawn what the next row would be made of.
-            house.register.apply(index, read_leaf(other))
-        return sequenced.index
+        nonlocal seen
+        index = house.sequencer.append_and_wait(leaf).index
+        # Somebody may have withdrawn what the next rows would be made of.
+        house.reader.catch_up()
+        for at in house.index.statements(KINDS, seen):
+            house.register.apply(at, read_leaf(house.reader.leaf(at)))
+            seen = at + 1
+        return index
 
     return Records(
         find=house.reader.find,

@@ -95,6 +95,8 @@ class Contents:
 
     def erased_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* that were erased, so that nothing of them is kept."""
+        if not exchanges:
+            return set()
         with self._lock, translated(self.path):
             rows = self._connection.execute(
                 "SELECT exchange FROM content WHERE key IS NULL AND exchange IN carray(?)",

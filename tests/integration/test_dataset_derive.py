@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import random
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from gateway import settings
+from gateway.app.installation import open_sourced
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset import derive
 from gateway.dataset.derive import BatchErasedError, Step
@@ -20,7 +23,8 @@ from gateway.intent.model import Declaration
 from gateway.ledger.erasure import apply_erasures
 from gateway.limits import DERIVATION_BYTES_MAX, LEAF_BYTES_MAX, ROWS_PER_DERIVATION_MAX
 from gateway.receipt.envelope import open_envelope
-from gateway.receipt.model import Derivation
+from gateway.receipt.model import Derivation, Withdrawal
+from gateway.receipt.statement import write_statement
 from tests.support.pipeline import Works, messages, rows_of, works_in
 
 ROW = messages("q", "a")
@@ -398,6 +402,27 @@ def test_a_foreign_derivation_of_the_same_name_is_none(
     with rewrite(works, declared) as other, pytest.raises(GateRefusedError) as refused:
         other.row(ROW, reference)
     assert "derive.parent_unknown" == refused.value.problem
+
+
+def test_what_others_say_meanwhile_counts_from_the_next_batch_on(
+    works: Works, declared: Declaration
+) -> None:
+    """A withdrawal by another process ends what a pipeline that is under way makes of it."""
+    source = works.answer(declared)
+    with rewrite(works, declared) as step:
+        step.row(ROW, source)
+        sourced = settings.load(works.file, environment={})
+        with contextlib.closing(open_sourced(sourced)) as other:
+            said = Withdrawal(
+                by="grace", reason="wrong", exchange=source, at=works.now, writer=other.writer
+            )
+            other.sequencer.append_and_wait(write_statement(said, (), other.keyring.receipt))
+        step.flush()
+        with pytest.raises(GateRefusedError) as refused:
+            step.row(messages("q", "b"), source)
+
+    assert "derive.parent_withdrawn" == refused.value.problem
+    assert 1 == step.recorded
 
 
 # -- files ---------------------------------------------------------------------------------
