@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -132,10 +132,20 @@ class Tokens:
 
 
 class Corpus:
-    """Takes verified rows one by one and writes them as *shape* asks for."""
+    """Takes verified rows one by one and writes them as *shape* asks for.
 
-    def __init__(self, folder: Path, tokenizer: Any, shape: Shape) -> None:
+    Each row that is written to be learned from is shown to *learned*.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Any,
+        shape: Shape,
+        learned: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
+        self._learned = learned
         self._folder = folder
         self._shape = shape
         self._parts: list[Part] = []
@@ -175,6 +185,8 @@ class Corpus:
             self.begin()
         assert self._writer is not None  # noqa: S101  # INVARIANT: just begun.
         self._writer.write(tokens, receipt)
+        if self._learned is not None:
+            self._learned(row)
         if self._example is None:
             self._example = tokens if isinstance(tokens, TokenRow) else tokens.shown()
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -45,9 +45,6 @@ SAMPLES: Final = 3
 """Rows whose answers are shown in full."""
 
 EXACT_MATCH: Final = "exact-match"
-
-if TYPE_CHECKING:
-    from gateway.student.gate import Admitted, StudentGate
 
 _T = TypeVar("_T")
 
@@ -164,6 +161,79 @@ class Examined:
     samples: tuple[Sample, ...]
 
 
+class Drawing:
+    """Takes held-out rows one by one and keeps as many as are to be asked.
+
+    They are those with the smallest digests under the seed, whatever order they come in.
+
+    Raises:
+        CallerError: there is no such task metric.
+    """
+
+    def __init__(self, asking: Asking, seed: int = 0) -> None:
+        self.asking = asking
+        self.seed = seed
+        named = asking.metric not in {None, EXACT_MATCH}
+        self.task = load_metric(asking.metric or "") if named else None
+        self.of = 0
+        self._kept: list[tuple[int, bytes]] = []
+
+    def offer(self, line: bytes) -> None:
+        """Take the next held-out row."""
+        self.of += 1
+        digest = hashlib.sha256(b"%d\0%b" % (self.seed, line)).digest()
+        entry = (-int.from_bytes(digest), line)
+        if len(self._kept) < self.asking.rows:
+            heapq.heappush(self._kept, entry)
+        elif entry > self._kept[0]:
+            heapq.heapreplace(self._kept, entry)
+
+    def search(self) -> Search | None:
+        """Return the rows that were drawn, to be looked for; `None` where none was offered."""
+        if not self._kept:
+            return None
+        lines = (line for _, line in sorted(self._kept, reverse=True))
+        return Search(self, tuple(msgspec.json.decode(line) for line in lines))
+
+
+class Search:
+    """Looks for drawn rows among those that are learned."""
+
+    def __init__(self, drawing: Drawing, rows: tuple[dict[str, Any], ...]) -> None:
+        self._drawing = drawing
+        self._rows = rows
+        self._asked = Asked(rows)
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Look at one row that is learned."""
+        self._asked.see(row)
+
+    def drawn(self) -> Drawn:
+        """Return the rows to ask, once every learned row went by.
+
+        Raises:
+            GateRefusedError: too many of them are learned.
+        """
+        asked, rows = self._asked, self._rows
+        found = len(asked.learned_too)
+        if found > CONTAMINATED_MAX * len(rows):
+            raise GateRefusedError(
+                f"{found} of {len(rows)} held-out rows stand among the rows that are learned "
+                f"({asked.share:.1%} of their runs of words do)",
+                hint="what was learned says nothing about a student; build the rows as one "
+                "dataset with --held-out, which keeps alike prompts together",
+                code="student.contaminated",
+            )
+        return Drawn(
+            rows=rows,
+            of=self._drawing.of,
+            seed=self._drawing.seed,
+            overlap=Overlap(rows=found, share=f"{asked.share:.4f}", compared=asked.learned),
+            asking=self._drawing.asking,
+            task=self._drawing.task,
+        )
+
+
 def draw(
     held_out: Iterable[bytes],
     learned: Iterable[Mapping[str, Any]],
@@ -176,49 +246,15 @@ def draw(
         GateRefusedError: too many of them stand among the *learned* rows.
         CallerError: there is no such task metric.
     """
-    task = None if asking.metric in {None, EXACT_MATCH} else load_metric(asking.metric or "")
-    # The rows with the smallest digests under the seed, whatever order they come in.
-    kept: list[tuple[int, bytes]] = []
-    count = 0
+    drawing = Drawing(asking, seed)
     for line in held_out:
-        count += 1
-        digest = hashlib.sha256(b"%d\0%b" % (seed, line)).digest()
-        entry = (-int.from_bytes(digest), line)
-        if len(kept) < asking.rows:
-            heapq.heappush(kept, entry)
-        elif entry > kept[0]:
-            heapq.heapreplace(kept, entry)
-    if not kept:
+        drawing.offer(line)
+    search = drawing.search()
+    if search is None:
         return None
-    rows = tuple(msgspec.json.decode(line) for _, line in sorted(kept, reverse=True))
-    asked = Asked(rows)
     for row in learned:
-        asked.see(row)
-    found = asked.learned_too
-    overlap = Overlap(rows=len(found), share=f"{asked.share:.4f}", compared=asked.learned)
-    if len(found) > CONTAMINATED_MAX * len(rows):
-        raise GateRefusedError(
-            f"{len(found)} of {len(rows)} held-out rows stand among the rows that are learned "
-            f"({asked.share:.1%} of their runs of words do)",
-            hint="what was learned says nothing about a student; build the rows as one "
-            "dataset with --held-out, which keeps alike prompts together",
-            code="student.contaminated",
-        )
-    return Drawn(rows=rows, of=count, seed=seed, overlap=overlap, asking=asking, task=task)
-
-
-def draw_for(gate: StudentGate, admitted: Admitted, asking: Asking, seed: int) -> Drawn | None:
-    """Return the rows to ask of what the gate *admitted*; `None` where nothing is held out.
-
-    Raises:
-        EvidenceError: a folder changed since it was admitted.
-        GateRefusedError: too many of the rows are learned too.
-        CallerError: there is no such task metric.
-    """
-    if not any(dataset.manifest.found.splits for dataset in admitted.datasets):
-        return None
-    held_out = (row.line for row in gate.held_out(admitted))
-    return draw(held_out, gate.texts(admitted), asking, seed)
+        search.see(row)
+    return search.drawn()
 
 
 def examine(

@@ -154,14 +154,19 @@ class StudentGate:
         self._ancestry = Ancestry(sources.manifest)
         self._gates: dict[tuple[DeclarationId, bool], Gate] = {}
 
-    def admit(self, folders: Sequence[Path]) -> Admitted:
+    def admit(
+        self, folders: Sequence[Path], held_out: Callable[[bytes], None] | None = None
+    ) -> Admitted:
         """Verify every dataset and rule on every row of it, without a training library.
+
+        Each line that is held out is handed to *held_out* as it passes; it may be used once
+        this returns.
 
         Raises:
             EvidenceError: a folder does not verify; the message names file and row.
             GateRefusedError: something in it may not teach this student; says what and why.
         """
-        datasets = tuple(self._whole(folder) for folder in folders)
+        datasets = tuple(self._whole(folder, held_out) for folder in folders)
         if len({dataset.manifest_sha256 for dataset in datasets}) != len(datasets):
             raise _refused("the same dataset is named twice", "name each dataset once")
         _check_order(datasets)
@@ -248,9 +253,13 @@ class StudentGate:
             EvidenceError: a folder changed since it was admitted.
             GateRefusedError: a row may not teach this student any more.
         """
+        kept_apart = [_prompts(one) for one in admitted.datasets if one.manifest.found.splits]
         for dataset in admitted.datasets:
+            kind = dataset.manifest.asked.kind
             for row in self._passed(dataset.path, dataset.manifest_sha256):
-                if row.split == "train":
+                if row.split == "train" and not any(
+                    one.has(row.line, kind) for one in kept_apart
+                ):
                     yield msgspec.json.decode(row.line)
 
     def held_out(self, admitted: Admitted) -> Iterator[Row]:
@@ -285,12 +294,16 @@ class StudentGate:
             return admitted
         return self.admit([dataset.path for dataset in admitted.datasets])
 
-    def _whole(self, folder: Path) -> VerifiedDataset:
+    def _whole(
+        self, folder: Path, held_out: Callable[[bytes], None] | None = None
+    ) -> VerifiedDataset:
         """Return the dataset at *folder* after all of it passed."""
         passing = self._passed(folder)
         while True:
             try:
-                next(passing)
+                row = next(passing)
+                if held_out is not None and row.split == "held-out":
+                    held_out(row.line)
             except StopIteration as done:
                 dataset: VerifiedDataset = done.value
                 return dataset

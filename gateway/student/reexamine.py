@@ -20,7 +20,7 @@ from gateway.ident import Sha256
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.verify import verify_manifest
 from gateway.student.bases import base_digest, load_model, load_tokenizer
-from gateway.student.evaluate import Asking, Drawn, Examined, draw
+from gateway.student.evaluate import Asking, Drawing, Drawn, Examined
 from gateway.student.figures import Who
 from gateway.student.gate import Sources, StudentGate
 from gateway.student.offline import seal_off
@@ -123,13 +123,15 @@ def _payload_of(folder: Path, sources: Sources) -> Sha256 | None:
 def _drawn(retest: Retest, sources: Sources) -> Drawn:
     asked = retest.model.manifest.asked
     gate = StudentGate(asked.student, asked.base, sources, asked.method)
-    admitted = gate.admit(retest.datasets)
-    if retest.suite is not None:
-        lines: Iterator[bytes] = suite_lines(retest.suite)
+    drawing = Drawing(retest.asking, retest.seed)
+    if retest.suite is None:
+        admitted = gate.admit(retest.datasets, drawing.offer)
     else:
-        lines = (row.line for row in gate.held_out(admitted))
-    drawn = draw(lines, gate.texts(admitted), retest.asking, retest.seed)
-    if drawn is None:
+        for line in suite_lines(retest.suite):
+            drawing.offer(line)
+        admitted = gate.admit(retest.datasets)
+    search = drawing.search()
+    if search is None:
         what = (
             "the suite holds no row" if retest.suite else "nothing was held out of its datasets"
         )
@@ -138,7 +140,9 @@ def _drawn(retest: Retest, sources: Sources) -> Drawn:
             hint="build the dataset with --held-out, or give rows of your own with --suite",
             code="student.nothing_held_out",
         )
-    return drawn
+    for row in gate.texts(admitted):
+        search.see(row)
+    return search.drawn()
 
 
 def suite_lines(path: Path) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from gateway.errors import GateError, GateRefusedError, MissingPieceError
 from gateway.ident import Sha256
 from gateway.receipt.envelope import Signer
 from gateway.student.bases import BaseAtHand, SaidOfBase
-from gateway.student.evaluate import ASKING, Asking
+from gateway.student.evaluate import ASKING, Asking, Drawing
 from gateway.student.files import write_durably
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
 from gateway.student.manifest import ModelManifest, recipe_sha256
@@ -121,6 +121,8 @@ class Job:
     admitted: Admitted
     at_hand: BaseAtHand
     place: Path
+    drawing: Drawing | None = None
+    """The held-out rows that the gate let through, to draw from."""
 
     @property
     def folder(self) -> Path:

@@ -29,7 +29,7 @@ from gateway.student.bases import context_of, find_base, load_tokenizer
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
-from gateway.student.evaluate import Drawn, draw_for
+from gateway.student.evaluate import Drawing, Drawn, Search
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
 from gateway.student.manifest import Round, recipe_sha256
 from gateway.student.offline import seal_off
@@ -147,7 +147,8 @@ def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> 
     sources = rooms.sources()
     at_hand = find_base(order.base, order.recipe.seed, sources.trust, order.said_of_base)
     gate = StudentGate(order.student, at_hand.base, sources, order.recipe.objective)
-    admitted = gate.admit(order.datasets)
+    drawing = None if order.asking is None else Drawing(order.asking, order.recipe.seed)
+    admitted = gate.admit(order.datasets, None if drawing is None else drawing.offer)
     return Job(
         order=order,
         rooms=rooms,
@@ -157,6 +158,7 @@ def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> 
         admitted=admitted,
         at_hand=at_hand,
         place=order.place(admitted.student),
+        drawing=drawing,
     )
 
 
@@ -168,8 +170,9 @@ def _go(job: Job) -> Trained | Interrupted:
     job.screen.say("loading the training libraries …")
     resumed = job.order.resume
     while True:
-        drawn = _drawn(job)
-        tokenizer, snapshot = tokens_of(job, job.folder)
+        search = None if job.drawing is None else job.drawing.search()
+        tokenizer, snapshot = tokens_of(job, job.folder, search)
+        drawn = _drawn(job, search)
         run = run_of(job, snapshot, resumed=resumed)
         tell_snapshot(snapshot, tokenizer, job.screen)
         tokenizer.save_pretrained(job.folder / "tokenizer")
@@ -195,23 +198,22 @@ def _go(job: Job) -> Trained | Interrupted:
     return finish(job)
 
 
-def _drawn(job: Job) -> Drawn | None:
+def _drawn(job: Job, search: Search | None) -> Drawn | None:
     """Return the held-out rows to ask at the end, before anything is learned.
 
     Raises:
         GateRefusedError: too many of them would be learned.
-        CallerError: there is no such task metric.
     """
-    if job.order.asking is None:
+    if job.drawing is None:
         return None
-    drawn = draw_for(job.gate, job.admitted, job.order.asking, job.recipe.seed)
-    if drawn is None:
+    if search is None:
         job.screen.say("nothing is held out: no evaluation")
-    else:
-        job.screen.say(
-            f"held out: {drawn.of} rows; {len(drawn.rows)} are asked at the end, of which "
-            f"{drawn.overlap.rows} stand among the learned"
-        )
+        return None
+    drawn = search.drawn()
+    job.screen.say(
+        f"held out: {drawn.of} rows; {len(drawn.rows)} are asked at the end, of which "
+        f"{drawn.overlap.rows} stand among the learned"
+    )
     return drawn
 
 
@@ -232,8 +234,10 @@ def _grown(job: Job) -> Job | None:
     return job
 
 
-def tokens_of(job: Job, folder: Path) -> tuple[Any, Snapshot]:
+def tokens_of(job: Job, folder: Path, search: Search | None = None) -> tuple[Any, Snapshot]:
     """Verify the rows once more and write them to *folder* as tokens.
+
+    Those that will be learned go past *search*.
 
     Raises:
         EvidenceError: a dataset changed since it was admitted.
@@ -246,11 +250,12 @@ def tokens_of(job: Job, folder: Path) -> tuple[Any, Snapshot]:
     shape = Shape(
         recipe.objective, min(recipe.max_length, context or recipe.max_length), recipe.packing
     )
+    seen = None if search is None else search.see
     rows = folder / ROWS
     rows.mkdir(parents=True, exist_ok=True)
     for stale in rows.iterdir():
         stale.unlink()
-    return tokenizer, job.gate.snapshot(job.admitted, Corpus(rows, tokenizer, shape))
+    return tokenizer, job.gate.snapshot(job.admitted, Corpus(rows, tokenizer, shape, seen))
 
 
 def courses_of(job: Job, run_recipe: Any, snapshot: Snapshot) -> Iterator[Course]:
