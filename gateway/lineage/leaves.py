@@ -16,6 +16,7 @@ from typing import Final
 from gateway.dataset.manifest import MembersFacts
 from gateway.errors import BadDigestError, MalformedReceiptError
 from gateway.receipt.model import Members
+from gateway.tlog.text import SIZE_MAX
 
 PART_LEAVES: Final = 65_536
 """How many leaves one part of a list is about."""
@@ -52,8 +53,10 @@ class LeafSet:
         bits: dict[int, bytes] = {}
         count = 0
         for part in parts:
-            if part.first in bits or part.first % PART_LEAVES:
-                raise MalformedReceiptError(f"members of `{part.dataset}`: a part twice")
+            if part.first in bits or not _begins(part.first):
+                raise MalformedReceiptError(
+                    f"members of `{part.dataset}`: a part twice, or at no place for one"
+                )
             bits[part.first] = _unpacked(part)
             count += 1
             expected = part.parts
@@ -139,9 +142,14 @@ class LeafSet:
             found = cls({int(first): _inflated(bits) for first, bits in packed.items()})
         except (ValueError, zlib.error) as exc:
             raise MalformedReceiptError("a set of leaves can't be read") from exc
-        if any(first % PART_LEAVES or first < 0 for first in found._parts):
-            raise MalformedReceiptError("a set of leaves begins at an odd leaf")
+        if not all(_begins(first) for first in found._parts):
+            raise MalformedReceiptError("a set of leaves begins at no place for one")
         return found
+
+
+def _begins(first: int) -> bool:
+    """Tell whether a part may begin at that leaf."""
+    return 0 <= first <= SIZE_MAX and first % PART_LEAVES == 0
 
 
 def _bits(number: int) -> bytes:

@@ -31,7 +31,7 @@ from gateway.limits import (
     PACK_FILE_BYTES_MAX,
     TRUST_BYTES_MAX,
 )
-from gateway.lineage.ask import Answer, answer, parse_question
+from gateway.lineage.ask import Answer, MalformedQuestionError, Question, answer, parse_question
 from gateway.lineage.holdings import Holdings, subjects_of
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.pack_format import (
@@ -189,9 +189,11 @@ def _facts(zipped: Zipped, trust: Trust) -> PackFacts:
     with _in(PACK):
         try:
             facts = msgspec.json.decode(said, type=PackFacts)
-        except (msgspec.MsgspecError, RecursionError) as exc:
+            again = pack_json(facts)
+        except (msgspec.MsgspecError, RecursionError, TypeError) as exc:
+            # A number of more than 64 bits can be read, and not written.
             raise MalformedPackError(f"can't be read: {exc}", hint=_AGAIN) from exc
-        if pack_json(facts) != said:
+        if again != said:
             raise MalformedPackError("not written in the one way", hint=_AGAIN)
     return facts
 
@@ -380,7 +382,7 @@ def _check_described(zipped: Zipped, holdings: Holdings, facts: PackFacts) -> No
     for name in zipped.sizes:
         if not name.startswith(FILES):
             continue
-        _, payload, file = name.split("/", 2)
+        payload, _, file = name.removeprefix(FILES).partition("/")
         known = holdings.manifests.get(Sha256(payload))
         signed = {} if known is None else subjects_of(known[1])
         wanted = describes(file) or (facts.rows and file in TEXTS)
@@ -394,7 +396,8 @@ def _answer_again(
     evidence = holdings.evidence(facts.about)
     made = []
     for said in facts.answers:
-        again = answer(parse_question(said.question), evidence)
+        with _in(PACK):
+            again = answer(_question(said), evidence)
         if again != said:
             raise ClaimDiffersError(
                 f"{PACK}: it answers `{said.says}` to `{said.question}`; the evidence in it"
@@ -412,6 +415,13 @@ def _answer_again(
     else:
         tell("page", f"{PAGE} is by version {facts.version}: signed for, not made again")
     return tuple(made)
+
+
+def _question(said: Answer) -> Question:
+    try:
+        return parse_question(said.question)
+    except MalformedQuestionError as exc:
+        raise MalformedPackError(exc.message, hint=_AGAIN) from exc
 
 
 @contextlib.contextmanager

@@ -91,7 +91,8 @@ def signed_again(
     }
     if change is not None:
         change(facts)
-    said = canonical_json(facts) + b"\n"
+    written = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    said = written.encode() + b"\n"
     statement = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": PACK, "digest": {"sha256": sha256_hex(said)}}],
@@ -278,6 +279,33 @@ def test_an_account_can_not_be_given_other_receipts(world: World, tmp_path: Path
 
     with pytest.raises(BadDigestError, match="receipt of `ada`"):
         verify(path)
+
+
+def test_whatever_a_pack_says_it_is_refused_in_one_way(world: World, tmp_path: Path) -> None:
+    """However odd what a trusted key signed is, it verifies as it was or is no evidence."""
+    files, chance = world.files(), random.Random(10)
+    odd: list[Any] = [None, -1, 2**70, 0, "", "x" * 300, "distilled-from:*", [], {}, True, [{}]]
+    said = verify(world.pack).answers
+    for _ in range(120):
+
+        def claim(facts: dict[str, Any]) -> None:
+            at: Any = facts
+            while True:
+                key = chance.choice(list(at) if isinstance(at, dict) else range(len(at)))
+                if (
+                    not isinstance(at[key], dict | list)
+                    or not at[key]
+                    or not chance.randrange(4)
+                ):
+                    at[key] = chance.choice(odd)
+                    return
+                at = at[key]
+
+        try:
+            path = rewritten(tmp_path / "pack.zip", signed_again(files, claim))
+            assert said == verify(path).answers
+        except EvidenceError:
+            continue
 
 
 def test_a_pack_of_strangers_is_refused(world: World, tmp_path: Path) -> None:
