@@ -12,10 +12,12 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from gateway.canonical import sha256_hex
+from gateway.clock import rfc3339
 from gateway.day import parse_day
-from gateway.ident import ExchangeId
+from gateway.ident import ExchangeId, made_at_ms
 from gateway.ledger.reader import Reader
 from gateway.limits import DERIVATIONS_READ_AT_ONCE, EXCHANGES_ERASED_AT_ONCE
 from gateway.policy.obligation import DELETE_BY, days_to_keep
@@ -24,6 +26,8 @@ from gateway.receipt.model import Derivation, Erasure, Parent, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store.content import Contents
 from gateway.store.index import Index, Kind, Row
+
+_UNDER_WAY_MS: Final = 60_000
 
 Progress = Callable[[int, int], None]
 """Called with the leaf that is reached, and the one at which it ends."""
@@ -44,6 +48,7 @@ def apply_erasures(reader: Reader, contents: Contents, progress: Progress | None
         if isinstance(erasure, Erasure):
             erased += _apply(reader, contents, erasure, at, progress)
             erased += _erase_made_of_erased(reader, contents)
+            erased += _erase_unstated(reader, contents, erasure)
         contents.empty_log()
         contents.note_applied(at, sha256_hex(leaf))
     return erased
@@ -171,6 +176,21 @@ def _erase_made_of_erased(reader: Reader, contents: Contents) -> int:
             }
             gone.update((index, place) for place in reached)
             erased += contents.erase_rows(one.derivation, reached)
+    return erased
+
+
+def _erase_unstated(reader: Reader, contents: Contents, erasure: Erasure) -> int:
+    """Erase texts of rows whose leaf never came; return how many went.
+
+    A crash came between the two, so nothing says whose they are: they might be of what the
+    erasure names. Those of the minute before it may have a leaf yet.
+    """
+    erased, after = 0, ""
+    while page := contents.derivations_kept(after, EXCHANGES_ERASED_AT_ONCE):
+        after = page[-1]
+        old = (one for one in page if rfc3339(made_at_ms(one) + _UNDER_WAY_MS) < erasure.at)
+        unstated = [one for one in old if reader.derivation(one) is None]
+        erased += contents.erase_all(unstated) if unstated else 0
     return erased
 
 

@@ -104,6 +104,16 @@ class Contents:
             ).fetchall()
         return {ExchangeId(str(exchange)) for (exchange,) in rows}
 
+    def derivations_kept(self, after: str, count: int) -> list[ExchangeId]:
+        """Return up to *count* derivations behind *after* that have a text, in order."""
+        with self._lock, translated(self.path):
+            rows = self._connection.execute(
+                "SELECT exchange FROM content WHERE exchange > max(?, 'd-')"
+                " AND exchange < 'd.' AND key IS NOT NULL ORDER BY exchange LIMIT ?",
+                (after, count),
+            ).fetchall()
+        return [ExchangeId(str(exchange)) for (exchange,) in rows]
+
     def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* of which there is a text."""
         with self._lock, translated(self.path):

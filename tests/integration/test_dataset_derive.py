@@ -18,13 +18,14 @@ from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset import derive
 from gateway.dataset.derive import BatchErasedError, Step
 from gateway.errors import GateRefusedError
-from gateway.ident import ExchangeId
+from gateway.ident import ExchangeId, new_derivation_id
 from gateway.intent.model import Declaration
 from gateway.ledger.erasure import apply_erasures
 from gateway.limits import DERIVATION_BYTES_MAX, LEAF_BYTES_MAX, ROWS_PER_DERIVATION_MAX
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Derivation, Withdrawal
 from gateway.receipt.statement import write_statement
+from gateway.store.content import Content
 from tests.support.pipeline import Works, messages, rows_of, works_in
 
 ROW = messages("q", "a")
@@ -634,11 +635,29 @@ def test_a_derivation_is_withdrawn_by_command(works: Works, declared: Declaratio
     with rewrite(works, declared) as step:
         row = step.row(ROW, works.answer(declared))
     named = row.partition("/")[0]
+    unknown = named[:-1] + ("0" if named.endswith("Z") else "Z")
     why = ("--by", "grace", "--reason", "wrong")
 
-    assert 2 == works.command("review", "withdraw", named[:-1] + "Z", *why)[0]
+    assert 2 == works.command("review", "withdraw", unknown, *why)[0]
     code, said, _ = works.command("review", "withdraw", named, *why)
     assert (0, True) == (code, said.startswith(f"withdrew {named}"))
     assert "withdrawn already" in works.command("review", "withdraw", named, *why)[1]
-    code, _, said = works.command("receipt", "show", named[:-1] + "Z")
+    code, _, said = works.command("receipt", "show", unknown)
     assert (2, True) == (code, "thing.unknown" in said)
+
+
+def test_texts_whose_leaf_never_came_go_with_the_next_erasure(
+    works: Works, declared: Declaration
+) -> None:
+    """Nobody can say whose words they are, so any erasure reaches them; newer ones wait."""
+    content, now = works.house.content, works.house.clock.now_ms()
+    row = Content(request=b"", salt=b"s", rows={0: b"{}"})
+    old, new = (new_derivation_id(now - age) for age in (120_000, 0))
+    content.put_many([(old, row), (new, row)])
+    with rewrite(works, declared) as step:
+        stated = step.row(ROW, works.answer(declared))
+    works.erase(exchange=works.answer(declared))
+    apply_erasures(works.house.reader, content)
+
+    assert [True, False] == [content.was_erased(one) for one in (old, new)]
+    assert works.text(stated) is not None

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError, NotFoundError
-from gateway.ident import Sha256
+from gateway.ident import ExchangeId, Sha256
 from gateway.store.access import AccessKeys
 from gateway.store.content import Content, ContentStore, Sealed
 from gateway.store.postgres.access import PostgresAccessKeys
@@ -210,6 +210,18 @@ def test_a_database_that_is_away_is_said_once(url: str, clock: FrozenClock) -> N
             keys.find(secret)
         clock.move_ms(1000)
         assert keys.find(secret) is not None
+
+
+def test_derivations_are_told_from_exchanges(contents: ContentStore) -> None:
+    """Those that have a text are listed in order, page by page, and nothing else is."""
+    made = [ExchangeId(f"d{one[1:]}") for one in sorted(IDS[:5])]
+    contents.put_many([(one, some()) for one in (*made, *IDS[:5])])
+    contents.erase_all(made[1:2])
+    first = contents.derivations_kept("", 2)
+
+    assert [made[0], made[2]] == first
+    assert made[3:] == contents.derivations_kept(first[-1], 9)
+    assert [] == contents.derivations_kept(made[-1], 9)
 
 
 def test_rows_are_erased_one_by_one(contents: ContentStore, place: Place) -> None:

@@ -67,6 +67,16 @@ class PostgresContents(ContentStore):
         )
         return {ExchangeId(row[0]) for row in rows}
 
+    def derivations_kept(self, after: str, count: int) -> list[ExchangeId]:
+        """Return up to *count* derivations behind *after* that have a text, in order."""
+        rows = self._session.rows(
+            'SELECT exchange FROM content WHERE exchange COLLATE "C" > %s'
+            " AND exchange COLLATE \"C\" < 'd.' AND key IS NOT NULL"
+            ' ORDER BY exchange COLLATE "C" LIMIT %s',
+            (max(after, "d-"), count),
+        )
+        return [ExchangeId(row[0]) for row in rows]
+
     def kept_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
         """Return those of *exchanges* of which there is a text."""
         rows = self._session.rows(
