@@ -538,6 +538,16 @@ LIES: dict[str, tuple[Callable[[Path], None], Callable[[dict[str, Any]], None], 
         "export.row_changed",
     ),
     "losses are hidden": (lambda _: None, recounted, "export.miscounted"),
+    "a report that plays losses down": (
+        written("lost.json", lambda was: was.replace(b'"rows":2', b'"rows":1')),
+        unchanged,
+        "export.miscounted",
+    ),
+    "receipts that are respelt": (
+        written("receipts.jsonl", lambda was: was.replace(b'"row":0', b'"row": 0')),
+        unchanged,
+        "receipt.malformed",
+    ),
     "another project": (lambda _: None, relabelled, "export.other_dataset"),
     "no obligations": (lambda _: None, undutiful, "export.other_dataset"),
 }

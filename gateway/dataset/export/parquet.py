@@ -108,7 +108,7 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=EXPORT_GROUP_ROWS):
                 yield from batch.to_pylist()
-    except (arrow.ArrowException, OSError) as exc:
+    except (arrow.ArrowException, OSError, ValueError) as exc:
         raise MalformedReceiptError(f"{path.name}: can't be read as Parquet: {exc}") from exc
 
 

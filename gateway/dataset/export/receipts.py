@@ -10,7 +10,6 @@ import msgspec
 from gateway.canonical import canonical_json, sha256_hex
 from gateway.errors import MalformedReceiptError
 from gateway.ident import Sha256
-from gateway.limits import ROW_BYTES_MAX
 
 RECEIPT_COLUMN: Final = "receipt"
 """The column that names what vouches for a row, where lines of JSON carry one."""
@@ -66,12 +65,14 @@ def read_receipt_line(line: bytes, number: int, name: str) -> ReceiptLine:
     """Return what *line*, that of row *number* in the file *name*, says.
 
     Raises:
-        MalformedReceiptError: it is not one, or of another row.
+        MalformedReceiptError: it is not one, not written in the one way, or of another row.
     """
     try:
-        said = _LINE.decode(line[:ROW_BYTES_MAX])
+        said = _LINE.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise MalformedReceiptError(f"{name}: row {number}: can't be read: {exc}") from exc
+    if msgspec.json.encode(said) + b"\n" != line:
+        raise MalformedReceiptError(f"{name}: row {number}: not written in the canonical form")
     if said.row != number:
         raise MalformedReceiptError(f"{name}: row {number}: found row {said.row} instead")
     return said

@@ -26,6 +26,7 @@ from gateway.dataset.export.manifest import (
     LOST,
     RECEIPTS,
     ExportManifest,
+    Found,
     parse_export,
     statement_of,
 )
@@ -47,10 +48,13 @@ from gateway.dataset.manifest import (
 )
 from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.ident import Sha256
-from gateway.limits import ROW_BYTES_MAX
+from gateway.limits import MIB, ROW_BYTES_MAX
 from gateway.receipt.keys import Trust
 
 _AGAIN: Final = "take the export from its source again, or export the dataset again"
+
+_REPORT_BYTES_MAX: Final = 1 * MIB
+"""Some dozens of losses, each with some rows."""
 
 Passed = Callable[[str, str], None]
 """Takes the name of a check that passed, and what it found."""
@@ -208,12 +212,38 @@ def _check_rows(path: Path, manifest: ExportManifest, form: Form) -> None:
             lossy += bool(said.lost)
     if any(next(rows, None) is not None for rows in files.values()):
         raise _row_changed(count, "it has no line of receipts")
-    if (found.rows, found.lossy, found.lost) != (count, lossy, dict(lost)):
+    counted = (count, lossy, dict(lost))
+    if counted != (found.rows, found.lossy, found.lost) or not _told(path, found):
         raise BadDigestError(
-            f"{MANIFEST}: it counts other rows or losses than there are",
+            f"{MANIFEST}: it counts other rows or losses than there are, or {LOST} does",
             hint=_AGAIN,
             code="export.miscounted",
         )
+
+
+def _told(path: Path, found: Found) -> bool:
+    """Tell whether `lost.json` counts what the manifest does."""
+    with _open(path, LOST) as file:
+        content = file.read(_REPORT_BYTES_MAX)
+    try:
+        report = msgspec.json.decode(content, type=_Report)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise MalformedReceiptError(f"{LOST}: can't be read: {exc}") from exc
+    lost = {kind: one.rows for kind, one in report.lost.items()}
+    left_out = {kind: one.rows for kind, one in report.left_out.items()}
+    told = (report.rows, report.lossy, lost, left_out)
+    return told == (found.rows, found.lossy, found.lost, found.left_out)
+
+
+class _Loss(msgspec.Struct, frozen=True):
+    rows: int
+
+
+class _Report(msgspec.Struct, frozen=True, rename="camel"):
+    rows: int
+    lossy: int
+    lost: dict[str, _Loss]
+    left_out: dict[str, _Loss]
 
 
 def _check_row(
@@ -269,10 +299,13 @@ def _json(path: Path, name: str) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(_lines(file)):
             try:
                 row = msgspec.json.decode(line)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+                plain = isinstance(row, dict) and canonical_json(row) + b"\n" == line
+            except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as exc:
                 raise MalformedReceiptError(f"{name}: line {number + 1}: {exc}") from exc
-            if not isinstance(row, dict):
-                raise MalformedReceiptError(f"{name}: line {number + 1}: not a row")
+            if not plain:
+                raise MalformedReceiptError(
+                    f"{name}: line {number + 1}: not a row, or not in the canonical form"
+                )
             yield row
 
 
