@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -338,3 +339,27 @@ def test_a_stage_is_withdrawn_by_its_name(changing: LineageDesk) -> None:
     assert "no answered exchange" in changing.run(
         "review", "withdraw", "d-" + "0" * 26, *said, code=2
     )
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "lineage.md"
+
+
+def test_every_command_of_the_guide_works(changing: LineageDesk) -> None:
+    """What the guide says to type is typed, in its order, in a folder as it describes."""
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    lines = [line for block in blocks for line in block.splitlines()]
+    names = {"EXCHANGE": changing.exchange, "USE": changing.declaration}
+
+    with contextlib.chdir(changing.folder):
+        told = [
+            changing.run(*(names.get(word, word) for word in shlex.split(line)[1:]))
+            for line in lines
+        ]
+
+    assert len(lines) >= 12
+    assert all(line.startswith("gateway ") for line in lines)
+    assert "<svg" in (changing.folder / "reader.html").read_text()
+    assert "HELD" not in told[0]
+    assert "HELD: R. Osei withdrew" in told[-1]
