@@ -58,9 +58,9 @@ def a_row(number: int) -> dict[str, Any]:
     }
 
 
-def answer(school: School, number: int) -> None:
-    """Have the teacher answer question *number*."""
-    row = a_row(number)
+def answer(school: School, number: int, row: dict[str, Any] | None = None) -> None:
+    """Have the teacher answer question *number*, or that of *row*."""
+    row = row or a_row(number)
     receipt = school.house.receipt(school.declaration, row["messages"][-1]["content"])
     line, salt = canonical_json(row), school.house.texts[receipt.exchange].salt
     school.house.texts[receipt.exchange] = Kept(salt, {0: line})
@@ -251,24 +251,56 @@ def test_a_dataset_that_is_not_there_can_not_be_asked(made: Asked, tmp_path: Pat
     assert refused.value.problem == "student.dataset_missing"
 
 
-def test_another_dataset_must_not_teach_what_this_one_holds_out(
-    made: Asked,
-) -> None:
-    """Held-out rows of one dataset that are learned from another end it before step 1."""
-    school = made.school
-    whole = build(school, "whole", None)
+def test_what_one_dataset_holds_out_another_does_not_teach(made: Asked) -> None:
+    """Rows that the first holds out are not learned from the second either, and are asked."""
+    whole = build(made.school, "whole", None)
+    student = made.school.train(
+        made.dataset,
+        recipe_for("tiny", steps=2, batch=16),
+        out="second",
+        datasets=(made.dataset.folder, whole.folder),
+    )
+    assert isinstance(student, Trained)
+    evaluation, signed = student.manifest.found.evaluation, made.model.manifest.found.evaluation
+    assert evaluation is not None
+    assert signed is not None
+
+    assert evaluation.sha256 == signed.sha256
+    assert evaluation.overlap == signed.overlap
+
+
+def test_a_copy_in_other_words_around_it_is_found(tmp_path: Path) -> None:
+    """Held-out rows whose text another dataset teaches under another prompt end it early."""
+    school = School(tmp_path)
+    for number in range(24):
+        answer(school, number, long_row(number))
+    first = build(school, "first", "0.25")
+    for number in range(24):
+        answer(school, number, long_row(number, before="Once more, please: "))
+    second = build(school, "second", None)
     screen = Quiet()
 
-    with pytest.raises(GateRefusedError, match="stand among the rows that are learned"):
+    with pytest.raises(
+        GateRefusedError, match="stand among the rows that are learned"
+    ) as refused:
         school.train(
-            made.dataset,
+            first,
             recipe_for("tiny", steps=2, batch=16),
             screen,
-            out="second",
-            datasets=(made.dataset.folder, whole.folder),
+            datasets=(first.folder, second.folder),
         )
+    school.close()
 
+    assert refused.value.problem == "student.contaminated"
     assert "step" not in screen.written.getvalue()
+
+
+def long_row(number: int, before: str = "") -> dict[str, Any]:
+    """Return a question of twenty words that no other has."""
+    words = (f"{NAMES[(number * at) % 10]}{number * 31 + at}" for at in range(1, 21))
+    row = a_row(number)
+    row["messages"][0]["content"] = before + " ".join(words)
+    return row
 
 
 def test_whoever_asks_nothing_gets_no_figures(made: Asked) -> None:
