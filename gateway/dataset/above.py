@@ -18,6 +18,7 @@ from gateway.dataset.ruling import Call, call_of
 from gateway.errors import MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import ANCESTORS_PER_ROW_MAX
+from gateway.receipt.envelope import Envelope, open_envelope
 from gateway.receipt.model import (
     TRAINING_BUILD,
     Derivation,
@@ -26,7 +27,7 @@ from gateway.receipt.model import (
     Receipt,
     Statement,
 )
-from gateway.receipt.statement import read_leaf
+from gateway.receipt.statement import is_opening, read_leaf, read_payload
 
 Ancestor = Receipt | Derivation | Manifest
 """What can stand above a row: an answer, rows that were made, a student run in the pipeline."""
@@ -137,7 +138,7 @@ def call_of_student(manifest: Manifest) -> Call:
 def _resolved(child: Derivation, parent: Parent, find: Find) -> tuple[bytes, Ancestor]:
     try:
         leaf = find(parent.index)
-        statement = _read(leaf)
+        _, statement = opened(leaf)
     except UnresolvedParentError:
         raise
     except MalformedReceiptError as exc:
@@ -170,6 +171,15 @@ def _unresolved(child: Derivation, parent: Parent, why: str) -> UnresolvedParent
 
 
 @functools.lru_cache(maxsize=_STATEMENTS_REMEMBERED)
-def _read(leaf: bytes) -> Statement:
-    # Many rows of one batch come from the same answers.
-    return read_leaf(leaf)
+def opened(leaf: bytes) -> tuple[Envelope | None, Statement]:
+    """Return the envelope of *leaf* and the statement in it; an opening has no envelope.
+
+    Some are remembered: many rows of one batch come from the same answers.
+
+    Raises:
+        MalformedReceiptError: it holds no statement, or not in the one way to write it.
+    """
+    if is_opening(leaf):
+        return None, read_leaf(leaf)
+    envelope = open_envelope(leaf)
+    return envelope, read_payload(envelope.payload)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import collections
 from typing import Final
 
+from gateway.dataset.above import opened
 from gateway.dataset.tree import ReadTile, edge_of, full_roots, levels_of, root_of
 from gateway.errors import EvidenceError, LedgerDamagedError
 from gateway.receipt.authority import Authority
-from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Manifest, Statement
-from gateway.receipt.statement import is_opening, read_leaf, read_payload
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
 from gateway.tlog.tile import TILE_WIDTH, Tile
@@ -98,10 +97,9 @@ class Covered:
                 f"leaf {index} of the ledger is not the one under its checkpoint", hint=_FSCK
             )
         try:
-            if is_opening(leaf):
-                return read_leaf(leaf), None
-            envelope = open_envelope(leaf)
-            statement = read_payload(envelope.payload)
+            envelope, statement = opened(leaf)
+            if envelope is None:
+                return statement, None
             keyid = envelope.signatures[0].keyid
             if keyid is None or isinstance(statement, Manifest):
                 return statement, self._authority.signer_of(envelope, statement, index).keyid

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from gateway.canonical import sha256_hex
-from gateway.dataset.above import Above
+from gateway.dataset.above import Above, opened
 from gateway.dataset.covered import Covered
 from gateway.dataset.manifest import (
     ABOVE,
@@ -43,7 +43,6 @@ from gateway.errors import LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256
 from gateway.limits import ROWS_PER_SPAN
 from gateway.receipt.model import Derivation, Manifest, Receipt
-from gateway.receipt.statement import read_leaf
 from gateway.tlog.merkle import leaf_hash
 
 if TYPE_CHECKING:
@@ -280,7 +279,7 @@ class RowsWriter:
                 _, keyid = self._covered.statement(index, leaf)
                 if keyid is not None:
                     self._tally.keyids.add(keyid)
-            statement = read_leaf(leaf)
+            _, statement = opened(leaf)
             if not isinstance(statement, Receipt | Derivation | Manifest):
                 raise LedgerDamagedError(f"leaf {index}: rows are made from no such thing")
             given = self._reaches.given_above(

@@ -23,7 +23,6 @@ from gateway.tlog.merkle import consistency_proof, inclusion_proof
 from gateway.tlog.note import parse_note
 from gateway.tlog.proof import InclusionProof
 
-
 _AT_ONCE: Final = 256
 _DENSE: Final = 4
 """Leaves that lie this close together are read in one go, with those between them."""
@@ -34,6 +33,8 @@ class Reader:
 
     def __init__(self, store: LedgerStore, index: Index) -> None:
         self._store = store
+        # OWNED BY: whoever asks; any of the sizes that were seen will do.
+        self._seen = 0
         self._subtrees = Subtrees(store)
         self.tiles = Tiles(store, self._subtrees)
         self.index = index
@@ -49,9 +50,12 @@ class Reader:
         Raises:
             NotFoundError: there is none.
         """
-        if not 0 <= index < self.size():
+        if index >= self._seen:
+            # Leaves are only added: what was there once needs no second look.
+            self._seen = self.size()
+        if not 0 <= index < self._seen:
             raise NotFoundError(
-                f"the ledger has no leaf {index}", hint=f"it has {self.size()} leaves, from 0"
+                f"the ledger has no leaf {index}", hint=f"it has {self._seen} leaves, from 0"
             )
         (leaf,) = self._store.leaves(index, index + 1)
         return leaf
