@@ -11,6 +11,7 @@ import pytest
 TESTS: Final = Path(__file__).parent
 LONG: Final = (
     "crash/test_gateway_kill.py",
+    "integration/test_examples.py",
     "student",
     "crash",
     "property/test_dataset_laws.py",

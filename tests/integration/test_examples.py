@@ -14,10 +14,14 @@ from tests.support.proxy import Gateway
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, timeout_s: float = 50) -> subprocess.CompletedProcess[str]:
     """Run an example and return what came of it."""
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
     )
 
 
@@ -40,6 +44,21 @@ def test_a_change_of_terms_is_told_to_its_end() -> None:
     assert "12 permit to forbid" in done.stdout
     assert "Ada: learn no more from dataset invoices" in done.stdout
     assert "by SIGHUP" in done.stdout
+
+
+@pytest.mark.student
+@pytest.mark.timeout(600)
+def test_a_withdrawal_reaches_the_fourth_stage() -> None:
+    """From an API to a last model: yes, no, evidence that verifies, and an end to it all."""
+    done = run(str(EXAMPLES / "multi_stage" / "multi_stage.py"), timeout_s=590)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "Yes: model `library-reader`" in done.stdout
+    assert "No: model `library-reader`" in done.stdout
+    assert "ok   answer" in done.stdout
+    assert "student library-reader, 2 stages away" in done.stdout
+    assert "student.withdrawn" in done.stdout
+    assert "gateway/student-withdrawn" in done.stdout
 
 
 @pytest.mark.parametrize("use", ["", "purpose=train.sft, student-kind=chat, competes=?1"])
