@@ -31,7 +31,12 @@ def test_an_export_stands_beside_the_datasets(desk: Desk, dataset: Path) -> None
     trust = parse_trust((desk.folder / "data" / "trust.json").read_bytes())
     assert 2 == verify_export(folder, trust).rows
     assert f"{folder}: 2 rows in 1 files" in said
-    assert "check it: gateway verify" in said
+    assert f"check it: gateway verify {folder}" in said
+    words = ("--trust", str(desk.folder / "data" / "trust.json"))
+    assert "export set-sharegpt: 2 rows" in desk.run("verify", str(folder), *words)
+    with (folder / "train.jsonl").open("ab") as rows:
+        rows.write(b"{}\n")
+    assert "dataset.file_changed" in desk.run("verify", str(folder), *words, code=1)
 
 
 def test_a_withdrawal_ends_exports(desk: Desk, dataset: Path) -> None:
