@@ -52,11 +52,7 @@ def rewrite(works: Works, declared: Declaration) -> Step:
 
 def mine(works: Works, declared: Declaration) -> list[tuple[int, Derivation]]:
     """Return what was derived in the project of one test."""
-    return [
-        (index, one)
-        for index, one in works.derivations()
-        if one.caller.project == declared.project
-    ]
+    return works.derivations(declared.project)
 
 
 def test_a_row_is_stated_with_its_parents_and_its_text_is_kept(

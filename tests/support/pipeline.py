@@ -40,7 +40,6 @@ from gateway.receipt.model import (
     Receipt,
     RequestFacts,
     Ruling,
-    Statement,
     Withdrawal,
 )
 from gateway.receipt.sigstore import write_manifest
@@ -218,16 +217,12 @@ class Works:
         """Return a pipeline that records here."""
         return pipeline_in(self.house, declaration.id, by, **more)
 
-    def derivations(self) -> list[tuple[int, Derivation]]:
-        """Return every derivation in the ledger, with its index."""
+    def derivations(self, project: str | None = None) -> list[tuple[int, Derivation]]:
+        """Return every derivation of *project*, or of any, with its index."""
         self.house.reader.catch_up()
-        return [(index, one) for index, one in self.statements() if isinstance(one, Derivation)]
-
-    def statements(self) -> Iterator[tuple[int, Statement]]:
-        """Yield every statement in the ledger, as it stands there."""
-        size = self.house.reader.size()
-        for index, leaf in enumerate(self.house.reader.leaves(0, size)):
-            yield index, read_leaf(leaf)
+        rows = self.house.index.select(kind="derivation", project=project)
+        read = ((row.index, read_leaf(self.house.reader.leaf(row.index))) for row in rows)
+        return [(index, one) for index, one in read if isinstance(one, Derivation)]
 
     def text(self, reference: str) -> Any:
         """Return the row that is kept under a reference, or `None`."""

@@ -5,8 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
+
+from gateway.exchange.items import asked_for_item
 from gateway.ident import is_exchange_id, item_id, new_exchange_id
+from gateway.provider.model import Operation, ProviderCall
+from gateway.receipt.model import ItemFacts
 from gateway.store.turns import SLOTS, FileTurns, slot_of
+from tests.support.evidence import RECEIPT
 
 
 def test_an_item_has_a_name_of_its_own() -> None:
@@ -43,3 +49,14 @@ async def test_a_turn_is_had_by_one(tmp_path: Path) -> None:
 
     assert ["first in", "first out", "second in"] == steps
     assert all(0 <= slot_of(str(name)) < SLOTS for name in range(100))
+
+
+def test_an_item_has_the_tags_of_the_exchange_that_asked_for_it() -> None:
+    """What was named as a whole is found by that name piece by piece."""
+    batch = msgspec.structs.replace(RECEIPT, tags=("nightly", "batch-7"))
+    item = ItemFacts(of=batch.exchange, number=3)
+    call = ProviderCall(provider="open", operation=Operation.CHAT)
+    asked = asked_for_item(batch, item, call, b"{}", 0)
+
+    assert ("nightly", "batch-7") == asked.tags
+    assert batch.caller.principal == asked.principal.name
