@@ -75,7 +75,7 @@ What = Literal[
 training manifest of a teacher that is a student of ours; `author` who wrote rows themselves;
 `base` a model from outside."""
 
-_FEW: Final = 64
+_FEW: Final = 2_048
 """So few places are looked at without numpy."""
 
 _PAGE: Final = 1_000
@@ -315,19 +315,31 @@ def places_in(bits: bytes) -> Iterator[int]:
             yield from ((at << 3) + bit for bit in range(8) if byte >> bit & 1)
 
 
-def common(kept: bytes, bits: bytes) -> int:
-    """Return how many places of a kept chunk are set in *bits*, a chunk's 8,192 bytes."""
-    if len(kept) == _CHUNK_BYTES:
-        return (int.from_bytes(kept, "little") & int.from_bytes(bits, "little")).bit_count()
-    count = len(kept) // 2
-    if count <= _FEW:
-        places = struct.unpack(f"<{count}H", kept)
-        return sum(bits[place >> 3] >> (place & 7) & 1 for place in places)
+def common(kept: Sequence[bytes], bits: bytes) -> list[int]:
+    """Return how many places of each kept chunk are set in *bits*, a chunk's 8,192 bytes."""
+    counts = [0] * len(kept)
+    wanted = int.from_bytes(bits, "little")
+    sparse = []
+    for number, one in enumerate(kept):
+        if len(one) == _CHUNK_BYTES:
+            counts[number] = (int.from_bytes(one, "little") & wanted).bit_count()
+        elif one:
+            sparse.append(number)
+    places = b"".join(kept[number] for number in sparse)
+    if len(places) <= 2 * _FEW:
+        for number in sparse:
+            for place in struct.unpack(f"<{len(kept[number]) // 2}H", kept[number]):
+                counts[number] += bits[place >> 3] >> (place & 7) & 1
+        return counts
     import numpy as np  # noqa: PLC0415  # it takes a tenth of a second to load
 
-    at = np.frombuffer(kept, dtype="<u2")
-    of = np.frombuffer(bits, dtype=np.uint8)
-    return int(((of[at >> 3] >> (at & 7).astype(np.uint8)) & 1).sum())
+    # All of them at once: each alone would cost more in calls than in counting.
+    is_set = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little")
+    found = is_set[np.frombuffer(places, dtype="<u2")].astype(np.int64)
+    starts = np.cumsum([0, *(len(kept[number]) // 2 for number in sparse[:-1])])
+    for number, count in zip(sparse, np.add.reduceat(found, starts).tolist(), strict=True):
+        counts[number] = count
+    return counts
 
 
 # -- writing ------------------------------------------------------------------------------
@@ -591,22 +603,40 @@ class Lineage:
         only = None if among is None else {stage.id for stage in among}
         with self._reading():
             for chunk, bits in self._chunks_of(list(words)):
-                rows = self._connection.execute(
-                    "SELECT stage, bits FROM member WHERE chunk = ?", (chunk,)
-                )
-                for stage, kept in rows:
-                    if only is None or stage in only:
-                        found[stage] += common(kept, bits)
+                rows = [
+                    (stage, kept)
+                    for stage, kept in self._connection.execute(
+                        "SELECT stage, bits FROM member WHERE chunk = ?", (chunk,)
+                    )
+                    if only is None or stage in only
+                ]
+                counts = common([kept for _, kept in rows], bits)
+                for (stage, _), count in zip(rows, counts, strict=True):
+                    found[stage] += count
             reached = [stage for stage, count in found.items() if count]
             known = {stage.id: stage for stage in self._by_ids(reached)}
         return {one: (known[one], found[one]) for one in reached if one in known}
 
+    def chunks_with(
+        self, words: Iterable[tuple[str, str]], size: int
+    ) -> list[tuple[int, bytes]]:
+        """Return the chunks of the first *size* leaves where all *words* stand, as bits.
+
+        The last chunk may hold leaves beyond those.
+        """
+        with self._reading():
+            return list(self._chunks_before(list(words), -(-size // CHUNK) * STRETCHES))
+
     def _chunks_of(self, words: Sequence[tuple[str, str]]) -> Iterator[tuple[int, bytes]]:
         """Yield each chunk of which a dataset has members and where all *words* stand."""
         (last,) = self._connection.execute("SELECT max(chunk) FROM member").fetchone()
-        if last is None or not words:
-            return
-        stop = (int(last) + 1) * STRETCHES
+        if last is not None:
+            yield from self._chunks_before(words, (int(last) + 1) * STRETCHES)
+
+    def _chunks_before(
+        self, words: Sequence[tuple[str, str]], stop: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield each chunk up to a stretch where all *words* stand, as bits."""
         stretches: Mapping[int, int] | None = None
         for role, value in words:
             have = self._bits(role, value, 0, stop)
