@@ -24,6 +24,7 @@ from gateway.lineage.ask import (
     parse_question,
 )
 from gateway.lineage.holdings import About, name_of
+from gateway.lineage.leaves import PART_LEAVES, LeafSet
 from gateway.lineage.pack import LogSources, Order, PackSources, ask_log, hold_log, write_pack
 from gateway.lineage.regulators import FORMATS, report_of
 from gateway.lineage.tree import payload_in
@@ -231,11 +232,20 @@ def log_of(house: Installation, size: int | None = None) -> LogSources:
         for at in index.statements(kinds):
             yield at, read_leaf(reader.leaf(at))
 
-    def account(pattern: str) -> Iterator[int]:
-        exact = None if _GLOB & set(pattern) else pattern
-        for row in index.select(kind="receipt", principal=exact):
-            if account_matches(pattern, row.principal or ""):
-                yield row.index
+    def account(pattern: str) -> LeafSet:
+        if _GLOB & set(pattern):
+            return LeafSet.of(
+                row.index
+                for row in index.select(kind="receipt")
+                if account_matches(pattern, row.principal or "")
+            )
+        words = (("kind", "receipt"), ("principal", pattern))
+        return LeafSet(
+            {
+                chunk * PART_LEAVES: bits
+                for chunk, bits in index.lineage.chunks_with(words, reader.size())
+            }
+        )
 
     def exchange(name: str) -> int | None:
         find = reader.derivation if is_derivation_id(name) else reader.find

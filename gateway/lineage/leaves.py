@@ -105,6 +105,15 @@ class LeafSet:
             {first: _bits(self._at(first) & ~other._at(first)) for first in self._parts}
         )
 
+    def below(self, size: int) -> LeafSet:
+        """Return what of it is below leaf *size*."""
+        mask = (1 << size % PART_LEAVES) - 1
+        last = size - size % PART_LEAVES
+        parts = {first: bits for first, bits in self._parts.items() if first < last}
+        if last in self._parts:
+            parts[last] = _bits(self._at(last) & mask)
+        return LeafSet(parts)
+
     def _at(self, first: int) -> int:
         return int.from_bytes(self._parts.get(first, b""), "little")
 

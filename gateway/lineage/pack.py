@@ -125,8 +125,8 @@ class LogSources:
     manifests: Callable[[], Iterable[int]]
     """Leaf indices of every manifest, rising."""
     statements: Callable[[Sequence[Kind]], Iterable[tuple[int, Statement]]]
-    account: Callable[[str], Iterable[int]]
-    """Leaf indices of the receipts of an account."""
+    account: Callable[[str], LeafSet]
+    """The leaves that are receipts of an account."""
     exchange: Callable[[str], int | None]
     """Leaf index of the statement that closed an exchange, or of a derivation."""
     authority: Authority
@@ -294,7 +294,7 @@ def _workshop(out: Path) -> Iterator[Path]:
 
 def _accounts(questions: Iterable[Question], log: LogSources) -> dict[str, LeafSet]:
     return {
-        one.value: LeafSet.of(index for index in log.account(one.value) if index < log.size)
+        one.value: log.account(one.value).below(log.size)
         for one in questions
         if one.kind == "principal"
     }

@@ -137,6 +137,16 @@ def test_the_same_is_said_from_a_pack(folder: Path) -> None:
     assert sentences[:2] == asked.splitlines()[:2]
 
 
+def test_an_account_is_found_by_its_name_and_by_patterns(folder: Path) -> None:
+    """The account's receipts are counted right, whether it is named or described."""
+    for name, says, receipts in (("team", "yes", 6), ("t*m", "yes", 6), ("tea", "no", 0)):
+        _, said = run(f"gateway lineage ask principal:{name} set --json")
+        told = json.loads(said)
+
+        assert says == told["says"]
+        assert f"has {receipts} receipts in the log" in told["restsOn"][0]
+
+
 def test_an_export_is_asked_about_and_verified_like_its_dataset(folder: Path) -> None:
     """A dataset in another form came from the same teachers, and shows it."""
     code, said = run("gateway dataset export gateway-data/datasets/set --format openai")

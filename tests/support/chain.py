@@ -31,7 +31,7 @@ from gateway.ident import Sha256
 from gateway.intent.model import Declaration
 from gateway.lineage.ask import Question, parse_question
 from gateway.lineage.holdings import About, name_of
-from gateway.lineage.leaves import PART_LEAVES
+from gateway.lineage.leaves import PART_LEAVES, LeafSet
 from gateway.lineage.pack import LogSources, Order, Packed, PackSources, write_pack
 from gateway.policy.library import Library
 from gateway.receipt.model import (
@@ -182,11 +182,11 @@ class Chain(House):
                     index for index, one in self.statements() if isinstance(one, Manifest)
                 ],
                 statements=statements,
-                account=lambda name: [
+                account=lambda name: LeafSet.of(
                     index
                     for index, one in self.statements()
                     if isinstance(one, Receipt) and one.caller.principal == name
-                ],
+                ),
                 exchange=exchange,
                 authority=self.authority,
             ),

@@ -38,6 +38,12 @@ def test_it_is_a_set(one: frozenset[int], other: frozenset[int]) -> None:
     assert (one == other) == (a == b)
 
 
+@given(indices, st.integers(0, 6 * PART_LEAVES))
+def test_a_set_can_be_cut(some: frozenset[int], size: int) -> None:
+    """What is below a leaf is what is below it."""
+    assert sorted(one for one in some if one < size) == list(LeafSet.of(some).below(size))
+
+
 @given(indices)
 def test_what_is_packed_is_unpacked(some: frozenset[int]) -> None:
     """A set survives being written."""
