@@ -295,7 +295,11 @@ def test_chunks_are_kept_small_and_come_back_whole(density: float) -> None:
     assert sorted(places) == list(places_in(bits))
     assert len(kept) <= min(CHUNK // 8, 2 * count)
     assert all(has_place(kept, place) == (place in places) for place in range(0, CHUNK, 7))
-    assert common(kept, asked) == len(places & set(places_in(asked)))
+    _, few = pack_chunk(bits_of(0, 3))
+    both = [len(places & set(places_in(asked))), len({0, 3} & set(places_in(asked)))]
+    asked = asked.ljust(CHUNK // 8, b"\0")
+    assert both == common([kept, few], asked)
+    assert [*both, 0, both[0]] == common([kept, few, b"", kept], asked)
 
 
 def test_members_that_can_not_be_read_are_none() -> None:
