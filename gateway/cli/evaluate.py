@@ -20,7 +20,7 @@ from rich.table import Table
 from gateway.errors import CallerError, OperatorError
 from gateway.student.card import evaluation_told, figure_told
 from gateway.student.evaluate import EXACT_MATCH, ROWS_DEFAULT, SAMPLES, Asking
-from gateway.student.figures import MEASURES, Evaluation
+from gateway.student.figures import MEASURES, Evaluation, Who
 from gateway.student.report import evaluation_html, page
 from gateway.student.verify import VerifiedModel, verify_model
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.student.evaluate import Examined
 
 FINE: Final = 0
+_WHO: Final[tuple[Who, ...]] = ("base", "student", "teacher", "gain")
 UNSIGNED: Final = "signed by nobody; what the training manifest holds stays what it is"
 
 
@@ -124,11 +125,15 @@ def _tell(model: VerifiedModel, evaluation: Evaluation) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for name in ("base", "student", "teacher", "gain"):
-        table.add_column(name, justify="right")
+    for who in _WHO:
+        table.add_column(who, justify="right", no_wrap=True)
     for name in evaluation.measures:
-        told = (evaluation.figure(name, who) for who in ("base", "student", "teacher", "gain"))
-        table.add_row(_said(name, evaluation), *map(figure_told, told))
+        unit = MEASURES[name].unit
+        told = (figure_told(evaluation.figure(name, who)) for who in _WHO)
+        # The interval below the figure: four of them side by side are too wide for most.
+        cells = (cell.replace(" [", "\n[") for cell in told)
+        shown = name.replace("-", "-\n", 1)
+        table.add_row(f"{shown}\n{unit}" if unit else shown, *cells)
     console.print(f"student {model.manifest.asked.student}", markup=False)
     console.print(table)
     console.print(evaluation_told(evaluation), markup=False, soft_wrap=True)
@@ -139,15 +144,11 @@ def _tell(model: VerifiedModel, evaluation: Evaluation) -> None:
 def _beside(model: VerifiedModel, evaluation: Evaluation) -> Iterator[str]:
     """Yield what is to be known besides the figures."""
     signed = model.manifest.found.evaluation
-    if signed is not None and signed.sha256 == evaluation.sha256:
-        yield "the training manifest holds an evaluation of the same rows"
-    yield UNSIGNED
-
-
-def _said(name: str, evaluation: Evaluation) -> str:
-    measure = MEASURES[name]
-    said = measure.says if name != "task" else f"task: {evaluation.metric}"
-    return f"{said} ({measure.unit})" if measure.unit else said
+    if signed == evaluation:
+        yield "the same figures stand in the training manifest, signed"
+    elif signed is not None and signed.sha256 == evaluation.sha256:
+        yield "the training manifest holds other figures of the same rows, signed"
+    yield f"these are {UNSIGNED}"
 
 
 def _facts(model: VerifiedModel, examined: Examined) -> dict[str, Any]:

@@ -158,24 +158,37 @@ def figures_of(
         for who, both in sums.items():
             for above, below in (often @ both).tolist():
                 drawn[who].append(above / below if below else math.nan)
+    level = _level(measure, parts)
     made: list[Figure] = []
     for who, both in sums.items():
         above, below = both.sum(axis=0)
         if not below:
             continue
         bounds = _bounds(drawn[who])
-        alike = {part.above / part.below for part in parts[who] if part.below}
-        if MEASURES[measure].is_share and alike in ({0.0}, {1.0}):
-            bounds = _alike(alike == {1.0}, len(units))
+        if who in level:
+            bounds = _exact(level[who], len(units))
         made.append(_figure(measure, who, above / below, bounds, len(prompts)))
     by = {one.of: float(one.value) for one in made}
     if "base" in by and "student" in by:
         gains = [
             one - other for one, other in zip(drawn["student"], drawn["base"], strict=True)
         ]
+        bounds = _bounds(gains)
+        if "base" in level and "student" in level:
+            ours, theirs = (_exact(level[who], len(units)) for who in ("student", "base"))
+            bounds = ours[0] - theirs[1], ours[1] - theirs[0]
         gain = by["student"] - by["base"]
-        made.append(_figure(measure, "gain", gain, _bounds(gains), len(prompts)))
+        made.append(_figure(measure, "gain", gain, bounds, len(prompts)))
     return made
+
+
+def _level(measure: str, parts: Mapping[Who, Sequence[Part]]) -> dict[Who, float]:
+    """Return whose rows all came out alike, where rows are either so or aren't: 0 or 1."""
+    values = {who: {part.above / (part.below or 1) for part in of} for who, of in parts.items()}
+    either = set().union(*values.values()) <= {0.0, 1.0}
+    if not MEASURES[measure].is_share and not (measure == "task" and either):
+        return {}
+    return {who: next(iter(of)) for who, of in values.items() if len(of) == 1}
 
 
 def _bounds(drawn: Sequence[float]) -> tuple[float, float] | None:
@@ -187,10 +200,10 @@ def _bounds(drawn: Sequence[float]) -> tuple[float, float] | None:
     return first, known[math.ceil((1 - tail) * (len(known) - 1))]
 
 
-def _alike(all_were: bool, units: int) -> tuple[float, float]:  # noqa: FBT001  # one of two ends
-    """Return the exact interval of a share that was the same in all *units*."""
+def _exact(level: float, units: int) -> tuple[float, float]:
+    """Return the exact interval of a share that was *level*, 0 or 1, in all *units*."""
     rest = ((1 - CONFIDENCE) / 2) ** (1 / units)
-    return (rest, 1.0) if all_were else (0.0, 1.0 - rest)
+    return (rest, 1.0) if level else (0.0, 1.0 - rest)
 
 
 def _figure(

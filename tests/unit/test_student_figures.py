@@ -73,6 +73,24 @@ def test_a_share_that_never_varied_is_still_unsure() -> None:
     assert (none.low, none.high) == ("0.0000", "0.1684")
 
 
+def test_a_gain_between_two_that_never_varied_is_as_unsure_as_they_are() -> None:
+    """From none right to all right is not a gain without an interval."""
+    parts = both([Part(0.0)] * 20, [Part(1.0)] * 20)
+    gain = figures_of("stop-rate", parts, named(20), SEED)[-1]
+
+    assert (gain.of, gain.value) == ("gain", "1.0000")
+    assert (gain.low, gain.high) == ("0.6631", "1.0000")
+
+
+def test_a_metric_that_says_yes_or_no_is_a_share() -> None:
+    """A task metric of ones and noughts is as unsure as any share; another one is no share."""
+    (right,) = figures_of("task", {"student": [Part(1.0)] * 20}, named(20), SEED)
+    (scored,) = figures_of("task", {"student": [Part(0.5)] * 20}, named(20), SEED)
+
+    assert (right.low, right.high) == ("0.8316", "1.0000")
+    assert (scored.low, scored.high) == ("0.5000", "0.5000")
+
+
 def test_one_prompt_has_no_interval() -> None:
     """From one prompt nobody can tell how sure a figure is."""
     (figure,) = figures_of("loss", {"student": [Part(2.0), Part(4.0)]}, ["same"] * 2, SEED)
