@@ -11,7 +11,7 @@ manifest names are known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
@@ -22,15 +22,20 @@ from gateway.store.index import Index
 from gateway.store.lineage import Stage
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What was found of a manifest, and as of when."""
+@dataclass(slots=True, kw_only=True)
+class _Past:
+    """What a manifest was made of, and the withdrawals that were looked at."""
 
-    version: int
-    """Of the register."""
+    above: list[Stage]
+    manifests: frozenset[Sha256]
+    declarations: frozenset[str]
     newest: int | None
-    """The newest stage that was known; `None` where everything above was, so none matters."""
-    withdrawal: Withdrawal | None
+    """The newest stage that was known; `None` where all above is, so that none can matter."""
+    version: int | None = None
+    """Of the register, when it was asked last."""
+    seen: int = 0
+    """How many withdrawals were looked at; there is no way back from one."""
+    withdrawal: Withdrawal | None = None
 
 
 class HeldWords:
@@ -43,7 +48,7 @@ class HeldWords:
         self.register = register
         self.index = index
         # OWNED BY: held(), which one thread calls.
-        self._held: dict[Sha256, _Answer] = {}
+        self._known: dict[Sha256, _Past] = {}
         self._places: dict[ExchangeId, int] = {}
 
     def verdicts(self, subject: DeclarationId | ExchangeId) -> list[tuple[int, Verdict]]:
@@ -70,55 +75,49 @@ class HeldWords:
         Raises:
             LedgerUnwellError: the index can't be read at present.
         """
-        known = self._held.get(manifest)
-        if (
-            known is not None
-            and known.version == self.register.version
-            and (known.newest is None or known.newest == self.index.lineage.newest())
+        past = self._known.get(manifest)
+        if past is None or (
+            past.newest is not None and past.newest != self.index.lineage.newest()
         ):
-            return known.withdrawal
-        version, newest = self.register.version, self.index.lineage.newest()
-        stage = self.index.lineage.stage(manifest)
-        above = [] if stage is None else self.index.lineage.above(stage)
+            past = self._known[manifest] = self._past_of(manifest)
+        version = self.register.version
+        if past.withdrawal is None and past.version != version:
+            said = self.register.withdrawals()
+            new = said[past.seen :]
+            past.withdrawal = next((one for one in new if self._reaches(one, past)), None)
+            past.version, past.seen = version, len(said)
+        return past.withdrawal
+
+    def _past_of(self, manifest: Sha256) -> _Past:
+        lineage = self.index.lineage
+        newest, stage = lineage.newest(), lineage.stage(manifest)
+        above = [] if stage is None else lineage.above(stage)
         complete = bool(above) and all(one.leaf is not None for one in above)
-        withdrawal = self.register.withdrawn(manifest) or self._over(above)
-        self._held[manifest] = _Answer(version, None if complete else newest, withdrawal)
-        return withdrawal
+        named = lineage.mentions_of(above, "declaration").values()
+        return _Past(
+            above=above,
+            manifests=frozenset([manifest, *(one.manifest for one in above)]),
+            declarations=frozenset(value for some in named for _, value, _ in some),
+            newest=None if complete else newest,
+        )
 
-    def _over(self, above: list[Stage]) -> Withdrawal | None:
-        """Return a withdrawal of one of *above*, the nearest first, or of what they are of."""
-        for stage in above:
-            withdrawal = self.register.withdrawn(stage.manifest)
-            if withdrawal is not None:
-                return withdrawal
-        for declaration in self._declarations(above):
-            withdrawal = self.register.withdrawn(declaration)
-            if withdrawal is not None:
-                return withdrawal
-        datasets = [stage for stage in above if stage.kind == "dataset"]
-        for withdrawal in self.register.withdrawals():
-            if self._reaches(withdrawal, datasets):
-                return withdrawal
-        return None
-
-    def _declarations(self, above: list[Stage]) -> Iterator[DeclarationId]:
-        for stage in above:
-            for _, value, _ in self.index.lineage.mentions(stage, "declaration"):
-                yield DeclarationId(value)
-
-    def _reaches(self, withdrawal: Withdrawal, datasets: list[Stage]) -> bool:
-        """Tell whether a leaf that one of *datasets* was made from is under a withdrawal."""
+    def _reaches(self, withdrawal: Withdrawal, past: _Past) -> bool:
+        """Tell whether something of *past* was withdrawn."""
+        datasets = [stage for stage in past.above if stage.kind == "dataset"]
         subject = withdrawal.exchange or withdrawal.derivation
         if subject is not None:
             leaf = self._place_of(subject)
+            # What is not indexed yet stands after all that the stages above were made from.
             return leaf is not None and any(
                 self.index.lineage.holds(dataset, leaf) for dataset in datasets
             )
-        if withdrawal.declaration is not None and datasets:
+        if withdrawal.declaration is not None:
+            if withdrawal.declaration in past.declarations:
+                return True
             # The manifest names what the calls were declared for, and not what pipelines were.
             words = [("kind", "derivation"), ("declaration", withdrawal.declaration)]
-            return bool(self.index.lineage.made_from(words, datasets))
-        return False
+            return bool(datasets) and bool(self.index.lineage.made_from(words, datasets))
+        return withdrawal.manifest in past.manifests
 
     def _place_of(self, subject: ExchangeId) -> int | None:
         known = self._places.get(subject)
