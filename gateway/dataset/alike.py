@@ -63,8 +63,9 @@ def mixed(values: Keys) -> Keys:
 def sketch(text: bytes) -> Sketch:
     """Return the sketch of a text."""
     whole = text.ljust(SHINGLE, b"\0") + bytes(8 - SHINGLE)
-    eights = np.lib.stride_tricks.sliding_window_view(np.frombuffer(whole, np.uint8), 8)
-    runs = np.ascontiguousarray(eights).view("<u8").ravel() & _RUN
+    # Eight bytes from each place on, of which the first five are the run.
+    eights = np.ndarray((len(whole) - 7,), "<u8", whole, strides=(1,))
+    runs = eights & _RUN
     hashes = np.sort(mixed(runs))
     # Sorted, the smallest of a bin is the first that is not below where the bin begins.
     firsts = np.searchsorted(hashes, _STARTS)
@@ -80,9 +81,12 @@ def sketch(text: bytes) -> Sketch:
 
 
 def band_keys(sketched: Sketch) -> Keys:
-    """Return one key a band: texts whose sketches agree in a whole band have the same."""
-    wide = sketched.reshape(BANDS, ROWS).astype(np.uint64)
-    return mixed((mixed(wide + _ODD) * _ODD).sum(axis=1, dtype=np.uint64) ^ _BY_BAND)
+    """Return one key a band: texts whose sketches agree in a whole band have the same.
+
+    Several sketches, one a row, have as many rows of keys.
+    """
+    wide = sketched.reshape(*sketched.shape[:-1], BANDS, ROWS).astype(np.uint64)
+    return mixed((mixed(wide + _ODD) * _ODD).sum(axis=-1, dtype=np.uint64) ^ _BY_BAND)
 
 
 def low_bytes(sketched: Sketch) -> NDArray[np.uint8]:

@@ -202,6 +202,11 @@ class Kept(Protocol):
         ...
 
 
+_NO_GROUP: Final = Group(
+    call=Call(provider="", model=None, operation=""), manifest=None, day=""
+)
+
+
 class Gate:
     """Decides for one declaration on one day; rulings are made once for each group.
 
@@ -226,6 +231,8 @@ class Gate:
         self._reasoning = reasoning
         self._ruled: dict[Group, RuledAgain] = {}
         self._seen: set[bytes] = set()
+        # An answer's group is asked for when it is admitted and again when it is counted.
+        self._last: tuple[Receipt | None, Group] = (None, _NO_GROUP)
 
     @property
     def ruled(self) -> Mapping[Group, RuledAgain]:
@@ -271,11 +278,19 @@ class Gate:
             case Manifest() as manifest:
                 return self._admit_student(manifest, above.influence)
 
+    def group(self, receipt: Receipt, influence: Influence = "text") -> Group:
+        """Return the group that an answer is ruled on with."""
+        known, group = self._last
+        if known is not receipt or group.influence != influence:
+            group = group_of(receipt, influence)
+            self._last = (receipt, group)
+        return group
+
     def group_above(self, above: Above) -> Group | None:
         """Return the group that an ancestor is ruled on with; a derivation has none."""
         match above.statement:
             case Receipt() as receipt:
-                return group_of(receipt, above.influence)
+                return self.group(receipt, above.influence)
             case Manifest() as manifest:
                 return Group(
                     call=call_of_student(manifest),
@@ -449,7 +464,7 @@ class Gate:
         spoken = self._words.verdicts(self.declaration.id)
         if spoken and not spoken[-1][1].approved:
             return LeftOut("declined", _words_of(spoken[-1][1]))
-        ruled = self.ruling_for(group_of(receipt, influence))
+        ruled = self.ruling_for(self.group(receipt, influence))
         if ruled.left_out is None and REVIEW_FIRST in ruled.obligations:
             # The terms ask for a review now, though they may not have when the call was made.
             verdicts = self._words.verdicts(receipt.exchange)

@@ -294,35 +294,56 @@ class _Sketches:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.wanted = bool(names)
-        self._files: dict[str, tuple[BinaryIO, BinaryIO]] = {}
-        for name in names:
-            keys, low = (folder / f"{name}.{kind}" for kind in ("keys", "low"))
-            self._files[name] = (keys.open("xb", 1 << 18), low.open("xb", 1 << 18))
+        self._files = {name: _SketchFile(folder, name) for name in names}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for keys, low in self._files.values():
-            keys.close()
-            low.close()
+        for file in self._files.values():
+            file.close()
 
     def add(self, name: str, text: str) -> None:
         """Add the sketch of *text* to those of that name, where they are wanted."""
         if name in self._files:
-            from gateway.dataset.alike import (  # noqa: PLC0415  only where rows are compared
-                band_keys,
-                low_bytes,
-                normal,
-                sketch,
-            )
-
-            keys, low = self._files[name]
-            sketched = sketch(normal(text))
-            keys.write(band_keys(sketched).tobytes())
-            low.write(low_bytes(sketched).tobytes())
+            self._files[name].add(text)
 
 
+class _SketchFile:
+    """Band keys and sketches of some texts, in two files; keys are made of many at once."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._keys = (folder / f"{name}.keys").open("xb", 1 << 18)
+        self._low = (folder / f"{name}.low").open("xb", 1 << 18)
+        self._waiting: list[NDArray[Any]] = []
+
+    def add(self, text: str) -> None:
+        """Add the sketch of *text*."""
+        from gateway.dataset.alike import normal, sketch  # noqa: PLC0415  only to compare
+
+        self._waiting.append(sketch(normal(text)))
+        if len(self._waiting) >= _SKETCHES_AT_ONCE:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is left, and let go of the files."""
+        self._write()
+        self._keys.close()
+        self._low.close()
+
+    def _write(self) -> None:
+        if self._waiting:
+            import numpy as np  # noqa: PLC0415  only to compare
+
+            from gateway.dataset.alike import band_keys, low_bytes  # noqa: PLC0415  as above
+
+            sketches = np.stack(self._waiting)
+            self._keys.write(band_keys(sketches).tobytes())
+            self._low.write(low_bytes(sketches).tobytes())
+            self._waiting.clear()
+
+
+_SKETCHES_AT_ONCE: Final = 256
 _TRAIN: Final[Part] = "train"
 _PACK: Final = msgspec.msgpack.Encoder()
 _UNPACK: Final = msgspec.msgpack.Decoder(Taken)

@@ -16,7 +16,7 @@ import msgspec
 from gateway.dataset.above import Above, UnresolvedParentError, above_of
 from gateway.dataset.count import Author, Kind, Maker, kind_of
 from gateway.dataset.covered import Covered
-from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row, group_of
+from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row
 from gateway.errors import LedgerDamagedError, NotFoundError
 from gateway.ident import DerivationId, ExchangeId
 from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE
@@ -98,7 +98,7 @@ class Reaches:
 
     def of_answer(self, receipt: Receipt) -> tuple[int, Given]:
         """Return what reached the rows of a plain answer, and what it adds."""
-        kind = self._kind(group_of(receipt))
+        kind = self._kind(self._gate.group(receipt))
         return self._number(Reach((kind,))), _given(kind, receipt)
 
     def of_derived(self, derivation: Derivation, above: Sequence[Above]) -> int:
@@ -207,7 +207,7 @@ class Taker:
                     f"leaf {index} should be a receipt or a derivation",
                     hint="rebuild the index",
                 )
-            page.append(_Candidate(index, leaf, keyid, statement, self._refused(statement)))
+            page.append(self._candidate(index, leaf, keyid, statement))
             if isinstance(statement, Receipt):
                 held += statement.request.bytes + statement.response_bytes
             else:
@@ -242,8 +242,14 @@ class Taker:
             self._leaves.popitem(last=False)
         return leaf
 
-    def _refused(self, statement: Receipt | Derivation) -> LeftOut | None:
-        return self._gate.admit(statement) if isinstance(statement, Receipt) else None
+    def _candidate(
+        self, index: int, leaf: bytes, keyid: str, statement: Receipt | Derivation
+    ) -> _Candidate:
+        if isinstance(statement, Derivation):
+            return _Candidate(index, leaf, keyid, statement)
+        refused = self._gate.admit(statement)
+        reached = None if refused is not None else self.reaches.of_answer(statement)
+        return _Candidate(index, leaf, keyid, statement, refused, reached)
 
     def _taken(self, page: Sequence[_Candidate]) -> Iterator[Taken]:
         wanted = [_id_of(one.statement) for one in page if one.refused is None]
@@ -251,7 +257,8 @@ class Taker:
         for one in page:
             statement = one.statement
             if isinstance(statement, Receipt):
-                rows, given = self._of_answer(statement, one.refused, kept)
+                rows = self._of_answer(statement, one, kept)
+                given = None if one.reached is None else one.reached[1]
             else:
                 rows, given = self._of_derivation(one.index, statement, kept), None
             if rows:
@@ -267,24 +274,20 @@ class Taker:
                 )
 
     def _of_answer(
-        self,
-        receipt: Receipt,
-        refused: LeftOut | None,
-        kept: Mapping[ExchangeId, Kept],
-    ) -> tuple[list[TakenRow], Given | None]:
+        self, receipt: Receipt, candidate: _Candidate, kept: Mapping[ExchangeId, Kept]
+    ) -> list[TakenRow]:
         rows: list[TakenRow] = []
-        if refused is not None:
-            self._tell(receipt, None, refused)
-            return rows, None
-        reach, given = self.reaches.of_answer(receipt)
+        if candidate.refused is not None or candidate.reached is None:
+            self._tell(receipt, None, candidate.refused or LeftOut("not-for-training"))
+            return rows
         text = kept.get(receipt.exchange)
         erased = text is None and self._texts.was_erased(receipt.exchange)
         for choice, outcome in self._gate.rows_of(receipt, text, erased=erased):
             if isinstance(outcome, LeftOut):
                 self._tell(receipt, choice, outcome)
             else:
-                rows.append(_row(outcome, reach))
-        return rows, given
+                rows.append(_row(outcome, candidate.reached[0]))
+        return rows
 
     def _of_derivation(
         self, index: int, derivation: Derivation, kept: Mapping[ExchangeId, Kept]
@@ -341,7 +344,9 @@ class _Candidate(msgspec.Struct, frozen=True):
     leaf: bytes
     keyid: str
     statement: Receipt | Derivation
-    refused: LeftOut | None
+    refused: LeftOut | None = None
+    reached: tuple[int, Given] | None = None
+    """Of an answer that was admitted: what reached its rows, and what it adds."""
 
 
 def above_code(above: Above) -> int:
