@@ -23,17 +23,20 @@ from gateway.lineage.pack import ask_log
 from gateway.lineage.pack_format import PACK, PACK_TYPE, PAGE, SIGNATURE
 from gateway.lineage.pack_format import TRUST as TRUST_FILE
 from gateway.lineage.pack_verify import ClaimDiffersError, VerifiedPack, verify_pack
+from gateway.lineage.tree import payload_in
 from gateway.lineage.zipped import write_zip
 from gateway.receipt.envelope import seal_unnamed
 from gateway.receipt.keys import P256Signer, WitnessSigner, generate_pem
 from gateway.receipt.model import STATEMENT_TYPE
 from gateway.receipt.sigstore import wrap_leaf
+from gateway.student.manifest import parse_model_manifest
 from gateway.tlog.cosignature import add_cosignatures, cosign
 from gateway.tlog.note import parse_note
 from tests.support.chain import VERSION, Chain, two_stages
 from tests.support.dataset import a_library, a_policy
 from tests.support.derived import build, derive, parent, preference
 from tests.support.evidence import MANIFEST_SIGNER, TRUST
+from tests.support.model import a_model, sign
 
 QUESTIONS = ("distilled-from:open", "distilled-from:openai", "principal:ada", "principal:eve")
 
@@ -419,6 +422,28 @@ def test_rows_of_a_pipeline_lead_to_everybody_above(tmp_path: Path) -> None:
     assert 1 == len(verified.answers[1].judged)
     assert (9, 1) == (len(verified.holdings.answers), len(verified.holdings.derivations))
     assert 10 == verified.facts.receipts.of
+    chain.close()
+
+
+def test_cards_and_bills_of_a_model_are_packed_as_signed(tmp_path: Path) -> None:
+    """What describes a model folder is in the pack; its weights are not."""
+    chain = Chain(tmp_path / "house")
+    model = a_model(chain)
+    (model / "README.md").write_text("# A student")
+    (model / "bom.cdx.json").write_text("{}")
+    before = payload_in(model)
+    assert before is not None
+    manifest = chain.manifest(before)
+    assert manifest is not None
+    sign(chain, model, parse_model_manifest(manifest.statement))
+    payload = payload_in(model)
+    assert payload is not None
+
+    packed = chain.pack(payload)
+
+    assert ["yes"] == [one.says for one in verify(packed.path).answers]
+    files = {name.split("/")[2] for name in packed.facts.files if f"files/{payload}" in name}
+    assert {"README.md", "bom.cdx.json"} == files
     chain.close()
 
 

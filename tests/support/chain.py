@@ -33,6 +33,7 @@ from gateway.lineage.ask import Question, parse_question
 from gateway.lineage.holdings import About, name_of
 from gateway.lineage.leaves import PART_LEAVES, LeafSet
 from gateway.lineage.pack import LogSources, Order, Packed, PackSources, write_pack
+from gateway.lineage.tree import payload_in
 from gateway.policy.library import Library
 from gateway.receipt.model import (
     Activation,
@@ -167,10 +168,8 @@ class Chain(House):
             return None
 
         def folder(payload: Sha256) -> Path | None:
-            manifest = self.manifest(payload)
-            assert manifest is not None
-            found = self.folder / "datasets" / name_of(manifest)[1]
-            return found if found.is_dir() else None
+            places = (path.parent for path in sorted(self.folder.rglob("manifest.json")))
+            return next((place for place in places if payload_in(place) == payload), None)
 
         return PackSources(
             log=LogSources(
