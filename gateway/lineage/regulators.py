@@ -315,9 +315,10 @@ def _model(draft: _Draft) -> Iterator[str]:
     model = draft.models[0]
     yield f"- Model: `{_plain(model.name)}` {draft.cite(model.payload)}."
     for base in model.bases:
+        licence = _licence(draft, model.payload, base) or f"{_FILL} not stated"
         yield (
-            f"- It began as `{_plain(base)}`, from outside; see its provider's own summary"
-            f" {draft.cite(model.payload)}."
+            f"- It began as `{_plain(base)}`, from outside (licence: {licence}); see its"
+            f" provider's own summary {draft.cite(model.payload)}."
         )
     for parent in model.parents:
         if isinstance(parent, ModelNode):
@@ -521,6 +522,15 @@ def _found(draft: _Draft, payload: Sha256) -> dict[str, Any]:
 def _details(draft: _Draft, payload: Sha256) -> dict[str, Any]:
     predicate = _dict(draft.statements.get(payload, {}).get("predicate"))
     return _dict(_dict(predicate.get("runDetails")).get("metadata"))
+
+
+def _licence(draft: _Draft, payload: Sha256, base: str) -> str:
+    """Return the licence under which a training manifest says that its base came."""
+    predicate = _dict(draft.statements.get(payload, {}).get("predicate"))
+    for entry in _dict(predicate.get("buildDefinition")).get("resolvedDependencies") or ():
+        if _dict(entry).get("name") == f"base:{base}":
+            return _plain(_text(_dict(_dict(entry).get("annotations")).get("licence")))
+    return ""
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -98,7 +98,9 @@ def test_a_base_from_outside_is_told(chain: Chain) -> None:
         "parser", chain.collect("first", chain.ask(1)), outside="acme/base-1b"
     )
 
-    assert "began as `acme/base-1b`, from outside" in drafted(chain, "eu-ai-act", student)
+    draft = drafted(chain, "eu-ai-act", student)
+
+    assert "began as `acme/base-1b`, from outside (licence: **Fill in:** not stated)" in draft
 
 
 def test_judges_and_peoples_words_are_told_apart(chain: Chain) -> None:
