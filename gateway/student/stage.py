@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Final
 
 from gateway.clock import rfc3339
@@ -151,23 +150,20 @@ def _save(job: Job, outcome: Outcome) -> None:
     model, lora = outcome.model, job.recipe.lora
     # Trainers switch the cache off; whoever lets the student speak wants it.
     model.config.use_cache = True
-    if lora is not None and lora.merge:
-        model = model.merge_and_unload()
-    elif lora is not None:
-        beside = _beside(job, model)
+    if lora is None or lora.merge:
+        whole = model if lora is None else model.merge_and_unload()
+        whole.save_pretrained(job.staged, safe_serialization=True)
+    else:
+        beside = job.at_hand.path
         for adapter in model.peft_config.values():
-            adapter.base_model_name_or_path = str(beside)
+            adapter.base_model_name_or_path = str(beside.resolve() if beside else BESIDE)
+        # The words of the base stay as they are: the library must not go and look for them.
+        model.save_pretrained(job.staged, safe_serialization=True, save_embedding_layers=False)
         model.config.save_pretrained(job.staged)
-    model.save_pretrained(job.staged, safe_serialization=True)
+        if beside is None:
+            # Takes the adapter away; it is written by now.
+            model.unload().save_pretrained(job.staged / BESIDE, safe_serialization=True)
     outcome.tokenizer.save_pretrained(job.staged)
-
-
-def _beside(job: Job, model: Any) -> Path:
-    """Return where the base of an adapter stands, from the folder of the adapter."""
-    if job.at_hand.path is not None:
-        return job.at_hand.path.resolve()
-    model.unload().save_pretrained(job.staged / BESIDE, safe_serialization=True)
-    return Path(BESIDE)
 
 
 def _examined(job: Job, outcome: Outcome, drawn: Drawn) -> Examined:

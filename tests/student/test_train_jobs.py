@@ -1,0 +1,184 @@
+"""One YAML says what is trained; it is strict, flags go over it, and a plan trains nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.main import main
+from gateway.errors import CallerError
+from gateway.student.job import TrainingJob, overridden, read_job
+from gateway.student.progress import read_metrics
+from gateway.student.recipe import Lora, Recipe, recipe_for
+from gateway.student.run import Trained
+from gateway.student.verify import verify_model
+from tests.support.evidence import TRUST
+from tests.support.student import Quiet, School, install
+
+pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def school(tmp_path: Path) -> Iterator[School]:
+    """Return a school with an empty ledger."""
+    school = School(tmp_path)
+    yield school
+    school.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: parser\n", "version: 1"),
+        ("version: 1\nmax_lenght: 5\n", ":2: unknown key `max_lenght`"),
+        ("version: 1\nlora: {rnak: 5}\n", "rnak"),
+        ("version: 1\nbatch: many\n", ":2:"),
+        ("version: 1\nepochs: 1\nsteps: 2\n", ":3: `epochs` and `steps` both"),
+        ("version: 1\nfeed: a\ndatasets: [b]\n", ":2: `feed` and `datasets` both"),
+        ("version: 1\nobjective: rl\n", ":2:"),
+        ("version: 2\n", ":1:"),
+    ],
+)
+def test_a_job_that_is_wrong_is_told_its_line(tmp_path: Path, text: str, told: str) -> None:
+    """A job file has no key that nobody reads, and no value that is taken for another."""
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+
+    with pytest.raises(CallerError) as wrong:
+        read_job(file)
+
+    assert wrong.value.problem == "job.bad"
+    assert told in wrong.value.message
+
+
+def test_flags_go_over_the_file(tmp_path: Path) -> None:
+    """What is said on the command line rules; paths in the file start at the file."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "version: 1\nname: parser\ndatasets: [sets/a]\nepochs: 2\nlearning_rate: 1e-3\n"
+        "packing: true\nlora: {rank: 4, merge: true}\nbase_licence: {licence: mit, by: ada}\n"
+    )
+    job = read_job(file)
+    over = overridden(job, {"steps": 7, "batch": 4, "datasets": (), "name": None})
+
+    assert job.datasets == (str(tmp_path / "sets/a"),)
+    assert job.recipe().epochs == 2
+    assert (over.epochs, over.name) == (None, "parser")
+    assert over.recipe() == recipe_for(
+        "tiny",
+        steps=7,
+        batch=4,
+        learning_rate=1e-3,
+        packing=True,
+        lora=Lora(rank=4, merge=True),
+    )
+    assert overridden(job, {"feed": "daily"}).datasets == ()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"batch": 7, "ranks": 2},
+        {"batch": 8, "rows_at_once": 3},
+        {"packing": True, "objective": "dpo"},
+        {"learning_rate": 2.0},
+        {"replay": 1.0},
+        {"ranks": 0},
+        {"steps": 0},
+    ],
+)
+def test_numbers_that_make_no_run_are_refused(said: dict[str, Any]) -> None:
+    """A recipe that can't be trained as it stands is refused before anything is read."""
+    with pytest.raises(CallerError) as refused:
+        overridden(TrainingJob(), said).recipe()
+    assert refused.value.problem == "recipe.bad"
+
+
+def test_a_batch_in_tokens_is_shared_evenly() -> None:
+    """Rows an update follow from the tokens asked for, in shares that the ranks can hold."""
+    recipe = recipe_for("tiny", batch_tokens=8000, ranks=2, rows_at_once=4)
+
+    assert recipe.batch_for(1000, 100_000) == 80
+    assert recipe.batch_for(10, 100_000) == 8
+    assert Recipe(learning_rate=0.1, batch=6, max_length=64).at_once_for(6) == 6
+
+
+def test_a_plan_says_what_a_run_would_be_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan goes through the gate, counts tokens, steps and memory, and writes no file."""
+    dataset = install(tmp_path, count=8)
+    job = tmp_path / "job.yaml"
+    job.write_text(f"version: 1\ndatasets: [{dataset}]\nsteps: 5\nbatch: 4\n")
+    words = ["--config", str(tmp_path / "gateway.yaml"), "student", "train"]
+
+    assert main([*words, "--job", str(job), "--plan", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert main(words) == 2
+    assert main([*words, "--job", str(job), "--follow"]) == 2
+    problems = capsys.readouterr().err
+
+    assert planned["outcome"] == "planned"
+    assert (planned["rows"], planned["steps"], planned["left_out"]) == (8, 5, {})
+    assert planned["memory_bytes"] == 16 * planned["parameters"]
+    assert not (tmp_path / "gateway-data" / "students").exists()
+    assert problems.count("job.bad") == 2
+
+
+def test_an_adapter_is_a_student_like_another(school: School) -> None:
+    """An adapter is signed and speaks as it is; merged on request, the folder needs no base."""
+    from gateway.student.offline import seal_off  # noqa: PLC0415  # before the libraries
+
+    seal_off()
+    from gateway.student.bases import load_model  # noqa: PLC0415  # as above
+
+    built = school.dataset(16)
+    forms = {}
+    for merge in (False, True):
+        recipe = recipe_for("tiny", steps=3, batch=8, lora=Lora(rank=4, merge=merge))
+        student = school.train(built, recipe, out=f"merged-{merge}")
+        assert isinstance(student, Trained)
+        verify_model(student.folder, TRUST)
+        forms[merge] = (student, load_model(student.folder).state_dict())
+    adapter, merged = forms[False][0], forms[True][0]
+
+    assert (adapter.manifest.found.form, merged.manifest.found.form) == ("adapter", "merged")
+    assert (adapter.folder / "adapter_model.safetensors").exists()
+    assert not (merged.folder / "adapter_model.safetensors").exists()
+    assert forms[False][1].keys() == forms[True][1].keys()
+    for name, weights in forms[True][1].items():
+        assert weights.allclose(forms[False][1][name], atol=1e-6), name
+
+
+def test_rounds_go_on_from_one_another_and_the_manifest_lists_them(school: School) -> None:
+    """A snapshot of a feed is a round; one that comes while a run is cut off is one more."""
+    first = school.dataset(16, name="daily-1")
+    second = school.dataset(24, name="daily-2")
+    recipe = recipe_for("tiny", steps=4, batch=8, save_every=2)
+    both = (first.folder, second.folder)
+
+    whole = school.train(first, recipe, datasets=both, feed=True, out="whole")
+    cut = school.train(
+        first, recipe, Quiet(stop_at=2), datasets=both[:1], feed=True, out="grown"
+    )
+    grown = school.train(first, recipe, datasets=both, feed=True, out="grown", resume=True)
+
+    assert isinstance(whole, Trained)
+    assert isinstance(grown, Trained)
+    assert not isinstance(cut, Trained)
+    rounds = whole.manifest.found.rounds
+    assert [one.dataset for one in rounds] == [first.manifest_sha256, second.manifest_sha256]
+    assert [one.steps for one in rounds] == [4, 4]
+    steps = read_metrics(whole.folder / "metrics.jsonl")
+    assert [(step.step, step.round) for step in steps] == [
+        (number, 1 if number <= 4 else 2) for number in range(1, 9)
+    ]
+    assert steps[4].loss < steps[0].loss
+    assert grown.manifest.found.rounds == rounds
+    assert (whole.folder / "model.safetensors").read_bytes() == (
+        grown.folder / "model.safetensors"
+    ).read_bytes()
