@@ -42,7 +42,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = verbs.add_parser(
         "list", help="list exchanges, the newest last", description="List sealed exchanges."
     )
-    listing.add_argument("--kind", choices=CLOSING, help="only such statements")
+    listing.add_argument(
+        "--kind",
+        choices=(*CLOSING, "derivation"),
+        help="only such statements; `derivation`: rows that pipelines made",
+    )
     for name, meaning in (
         ("project", "only this project's"),
         ("principal", "only by this principal"),
@@ -127,11 +131,14 @@ def _select(house: Installation, args: argparse.Namespace) -> Iterator[Row]:
         since=args.since,
         until=args.until,
     )
-    return (row for row in rows if row.kind in CLOSING)
+    kinds = CLOSING if args.kind is None else (args.kind,)
+    return (row for row in rows if row.kind in kinds)
 
 
 def _what(row: Row) -> str:
     """Say in a few words what an exchange was and how it ended."""
+    if row.kind == "derivation":
+        return f"rows by `{row.transform}` for {row.purpose}"
     asked = " ".join(filter(None, (row.provider, row.model_reported or row.model)))
     ruled = f"{row.effect} for {row.purpose}" if row.effect else ""
     ended = row.ended if row.kind == "receipt" else row.kind
@@ -155,6 +162,7 @@ def _as_json(row: Row) -> dict[str, Any]:
         "ended": row.ended,
         "stop": row.stop,
         "tags": list(row.tags),
+        "transform": row.transform,
     }
 
 

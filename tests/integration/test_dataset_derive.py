@@ -519,6 +519,11 @@ def test_written_rows_are_declared(works: Works, declared: Declaration, tmp_path
         one.written.licence,
         one.written.source,
     )
+    listed = works.command("receipt", "list", "--kind", "derivation", "--project", "none")[1]
+    assert "nothing fits" in listed
+    words = ("receipt", "list", "--kind", "derivation", "--project", declared.project)
+    assert f"{one.derivation}  " in works.command(*words)[1]
+    assert "written" == json.loads(works.command(*words, "--json")[1])["transform"]
     code, shown, _ = works.command("receipt", "show", one.derivation)
     assert 0 == code
     assert f"leaf {index} of the ledger" in shown
