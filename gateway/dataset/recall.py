@@ -408,7 +408,11 @@ class Recall:
         elif manifest.build_type == EXPORT_BUILD:
             facts = stage_of(manifest)
             name, above = ("", ()) if facts is None else (facts.name, facts.parents)
-            return Change(kind="export", name=name, index=index, manifest=payload), above
+            project = "" if facts is None else facts.project or ""
+            change = Change(
+                kind="export", name=name, project=project, index=index, manifest=payload
+            )
+            return change, above
         else:
             training = parse_training(manifest.statement)
             above = tuple(

@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.clock import day_of
 from gateway.dataset.held import HeldWords
+from gateway.errors import GateRefusedError
 from gateway.ident import DerivationId, ExchangeId, Sha256, new_derivation_id
 from gateway.lineage.impact import Below, Impact, as_json, sentences_of
 from gateway.receipt.model import (
@@ -24,8 +26,11 @@ from gateway.receipt.model import (
     Withdrawal,
 )
 from gateway.store.index import Index
+from gateway.student.bases import tiny_base
+from gateway.student.gate import Sources, StudentGate
 from tests.support.chain import Chain
 from tests.support.dataset import WRITER
+from tests.support.evidence import TRUST
 
 
 class Stages(Chain):
@@ -125,6 +130,45 @@ def test_a_gate_leaves_out_what_a_held_student_answers(stages: Stages) -> None:
     left_out = {one.reason: one.count for one in built.manifest.found.left_out}
     assert 3 == left_out["withdrawn"]
     assert all(teacher.manifest is None for teacher in built.manifest.found.teachers)
+
+
+def sources_of(stages: Stages) -> Sources:
+    """Return what the trainer's gate reads."""
+    return Sources(
+        trust=TRUST,
+        law=stages.law,
+        library=stages.library.digest,
+        words=stages.words,
+        manifest=stages.manifest,
+        today=day_of(stages.clock.now_ms()),
+    )
+
+
+def test_no_student_learns_from_what_is_held(stages: Stages) -> None:
+    """A second dataset that was built before is refused by the trainer, whole and at once."""
+    built = stages.build(stages.use, "folder")
+    sources = sources_of(stages)
+    admitted = StudentGate(None, tiny_base(0), sources).admit([built.folder])
+    assert built.manifest_sha256 == admitted.datasets[0].manifest_sha256
+
+    stages.withdraw(exchange=stages.asked[0].exchange)
+
+    with pytest.raises(GateRefusedError) as refused:
+        StudentGate(None, tiny_base(0), sources).admit([built.folder])
+    assert "student.withdrawn" == refused.value.problem
+    assert "grace: asked to" in refused.value.message
+
+
+def test_a_base_that_is_held_is_no_base(stages: Stages) -> None:
+    """A student of ours to begin from is refused with what taught it."""
+    stages.withdraw(exchange=stages.asked[0].exchange)
+    built = stages.build(stages.use, "folder")
+    assert stages.words.held(built.manifest_sha256) is None
+    base = msgspec.structs.replace(tiny_base(0), kind="local", manifest=stages.reader)
+
+    with pytest.raises(GateRefusedError) as refused:
+        StudentGate(None, base, sources_of(stages)).admit([built.folder])
+    assert "student.withdrawn" == refused.value.problem
 
 
 def test_a_dataset_that_appears_after_the_withdrawal_is_held_too(stages: Stages) -> None:
