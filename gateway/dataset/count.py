@@ -7,6 +7,7 @@ they met, and the whole keeps one byte for each.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import struct
 from array import array
@@ -28,6 +29,7 @@ from gateway.dataset.manifest import (
 from gateway.dataset.ruling import Call, call_of_teacher
 from gateway.errors import BadDigestError
 from gateway.ident import Sha256
+from gateway.limits import KINDS_REMEMBERED_MAX
 from gateway.policy.library import UNLISTED
 from gateway.receipt.model import Derivation, TransformKind
 
@@ -200,6 +202,7 @@ class Whole:
         return MembersFacts(count=self._members, sha256=Sha256(self._digest.hexdigest()))
 
 
+@functools.lru_cache(maxsize=KINDS_REMEMBERED_MAX)
 def kind_of(call: Call, manifest: Sha256 | None, influence: Influence = "text") -> Kind:
     """Return the kind of a call: what can differ from call to call is left out."""
     return dataclasses.replace(call, policies=(), reported=()), manifest, influence

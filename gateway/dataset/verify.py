@@ -205,7 +205,8 @@ def verify_dataset(
     """
     folder = _open_folder(path, trust, every_signature=every_signature)
     try:
-        alone = folder.manifest.found.rows <= ROWS_CHECKED_ALONE_MAX
+        # A leaf above costs about as much as a row.
+        alone = folder.manifest.found.rows + len(folder.above) <= ROWS_CHECKED_ALONE_MAX
         count = workers or (1 if alone else checkers_at_hand())
         if count > 1:
             checked = _checked_by_many(folder, trust, count, progress)
