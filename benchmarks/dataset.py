@@ -3,8 +3,8 @@
 A data folder is filled with signed receipts and encrypted texts; then, each in a process of
 its own: the least that any build must do (read leaves and texts, hash them, write what a folder
 holds, make it durable), `gateway dataset build`, and `gateway verify`, as anyone would run
-them. With `--derived`, every other answer is rewritten by a recorded transform, a hundred rows
-a derivation, and the dataset is made of those. Bars stand in `budget.yaml`.
+them. With `--derived`, every answer is rewritten by a recorded transform, a hundred rows a
+derivation, and the dataset is made of those. Bars stand in `budget.yaml`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import yaml
 
 from gateway import settings
@@ -49,7 +50,7 @@ from gateway.receipt.model import (
     Transform,
     UsageFacts,
 )
-from gateway.receipt.statement import read_leaf, write_opening, write_statement
+from gateway.receipt.statement import write_opening, write_statement
 from gateway.store.content import Content
 from tests.support.dataset import POLICIES, TERMS, WRITER
 from tests.support.evidence import ORIGIN
@@ -108,47 +109,68 @@ def measure(place: Path, derived: bool) -> dict[str, Any]:  # noqa: FBT001 — o
     with (dataset / "rows.jsonl").open("rb") as lines:
         rows = sum(1 for _ in lines)
     wall = {step: one.wall_s for step, one in taken.items()}
+    cpu = {step: one.cpu_s for step, one in taken.items()}
     return {
         "rows": rows,
         "bytes": sum(path.stat().st_size for path in files),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
         "wall_s": wall,
-        "cpu_s": {step: one.cpu_s for step, one in taken.items()},
+        "cpu_s": cpu,
         "mib": {step: one.mib for step, one in taken.items()},
         "ratio_build": wall["build"] / wall["least"],
         "ratio_verify": wall["verify"] / wall["least"],
         "ratio": (wall["build"] + wall["verify"]) / wall["least"],
+        "ratio_cpu": (cpu["build"] + cpu["verify"]) / cpu["least"],
     }
 
 
+class _Named(msgspec.Struct):
+    exchange: str | None = None
+    derivation: str | None = None
+
+
+class _Payload(msgspec.Struct):
+    predicate: _Named
+
+
+class _Envelope(msgspec.Struct):
+    payload: bytes
+
+
 def least(place: Path) -> None:
-    """Read every leaf and text that a dataset is made from, hash them, and write them."""
+    """Read every leaf and text that a dataset is made from, hash them, and write them.
+
+    Of a leaf only the name is read, without which its text can't be found.
+    """
     house = _opened(place)
+    envelope, payload = msgspec.json.Decoder(_Envelope), msgspec.json.Decoder(_Payload)
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=place) as file:
-        waiting: list[tuple[ExchangeId, bytes]] = []
+        waiting: dict[ExchangeId, bytes] = {}
 
         def write() -> None:
-            kept = house.content.get_many([exchange for exchange, _ in waiting])
-            for exchange, leaf in waiting:
-                for row in kept[exchange].rows.values() if exchange in kept else ():
-                    line = canonical_json(
-                        {"exchange": exchange, "leaf": sha256_hex(leaf), "row": sha256_hex(row)}
-                    )
-                    for content in (row, leaf, line):
-                        digest.update(content)
-                        file.write(content)
+            kept = house.content.get_many(list(waiting))
+            for name, leaf in waiting.items():
+                texts = kept[name].rows.values() if name in kept else ()
+                hashed = hashlib.sha256(leaf).hexdigest()
+                written = [leaf]
+                for row in texts:
+                    row_hashed = hashlib.sha256(row).hexdigest()
+                    said = {"exchange": name, "leaf": hashed, "row": row_hashed, "salt": hashed}
+                    written += [row, msgspec.json.encode(said)]
+                for content in written:
+                    digest.update(content)
+                    file.write(content)
             waiting.clear()
 
         for leaf in house.store.leaves(0, house.store.head().size):
-            if b'"payload"' not in leaf[:12]:
+            if not leaf.startswith(b'{"payload"'):
                 continue
-            statement = read_leaf(leaf)
-            if isinstance(statement, Receipt):
-                waiting.append((statement.exchange, leaf))
-            elif isinstance(statement, Derivation):
-                waiting.append((ExchangeId(statement.derivation), leaf))
+            named = payload.decode(envelope.decode(leaf).payload).predicate
+            name = named.exchange or named.derivation
+            if name is not None:
+                waiting[ExchangeId(name)] = leaf
             if len(waiting) >= AT_ONCE:
                 write()
         write()
@@ -330,7 +352,11 @@ def _run(command: list[str]) -> Taken:
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
     peak_kib = 0
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, cwd=HERE.parent, env=environment
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=HERE.parent,
+        env=environment,
     ) as process:
         while True:
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
@@ -378,18 +404,23 @@ def _table(report: dict[str, Any]) -> str:
             f"{step:<8} {report['wall_s'][step]:8.2f} s   CPU {report['cpu_s'][step]:8.2f} s   "
             f"{report['mib'][step]:6.0f} MiB   {note}"
         )
-    lines.append(f"build and verify together: {report['ratio']:.2f} times the least")
+    both = f"{report['ratio']:.2f} times the least, by CPU {report['ratio_cpu']:.2f}"
+    lines.append(f"build and verify together: {both}")
     return "\n".join(lines)
 
 
 def _over_budget(report: dict[str, Any]) -> int:
     budget = yaml.safe_load((HERE / "budget.yaml").read_text())["dataset"]
     over = [
-        f"{name}: {report[name]:.2f} > {budget[bar]}"
-        for name, bar in (("ratio_build", "ratio_max"), ("ratio_verify", "ratio_max"))
-        if report[name] > budget[bar]
+        f"{name}: {found:.2f} > {bar}"
+        for name, found, bar in (
+            ("ratio", report["ratio"], budget["ratio_max"]),
+            ("MiB", max(report["mib"].values()), budget["mib_max"]),
+        )
+        if found > bar
     ]
-    print("\n".join(f"over budget: {line}" for line in over))
+    for line in over:
+        print(f"over budget: {line}")
     return int(bool(over))
 
 
