@@ -181,7 +181,7 @@ def run_train(args: argparse.Namespace) -> int:
     check_extra()
     # What follows needs the extra, and seconds to load; the other commands do without.
     from gateway.app.installation import open_installation  # noqa: PLC0415
-    from gateway.student.feed import snapshots_of  # noqa: PLC0415
+    from gateway.dataset.follow import Chain  # noqa: PLC0415
     from gateway.student.progress import Screen  # noqa: PLC0415
     from gateway.student.run import Order, Trained  # noqa: PLC0415
     from gateway.student.train import plan_training, train_student  # noqa: PLC0415
@@ -191,7 +191,13 @@ def run_train(args: argparse.Namespace) -> int:
     out, feed = job.out, job.feed
 
     def snapshots() -> tuple[Path, ...]:
-        return snapshots_of(feed or "", feeds)
+        chain = Chain(feed or "", feeds, installation.keyring.trust)
+        if not chain.snapshots:
+            raise MissingPieceError(
+                f"feed `{feed}` has no snapshot in `{feeds}` yet",
+                hint=f"make one: `gateway dataset follow {feed}`",
+            )
+        return tuple(snapshot.folder for snapshot in chain.snapshots)
 
     try:
         order = Order(
