@@ -16,9 +16,11 @@ from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import EvidenceError
 from gateway.ident import Sha256, random_bytes
+from gateway.ledger.register import KINDS
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.model import Manifest
+from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf
 
 
@@ -92,8 +94,17 @@ def _export(args: argparse.Namespace) -> int:
 
 def sources_of(house: Installation, trust: Trust) -> Sources:
     """Return what an export out of *house* reads and writes."""
+    seen = house.index.size
+
+    def refresh() -> None:
+        nonlocal seen
+        house.reader.catch_up()
+        for at in house.index.statements(KINDS, seen):
+            house.register.apply(at, read_leaf(house.reader.leaf(at)))
+            seen = at + 1
+
     activate(house, "gateway dataset export")
-    house.reader.catch_up()
+    refresh()
     authority = house.reader.authority(house.keyring.trust)
 
     def manifest(payload: Sha256) -> Manifest | None:
@@ -111,6 +122,7 @@ def sources_of(house: Installation, trust: Trust) -> Sources:
         law=PolicyLaw(house.library, house.register, house.overlays),
         library=house.library.digest,
         words=HeldWords(house.register, house.index),
+        refresh=refresh,
         was_erased=house.content.was_erased,
         manifest=manifest,
         index_of=index_of,

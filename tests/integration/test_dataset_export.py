@@ -260,6 +260,21 @@ def test_a_dataset_that_was_withdrawn_is_not_exported(house: House) -> None:
     assert "export.withdrawn" == refused(house, built.folder).problem
 
 
+def test_a_withdrawal_while_rows_pass_ends_the_export(house: House) -> None:
+    """What is said before the export is logged counts, though its rows have passed."""
+    declaration = house.declare()
+    receipt = house.answer(declaration)
+    built = house.build(declaration)
+
+    def refresh() -> None:
+        house.withdraw(exchange=receipt.exchange)
+
+    with pytest.raises(GateRefusedError) as caught:
+        export(house, built.folder, "openai", sources={"refresh": refresh})
+    assert "export.withdrawn" == caught.value.problem
+    assert not [*(house.folder / "exports").iterdir()]
+
+
 def test_a_declaration_that_expired_exports_nothing(house: House) -> None:
     """A use that may no longer be cited is none that rows go out for."""
     declaration = house.declare(expires="2026-11-19")

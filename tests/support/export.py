@@ -19,6 +19,7 @@ def export_sources(house: House, **changes: Any) -> Sources:
         "law": house.law,
         "library": house.library.digest,
         "words": house.words,
+        "refresh": lambda: None,
         "was_erased": house.texts.was_erased,
         "manifest": house.manifest,
         "index_of": house.index_of,

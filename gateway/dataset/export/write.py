@@ -11,6 +11,7 @@ name with the same words rules on every row once more, and puts the folder into 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -83,6 +84,9 @@ from gateway.receipt.verify import verify_manifest
 from gateway.tlog.merkle import leaf_hash
 from gateway.tlog.proof import InclusionProof, format_proof
 
+_ERASURES_REMEMBERED: Final = 4_096
+"""Of rows that follow each other, many come from the same answers."""
+
 PARTS: Final[tuple[Part, ...]] = ("train", "held-out")
 
 
@@ -116,6 +120,8 @@ class Sources:
     law: Law
     library: Sha256
     words: Said
+    refresh: Callable[[], None]
+    """Take in what others have written to the ledger meanwhile."""
     was_erased: Callable[[ExchangeId], bool]
     """Tells whether text of an exchange, or of a derivation, was kept once, and erased."""
     manifest: Callable[[Sha256], Manifest | None]
@@ -216,14 +222,7 @@ def _open(order: Order, sources: Sources) -> _Source:
             "export with the gateway whose ledger it was built from",
             code="export.unknown_dataset",
         )
-    withdrawal = sources.words.withdrawn(asked.declaration) or sources.words.held(payload)
-    if withdrawal is not None:
-        raise _refused(
-            f"dataset `{asked.dataset}`, or something it was made of, was withdrawn by "
-            f"{withdrawal.by}: {withdrawal.reason}",
-            "a withdrawal is the last word; build the dataset again: `gateway dataset build`",
-            code="export.withdrawn",
-        )
+    _check_standing(manifest, payload, sources)
     if asked.kind not in order.form.kinds:
         raise _refused(
             f"`{order.form.name}` holds rows of kind "
@@ -243,6 +242,19 @@ def _open(order: Order, sources: Sources) -> _Source:
         reasoning=asked.reasoning,
     )
     return _Source(manifest=manifest, payload_sha256=payload, gate=gate)
+
+
+def _check_standing(manifest: DatasetManifest, payload: Sha256, sources: Sources) -> None:
+    """Refuse a dataset of which something was withdrawn, as far as is known by now."""
+    asked = manifest.asked
+    withdrawal = sources.words.withdrawn(asked.declaration) or sources.words.held(payload)
+    if withdrawal is not None:
+        raise _refused(
+            f"dataset `{asked.dataset}`, or something it was made of, was withdrawn by "
+            f"{withdrawal.by}: {withdrawal.reason}",
+            "a withdrawal is the last word; build the dataset again: `gateway dataset build`",
+            code="export.withdrawn",
+        )
 
 
 def _declaration(manifest: DatasetManifest, sources: Sources, today: str) -> Declaration:
@@ -315,6 +327,7 @@ class _Passing:
         self.source = source
         self._order = order
         self._sources = sources
+        self._was_erased = functools.lru_cache(_ERASURES_REMEMBERED)(sources.was_erased)
         self._progress = progress
 
     def rows(self) -> Generator[Row, None, VerifiedDataset]:
@@ -351,6 +364,15 @@ class _Passing:
             )
         return dataset
 
+    def still_stands(self) -> None:
+        """Hold the dataset to what was said while its rows passed.
+
+        Raises:
+            GateRefusedError: something it was made of was withdrawn meanwhile.
+        """
+        self._sources.refresh()
+        _check_standing(self.source.manifest, self.source.payload_sha256, self._sources)
+
     def all_pass(self) -> None:
         """Rule on every row once more, and keep none.
 
@@ -359,6 +381,7 @@ class _Passing:
         """
         for _ in self.rows():
             pass
+        self.still_stands()
 
     def _why_not(self, row: Row) -> LeftOut | None:
         statement = row.statement
@@ -368,13 +391,13 @@ class _Passing:
         why = self.source.gate.admit_row(statement, row.choice, above)
         if why is not None:
             return why
-        if self._sources.was_erased(row.source):
+        if self._was_erased(row.source):
             return LeftOut("content-erased")
         for one in above:
             said = one.statement
             if not isinstance(said, Manifest):
                 name = said.exchange if isinstance(said, Receipt) else said.derivation
-                if self._sources.was_erased(name):
+                if self._was_erased(name):
                     return LeftOut("parent-erased", name)
         return None
 
@@ -432,6 +455,7 @@ def _export(
             Subject(name=name, digest={"sha256": digests[name]}) for name in sorted(digests)
         ),
     )
+    passing.still_stands()
     encoded, leaf = write_manifest(statement_of(manifest), sources.signer)
     payload = verify_manifest(encoded, sources.trust)[1]
     write_file(workshop, MANIFEST, encoded)
