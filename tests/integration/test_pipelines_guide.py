@@ -60,7 +60,7 @@ def test_the_guide_works(
             assert ("gateway", 0) == (words[0], code), line
             if "use declare" in line:
                 said["USE"] = told.split()[0]
-            if "receipt list" in line:
+            if "--tag nightly" in line:
                 assert 3 == told.count("x-")
     said["client"].close()
 
