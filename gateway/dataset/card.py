@@ -325,7 +325,7 @@ def _teacher(teacher: Teacher) -> str:
         str(teacher.rows),
         "not reported" if teacher.output_tokens is None else str(teacher.output_tokens),
         ", ".join(policies) or "those of its teachers",
-        days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+        " to ".join(dict.fromkeys((*days[:1], *days[-1:]))) or "not recorded",
         ", ".join(teacher.obligations) or "none",
     ]
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"

@@ -149,7 +149,7 @@ def _teachers(roots: Iterable[Node]) -> Iterator[str]:
                 f'<td class="number">{one.rows} of {node.manifest.found.rows}</td>'
                 f'<td class="number">{share(one.rows, node.manifest.found.rows)}</td>'
                 f'<td class="number">{tokens}</td>'
-                f"<td>{_safe(' to '.join(dict.fromkeys((min(one.days), max(one.days)))))}</td>"
+                f"<td>{_safe(' to '.join(dict.fromkeys((*one.days[:1], *one.days[-1:]))))}</td>"
                 f"<td>{_safe(', '.join(pins))}</td><td>{_safe(', '.join(one.clauses))}</td>"
                 f"<td>{_safe(', '.join(one.obligations))}</td></tr>"
             )

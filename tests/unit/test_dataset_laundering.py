@@ -140,6 +140,24 @@ def test_what_was_made_of_others_verifies_with_all_above(scene: Scene) -> None:
     assert 3 == len(list(verified_rows(scene.other.folder, TRUST))) + 1
 
 
+def test_a_student_run_in_the_pipeline_stands_above(tmp_path: Path) -> None:
+    """Its training manifest is a leaf above, counted as a teacher, and found by its key."""
+    house = House(tmp_path / "house")
+    use = house.declare()
+    taught = house.answer(use, "an answer")
+    first = build(house, use, "first", of=None)
+    student = house.train("tidier", first.manifest_sha256)
+    above = [parent(house, student, "rewriter"), parent(house, taught)]
+    derive(house, use, [(messages("tidy?", "tidied"), above)])
+    built = build(house, use, of="rewrite")
+    (row,) = verified_rows(built.folder, TRUST)
+
+    assert ["Receipt", "Manifest"] == [type(one.statement).__name__ for one in row.above()]
+    assert {"tidier", "open"} == {one.provider for one in built.manifest.found.teachers}
+    assert 1 == verify_dataset(built.folder, TRUST, every_signature=True).rows
+    house.close()
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(120)
 def test_several_processes_find_what_one_finds(scene: Scene, derived: Path) -> None:
