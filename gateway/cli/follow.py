@@ -30,6 +30,7 @@ from gateway.dataset.build import EmptyDatasetError, Order, build_dataset, param
 from gateway.dataset.follow import Chain, Watch
 from gateway.dataset.gate import Gate
 from gateway.dataset.held import HeldWords
+from gateway.ident import is_derivation_id
 
 FINE: Final = 0
 ENDED: Final = 143
@@ -196,7 +197,8 @@ class _Feed:
 def _places(house: Installation, chain: Chain) -> Iterator[int]:
     """Yield the leaf indices of what waited when the last snapshot was frozen."""
     for name in chain.waiting():
-        found = house.reader.find(name)
+        at = house.reader.derivation if is_derivation_id(name) else house.reader.find
+        found = at(name)
         if found is not None:
             yield found[0]
 

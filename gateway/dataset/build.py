@@ -371,7 +371,8 @@ def _write_rows(
         )
         for one, parts in sorter.sorted(taken, lambda at, n: progress(COMPARING, at, n)):
             writer.write(one, parts)
-            progress(WRITING, tally.rows, tally.rows)
+            if sorting.compares:
+                progress(WRITING, tally.rows, tally.rows)
         tally.splits = sorter.splits
         writer.finish(taker.find)
         tally.files[LEFT_OUT] = listed.finish()

@@ -20,6 +20,7 @@ import msgspec
 from gateway.canonical import salted_sha256, sha256_hex
 from gateway.dataset.above import Above, call_of_student
 from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.digests import Digests
 from gateway.dataset.manifest import Influence
 from gateway.dataset.ruling import Call, call_of, call_of_teacher
 from gateway.dataset.shape import check_shape
@@ -230,7 +231,7 @@ class Gate:
         self._above = above
         self._reasoning = reasoning
         self._ruled: dict[Group, RuledAgain] = {}
-        self._seen: set[bytes] = set()
+        self._seen = Digests()
         # An answer's group is asked for when it is admitted and again when it is counted.
         self._last: tuple[Receipt | None, Group] = (None, _NO_GROUP)
 
@@ -241,7 +242,8 @@ class Gate:
 
     def remember(self, rows: Iterable[bytes]) -> None:
         """Take the rows with these SHA-256 digests as taken already."""
-        self._seen.update(rows)
+        for digest in rows:
+            self._seen.add(digest)
 
     def admit_row(
         self, statement: Receipt | Derivation, place: int, above: Sequence[Above]
@@ -597,10 +599,8 @@ class Gate:
         if b"\n" in line or salted_sha256(salt, line) != committed.value:
             return LeftOut("row-mismatch")
         sha256 = sha256_hex(line)
-        digest = bytes.fromhex(sha256)
-        if digest in self._seen:
+        if not self._seen.add(bytes.fromhex(sha256)):
             return LeftOut("duplicate")
-        self._seen.add(digest)
         return Row(choice=place, line=line, sha256=sha256, salt=salt)
 
 

@@ -16,8 +16,13 @@ import pytest
 
 from gateway.dataset.manifest import PREVIOUS_SNAPSHOT, DatasetManifest, parse_manifest
 from gateway.dataset.verify import verify_dataset
+from gateway.ident import ExchangeId
 from gateway.receipt.keys import parse_trust
+from gateway.receipt.model import Parent
+from gateway.receipt.statement import write_statement
+from gateway.store.content import Content
 from tests.integration.test_dataset_commands import Desk
+from tests.support.dataset import made
 
 
 @pytest.fixture
@@ -77,6 +82,35 @@ def test_what_is_approved_late_is_not_lost(desk: Desk) -> None:
     assert "1 waiting-for-review" in said
     assert "1 waiting-for-review" in waiting
     assert (["early"], ["late"]) == (answers(desk, "feed-0001"), answers(desk, "feed-0002"))
+
+
+def derive(desk: Desk, use: str, exchange: ExchangeId, text: str) -> None:
+    """Record a row that was made of an answer, as a pipeline would."""
+    with closing(desk._open()) as opened:
+        known, found = opened.register.declaration(use), opened.reader.find(exchange)
+        parent = Parent(exchange=exchange, index=found[0])
+        statement = desk._house.derivation(known, made(text, parent))
+        kept = desk._house.texts[statement.derivation]
+        content = Content(request=b"", salt=kept.salt, rows=kept.rows)
+        opened.content.put_many([(statement.derivation, content)])
+        opened.sequencer.append_and_wait(write_statement(statement, (), opened.keyring.receipt))
+
+
+def test_a_derived_row_waits_for_what_it_was_made_of(desk: Desk) -> None:
+    """A late yes to an answer brings the row that was made of it into the next snapshot."""
+    use = desk.declare()
+    late = desk.answer(use, "late", provider="watched")
+    derive(desk, use, desk.answer(use, "early"), "from early")
+    derive(desk, use, late, "from late")
+    follow = ("dataset", "follow", "feed", "--for", use, "--transform", "clean", "--once")
+    desk.run(*follow)
+    said = desk.run(*follow)
+    desk.run("review", "approve", late, "--by", "grace", "--reason", "read it")
+    desk.run(*follow)
+
+    assert "1 waiting-for-review" in said
+    assert ["from early"] == answers(desk, "feed-0001")
+    assert ["from late"] == answers(desk, "feed-0002")
 
 
 def test_a_feed_goes_on_in_the_same_words_or_not_at_all(desk: Desk) -> None:
