@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.main import main
+from gateway.student.job import TrainingJob
 from tests.support.student import install
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
@@ -81,3 +82,28 @@ def test_what_is_missing_is_said_in_one_line(
         "piece.missing",
     ]
     assert all("hint: " in line for line in problems)
+
+
+def test_every_command_of_the_guide_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The guide to training is walked, file and commands as they stand in it."""
+    text = (Path("docs") / "guides" / "training.md").read_text("utf-8")
+    job = text.partition("```yaml\n")[2].partition("```")[0]
+    commands = [block.partition("\n```")[0] for block in text.split("```sh\n")[1:]]
+    install(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(job)
+
+    for command in commands:
+        line, _, promised = command.partition("  # exits ")
+        words = line.split()
+        assert words[0] == "gateway"
+        assert main(words[1:]) == int(promised or 0), capsys.readouterr().err
+    told = capsys.readouterr().out
+
+    assert len(commands) == 3
+    assert "nothing was trained" in told
+    assert "student `parser`: 4 steps" in told
+    keys = set(TrainingJob.__struct_fields__) - {"version"}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
