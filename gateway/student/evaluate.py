@@ -27,12 +27,14 @@ from gateway.ident import Sha256
 from gateway.student.figures import Evaluation, Figure, Overlap, Part, Who, figures_of
 from gateway.student.likeness import (
     Asked,
+    answer_of,
     chrf,
     label_of,
     labels_in,
     prompt_of,
     prompt_words,
     same,
+    text_of,
 )
 
 ROWS_DEFAULT: Final = 200
@@ -213,6 +215,7 @@ class Search:
 
         Raises:
             GateRefusedError: too many of them are learned.
+            CallerError: the task metric fails on the teacher's own answer.
         """
         asked, rows = self._asked, self._rows
         found = len(asked.learned_too)
@@ -220,11 +223,11 @@ class Search:
             raise GateRefusedError(
                 f"{found} of {len(rows)} held-out rows stand among the rows that are learned "
                 f"({asked.share:.1%} of their runs of words do)",
-                hint="what was learned says nothing about a student; build the rows as one "
-                "dataset with --held-out, which keeps alike prompts together",
+                hint="build the rows as one dataset with --held-out, which keeps alike prompts "
+                "together; a student can also be trained unasked, with --no-eval",
                 code="student.contaminated",
             )
-        return Drawn(
+        drawn = Drawn(
             rows=rows,
             of=self._drawing.of,
             seed=self._drawing.seed,
@@ -232,6 +235,11 @@ class Search:
             asking=self._drawing.asking,
             task=self._drawing.task,
         )
+        if drawn.task is not None:
+            # Hours may go by until it is needed: what fails at once is said at once.
+            reference = text_of(answer_of(rows[0]))
+            _scored(drawn, drawn.task, 0, reference, reference)
+        return drawn
 
 
 def draw(
@@ -439,7 +447,7 @@ def _scored(drawn: Drawn, metric: Metric, at: int, answer: str, reference: str) 
     except _FAILURES as error:
         raise CallerError(
             f"the metric `{drawn.asking.metric}` failed: {type(error).__name__}: {error}",
-            hint="mend the function; it must take any answer",
+            hint="mend the function; a run that was under way goes on with --resume",
             code="student.metric",
         ) from error
     if not math.isfinite(score):

@@ -87,10 +87,27 @@ class Outcome:
     precision: str
 
 
+class StoppedError(Exception):
+    """Somebody asked for an end while the student was asked; what was learned is kept."""
+
+
 def stage(
-    job: Job, run: Run, snapshot: Snapshot, outcome: Outcome, drawn: Drawn | None = None
+    job: Job,
+    run: Run,
+    snapshot: Snapshot,
+    outcome: Outcome,
+    drawn: Drawn | None,
+    still: Callable[[], object],
 ) -> None:
-    """Put the model folder together, ask the student what was *drawn*; sign all that last."""
+    """Put the model folder together, ask the student what was *drawn*; sign all that last.
+
+    Right before that *still* says whether it may be signed.
+
+    Raises:
+        StoppedError: the run was told to stop.
+        GateRefusedError: what it learned from may not teach it any more.
+        CallerError: the task metric failed.
+    """
     shutil.rmtree(job.staged, ignore_errors=True)
     evidence = job.staged / EVIDENCE
     evidence.mkdir(parents=True)
@@ -105,6 +122,8 @@ def stage(
     manifest = _manifest(job, run, snapshot, outcome, examined)
     samples = examined.samples if examined is not None else ()
     manifest = write_views(job.staged, manifest, datasets, samples)
+    # Somebody may have withdrawn something while it was learned and asked.
+    still()
     encoded, _ = write_manifest(statement_of(manifest), job.rooms.signer)
     write_durably(job.staged / MANIFEST, encoded)
 
@@ -183,7 +202,13 @@ def _examined(job: Job, outcome: Outcome, drawn: Drawn) -> Examined:
     }
     title = f"asking base and student {len(drawn.rows)} held-out rows"
     with job.screen.counting(title) as tick:
-        return examine_models(drawn, tokenizer, job.recipe.max_length, models, tick)
+
+        def one_more(done: int, total: int) -> None:
+            if job.stop.is_set():
+                raise StoppedError
+            tick(done, total)
+
+        return examine_models(drawn, tokenizer, job.recipe.max_length, models, one_more)
 
 
 def _manifest(

@@ -47,7 +47,7 @@ from gateway.student.run import (
     only_run,
     run_of,
 )
-from gateway.student.stage import Outcome, finish, stage
+from gateway.student.stage import Outcome, StoppedError, finish, stage
 
 FOLLOW_S: Final = 5.0
 """Between two looks for the next snapshot of a feed."""
@@ -172,7 +172,7 @@ def _go(job: Job) -> Trained | Interrupted:
     while True:
         search = None if job.drawing is None else job.drawing.search()
         tokenizer, snapshot = tokens_of(job, job.folder, search)
-        drawn = _drawn(job, search)
+        drawn = _drawn(job, search, snapshot)
         run = run_of(job, snapshot, resumed=resumed)
         tell_snapshot(snapshot, tokenizer, job.screen)
         tokenizer.save_pretrained(job.folder / "tokenizer")
@@ -191,23 +191,33 @@ def _go(job: Job) -> Trained | Interrupted:
             return Interrupted(folder=job.folder, step=steps, steps=steps)
         job, resumed = grown, False
     snapshot.check()
-    # Somebody may have withdrawn something while it was learned.
-    _gate(job, job.rooms.sources()).admit(job.order.datasets)
     job.screen.say("writing and signing the model folder …")
-    stage(job, run, snapshot, outcome, drawn)
+
+    def still() -> Admitted:
+        return _gate(job, job.rooms.sources()).admit(job.order.datasets)
+
+    try:
+        stage(job, run, snapshot, outcome, drawn, still)
+    except StoppedError:
+        steps = len(outcome.metrics.steps)
+        return Interrupted(folder=job.folder, step=steps, steps=steps)
     return finish(job)
 
 
-def _drawn(job: Job, search: Search | None) -> Drawn | None:
+def _drawn(job: Job, search: Search | None, snapshot: Snapshot) -> Drawn | None:
     """Return the held-out rows to ask at the end, before anything is learned.
 
     Raises:
         GateRefusedError: too many of them would be learned.
+        CallerError: the task metric fails on the teacher's own answer.
     """
     if job.drawing is None:
         return None
     if search is None:
         job.screen.say("nothing is held out: no evaluation")
+        return None
+    if snapshot.held_out is None:
+        job.screen.say("no row that is held out fits: no evaluation")
         return None
     drawn = search.drawn()
     job.screen.say(

@@ -22,7 +22,7 @@ from gateway.student.likeness import prompt_of
 from gateway.student.progress import read_held_out
 from gateway.student.recipe import recipe_for
 from gateway.student.reexamine import Retest, datasets_of, reexamine
-from gateway.student.run import Trained
+from gateway.student.run import Interrupted, Trained
 from gateway.student.speech import Question
 from gateway.student.verify import VerifiedModel, verify_model
 from tests.support.dataset import Kept
@@ -301,6 +301,30 @@ def long_row(number: int, before: str = "") -> dict[str, Any]:
     row = a_row(number)
     row["messages"][0]["content"] = before + " ".join(words)
     return row
+
+
+class StopsWhenAsked(Quiet):
+    """A screen that pulls the plug once the student is asked."""
+
+    def say(self, line: str) -> None:
+        """Print a line; ask for an end after the one that says so."""
+        super().say(line)
+        if line.startswith("asking base"):
+            self.stop.set()
+
+
+def test_a_run_that_is_stopped_while_it_is_asked_goes_on_later(made: Asked) -> None:
+    """What was learned is kept; resumed, the student is asked and stands, learning nothing."""
+    recipe = recipe_for("tiny", steps=2, batch=16)
+    cut = made.school.train(made.dataset, recipe, StopsWhenAsked(), out="third")
+    screen = Quiet()
+    student = made.school.train(made.dataset, recipe, screen, out="third", resume=True)
+
+    assert isinstance(cut, Interrupted)
+    assert (cut.step, cut.steps) == (2, 2)
+    assert isinstance(student, Trained)
+    assert student.manifest.found.evaluation is not None
+    assert "step     " not in screen.written.getvalue()
 
 
 def test_whoever_asks_nothing_gets_no_figures(made: Asked) -> None:

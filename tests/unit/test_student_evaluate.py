@@ -237,15 +237,27 @@ def test_a_metric_that_is_not_there_is_said_before_anything_is_loaded(
 def test_a_metric_that_fails_is_named(
     body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails in somebody's function is said as theirs, and no figure comes of it."""
+    """What fails in somebody's function is said as theirs, before anything is learned."""
     module = f"metric_{abs(hash(body))}"
     (tmp_path / f"{module}.py").write_text(
         f"def score(prompt, answer, reference):\n    {body}\n"
     )
     monkeypatch.chdir(tmp_path)
-    drawn = draw(lines(a_row(1)), [], Asking(metric=f"{module}:score"))
-
     with pytest.raises(CallerError, match="the metric"):
+        draw(lines(a_row(1)), [], Asking(metric=f"{module}:score"))
+
+
+def test_a_metric_that_fails_on_a_students_answer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes well for the teacher and not for a student ends it too."""
+    (tmp_path / "narrow_metric.py").write_text(
+        "def score(prompt, answer, reference):\n    return {'amber': 1}[answer]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    drawn = draw(lines(a_row(1)), [], Asking(metric="narrow_metric:score"))
+
+    with pytest.raises(CallerError, match="KeyError"):
         asked(drawn)
 
 
