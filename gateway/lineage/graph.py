@@ -112,7 +112,7 @@ def graph_of(root: Node, impact: Impact, held: Collection[str] = ()) -> Graph:
                 graph.join(parent, key)
     for name in set(held) & graph.boxes.keys():
         graph.boxes[name] = replace(graph.boxes[name], held=not graph.boxes[name].gone)
-    return _folded(graph)
+    return folded(graph)
 
 
 def _add(graph: Graph, node: Node) -> None:
@@ -258,7 +258,7 @@ def _where(index: int | None) -> str:
 # -- folding ------------------------------------------------------------------------------
 
 
-def _folded(graph: Graph) -> Graph:
+def folded(graph: Graph) -> Graph:
     """Fold what is too much of one kind in one layer into a node that says how many."""
     layer = _layers(graph)
     crowds: dict[tuple[int, Kind], list[Box]] = {}
@@ -266,7 +266,7 @@ def _folded(graph: Graph) -> Graph:
         if not box.focus:
             crowds.setdefault((layer[box.key], box.kind), []).append(box)
     into: dict[str, str] = {}
-    folded = Graph()
+    small = Graph()
     for (at, kind), boxes in crowds.items():
         if len(boxes) <= _PER_LAYER_MAX:
             continue
@@ -278,7 +278,7 @@ def _folded(graph: Graph) -> Graph:
             sum(1 for box in rest if box.held),
         )
         plural = "rows of pipelines" if kind == "rows" else f"{kind}s"
-        folded.add(
+        small.add(
             Box(
                 key=key,
                 kind=kind,
@@ -294,13 +294,13 @@ def _folded(graph: Graph) -> Graph:
         return graph
     for box in graph.boxes.values():
         if box.key not in into:
-            folded.add(box)
+            small.add(box)
     for line in graph.lines.values():
         source, target = into.get(line.source, line.source), into.get(line.target, line.target)
         if source != target:
             label = line.label if (source, target) == (line.source, line.target) else ""
-            folded.join(source, target, label, judges=line.judges)
-    return folded
+            small.join(source, target, label, judges=line.judges)
+    return small
 
 
 def _layers(graph: Graph) -> dict[str, int]:
@@ -449,8 +449,8 @@ def _line(line: Line, steps: Sequence[tuple[int, _Place]]) -> str:
 def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
     states = {"gone": bool(box.gone), "held": box.held, "focus": box.focus}
     classes = " ".join((box.kind, *(name for name, is_so in states.items() if is_so)))
-    told = "\n".join(filter(None, (f"{box.kind} {box.title}", *box.lines, box.gone)))
-    yield f'<g class="node {classes}"><title>{escape(told)}</title>'
+    told = "; ".join(filter(None, (f"{box.kind} {box.title}", *box.lines, box.gone)))
+    yield f'<g class="node {classes}"><title>{escape(_printable(told))}</title>'
     yield (f'<rect x="{x}" y="{place.y:.0f}" width="{WIDTH}" height="{place.height}" rx="6"/>')
     y = place.y + _PAD + _LINE - 4
     texts = [("kind", box.kind), ("title", box.title), *(("more", one) for one in box.lines)]
@@ -464,6 +464,10 @@ def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
     yield "</g>"
 
 
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _short(text: str) -> str:
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = _printable(text)
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
