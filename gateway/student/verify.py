@@ -36,6 +36,8 @@ PROOF_SUFFIX: Final = f".{PROOF}"
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle"})
 """Files that run what they hold when they are loaded; no model folder ships any."""
 
+WEIGHTS: Final = ".safetensors"
+
 _FOLDER_HINT: Final = "get the model folder again from where it was trained"
 
 Passed = Callable[[str, str], None]
@@ -140,7 +142,7 @@ def _check_digests(path: Path, manifest: ModelManifest) -> dict[str, Sha256]:
         raise BadDigestError(
             f"{name}: there, but not signed", hint="remove it, or get the folder again"
         )
-    if not any(name.endswith(".safetensors") for name in signed):
+    if not any(name.endswith(WEIGHTS) for name in signed):
         raise MalformedReceiptError("the manifest names no weights")
     for name, digest in sorted(signed.items()):
         if Path(name).suffix in PICKLES:
@@ -158,7 +160,10 @@ def _changed(name: str) -> BadDigestError:
             hint=f"say what you have to say beside the folder; {_FOLDER_HINT}",
             code="model.view_changed",
         )
-    return BadDigestError(f"{name}: not the bytes that were signed", hint=_FOLDER_HINT)
+    code = "model.weights_changed" if name.endswith(WEIGHTS) else "model.file_changed"
+    return BadDigestError(
+        f"{name}: not the bytes that were signed", hint=_FOLDER_HINT, code=code
+    )
 
 
 def _check_evidence(

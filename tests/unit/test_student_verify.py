@@ -77,6 +77,23 @@ def test_one_byte_changed_is_named(model: Path, name: str) -> None:
         verify_model(model, TRUST)
 
 
+def test_edited_weights_have_a_code_of_their_own(model: Path) -> None:
+    """Whoever edits weights is told that it was the weights; another file, that it was one."""
+    codes = {}
+    for name in ("model.safetensors", "config.json"):
+        whole = (model / name).read_bytes()
+        (model / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(BadDigestError) as refused:
+            verify_model(model, TRUST)
+        codes[name] = refused.value.problem
+        (model / name).write_bytes(whole)
+
+    assert codes == {
+        "model.safetensors": "model.weights_changed",
+        "config.json": "model.file_changed",
+    }
+
+
 def test_a_changed_manifest_proof_or_signature_does_not_verify(model: Path) -> None:
     """Every byte of what is signed last counts, and what is refused is named."""
     for name in MADE_LAST:
