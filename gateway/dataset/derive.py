@@ -546,8 +546,10 @@ class Step:
                 f"a row has {len(named)} parents, {PARENTS_PER_ROW_MAX} at most",
                 "gather them in steps",
             )
-        self._check_parents_named(kind, named)
+        self._check_parents_named(named)
         resolved = [(ref, self._parents.resolve(ref)) for ref in named]
+        if kind == "preference" and self.author is None:
+            self._check_sides(resolved)
         if self.transform.kind in _KEEPS:
             self._check_kept(line, resolved)
         row = DerivedRow(
@@ -564,7 +566,7 @@ class Step:
             pipeline._open[self._batch.id] = self  # noqa: SLF001  of the same room
         return f"{self._batch.id}/{self._batch.add(row, line, parents)}"
 
-    def _check_parents_named(self, kind: RowKind, named: tuple[ParentRef, ...]) -> None:
+    def _check_parents_named(self, named: tuple[ParentRef, ...]) -> None:
         roles = [ref.role for ref in named]
         if self.author is not None:
             if named:
@@ -579,14 +581,18 @@ class Step:
                 hint="name its parents; what people wrote is recorded as written",
                 code=PARENT_MISSING,
             )
-        if kind == "preference" and not {"source"} & set(roles):
-            for side in ("chosen", "rejected"):
-                if side not in roles:
-                    raise GateRefusedError(
-                        f"a pair has no parent in the role `{side}`",
-                        hint="both sides of a pair have a receipt, or are rows with one",
-                        code=PARENT_MISSING,
-                    )
+
+    def _check_sides(self, resolved: list[tuple[ParentRef, Resolved]]) -> None:
+        """Raise unless a pair is made of a pair, or of both its sides."""
+        if any(ref.role == "source" and one.is_pair for ref, one in resolved):
+            return
+        for side in ("chosen", "rejected"):
+            if all(ref.role != side for ref, _ in resolved):
+                raise GateRefusedError(
+                    f"a pair has no parent in the role `{side}`",
+                    hint="both sides of a pair have a receipt, or it is made of such a pair",
+                    code=PARENT_MISSING,
+                )
 
     def _check_kept(self, line: bytes, resolved: list[tuple[ParentRef, Resolved]]) -> None:
         """Raise where a filter or a judge changed the row that it was to keep."""

@@ -155,6 +155,16 @@ class Resolved:
             case _:
                 return None
 
+    @property
+    def is_pair(self) -> bool:
+        """Tell whether it is a row that holds a better and a worse answer."""
+        statement = self.statement
+        return (
+            isinstance(statement, Derivation)
+            and self.choice < len(statement.rows)
+            and statement.rows[self.choice].kind == "preference"
+        )
+
     def as_parent(self, role: ParentRole) -> Parent:
         """Return it as a statement names it."""
         match self.statement:

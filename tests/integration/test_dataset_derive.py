@@ -261,6 +261,33 @@ def test_two_answers_to_different_prompts_are_no_pair(
             assert "derive.row_malformed" == refused.value.problem
 
 
+def test_a_pair_is_made_of_its_sides_or_of_a_pair(works: Works, declared: Declaration) -> None:
+    """Each side of a pair has a parent of its own; one answer is not the source of both."""
+    source = works.answer(declared, "a", "b")
+    pipeline = works.pipeline(declared)
+    with pipeline.transform("court", version="1", kind="judge") as court:
+        pair = court.pair(f"{source}/0", f"{source}/1")
+    row = {**works.text(pair), "prompt": messages("in other words")["messages"]}
+    with rewrite(works, declared) as step:
+        for parents in (
+            [derive.parent(source)],
+            [derive.parent(source, role="chosen")],
+            [derive.parent(source), derive.parent(source, role="rejected")],
+        ):
+            with pytest.raises(GateRefusedError) as refused:
+                step.row(row, parents)
+            assert "derive.parent_missing" == refused.value.problem
+        step.row(row, pair)
+        step.row(
+            row,
+            [
+                derive.parent(source, choice=at, role=role)
+                for at, role in enumerate(("chosen", "rejected"))
+            ],
+        )
+        assert 2 == step.pending
+
+
 def test_an_exception_leaves_whole_batches_and_says_how_many(
     works: Works, declared: Declaration
 ) -> None:
