@@ -103,6 +103,7 @@ def stages(members: Members, first: int) -> Iterator[Row]:
                 name=f"{kind}-{name}",
                 project=project,
                 rows=count,
+                members=count if manifest == dataset else 0,
                 parents=parents,
                 mentions=tuple(mentions),
             )

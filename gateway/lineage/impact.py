@@ -247,8 +247,8 @@ class Below:
 
     def _without_members(self) -> list[str]:
         return [
-            f"dataset `{stage.name}` ({stage.manifest[:12]}…) does not say which leaves it was"
-            " made from"
+            f"dataset `{stage.name}` ({stage.manifest[:12]}…) has no whole list of the leaves"
+            " that it was made from"
             for stage in self._lineage.without_members()
         ]
 

@@ -277,6 +277,15 @@ def stages(database: Database) -> None:
     database.conn.execute("ALTER TABLE watermark ADD COLUMN stages INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def lists_of_members(database: Database) -> None:
+    """Keep how many leaves a dataset says that it was made from; none was built before."""
+    database.conn.execute("ALTER TABLE stage ADD COLUMN members INTEGER")
+    # To be added up without a look at the bits.
+    database.conn.execute("DROP INDEX member_of")
+    database.conn.execute("CREATE INDEX member_of ON member (stage, chunk, count)")
+
+
 @dataclass(frozen=True, slots=True)
 class _Filter:
     """Words that a row must have one of, in one of its columns."""

@@ -94,6 +94,8 @@ class StageFacts(msgspec.Struct, frozen=True, kw_only=True):
     declaration: DeclarationId | None = None
     purpose: str | None = None
     rows: int | None = None
+    members: int | None = None
+    """Of a dataset: how many leaves it says that it was made from."""
     parents: tuple[Sha256, ...] = ()
     mentions: tuple[tuple[What, str, int], ...] = ()
 
@@ -199,6 +201,7 @@ def stage_of(manifest: Manifest) -> StageFacts | None:
         declaration=DeclarationId(next(filter(None, declared), "")) or None,
         purpose=_text(_dict(found.get("use")).get("purpose")) or None,
         rows=rows,
+        members=_count(_dict(found.get("members")).get("count")),
         parents=tuple(parents),
         mentions=tuple(
             (what, value, count if rows is None else min(count, rows))
@@ -350,7 +353,7 @@ def take_stage(connection: sqlite3.Connection, facts: StageFacts, leaf: int) -> 
     stage = _id_of(connection, facts.manifest)
     connection.execute(
         "UPDATE stage SET leaf = ?, kind = ?, name = ?, project = ?, declaration = ?,"
-        " purpose = ?, rows = ? WHERE id = ? AND leaf IS NULL",
+        " purpose = ?, rows = ?, members = ? WHERE id = ? AND leaf IS NULL",
         (
             leaf,
             facts.kind,
@@ -359,6 +362,7 @@ def take_stage(connection: sqlite3.Connection, facts: StageFacts, leaf: int) -> 
             facts.declaration,
             facts.purpose,
             facts.rows,
+            facts.members,
             stage,
         ),
     )
@@ -585,10 +589,11 @@ class Lineage:
             yield from (chunk * CHUNK + place for place in places_in(unpack_chunk(kept)))
 
     def without_members(self) -> list[Stage]:
-        """Return the datasets of which nobody said what leaves they were made from."""
+        """Return the datasets of which no list, or not all of it, says their leaves."""
         return self._stages(
             "WHERE s.kind = 'dataset' AND s.leaf IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM member m WHERE m.stage = s.id) ORDER BY s.leaf"
+            " AND (SELECT coalesce(sum(m.count), 0) FROM member m WHERE m.stage = s.id)"
+            " <> coalesce(s.members, -1) ORDER BY s.leaf"
         )
 
     def made_from(

@@ -296,6 +296,16 @@ def test_impact_of_a_dataset_without_a_list_says_what_is_not_known(stages: Stage
     assert "dataset `old`" in impact.unknown[0]
 
 
+def test_impact_of_a_dataset_with_half_a_list_says_so(stages: Stages) -> None:
+    """A list that leaves something out is no list: the manifest says how many there are."""
+    asked = stages.ask(2, account="zoe")
+    stages.collect("cut", asked, list_of=stages.places(asked[:1]))
+
+    (doubt,) = stages.below().of_principal("zoe").unknown
+
+    assert "dataset `cut`" in doubt
+
+
 def test_impact_of_a_stage_begins_with_itself(stages: Stages) -> None:
     """What came of a student: its answers, and what was made of those."""
     impact = stages.below().of_manifests("student", "cleaner", [stages.cleaner])

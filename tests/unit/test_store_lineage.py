@@ -277,7 +277,9 @@ def _forget_stages(path: Path) -> None:
         for name in ("stage", "edge", "mention", "member", "derived", "answered"):
             database.execute(f"DROP TABLE {name}")
         database.execute("ALTER TABLE watermark DROP COLUMN stages")
-        database.execute("DELETE FROM _sqlite_migrations WHERE name = 'stages'")
+        database.execute(
+            "DELETE FROM _sqlite_migrations WHERE name IN ('stages', 'lists_of_members')"
+        )
         database.commit()
 
 
