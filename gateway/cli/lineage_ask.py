@@ -198,6 +198,11 @@ def _about(what: str, house: Installation, *, everything: bool = False) -> About
             )
     elif len(what) == 64 and all(char in "0123456789abcdef" for char in what):
         payload = Sha256(what)
+    elif is_derivation_id(what.partition("/")[0]):
+        raise NotFoundError(
+            f"`{_plain(what[:64])}` are rows of a pipeline; questions are about what was built",
+            hint=f"`gateway lineage show {_plain(what[:64])}`, or ask about a dataset of them",
+        )
     elif is_exchange_id(what):
         found = house.reader.find(ExchangeId(what))
         if found is not None:

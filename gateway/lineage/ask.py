@@ -90,7 +90,7 @@ class Approved(Wire, frozen=True, kw_only=True):
 class Finding(Wire, frozen=True, kw_only=True):
     """One way by which what was asked for reached what was asked about."""
 
-    what: Literal["teacher", "answer", "account"]
+    what: Literal["teacher", "answer", "account", "dataset"]
     stages: int
     """How many trainings lie in between."""
     dataset: str = ""
@@ -192,16 +192,25 @@ def answer(question: Question, evidence: Evidence) -> Answer:
         return _of_account(question, evidence)
     judging = question.kind == "judged-by"
     told: dict[bool, list[Finding]] = {True: [], False: []}
+    doubts: list[str] = []
     for way in _ways(evidence.roots):
         if _fits(way, question):
             told[way.influence == "judge"].append(_finding(way))
+        elif _might_fit(way, question):
+            doubts.append(_doubt(way, question))
     if judging:
         findings, judged = told[True], []
     elif question.kind == "distilled-from":
         findings, judged = told[False], told[True]
     else:
         findings, judged = told[False] + told[True], []
-    unknown = tuple(dict.fromkeys(_unknowns(evidence.roots)))
+    if question.kind == "declared":
+        named = {one.manifest for one in findings}
+        findings += [
+            one for one in _declared(evidence.roots, question) if one.manifest not in named
+        ]
+        doubts += [] if findings else _undeclared(evidence.roots)
+    unknown = tuple(dict.fromkeys([*_unknowns(evidence.roots), *doubts]))
     return Answer(
         question=str(question),
         about=evidence.about,
@@ -353,6 +362,12 @@ def _stated(roots: Iterable[Node]) -> Iterator[str]:
                     f"{one.rows} rows of dataset `{node.name}` are people's own words, states"
                     f" {one.by} ({one.source}, {one.licence})"
                 )
+        if isinstance(node, DerivationNode) and node.derivation.written is not None:
+            said = node.derivation.written
+            yield (
+                f"rows of {node.derivation.derivation} are people's own words, states"
+                f" {said.by} ({said.source}, {said.licence})"
+            )
 
 
 def _withdrawn(evidence: Evidence) -> Iterator[str]:
@@ -383,7 +398,12 @@ def covered(origin: str, size: int) -> str:
 
 def _fits(way: Way, question: Question) -> bool:
     wanted = question.value.casefold()
-    return any(fnmatchcase(name.casefold(), wanted) for name in _names(way, question.kind))
+    return any(_like(name.casefold(), wanted) for name in _names(way, question.kind))
+
+
+def _like(name: str, wanted: str) -> bool:
+    """Tell whether *name* is what is asked for; only `*` and `?` stand for anything else."""
+    return fnmatchcase(name, wanted.replace("[", "[[]"))
 
 
 def _names(way: Way, kind: Kind) -> Iterator[str]:
@@ -415,7 +435,7 @@ def _names(way: Way, kind: Kind) -> Iterator[str]:
 
 def _names_of_answer(receipt: Receipt, kind: Kind) -> Iterator[str]:
     match kind:
-        case "distilled-from":
+        case "distilled-from" | "judged-by":
             facts = receipt.model
             models = tuple(filter(None, (facts.requested, facts.reported)))
             yield from _names_of_who((receipt.provider.name, facts.provider), models)
@@ -440,7 +460,101 @@ def _names_of_who(who: tuple[str | None, ...], models: tuple[str, ...]) -> Itera
     for name in filter(None, who):
         yield name
         yield from (f"{name}/{model}" for model in models)
-    yield from models
+    for model in models:
+        yield from _names_of_model(model)
+
+
+def _names_of_model(model: str) -> Iterator[str]:
+    """Yield a model's name; where a host spells out whose it is, its parts and that, too.
+
+    `openai/gpt-4o:free` is a `gpt-4o`, and OpenAI's.
+    """
+    for name in dict.fromkeys((model, model.partition(":")[0])):
+        yield name
+        for at, char in enumerate(name):
+            if char == "/" and 0 < at < len(name) - 1:
+                yield name[:at]
+                yield name[at + 1 :]
+
+
+def _might_fit(way: Way, question: Question) -> bool:
+    """Tell whether a way that doesn't fit may be whom a question asks for, by another name.
+
+    A cloud that passes on another's model (`azure-openai`, `anthropic.claude-…`) is not the
+    one that is asked for, nor is it known to be somebody else.
+    """
+    judging = question.kind == "judged-by"
+    if question.kind not in {"distilled-from", "judged-by"} or (
+        judging != (way.influence == "judge")
+    ):
+        return False
+    who, models = _who_answered(way)
+    asked, _, model = question.value.casefold().partition("/")
+    wanted = set(_WORD.findall(asked))
+    if not wanted or asked in {name.casefold() for name in who}:
+        return False
+    alike = any(wanted <= set(_WORD.findall(name.casefold())) for name in (*who, *models))
+    known = [part for one in models for part in _names_of_model(one.casefold())]
+    return alike and (not model or not known or any(_like(one, model) for one in known))
+
+
+_WORD: Final = re.compile(r"[a-z0-9]+")
+
+
+def _who_answered(way: Way) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of who answered, and of the models; a student of ours has none."""
+    if way.teacher is not None:
+        if way.teacher.student is not None:
+            return (), ()
+        teacher = way.teacher.teacher
+        who = (teacher.provider, teacher.answered_by)
+        pins, models = teacher.policies, (teacher.model, *teacher.reported)
+    elif way.exchange is not None and way.exchange.receipt.model.manifest is None:
+        receipt = way.exchange.receipt
+        who = (receipt.provider.name, receipt.model.provider)
+        pins, models = (
+            receipt.ruling.policies,
+            (receipt.model.requested, receipt.model.reported),
+        )
+    else:
+        return (), ()
+    named = (*filter(None, who), *(pin.policy for pin in pins))
+    return named, tuple(filter(None, models))
+
+
+def _doubt(way: Way, question: Question) -> str:
+    who, models = _who_answered(way)
+    named = ", ".join(dict.fromkeys((*who, *models)))
+    return f"whether `{named}` is `{question.value}`: the names don't say so, and don't rule it out"
+
+
+def _declared(roots: Iterable[Node], question: Question) -> Iterator[Finding]:
+    """Yield the datasets that were built for a declaration, whoever taught in them."""
+    for node, (dataset, stages) in datasets_of(roots).items():
+        declaration = dataset.manifest.asked.declaration
+        if _like(declaration.casefold(), question.value.casefold()):
+            yield Finding(
+                what="dataset",
+                stages=stages,
+                dataset=dataset.name,
+                manifest=node,
+                leaf=dataset.index,
+                of_rows=dataset.manifest.found.rows,
+                declaration=declaration,
+                purpose=dataset.manifest.found.use.purpose,
+                owner=dataset.owner or "",
+                withdrawn=dataset.withdrawn or "",
+            )
+
+
+def _undeclared(roots: Iterable[Node]) -> Iterator[str]:
+    """Yield the datasets whose manifests don't name every declaration above them."""
+    for dataset, _ in datasets_of(roots).values():
+        if dataset.manifest.found.is_derived:
+            yield (
+                f"under which declarations the pipelines of dataset `{dataset.name}` ran:"
+                " its manifest names those of calls (`gateway lineage show`)"
+            )
 
 
 def _names_of_pins(pins: Iterable[PolicyPin]) -> Iterator[str]:
@@ -657,6 +771,9 @@ def _parts(found: Finding) -> Iterator[str]:
                 f" `{found.dataset}`{_at(found.leaf)} was made from"
                 f" (the first: leaf {', '.join(map(str, found.first_leaves))})"
             )
+            yield away
+        case "dataset":
+            yield f"dataset `{found.dataset}`{_at(found.leaf)} was built for it"
             yield away
         case _:
             verb = "decided on" if found.influence == "judge" else "stand in"

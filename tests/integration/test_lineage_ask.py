@@ -20,6 +20,7 @@ from gateway.lineage.ask import (
 )
 from gateway.lineage.holdings import About
 from gateway.lineage.pack import ask_log
+from gateway.receipt.model import ModelFacts
 from tests.support.chain import Chain, two_stages
 
 
@@ -129,6 +130,57 @@ def test_terms_and_declarations_can_be_asked_for(chain: Chain) -> None:
         "agreement:order-7": "no",
     }.items():
         assert says == ask(chain, question, student).says, question
+
+
+def test_a_host_that_spells_out_whose_a_model_is_answers_for_its_maker(chain: Chain) -> None:
+    """An aggregator's `maker/model` is the maker's and the model, whatever hosts call it."""
+    answers = chain.ask(1, model=ModelFacts(requested="openai/gpt-4o:free"))
+    student = chain.train("parser", chain.collect("first", answers))
+
+    for name in ("openai", "gpt-4o", "gpt-*", "openai/gpt-4o", "openai/*"):
+        assert "yes" == ask(chain, f"distilled-from:{name}", student).says, name
+    assert "no" == ask(chain, "distilled-from:anthropic", student).says
+
+
+def test_who_may_be_meant_by_another_name_is_no_no(chain: Chain) -> None:
+    """A maker's name in a host's or a model's leaves open whose answers they are."""
+    answers = chain.ask(1, model=ModelFacts(requested="us.anthropic.claude-3"))
+    dataset = chain.collect("first", answers, judges=chain.ask(1, provider="watched"))
+    student = chain.train("parser", dataset)
+
+    found = ask(chain, "distilled-from:anthropic", student)
+
+    assert "can't tell" == found.says
+    assert "us.anthropic.claude-3" in found.unknown[0]
+    assert "can't tell" == ask(chain, "distilled-from:anthropic/*claude*", student).says
+    for sure in (
+        "distilled-from:anthropic/opus*",
+        "judged-by:anthropic",
+        "distilled-from:us-x",
+    ):
+        assert "no" == ask(chain, sure, student).says, sure
+
+
+def test_brackets_in_a_name_are_letters(chain: Chain) -> None:
+    """Only `*` and `?` stand for anything else."""
+    answers = chain.ask(1, model=ModelFacts(requested="m[fp8]"))
+    student = chain.train("parser", chain.collect("first", answers))
+
+    assert "yes" == ask(chain, "distilled-from:m[fp8]", student).says
+    assert "no" == ask(chain, "distilled-from:[o]pen", student).says
+
+
+def test_a_dataset_that_nobody_taught_was_built_for_its_declaration(chain: Chain) -> None:
+    """People's rows alone are asked for by their declaration; pipelines' are not all known."""
+    written = WrittenBy(by="ada", licence="CC0-1.0", source="our own staff", rows=4)
+    dataset = chain.collect("first", [], written=[written])
+
+    found = ask(chain, f"declared:{chain.use.id}", chain.train("parser", dataset))
+    other = ask(chain, "declared:use-00000000000000000000", dataset)
+
+    assert "yes" == found.says
+    assert "was built for it" in found.sentences[1]
+    assert "can't tell" == other.says
 
 
 def test_who_approved_is_named_with_the_leaf(chain: Chain) -> None:
