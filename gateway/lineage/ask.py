@@ -525,7 +525,7 @@ def _who_answered(way: Way) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _doubt(way: Way, question: Question) -> str:
     who, models = _who_answered(way)
     named = ", ".join(dict.fromkeys((*who, *models)))
-    return f"whether `{named}` is `{question.value}`: the names don't say so, and don't rule it out"
+    return f"whether `{named}` is `{question.value}`, which the names neither say nor rule out"
 
 
 def _declared(roots: Iterable[Node], question: Question) -> Iterator[Finding]:
