@@ -127,14 +127,17 @@ def read_job(path: Path) -> TrainingJob:
 def overridden(job: TrainingJob, said: Mapping[str, Any]) -> TrainingJob:
     """Return *job* with what was *said* on the command line put over what the file says."""
     over = {name: value for name, value in said.items() if value is not None and value != ()}
-    for one, other, nothing in (
+    instead = (
         ("steps", "epochs", None),
         ("epochs", "steps", None),
         ("datasets", "feed", None),
         ("feed", "datasets", ()),
-    ):
-        if one in said and said[one] and not said.get(other):
-            over[other] = nothing
+    )
+    over |= {
+        other: nothing
+        for one, other, nothing in instead
+        if said.get(one) and not said.get(other)
+    }
     return msgspec.structs.replace(job, **over)
 
 
