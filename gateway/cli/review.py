@@ -171,8 +171,21 @@ def _held(house: Installation, project: str | None) -> list[_Held]:
     return list(found.values())
 
 
-def _refusals(house: Installation, **filters: str | None) -> Iterator[Refusal]:
-    for row in house.index.select(kind="refusal", effect="hold", **filters):
+def _refusals(
+    house: Installation,
+    *,
+    project: str | None = None,
+    declaration: str | None = None,
+    provider: str | None = None,
+) -> Iterator[Refusal]:
+    held = house.index.select(
+        kind="refusal",
+        effect="hold",
+        project=project,
+        declaration=declaration,
+        provider=provider,
+    )
+    for row in held:
         statement = read_leaf(house.reader.leaf(row.index))
         if isinstance(statement, Refusal):
             yield statement

@@ -42,9 +42,7 @@ from gateway.dataset.manifest import (
     PROOF,
     TRAINING_MANIFEST,
     DatasetManifest,
-    Dependency,
     Findings,
-    Metadata,
     Parameters,
     Teacher,
     left_out_counts,
@@ -53,6 +51,7 @@ from gateway.dataset.manifest import (
     statement_of,
 )
 from gateway.dataset.members import members_of
+from gateway.dataset.provenance import Dependency, Metadata
 from gateway.dataset.sorting import Sorter, Sorting
 from gateway.dataset.taking import Choosing, Reaches, Taker, Texts
 from gateway.dataset.tree import ReadTile

@@ -21,9 +21,9 @@ from gateway.dataset.manifest import (
     RECEIPTS,
     ROWS,
     DatasetManifest,
-    Dependency,
     Teacher,
 )
+from gateway.dataset.provenance import Dependency
 from gateway.policy.obligation import sentence_of
 from gateway.receipt.model import PREDICATES
 

@@ -9,10 +9,17 @@ SHA-256 of a manifest's payload, never a name. Described in `docs/formats/datase
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
+from gateway.dataset.provenance import (
+    Dependency,
+    Provenance,
+    build_of,
+    read_provenance,
+    write_provenance,
+)
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
@@ -20,13 +27,10 @@ from gateway.receipt.model import (
     DATASET_BUILD,
     PAYLOAD_TYPE,
     PREDICATES,
-    PROVENANCE_TYPE,
-    STATEMENT_TYPE,
     TRAINING_BUILD,
     EffectName,
     PolicyPin,
     RowKind,
-    Subject,
     TransformKind,
     Wire,
 )
@@ -217,45 +221,8 @@ class Findings(Wire, frozen=True, kw_only=True):
         return bool(self.made_by or self.written_by)
 
 
-class Dependency(Wire, frozen=True, kw_only=True):
-    """Something it was made from, by digest."""
-
-    name: str
-    uri: str | None = None
-    media_type: str | None = None
-    digest: dict[str, str]
-    annotations: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    @property
-    def kind(self) -> str:
-        """Return what it is, one of the kinds above, or nothing."""
-        kind = self.annotations.get("kind")
-        return kind if isinstance(kind, str) else ""
-
-
-class Metadata(Wire, frozen=True, kw_only=True):
-    """When it was made, and in which run."""
-
-    invocation_id: str
-    started_on: str
-    finished_on: str
-
-
-class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetManifest(Provenance[Parameters, Findings], frozen=True, kw_only=True):
     """A dataset manifest, read."""
-
-    asked: Parameters
-    found: Findings
-    dependencies: tuple[Dependency, ...]
-    subjects: tuple[Subject, ...]
-    metadata: Metadata
-    version: str
-    """Of the package that built it."""
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of the folder."""
-        return {subject.name: subject.digest["sha256"] for subject in self.subjects}
 
 
 class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,23 +242,6 @@ class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
         return (d for d in self.dependencies if d.kind == BASE_MODEL)
 
 
-class Provenance(Protocol):
-    """What dataset and training manifests share; each part is ready to be written."""
-
-    @property
-    def subjects(self) -> tuple[Subject, ...]: ...  # noqa: D102  the files it signs
-    @property
-    def asked(self) -> msgspec.Struct: ...  # noqa: D102  what somebody asked for
-    @property
-    def found(self) -> msgspec.Struct: ...  # noqa: D102  what came of it
-    @property
-    def dependencies(self) -> tuple[Dependency, ...]: ...  # noqa: D102  what it was made from
-    @property
-    def metadata(self) -> Metadata: ...  # noqa: D102  which run, from when to when
-    @property
-    def version(self) -> str: ...  # noqa: D102  of the package that made it
-
-
 def files_of(found: Findings) -> tuple[str, ...]:
     """Return the files of a dataset folder that its manifest names, besides levels of tiles."""
     held_out = (HELD_OUT,) if found.splits else ()
@@ -300,28 +250,7 @@ def files_of(found: Findings) -> tuple[str, ...]:
 
 def statement_of(manifest: DatasetManifest) -> dict[str, Any]:
     """Return *manifest* as the in-toto Statement that is signed."""
-    return provenance(DATASET_BUILD, BUILDER, manifest)
-
-
-def provenance(build_type: str, builder: str, manifest: Provenance) -> dict[str, Any]:
-    """Return *manifest* as an in-toto Statement with SLSA's provenance predicate, version 1."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": msgspec.to_builtins(manifest.subjects),
-        "predicateType": PROVENANCE_TYPE,
-        "predicate": {
-            "buildDefinition": {
-                "buildType": build_type,
-                "externalParameters": msgspec.to_builtins(manifest.asked),
-                "internalParameters": msgspec.to_builtins(manifest.found),
-                "resolvedDependencies": msgspec.to_builtins(manifest.dependencies),
-            },
-            "runDetails": {
-                "builder": {"id": builder, "version": {"tos-gateway": manifest.version}},
-                "metadata": msgspec.to_builtins(manifest.metadata),
-            },
-        },
-    }
+    return write_provenance(DATASET_BUILD, BUILDER, manifest)
 
 
 def parse_manifest(statement: Mapping[str, Any]) -> DatasetManifest:
@@ -331,24 +260,10 @@ def parse_manifest(statement: Mapping[str, Any]) -> DatasetManifest:
         MalformedReceiptError: it is another kind of statement, or not whole.
     """
     try:
-        build, details = _provenance(statement, DATASET_BUILD)
-        manifest = DatasetManifest(
-            asked=msgspec.convert(build["externalParameters"], Parameters),
-            found=msgspec.convert(build["internalParameters"], Findings),
-            dependencies=_dependencies(build),
-            subjects=msgspec.convert(statement["subject"], tuple[Subject, ...]),
-            metadata=msgspec.convert(details["metadata"], Metadata),
-            version=str(details["builder"]["version"]["tos-gateway"]),
-        )
-        names = [subject.name for subject in manifest.subjects]
-        if len(set(names)) != len(names) or not all(
-            "sha256" in subject.digest for subject in manifest.subjects
-        ):
-            raise MalformedReceiptError("a manifest names a file twice or without a digest")
-        return manifest
-    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as exc:
+        return read_provenance(statement, DATASET_BUILD, DatasetManifest, Parameters, Findings)
+    except MalformedReceiptError as exc:
         raise MalformedReceiptError(
-            f"this is not a dataset manifest: {exc}",
+            f"this is not a dataset manifest: {exc.message}",
             hint="a dataset folder is written by `gateway dataset build`",
         ) from exc
 
@@ -360,7 +275,7 @@ def parse_training(statement: Mapping[str, Any]) -> TrainingManifest:
         MalformedReceiptError: it is another kind of statement, or not whole.
     """
     try:
-        build, details = _provenance(statement, TRAINING_BUILD)
+        build, details = build_of(statement, TRAINING_BUILD)
         return TrainingManifest(
             student=str(build["externalParameters"]["student"]),
             dependencies=_dependencies(build),
@@ -390,18 +305,6 @@ def left_out_counts(counts: Mapping[str, int]) -> tuple[LeftOut, ...]:
         LeftOut(reason=reason, count=count)
         for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
-
-
-def _provenance(
-    statement: Mapping[str, Any], build_type: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    if statement["predicateType"] != PROVENANCE_TYPE:
-        raise MalformedReceiptError("a manifest carries a SLSA provenance predicate")
-    predicate = statement["predicate"]
-    build = predicate["buildDefinition"]
-    if build["buildType"] != build_type:
-        raise MalformedReceiptError(f"this manifest is of type `{build['buildType']}`")
-    return build, predicate["runDetails"]
 
 
 def _dependencies(build: Mapping[str, Any]) -> tuple[Dependency, ...]:

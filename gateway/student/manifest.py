@@ -16,12 +16,15 @@ from gateway.canonical import digest_of
 from gateway.dataset.manifest import (
     BASE_MODEL,
     TRAINING_MANIFEST,
-    Dependency,
     LeftOut,
-    Metadata,
     Teacher,
     manifest_dependency,
-    provenance,
+)
+from gateway.dataset.provenance import (
+    Dependency,
+    Provenance,
+    read_provenance,
+    write_provenance,
 )
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
@@ -29,7 +32,6 @@ from gateway.intent.model import IntendedUse
 from gateway.receipt.model import (
     PREDICATES,
     TRAINING_BUILD,
-    Subject,
     Wire,
 )
 from gateway.student.figures import Evaluation
@@ -130,26 +132,13 @@ class Findings(Wire, frozen=True, kw_only=True):
     """How card, report and bill of materials were drawn, so that they can be drawn again."""
 
 
-class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
+class ModelManifest(Provenance[Asked, Findings], frozen=True, kw_only=True):
     """A training manifest, read."""
-
-    asked: Asked
-    found: Findings
-    dependencies: tuple[Dependency, ...]
-    subjects: tuple[Subject, ...]
-    metadata: Metadata
-    version: str
-    """Of the package that trained it."""
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of the folder."""
-        return {subject.name: subject.digest["sha256"] for subject in self.subjects}
 
 
 def statement_of(manifest: ModelManifest) -> dict[str, Any]:
     """Return the in-toto Statement that *manifest* is."""
-    return provenance(TRAINING_BUILD, BUILDER, manifest)
+    return write_provenance(TRAINING_BUILD, BUILDER, manifest)
 
 
 def parse_model_manifest(statement: Mapping[str, Any]) -> ModelManifest:
@@ -159,32 +148,12 @@ def parse_model_manifest(statement: Mapping[str, Any]) -> ModelManifest:
         MalformedReceiptError: it is another kind of statement, or not whole.
     """
     try:
-        predicate = statement["predicate"]
-        build, details = predicate["buildDefinition"], predicate["runDetails"]
-        if build["buildType"] != TRAINING_BUILD:
-            raise MalformedReceiptError(
-                f"this manifest is of type `{build['buildType']}`, not of a training",
-                hint="a model folder is written by `gateway student train`",
-            )
-        manifest = ModelManifest(
-            asked=msgspec.convert(build["externalParameters"], Asked),
-            found=msgspec.convert(build["internalParameters"], Findings),
-            dependencies=msgspec.convert(build["resolvedDependencies"], tuple[Dependency, ...]),
-            subjects=msgspec.convert(statement["subject"], tuple[Subject, ...]),
-            metadata=msgspec.convert(details["metadata"], Metadata),
-            version=str(details["builder"]["version"]["tos-gateway"]),
-        )
-    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+        return read_provenance(statement, TRAINING_BUILD, ModelManifest, Asked, Findings)
+    except MalformedReceiptError as error:
         raise MalformedReceiptError(
-            f"this is not a training manifest: {error}",
+            f"this is not a training manifest: {error.message}",
             hint="a model folder is written by `gateway student train`",
         ) from error
-    names = [subject.name for subject in manifest.subjects]
-    if len(set(names)) != len(names) or not all(
-        "sha256" in subject.digest for subject in manifest.subjects
-    ):
-        raise MalformedReceiptError("a manifest names a file twice or without a digest")
-    return manifest
 
 
 def base_dependencies(base: Base) -> tuple[Dependency, ...]:

@@ -19,10 +19,10 @@ from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     MANIFEST,
     PROOF,
-    Metadata,
     left_out_counts,
     manifest_dependency,
 )
+from gateway.dataset.provenance import Metadata
 from gateway.errors import GateError
 from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import PublicKey, Trust

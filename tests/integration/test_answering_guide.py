@@ -22,9 +22,9 @@ from gateway.cli.main import main
 from gateway.dataset.manifest import (
     BASE_MODEL,
     DATASET_MANIFEST,
-    Dependency,
     manifest_dependency,
 )
+from gateway.dataset.provenance import Dependency
 from gateway.ident import Sha256
 from gateway.lineage.tree import payload_in
 from gateway.receipt.model import PROVENANCE_TYPE, STATEMENT_TYPE, TRAINING_BUILD

@@ -15,13 +15,13 @@ from gateway.dataset.card import card_of
 from gateway.dataset.manifest import (
     DatasetManifest,
     Findings,
-    Metadata,
     Parameters,
     Teacher,
     parse_manifest,
     parse_training,
     statement_of,
 )
+from gateway.dataset.provenance import Metadata
 from gateway.dataset.standing import Standing, standing_of
 from gateway.dataset.verify import verify_dataset
 from gateway.errors import EvidenceError, MalformedReceiptError

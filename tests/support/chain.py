@@ -21,12 +21,12 @@ from gateway.dataset.manifest import (
     Findings,
     Influence,
     MembersFacts,
-    Metadata,
     Parameters,
     Teacher,
     WrittenBy,
     statement_of,
 )
+from gateway.dataset.provenance import Metadata
 from gateway.ident import Sha256
 from gateway.intent.model import Declaration
 from gateway.lineage.ask import Question, parse_question

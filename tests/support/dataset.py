@@ -16,9 +16,9 @@ from gateway.dataset.held import HeldWords
 from gateway.dataset.manifest import (
     BASE_MODEL,
     DATASET_MANIFEST,
-    Dependency,
     manifest_dependency,
 )
+from gateway.dataset.provenance import Dependency
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.ident import ExchangeId, Sha256, new_derivation_id, new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id

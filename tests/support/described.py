@@ -18,16 +18,15 @@ from gateway.dataset.manifest import (
     ROWS,
     TRAINING_MANIFEST,
     DatasetManifest,
-    Dependency,
     Findings,
     MadeBy,
-    Metadata,
     Parameters,
     Split,
     Teacher,
     WrittenBy,
     manifest_dependency,
 )
+from gateway.dataset.provenance import Dependency, Metadata
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
 from gateway.receipt.model import RowKind, Subject

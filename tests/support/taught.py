@@ -15,12 +15,12 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     Findings,
     MembersFacts,
-    Metadata,
     Parameters,
     Teacher,
     manifest_dependency,
 )
 from gateway.dataset.manifest import statement_of as dataset_statement
+from gateway.dataset.provenance import Metadata
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import IntendedUse, declaration_id
 from gateway.receipt.model import DeclarationFacts, PolicyPin, Subject

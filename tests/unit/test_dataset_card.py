@@ -12,12 +12,12 @@ from gateway.dataset.manifest import (
     Findings,
     Influence,
     MadeBy,
-    Metadata,
     Parameters,
     Split,
     Teacher,
     WrittenBy,
 )
+from gateway.dataset.provenance import Metadata
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
 

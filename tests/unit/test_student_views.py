@@ -20,12 +20,12 @@ from gateway.dataset.manifest import (
     LeftOut,
     MadeBy,
     MembersFacts,
-    Metadata,
     Parameters,
     Split,
     WrittenBy,
 )
 from gateway.dataset.manifest import Findings as DatasetFindings
+from gateway.dataset.provenance import Metadata
 from gateway.ident import DeclarationId
 from gateway.intent.model import IntendedUse
 from gateway.receipt.model import Subject

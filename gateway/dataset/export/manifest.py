@@ -12,16 +12,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.dataset.manifest import Dependency, Metadata, provenance
+from gateway.dataset.provenance import Provenance, read_provenance, write_provenance
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse
 from gateway.receipt.model import (
     EXPORT_BUILD,
     PREDICATES,
-    PROVENANCE_TYPE,
     RowKind,
-    Subject,
     Wire,
 )
 
@@ -85,26 +83,13 @@ class Found(Wire, frozen=True, kw_only=True):
     obligations: tuple[str, ...] = ()
 
 
-class ExportManifest(msgspec.Struct, frozen=True, kw_only=True):
+class ExportManifest(Provenance[Asked, Found], frozen=True, kw_only=True):
     """An export manifest, read."""
-
-    asked: Asked
-    found: Found
-    dependencies: tuple[Dependency, ...]
-    subjects: tuple[Subject, ...]
-    metadata: Metadata
-    version: str
-    """Of the package that made it."""
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of the folder."""
-        return {subject.name: subject.digest["sha256"] for subject in self.subjects}
 
 
 def statement_of(manifest: ExportManifest) -> dict[str, Any]:
     """Return *manifest* as the in-toto Statement that is signed."""
-    return provenance(EXPORT_BUILD, BUILDER, manifest)
+    return write_provenance(EXPORT_BUILD, BUILDER, manifest)
 
 
 def parse_export(statement: Mapping[str, Any]) -> ExportManifest:
@@ -114,26 +99,9 @@ def parse_export(statement: Mapping[str, Any]) -> ExportManifest:
         MalformedReceiptError: it is another kind of statement, or not whole.
     """
     try:
-        predicate = statement["predicate"]
-        build, details = predicate["buildDefinition"], predicate["runDetails"]
-        if statement["predicateType"] != PROVENANCE_TYPE or build["buildType"] != EXPORT_BUILD:
-            raise MalformedReceiptError(f"this manifest is of type `{build['buildType']}`")
-        manifest = ExportManifest(
-            asked=msgspec.convert(build["externalParameters"], Asked),
-            found=msgspec.convert(build["internalParameters"], Found),
-            dependencies=msgspec.convert(build["resolvedDependencies"], tuple[Dependency, ...]),
-            subjects=msgspec.convert(statement["subject"], tuple[Subject, ...]),
-            metadata=msgspec.convert(details["metadata"], Metadata),
-            version=str(details["builder"]["version"]["tos-gateway"]),
-        )
-        names = [subject.name for subject in manifest.subjects]
-        if len(set(names)) != len(names) or not all(
-            "sha256" in subject.digest for subject in manifest.subjects
-        ):
-            raise MalformedReceiptError("a manifest names a file twice or without a digest")
-        return manifest
-    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as exc:
+        return read_provenance(statement, EXPORT_BUILD, ExportManifest, Asked, Found)
+    except MalformedReceiptError as exc:
         raise MalformedReceiptError(
-            f"this is not an export manifest: {exc}",
+            f"this is not an export manifest: {exc.message}",
             hint="an export is written by `gateway dataset export`",
         ) from exc

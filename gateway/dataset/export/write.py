@@ -51,10 +51,10 @@ from gateway.dataset.manifest import (
     MANIFEST,
     PROOF,
     DatasetManifest,
-    Metadata,
     manifest_dependency,
     parse_manifest,
 )
+from gateway.dataset.provenance import Metadata
 from gateway.dataset.verify import Row, VerifiedDataset, verified_rows
 from gateway.dataset.workshop import (
     DigestedFile,
