@@ -52,6 +52,7 @@ from gateway.dataset.manifest import (
 )
 from gateway.dataset.members import members_of
 from gateway.dataset.provenance import Dependency, Metadata
+from gateway.dataset.signed import signed_leaves
 from gateway.dataset.sorting import Sorter, Sorting
 from gateway.dataset.taking import Choosing, Reaches, Taker, Texts
 from gateway.dataset.tree import ReadTile
@@ -349,7 +350,8 @@ def _write_rows(
         if order.feed is not None:
             gate.remember(order.feed.seen())
         taken = taker.taken(
-            iter(sources.candidates()), lambda seen, rows: progress(RULING, seen, rows)
+            signed_leaves(iter(sources.candidates()), sources.authority),
+            lambda seen, rows: progress(RULING, seen, rows),
         )
         sorting = Sorting(
             kind=order.kind,

@@ -1,8 +1,8 @@
 """Leaves that a build reads, each shown to be under the checkpoint that the dataset will carry.
 
-A tile is read once and checked up to the root; a leaf, against its place in its tile. Its own
-signature is checked for the first leaf that a key signed in each tile: what the checkpoint
-covers, the log vouches for, and `gateway ledger fsck` checks every signature there is.
+A tile is read once and checked up to the root; a leaf, against its place in its tile, and
+its signature, by a key that might sign there. Where there are many candidates, their
+signatures are checked in pages by other processes (`signed.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.dataset.above import opened
 from gateway.dataset.tree import ReadTile, edge_of, full_roots, levels_of, root_of
 from gateway.errors import EvidenceError, LedgerDamagedError
 from gateway.receipt.authority import Authority
-from gateway.receipt.model import Manifest, Statement
+from gateway.receipt.model import Statement
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
 from gateway.tlog.tile import TILE_WIDTH, Tile
@@ -28,14 +28,7 @@ _FSCK: Final = "run `gateway ledger fsck`; nothing was built"
 class Covered:
     """What one checkpoint covers; leaves may be asked for in any order."""
 
-    def __init__(
-        self,
-        covers: Checkpoint,
-        read: ReadTile,
-        authority: Authority,
-        *,
-        every_signature: bool = False,
-    ) -> None:
+    def __init__(self, covers: Checkpoint, read: ReadTile, authority: Authority) -> None:
         """Read the edges of the tree, and check that they make the root.
 
         Raises:
@@ -43,8 +36,6 @@ class Covered:
         """
         self._read = read
         self._authority = authority
-        self._every_signature = every_signature
-        self._signed: set[tuple[str, int]] = set()
         self._known: dict[int, collections.OrderedDict[int, bytes]] = {}
         self._edges: dict[int, tuple[int, bytes]] = {}
         frontier: list[bytes] = []
@@ -83,10 +74,13 @@ class Covered:
             known.popitem(last=False)
         return content
 
-    def statement(self, index: int, leaf: bytes) -> tuple[Statement, str | None]:
+    def statement(
+        self, index: int, leaf: bytes, *, signed: bool = False
+    ) -> tuple[Statement, str | None]:
         """Return the statement in *leaf*, which stands at *index*, and the key that signed it.
 
-        A manifest names no key, and its signature is always checked.
+        *signed*: the signature was checked already, against the receipt key that it names; only
+        whether that key might sign there is still asked.
 
         Raises:
             LedgerDamagedError: the leaf is another, or no key that might sign it there did.
@@ -101,18 +95,13 @@ class Covered:
             if envelope is None:
                 return statement, None
             keyid = envelope.signatures[0].keyid
-            if keyid is None or isinstance(statement, Manifest):
-                return statement, self._authority.signer_of(envelope, statement, index).keyid
-            if self._every_signature or (keyid, number) not in self._signed:
-                self._authority.signer_of(envelope, statement, index)
-                self._signed.add((keyid, number))
-            else:
-                self._authority.receipt_key(keyid, index)
+            if signed and keyid is not None:
+                return statement, self._authority.receipt_key(keyid, index).keyid
+            return statement, self._authority.signer_of(envelope, statement, index).keyid
         except EvidenceError as exc:
             raise LedgerDamagedError(
                 f"leaf {index} of the ledger does not verify: {exc.message}", hint=_FSCK
             ) from exc
-        return statement, keyid
 
 
 def _at(hashes: bytes, place: int) -> bytes:

@@ -188,20 +188,22 @@ class Taker:
         self._rows = 0
 
     def taken(
-        self, candidates: Iterator[tuple[int, bytes]], progress: Progress
+        self, candidates: Iterator[tuple[int, bytes, bool]], progress: Progress
     ) -> Iterator[Taken]:
         """Yield what is taken of *candidates*, which come in the order of the ledger.
+
+        With each comes whether its signature was checked already (`signed.py`).
 
         Raises:
             LedgerDamagedError: a leaf is not what the checkpoint covers, or is no candidate.
         """
         page: list[_Candidate] = []
         held, seen = 0, 0
-        for index, leaf in candidates:
+        for index, leaf, signed in candidates:
             if index >= self._covered.size:
                 break
             seen += 1
-            statement, keyid = self._covered.statement(index, leaf)
+            statement, keyid = self._covered.statement(index, leaf, signed=signed)
             if keyid is None or not isinstance(statement, Receipt | Derivation):
                 raise LedgerDamagedError(
                     f"leaf {index} should be a receipt or a derivation",
