@@ -78,7 +78,7 @@ REFUSALS: Final[dict[str, str]] = {
     "row-mismatch": "its text is not the one that the receipt committed to",
     "duplicate": "the same row was taken already",
     "near-duplicate": "a row that is nearly the same was taken already",
-    "reasoning-not-open": "the provider did not show its reasoning openly",
+    "reasoning-not-open": "the provider showed none of its reasoning, or a summary of it",
     "no-verdict": "it was not judged, or not with the verdict that was asked for",
     "not-best": "of the rows with the same prompt, another was judged better",
     "row.not-text": "the answer has no form as a training row",
@@ -320,8 +320,8 @@ class Gate:
             yield 0, LeftOut("row.empty")
         for choice, first in units.items():
             why = _no_row(receipt, choice)
-            if why is None and self._reasoning and first.reasoned is None:
-                why = LeftOut("reasoning-not-open")
+            if why is None and self._reasoning:
+                why = _not_open(first)
             if why is None and kept is None:
                 why = LeftOut("content-erased" if erased else "content-missing")
             if why is not None or kept is None:
@@ -697,6 +697,18 @@ def _first_units(outputs: tuple[OutputFacts, ...]) -> dict[int, OutputFacts]:
         if unit.choice not in units or (unit.row and not units[unit.choice].row):
             units[unit.choice] = unit
     return units
+
+
+def _not_open(first: OutputFacts) -> LeftOut | None:
+    """Tell why a choice's reasoning is not to be learned from, or `None`.
+
+    A summary is what a provider shows instead of the reasoning, which it keeps to itself.
+    """
+    if first.reasoned is None or first.reasoning_kind is None:
+        return LeftOut("reasoning-not-open")
+    if first.reasoning_kind != "visible":
+        return LeftOut("reasoning-not-open", f"the provider showed a {first.reasoning_kind}")
+    return None
 
 
 def _no_row(receipt: Receipt, choice: int) -> LeftOut | None:

@@ -243,15 +243,16 @@ def test_a_row_of_nothing_that_nobody_wrote_is_left_out(house: House) -> None:
 
 
 def test_rows_with_reasoning_only_where_it_was_shown(house: House) -> None:
-    """Asked for reasoning, a build takes the rows that hold it, and says why not the others."""
+    """A build takes reasoning that was given as it is; a summary of it, or none, is not that."""
     declaration = house.declare()
     plain = house.answer(declaration)
+    house.answer_with_reasoning(declaration, "so it may be", "in short", kind="summary")
     shown = house.answer_with_reasoning(declaration, "so it is", "because it was")
 
     built = build(house, declaration, reasoning=True)
 
     assert isinstance(plain, Receipt)
-    assert ["reasoning-not-open"] == left_out(built.folder)
+    assert ["reasoning-not-open"] * 2 == left_out(built.folder)
     (row,) = verified_rows(built.folder, TRUST)
     assert row.exchange == shown.exchange
     assert b'"reasoning_content":"because it was"' in row.line

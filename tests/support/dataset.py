@@ -519,7 +519,12 @@ class House:
         return payload_sha256(leaf)
 
     def answer_with_reasoning(
-        self, declaration: Declaration, text: str, reasoning: str, **changes: Any
+        self,
+        declaration: Declaration,
+        text: str,
+        reasoning: str,
+        kind: Literal["summary", "visible"] = "visible",
+        **changes: Any,
     ) -> Receipt:
         """Append the receipt of an answer whose reasoning was shown, and keep both rows."""
         receipt = self.receipt(declaration, text, **changes)
@@ -531,7 +536,8 @@ class House:
         (unit,) = receipt.outputs
         reasoned = Commitment(alg="sha256-salted", value=salted_sha256(kept.salt, line))
         receipt = msgspec.structs.replace(
-            receipt, outputs=(msgspec.structs.replace(unit, reasoned=reasoned),)
+            receipt,
+            outputs=(msgspec.structs.replace(unit, reasoned=reasoned, reasoning_kind=kind),),
         )
         self.state(receipt)
         return receipt
