@@ -709,7 +709,7 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
 
 def _sentences(answer: Answer) -> Iterator[str]:
     kind, _, value = answer.question.partition(":")
-    told = _HEADLINES[kind]
+    told = _ANYBODY if answer.question == _FROM_ANYBODY else _HEADLINES[kind]
     match answer.says:
         case "yes":
             yield f"Yes: {answer.about} {told[0].format(value)}."
@@ -736,6 +736,11 @@ def _sentences(answer: Answer) -> Iterator[str]:
         yield f"It covers {answer.covers}."
 
 
+_FROM_ANYBODY: Final = "distilled-from:*"
+_ANYBODY: Final = (
+    "was made from answers of models",
+    "was made from no model's answer that went through the gateway",
+)
 _HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
     "distilled-from": (
         "was made from answers of `{}`",
