@@ -35,6 +35,8 @@ _LINE: Final = 16
 _PAD: Final = 10
 _GAP: Final = 20
 _BETWEEN: Final = 76
+_FITS: Final = 1_800
+"""A graph that is no wider is shrunk to the page and stays readable; others are scrolled."""
 _LETTERS: Final = 29
 """What fits on a line of a node, in the type that the page uses."""
 
@@ -367,7 +369,8 @@ def svg_of(graph: Graph) -> str:
     return "\n".join(
         [
             (
-                f'<svg class="graph" role="img" viewBox="0 0 {width} {height:.0f}"'
+                f'<svg class="graph{" fits" * (width <= _FITS)}" role="img"'
+                f' viewBox="0 0 {width} {height:.0f}"'
                 f' width="{width}" height="{height:.0f}" aria-label="What was made of what">'
             ),
             *(_line(line, [places[step] for step in steps]) for line, steps in ways),

@@ -73,6 +73,7 @@ th { background: var(--head); font-weight: 600; overflow-wrap: normal; }
 td.number { text-align: right; white-space: nowrap; }
 small { display: block; color: var(--faint); }
 svg.graph { display: block; font: 12px/1 system-ui, -apple-system, "Segoe UI", sans-serif; }
+svg.graph.fits { max-width: 100%; height: auto; }
 svg.graph path { fill: none; stroke: var(--other-edge); stroke-width: 1.5; }
 svg.graph path.judges { stroke-dasharray: 5 4; }
 svg.graph text { fill: var(--ink); }
