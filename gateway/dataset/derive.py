@@ -85,10 +85,14 @@ Progress = Callable[[str, int, int | None], None]
 ROW_CHANGED: Final = "derive.row_changed"
 TRANSFORM_MALFORMED: Final = "derive.transform_malformed"
 NOT_FOR_TRAINING: Final = "derive.not_for_training"
+JUDGE_ANSWERED: Final = "derive.judge_answered"
 
 SALT_BYTES: Final = 16
 _KEEPS: Final = frozenset({"filter", "judge"})
 """Transforms that change no row: what is kept, or judged, is the parent's row to the byte."""
+
+_JUDGEMENT_CHARS: Final = 40
+"""A shorter answer of a judge may stand in a row by chance."""
 
 _LABEL_CHARS_MAX: Final = 64
 _TEXT_CHARS_MAX: Final = 256
@@ -552,6 +556,8 @@ class Step:
             self._check_sides(resolved)
         if self.transform.kind in _KEEPS:
             self._check_kept(line, resolved)
+        else:
+            self._check_judges(line, resolved)
         row = DerivedRow(
             kind=kind,
             row=_NO_COMMITMENT,
@@ -617,6 +623,28 @@ class Step:
                 hint="record a change as a rewrite, an extraction or a translation",
                 code=ROW_CHANGED,
             )
+
+    def _check_judges(self, line: bytes, resolved: list[tuple[ParentRef, Resolved]]) -> None:
+        """Raise where a judge's own answer stands in a row: then it was more than a judge.
+
+        What a judge repeats of a source is the source's.
+        """
+        judges = [one for ref, one in resolved if ref.role == "judge"]
+        if not judges:
+            return
+        read = self._parents.kept_line
+        words = "\n".join(_said_in(line))
+        others = "\n".join(
+            text for ref, one in resolved if ref.role != "judge" for text in _said_in(read(one))
+        )
+        for one in judges:
+            answer = next(reversed(_said_in(read(one))), "").strip()
+            if len(answer) >= _JUDGEMENT_CHARS and answer in words and answer not in others:
+                raise GateRefusedError(
+                    f"the answer of judge `{one.id}/{one.choice}` stands in the row",
+                    hint="whose words a row holds is its source or its rewriter",
+                    code=JUDGE_ANSWERED,
+                )
 
 
 def map(  # noqa: A001 — the name that `datasets` has for it
@@ -685,6 +713,20 @@ def _length(part: msgspec.Struct) -> int:
 
 def _by_text(one: Parent) -> str:
     return one.exchange or one.derivation or ""
+
+
+def _said_in(line: bytes) -> list[str]:
+    """Return the texts that the messages of a row say, in order."""
+    row = read_line(line) if line else {}
+    lists = [row.get(name) for name in ("prompt", "chosen", "rejected", "messages")]
+    said = [one.get("content") for some in lists for one in some or () if some]
+    texts: list[str] = []
+    for content in said:
+        if isinstance(content, str):
+            texts.append(content)
+        elif isinstance(content, list):
+            texts += [str(part.get("text", "")) for part in content if isinstance(part, dict)]
+    return texts
 
 
 def _as_judge(reference: Reference) -> ParentRef:

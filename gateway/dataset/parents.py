@@ -338,6 +338,11 @@ class Parents:
             self._read = named, self._records.texts.get(named)
         return self._read[1]
 
+    def kept_line(self, resolved: Resolved) -> bytes:
+        """Return the canonical row of a parent; nothing where no text of it is kept."""
+        kept = None if resolved.id is None else self._kept(resolved.id)
+        return b"" if kept is None else kept.rows.get(resolved.choice, b"")
+
     def line(self, resolved: Resolved) -> bytes:
         """Return the canonical row of a parent.
 

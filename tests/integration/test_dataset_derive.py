@@ -689,3 +689,27 @@ def test_texts_whose_leaf_never_came_go_with_the_next_erasure(
 
     assert [True, False] == [content.was_erased(one) for one in (old, new)]
     assert works.text(stated) is not None
+
+
+def test_a_judge_whose_answer_stands_in_the_row_is_none(
+    works: Works, declared: Declaration
+) -> None:
+    """No words are had by calling an answer a judge; what a judge repeats isn't its own."""
+    words = "the whole answer of somebody whose terms say that nobody may learn from it"
+    source = works.answer(
+        declared, "a source which says quite enough to be repeated by a judge"
+    )
+    other = works.answer(declared, words)
+    echo = works.answer(
+        declared, "a source which says quite enough to be repeated by a judge", prompt="which?"
+    )
+    step = rewrite(works, declared)
+
+    for text in (words, f"To begin with: {words}. So it is."):
+        with pytest.raises(GateRefusedError) as refused:
+            step.row(messages("q", text), [source, derive.parent(other, role="judge")])
+        assert "derive.judge_answered" == refused.value.problem
+    repeated = messages("q", "a source which says quite enough to be repeated by a judge")
+    step.row(repeated, [source, derive.parent(echo, role="judge")])
+    step.row(messages("q", "other words"), [source, derive.parent(other, role="judge")])
+    assert 2 == step.pending
