@@ -39,7 +39,13 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from gateway.clock import Clock
-from gateway.errors import GateError, GatewayError, MissingPieceError, OperatorError
+from gateway.errors import (
+    CallerError,
+    GateError,
+    GatewayError,
+    MissingPieceError,
+    OperatorError,
+)
 from gateway.ident import Sha256
 from gateway.student.bases import load_model
 from gateway.student.course import Course, RowsFile, order_of, pool_of
@@ -97,6 +103,7 @@ def learn(course: Course, begin: Checkpoint | None, tokenizer: Any, crew: Crew) 
     """Learn the rows of *course*, from the checkpoint *begin* if there is one.
 
     Raises:
+        CallerError: an adapter is asked for beside layers that are not there.
         GateError: the loss is no longer a number.
         GatewayError: what *crew* was told to stop for.
         OperatorError: a checkpoint can't be written.
@@ -153,7 +160,7 @@ def parameters_of(course: Course, tokenizer: Any) -> tuple[int, int]:
     with hushed():
         model = first_model(course, tokenizer)
         if course.recipe.lora is not None:
-            model = get_peft_model(model, _adapter(course.recipe.lora))
+            model = get_peft_model(model, _adapter(course.recipe.lora, model))
     sizes = [(one.numel(), one.requires_grad) for one in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, learned in sizes if learned)
 
@@ -249,7 +256,7 @@ def _trainer(
         eval_dataset=None if held_out is None else _held_out(held_out),
         processing_class=tokenizer,
         callbacks=[watch],
-        peft_config=None if lora is None or course.after is not None else _adapter(lora),
+        peft_config=None if lora is None or course.after is not None else _adapter(lora, model),
     )
 
 
@@ -257,8 +264,17 @@ def _held_out(file: RowsFile) -> Dataset:
     return _named(Dataset.from_file(file.path), file.sha256)
 
 
-def _adapter(lora: Lora) -> LoraConfig:
+def _adapter(lora: Lora, model: Any) -> LoraConfig:
     targets = lora.targets
+    if targets != "all-linear":
+        there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        for target in targets.split(","):
+            if target.rpartition(".")[2] not in there:
+                raise CallerError(
+                    f"lora: the base has no layer `{target}`",
+                    hint="name layers of its own in `targets`, or leave it out",
+                    code="recipe.bad",
+                )
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,

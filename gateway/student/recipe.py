@@ -28,6 +28,18 @@ CONTEXT_TOKENS: Final = 1024
 """How far a tiny base can look back."""
 
 
+STEPS_MAX: Final = 10_000_000
+"""Updates in one run: their order is drawn before the first and held in memory."""
+
+BATCH_MAX: Final = 1_000_000
+EPOCHS_MAX: Final = 10_000
+RANKS_MAX: Final = 1024
+LORA_RANK_MAX: Final = 65_536
+
+SEED_MAX: Final = 2**32 - 1
+"""What every library that draws from it can take."""
+
+
 class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Learn small matrices beside the weights, which stay as they are."""
 
@@ -41,8 +53,12 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         """Refuse numbers no adapter can be made with."""
-        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("lora: rank, alpha or dropout is out of range")
+        if not 1 <= self.rank <= LORA_RANK_MAX:
+            raise ValueError("lora: rank is out of range")
+        if self.alpha < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("lora: alpha or dropout is out of range")
+        if not all(self.targets.split(",")):
+            raise ValueError("lora: targets names no layer")
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,15 +102,27 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         """Refuse numbers no run can be made with."""
-        if self.epochs <= 0 or (self.steps is not None and self.steps < 1):
+        if not self.epochs > 0 or (self.steps is not None and self.steps < 1):
             raise ValueError("a run needs at least one step")
-        if self.batch < 1 or self.max_length < 8 or not 0 < self.learning_rate < 1:
+        if self.epochs > EPOCHS_MAX or (self.steps or 0) > STEPS_MAX:
+            raise ValueError(
+                f"a run has at most {EPOCHS_MAX:,} epochs, and {STEPS_MAX:,} steps"
+            )
+        if not 0 <= self.seed <= SEED_MAX:
+            raise ValueError(f"seed must be between 0 and {SEED_MAX}")
+        if (
+            not 1 <= self.batch <= BATCH_MAX
+            or self.max_length < 8
+            or not 0 < self.learning_rate < 1
+        ):
             raise ValueError("batch, max_length or learning_rate is out of range")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError("batch_tokens is out of range")
-        if not 0 <= self.warmup < 1 or not 0 <= self.replay < 1 or self.beta <= 0:
+        if self.rows_at_once is not None and self.rows_at_once < 1:
+            raise ValueError("rows_at_once is out of range")
+        if not 0 <= self.warmup < 1 or not 0 <= self.replay < 1 or not 0 < self.beta <= 1000:
             raise ValueError("warmup, replay or beta is out of range")
-        if self.ranks < 1 or self.keep < 1:
+        if not 1 <= self.ranks <= RANKS_MAX or self.keep < 1:
             raise ValueError("ranks or keep is out of range")
         if any(
             every is not None and every < 1 for every in (self.save_every, self.measure_every)

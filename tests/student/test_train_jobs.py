@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def school(tmp_path: Path) -> Iterator[School]:
         ("name: parser\n", "version: 1"),
         ("version: 1\nmax_lenght: 5\n", ":2: unknown key `max_lenght`"),
         ("version: 1\nlora: {rnak: 5}\n", "rnak"),
+        ("version: 1\nlora: {rank: 100000000}\n", "rank is out of range"),
+        ("version: 1\nlora: {targets: ''}\n", "targets names no layer"),
         ("version: 1\nbatch: many\n", ":2:"),
         ("version: 1\nepochs: 1\nsteps: 2\n", ":3: `epochs` and `steps` both"),
         ("version: 1\nfeed: a\ndatasets: [b]\n", ":2: `feed` and `datasets` both"),
@@ -89,6 +92,17 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
         {"replay": 1.0},
         {"ranks": 0},
         {"steps": 0},
+        {"steps": 10**12},
+        {"epochs": math.nan},
+        {"epochs": math.inf},
+        {"beta": math.inf},
+        {"beta": math.nan},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"batch": 10**9},
+        {"rows_at_once": 0},
+        {"rows_at_once": -1, "batch_tokens": 100},
+        {"ranks": 10**6, "batch": 10**6},
     ],
 )
 def test_numbers_that_make_no_run_are_refused(said: dict[str, Any]) -> None:
@@ -182,3 +196,16 @@ def test_rounds_go_on_from_one_another_and_the_manifest_lists_them(school: Schoo
     assert (whole.folder / "model.safetensors").read_bytes() == (
         grown.folder / "model.safetensors"
     ).read_bytes()
+
+
+def test_an_adapter_beside_no_layer_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Layers that the base does not have are named; a plan finds them out already."""
+    dataset = install(tmp_path, count=8)
+    job = tmp_path / "job.yaml"
+    job.write_text(f"version: 1\ndatasets: [{dataset}]\nlora: {{targets: 'q_proj,nope'}}\n")
+    words = ["--config", str(tmp_path / "gateway.yaml"), "student", "train"]
+
+    assert main([*words, "--job", str(job), "--plan"]) == 2
+    assert "recipe.bad: lora: the base has no layer `nope`" in capsys.readouterr().err
