@@ -397,6 +397,7 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
             words=HeldWords(installation.register, installation.index),
             manifest=find,
             today=day_of(installation.clock.now_ms()),
+            lifted=installation.register.lifted,
         )
 
     return Rooms(

@@ -56,6 +56,9 @@ class Register:
     def __init__(self) -> None:
         # OWNED BY: apply(). Readers on the same thread need no lock.
         self.version = 0
+        self.lifted = 0
+        """Rises with what can change rulings besides policies, people's verdicts and what is
+        withdrawn by its name: agreements and their ends, the organisation, stale terms."""
         self._first: dict[tuple[str, object], int] = {}
         """Where the word that stands on something was said: the earliest leaf is the first."""
         self._declarations: dict[DeclarationId, DeclarationFacts] = {}
@@ -121,6 +124,9 @@ class Register:
             case _:
                 return False
         self.version += 1
+        self.lifted += isinstance(
+            statement, AgreementFacts | OrganisationFacts | TermsChange
+        ) or (isinstance(statement, Withdrawal) and statement.agreement is not None)
         return True
 
     def _is_first(self, kind: str, subject: object, index: int) -> bool:

@@ -695,6 +695,8 @@ class Folders:
 
 def payload_in(folder: Path) -> Sha256 | None:
     """Return the payload digest of the manifest in *folder*, unverified, or `None`."""
+    if not (folder / MANIFEST).is_file():
+        return None
     try:
         with (folder / MANIFEST).open("rb") as file:
             leaf, _ = open_manifest(file.read(BUNDLE_BYTES_MAX + 1))

@@ -72,6 +72,8 @@ class Sources:
     manifest: Callable[[Sha256], Manifest | None]
     """Finds a manifest among the leaves of the ledger by the digest of its payload."""
     today: dt.date
+    lifted: int = 0
+    """Rises when an agreement ends, or something else that rulings rest on is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ class Admitted:
     obligations: tuple[str, ...]
     day: dt.date
     library: Sha256
+    lifted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +206,7 @@ class StudentGate:
             obligations=obligations,
             day=self._sources.today,
             library=self._sources.library,
+            lifted=self._sources.lifted,
         )
 
     def snapshot(self, admitted: Admitted, corpus: Corpus) -> Snapshot:
@@ -278,8 +282,8 @@ class StudentGate:
         """Return *admitted* while all that it rests on stands, by what this gate reads now.
 
         What was withdrawn, and what the declarations say, is asked in any case. Where policies
-        or the day are others than then, every row is ruled on again; what comes back is as of
-        now, to ask with the next time.
+        or the day are others than then, or an agreement ended, every row is ruled on again;
+        what comes back is as of now, to ask with the next time.
 
         Raises:
             EvidenceError: a folder changed since it was admitted.
@@ -290,7 +294,11 @@ class StudentGate:
             self._check_verdict(dataset)
         self._rule_on_base()
         sources = self._sources
-        if (sources.library, sources.today) == (admitted.library, admitted.day):
+        if (sources.library, sources.today, sources.lifted) == (
+            admitted.library,
+            admitted.day,
+            admitted.lifted,
+        ):
             return admitted
         return self.admit([dataset.path for dataset in admitted.datasets])
 
@@ -595,8 +603,15 @@ def _refused(message: str, hint: str, *, code: str = "student.refused") -> GateR
 
 
 def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    if path.is_fifo():
+        # To open one waits for whoever writes to it.
+        raise NoDatasetError(
+            f"`{folder}` is no dataset folder: {MANIFEST} is no file",
+            hint="name a folder that `gateway dataset build` made",
+        )
     try:
-        with (folder / MANIFEST).open("rb") as file:
+        with path.open("rb") as file:
             return file.read(BUNDLE_BYTES_MAX + 1)
     except OSError as error:
         raise NoDatasetError(

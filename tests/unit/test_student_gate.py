@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.dataset.verify import NoDatasetError
 from gateway.errors import BadDigestError, EvidenceError, GateRefusedError
+from gateway.lineage.tree import payload_in
 from gateway.student.bases import tiny_base
 from gateway.student.corpus import Corpus, Shape
 from gateway.student.gate import StudentGate
 from tests.support.dataset import House, a_library, a_policy
 from tests.support.derived import Made, build, derive, messages, parent, preference
+from tests.support.evidence import AGREEMENT
 from tests.support.student import School
 
 
@@ -190,3 +194,26 @@ def test_other_policies_are_asked_again(school: School) -> None:
     (built.folder / "rows.jsonl").write_bytes(b"")
     with pytest.raises(EvidenceError):
         gate_of(school, library=looser.digest).still(admitted)
+
+
+def test_an_agreement_that_ends_is_asked_about(school: School) -> None:
+    """Rows may have needed what an agreement lifted: when it ends all are ruled on again."""
+    house, register = school.house, school.house.register
+    built = school.dataset(4)
+    house.state(AGREEMENT)
+    admitted = gate_of(school, lifted=register.lifted).admit([built.folder])
+
+    assert admitted is gate_of(school, lifted=register.lifted).still(admitted)
+    house.withdraw(agreement=AGREEMENT.agreement)
+
+    again = gate_of(school, lifted=register.lifted).still(admitted)
+    assert again is not admitted
+
+
+def test_a_pipe_is_no_manifest(school: School, tmp_path: Path) -> None:
+    """Nobody waits for what a pipe in the manifest's place might say."""
+    os.mkfifo(tmp_path / "manifest.json")
+
+    with pytest.raises(NoDatasetError, match="is no file"):
+        gate_of(school).admit([tmp_path])
+    assert payload_in(tmp_path) is None
