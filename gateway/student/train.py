@@ -194,7 +194,10 @@ def _go(job: Job) -> Trained | Interrupted:
     job.screen.say("writing and signing the model folder …")
 
     def still() -> Admitted:
-        return _gate(job, job.rooms.sources()).admit(job.order.datasets)
+        sources = job.rooms.sources()
+        # The manifest says by which policies it was trained; those must be the ones in force.
+        _check_library(job, sources)
+        return _gate(job, sources).admit(job.order.datasets)
 
     try:
         stage(job, run, snapshot, outcome, drawn, still)
@@ -338,12 +341,19 @@ class _Rounds:
             default=0,
         )
         metrics = Metrics(job.folder / METRICS, resumed_at=resumed_at)
+        standing = job.admitted
+
+        def still() -> None:
+            # Kept: on the day after, the rows are ruled on once, not at every checkpoint.
+            nonlocal standing
+            standing = _still(job, standing)
+
         crew = engine.Crew(
             clock=job.rooms.clock,
             stop=job.stop,
             metrics=metrics,
             screen=job.screen,
-            still=lambda: _still(job),
+            still=still,
         )
         after: Path | None = None
         try:
@@ -400,22 +410,26 @@ def tell_courses(job: Job, courses: Sequence[Course]) -> None:
         )
 
 
-def _still(job: Job) -> None:
-    """Ask at a checkpoint whether what was admitted still stands.
+def _still(job: Job, admitted: Admitted) -> Admitted:
+    """Ask at a checkpoint whether what was *admitted* still stands; return it as of now.
 
     Raises:
         GateRefusedError: something was withdrawn, or the policies are others.
     """
     sources = job.rooms.sources()
+    _check_library(job, sources)
+    return _gate(job, sources).still(admitted)
+
+
+def _check_library(job: Job, sources: Sources) -> None:
     if sources.library != job.admitted.library:
         raise GateRefusedError(
             f"the policies were changed while the student was trained (library "
-            f"{job.admitted.library[:12]}… is {sources.library[:12]}… now); stopped at a "
-            "checkpoint",
+            f"{job.admitted.library[:12]}… is {sources.library[:12]}… now); what it "
+            "learned is kept",
             hint="go on with --resume: every row is ruled on again first",
             code="student.policies_changed",
         )
-    _gate(job, sources).still(job.admitted)
 
 
 def _gate(job: Job, sources: Sources) -> StudentGate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import GateRefusedError, OperatorError
+from gateway.ident import Sha256
 from gateway.student.bases import SaidOfBase
 from gateway.student.progress import Step
 from gateway.student.recipe import recipe_for
@@ -57,6 +59,46 @@ def test_a_withdrawal_stops_the_run_at_the_next_checkpoint(school: School) -> No
     with pytest.raises(GateRefusedError, match="withdrawn by grace"):
         school.train(built, recipe, resume=True)
     assert not (school.house.folder / "students" / "parser").exists()
+
+
+class Legal(Quiet):
+    """A screen in front of which legal writes other policies, once it shows what was named."""
+
+    def __init__(self, school: School, shown: str) -> None:
+        super().__init__()
+        self._house = school.house
+        self._shown = shown
+
+    def say(self, line: str) -> None:
+        """Show a line; after the one that was named, the policies are others."""
+        super().say(line)
+        if line.startswith(self._shown):
+            self._house.library = dataclasses.replace(
+                self._house.library, digest=Sha256("f" * 64)
+            )
+
+
+@pytest.mark.parametrize(
+    ("shown", "kept"), [("stop token", "checkpoint-2"), ("writing and signing", "checkpoint-4")]
+)
+def test_other_policies_stop_the_run_and_it_goes_on_under_them(
+    school: School, shown: str, kept: str
+) -> None:
+    """Policies that change meanwhile stop it unsigned; resumed, the manifest names the new."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=4, batch=8, save_every=2)
+    runs = school.house.folder / "students" / ".parser.run"
+
+    with pytest.raises(GateRefusedError, match="the policies were changed") as stopped:
+        school.train(built, recipe, Legal(school, shown))
+    marks = [mark.parent.name for mark in runs.glob("checkpoints/*/*/complete.json")]
+    signed = (runs / "model" / "manifest.json").exists()
+    student = school.train(built, recipe, resume=True)
+
+    assert (stopped.value.problem, signed) == ("student.policies_changed", False)
+    assert max(marks) == kept
+    assert isinstance(student, Trained)
+    assert student.manifest.found.library == "f" * 64
 
 
 def a_base(folder: Path, licence: str | None) -> Path:
