@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,9 +123,9 @@ def assembled(ranks: int) -> Iterator[Team]:
         yield team
         team.dismiss(0)
     except BaseException:
-        # The others would wait for a word that does not come.
+        # The others would wait for a word that does not come, whatever signal they catch.
         for other in others:
-            other.terminate()
+            other.kill()
         raise
     finally:
         if distributed.is_initialized():
@@ -157,8 +158,11 @@ def accompany(clock: Clock | None = None, port: int | None = None) -> int:
     from gateway.student import engine  # noqa: PLC0415  # as above
     from gateway.student.bases import load_tokenizer  # noqa: PLC0415  # as above
 
-    _join(port)
     crew = engine.Crew(clock=clock or SystemClock())
+    # A terminal or a service tells all processes at once to end; all save in the same step.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: crew.stop.set())
+    _join(port)
     try:
         while True:
             orders = _listen()

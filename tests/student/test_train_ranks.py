@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.errors import BadDigestError
 from gateway.student.course import Course
-from gateway.student.progress import Metrics, read_held_out
+from gateway.student.progress import Metrics, Step, read_held_out
 from gateway.student.ranks import Team, assembled
 from gateway.student.recipe import recipe_for
 from tests.student.test_train_engine import course_of, learn
@@ -32,6 +34,7 @@ class Found:
     whole: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
     resumed: list[float] = field(default_factory=list)
+    told: list[float] = field(default_factory=list)
     refused: str = ""
     sockets: list[str] = field(default_factory=list)
 
@@ -50,14 +53,26 @@ def listened(found: list[str]) -> Iterator[None]:
     listening.clear()
 
 
+class Interrupting(Quiet):
+    """A screen in front of which the other ranks are interrupted, as by a terminal."""
+
+    def step(self, step: Step) -> None:
+        """Show a step; after the first, every process below this one is told to end."""
+        super().step(step)
+        if step.step == 1:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGINT)
+
+
 def learn_together(
-    team: Team, course: Course, tokenizer: Any, *, stop_at: int | None = None
+    team: Team, course: Course, tokenizer: Any, screen: Quiet | None = None
 ) -> Metrics:
     """Have *team* learn *course* from its last checkpoint on; return the metrics."""
     from gateway.student import engine  # noqa: PLC0415  # after the seal
 
     begin = engine.last_checkpoint(course)
-    screen = Quiet(stop_at=stop_at)
+    screen = screen or Quiet()
     metrics = Metrics(
         Path(course.folder).parent / "metrics.jsonl", resumed_at=begin.step if begin else 0
     )
@@ -88,9 +103,11 @@ def together(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
                 metrics = learn_together(team, whole, tokenizer)
                 found.whole = [step.loss for step in metrics.steps]
                 found.held_out = [one.held_out_loss for one in metrics.held_out]
-                learn_together(team, cut, tokenizer, stop_at=2)
+                learn_together(team, cut, tokenizer, Quiet(stop_at=2))
                 metrics = learn_together(team, cut, tokenizer)
                 found.resumed = [step.loss for step in metrics.steps]
+                told = learn_together(team, course("told"), tokenizer, Interrupting())
+                found.told = [step.loss for step in told.steps]
                 rows = Path(cut.rows[0].path)
                 content = bytearray(rows.read_bytes())
                 content[len(content) // 2] ^= 1
@@ -123,3 +140,9 @@ def test_ranks_resume_to_the_bit_and_refuse_other_rows(together: Found) -> None:
 def test_ranks_talk_over_the_loopback_alone(together: Found) -> None:
     """What ranks on one machine open leads nowhere else."""
     assert all("127.0.0.1" in opened for opened in together.sockets)
+
+
+def test_a_signal_to_any_rank_ends_all_of_them_at_a_step(together: Found) -> None:
+    """Ctrl-C reaches every process: all save in the same step, none is lost."""
+    assert 1 <= len(together.told) < len(together.whole)
+    assert together.told == together.whole[: len(together.told)]
