@@ -29,6 +29,8 @@ from gateway.student.verify import VerifiedModel, verify_model
 from gateway.tlog.proof import InclusionProof
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gateway.app.installation import Installation
     from gateway.student.run import Interrupted, Rooms, Trained
     from gateway.student.train import Plan
@@ -201,7 +203,9 @@ def run_train(args: argparse.Namespace) -> int:
 
     try:
         order = Order(
-            datasets=tuple(map(Path, job.datasets)) if feed is None else snapshots(),
+            datasets=tuple(map(Path, job.datasets))
+            if feed is None
+            else snapshots()[: args.rounds],
             base=job.base,
             recipe=recipe,
             student=job.name,
@@ -341,9 +345,19 @@ def _job(args: argparse.Namespace, ranks: int | None) -> TrainingJob:
     )
     if not job.datasets and job.feed is None:
         raise CallerError("no dataset is named", hint=_TRAIN_HINT, code="job.bad")
-    if job.feed is None and (args.follow or args.rounds):
+    if job.feed is None and (args.follow or args.rounds is not None):
         raise CallerError(
             "--follow and --rounds are for a feed", hint="name one: --feed NAME", code="job.bad"
+        )
+    if job.feed is not None and args.datasets:
+        raise CallerError(
+            f"feed `{job.feed}` and datasets both", hint="keep one of them", code="job.bad"
+        )
+    if args.rounds is not None and (args.rounds < 1 or not args.follow):
+        raise CallerError(
+            "--rounds is how many rounds to --follow a feed for, at least 1",
+            hint=_TRAIN_HINT,
+            code="job.bad",
         )
     return job
 
@@ -367,7 +381,8 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
     from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
     from gateway.ident import Sha256  # noqa: PLC0415  # as above
     from gateway.ledger.register import KINDS  # noqa: PLC0415  # as above
-    from gateway.receipt.model import Manifest  # noqa: PLC0415  # as above
+    from gateway.receipt.model import TRAINING_BUILD, Manifest  # noqa: PLC0415  # as above
+    from gateway.receipt.statement import read_leaf  # noqa: PLC0415  # as above
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above
     from gateway.student.run import Rooms  # noqa: PLC0415  # as above
 
@@ -380,6 +395,12 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
     def index_of(payload: Sha256) -> int | None:
         found = installation.reader.manifest(payload)
         return None if found is None else found[0]
+
+    def students() -> Iterator[Manifest]:
+        for index in installation.index.statements(("manifest",)):
+            statement = read_leaf(installation.reader.leaf(index))
+            if isinstance(statement, Manifest) and statement.build_type == TRAINING_BUILD:
+                yield statement
 
     def prove(index: int) -> InclusionProof:
         return installation.reader.prove(index, installation.sequencer.checkpoint_now())
@@ -397,6 +418,7 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
             words=HeldWords(installation.register, installation.index),
             manifest=find,
             today=day_of(installation.clock.now_ms()),
+            students=students,
             lifted=installation.register.lifted,
         )
 

@@ -10,19 +10,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from gateway.canonical import digest_of
-from gateway.dataset.manifest import MANIFEST
+from gateway.dataset.manifest import MANIFEST, parse_training
 from gateway.errors import BadDigestError, GateRefusedError, MissingPieceError
 from gateway.ident import Sha256
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
+from gateway.receipt.model import Manifest, Subject
 from gateway.receipt.sigstore import open_manifest
 from gateway.student.files import file_sha256
 from gateway.student.manifest import UNKNOWN, Base, parse_model_manifest
@@ -32,6 +34,8 @@ from gateway.student.verify import verify_model
 
 ADAPTER: Final = "adapter_config.json"
 """The file that makes a folder one of an adapter."""
+
+_WEIGHTS: Final = "*.safetensors"
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 WANTED: Final = (
@@ -232,6 +236,37 @@ def base_digest(path: Path) -> Sha256:
 
 class _Adapter(msgspec.Struct):
     base_model_name_or_path: str
+
+
+def check_outside(at_hand: BaseAtHand, students: Iterable[Manifest]) -> None:
+    """Check that a base from outside is none of *students*, whose manifests these are.
+
+    Raises:
+        GateRefusedError: its weights are those of one: what stands above that is known.
+    """
+    path = at_hand.path
+    if path is None or at_hand.base.manifest is not None:
+        return
+    known: dict[Sha256, Manifest] = {}
+    for one in students:
+        for digest in _weights_of(one):
+            known.setdefault(digest, one)
+    for file in sorted(path.glob(_WEIGHTS)) if known else ():
+        ours = known.get(file_sha256(file))
+        if ours is not None:
+            name = parse_training(ours.statement).student
+            raise GateRefusedError(
+                f"base `{at_hand.base.name}` has the weights of our student `{name}`, and not "
+                "the manifest that says what it was made from",
+                hint=f"begin with the folder of `{name}` as it was trained",
+                code="student.base_relabelled",
+            )
+
+
+def _weights_of(student: Manifest) -> Iterator[Sha256]:
+    for subject in msgspec.convert(student.statement.get("subject", ()), list[Subject]):
+        if fnmatch(subject.name, _WEIGHTS) and "sha256" in subject.digest:
+            yield Sha256(subject.digest["sha256"])
 
 
 def context_of(path: Path) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -72,6 +72,8 @@ class Sources:
     manifest: Callable[[Sha256], Manifest | None]
     """Finds a manifest among the leaves of the ledger by the digest of its payload."""
     today: dt.date
+    students: Callable[[], Iterable[Manifest]]
+    """Every training manifest of the ledger."""
     lifted: int = 0
     """Rises when an agreement ends, or something else that rulings rest on is said."""
 

@@ -25,7 +25,7 @@ import msgspec
 from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST
 from gateway.errors import GateRefusedError, OperatorError
-from gateway.student.bases import context_of, find_base, load_tokenizer
+from gateway.student.bases import check_outside, context_of, find_base, load_tokenizer
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
@@ -146,6 +146,7 @@ def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> 
     """
     sources = rooms.sources()
     at_hand = find_base(order.base, order.recipe.seed, sources.trust, order.said_of_base)
+    check_outside(at_hand, sources.students())
     gate = StudentGate(order.student, at_hand.base, sources, order.recipe.objective)
     drawing = None if order.asking is None else Drawing(order.asking, order.recipe.seed)
     admitted = gate.admit(order.datasets, None if drawing is None else drawing.offer)

@@ -141,6 +141,7 @@ def sources_of(stages: Stages) -> Sources:
         words=stages.words,
         manifest=stages.manifest,
         today=day_of(stages.clock.now_ms()),
+        students=tuple,
     )
 
 

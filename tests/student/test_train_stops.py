@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from gateway.canonical import sha256_hex
 from gateway.errors import GateRefusedError, OperatorError
 from gateway.ident import Sha256
+from gateway.receipt.model import PROVENANCE_TYPE, STATEMENT_TYPE, TRAINING_BUILD
+from gateway.receipt.sigstore import write_manifest
 from gateway.student.bases import SaidOfBase
 from gateway.student.progress import Step
 from gateway.student.recipe import recipe_for
 from gateway.student.run import Trained
+from tests.support.evidence import MANIFEST_SIGNER
 from tests.support.student import Quiet, School
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
@@ -141,6 +145,36 @@ def test_a_base_needs_a_licence_that_allows_the_use(
         )
 
     assert refused.value.problem == problem
+
+
+def test_a_student_without_its_manifest_is_no_base_from_outside(
+    school: School, tmp_path: Path
+) -> None:
+    """Weights of a student of ours stay its own, whatever the folder and its card say."""
+    built = school.dataset(2)
+    base = a_base(tmp_path / "base", "open")
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [
+            {"name": "model.safetensors", "digest": {"sha256": sha256_hex(b"weights")}}
+        ],
+        "predicateType": PROVENANCE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": TRAINING_BUILD,
+                "externalParameters": {"student": "elder"},
+                "internalParameters": {},
+                "resolvedDependencies": [],
+            },
+            "runDetails": {"metadata": {"finishedOn": "2026-11-22T00:00:00.000Z"}},
+        },
+    }
+    school.house.append(write_manifest(statement, MANIFEST_SIGNER)[1])
+
+    with pytest.raises(GateRefusedError, match="weights of our student `elder`") as refused:
+        school.train(built, recipe_for("base"), base=str(base))
+
+    assert "student.base_relabelled" == refused.value.problem
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,19 @@ from gateway.intent.model import Declaration, IntendedUse, declaration_id
 from gateway.ledger.register import KINDS
 from gateway.receipt.keys import trusted_keys
 from gateway.receipt.model import (
+    TRAINING_BUILD,
     Caller,
     Commitment,
     DeclarationFacts,
     Declared,
+    Manifest,
     ModelFacts,
     OutputFacts,
     ProviderFacts,
     Receipt,
     RequestFacts,
 )
-from gateway.receipt.statement import write_statement
+from gateway.receipt.statement import read_leaf, write_statement
 from gateway.student.gate import Sources
 from gateway.student.progress import Screen, Step
 from gateway.student.recipe import Recipe
@@ -102,7 +104,14 @@ class School:
             words=self.house.words,
             manifest=self.house.manifest,
             today=day_of(self.house.clock.now_ms()),
+            students=self._students,
         )
+
+    def _students(self) -> Iterator[Manifest]:
+        for leaf in self.house.ledger.leaves(0, self.house.ledger.head().size):
+            statement = read_leaf(leaf)
+            if isinstance(statement, Manifest) and statement.build_type == TRAINING_BUILD:
+                yield statement
 
     def rooms(self) -> Rooms:
         """Return what a training needs."""
