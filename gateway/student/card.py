@@ -40,6 +40,19 @@ def shares(teachers: Iterable[Teacher]) -> list[tuple[Teacher, float]]:
     ]
 
 
+def rows_told(manifest: ModelManifest, datasets: Sequence[DatasetManifest]) -> str | None:
+    """Return what the counts of teachers are of; `None` where all was learned."""
+    snapshot, total = manifest.found.snapshot, sum(one.found.rows for one in datasets)
+    if not datasets or total == snapshot.rows:
+        return None
+    held_out = snapshot.held_out or 0
+    return (
+        f"Rows and shares are of the datasets as they were built, {total} rows in all: "
+        f"{snapshot.rows} of them were learned, {held_out} held out to measure with, "
+        f"{total - snapshot.rows - held_out} left out."
+    )
+
+
 def is_adapter(manifest: ModelManifest) -> bool:
     """Tell whether the folder holds an adapter, which is nothing without its base."""
     return manifest.found.form == "adapter"
@@ -111,6 +124,8 @@ def _body(manifest: ModelManifest, datasets: Sequence[DatasetManifest]) -> Itera
         )
     yield from ("", "## Teachers", "")
     yield from _teacher_table(found.teachers)
+    if (told := rows_told(manifest, datasets)) is not None:
+        yield from ("", told)
     if any(teacher.influence == "judge" for teacher in found.teachers):
         yield ""
         yield (

@@ -14,7 +14,7 @@ from html import escape
 from typing import Final
 
 from gateway.dataset.manifest import DATASET_MANIFEST, DatasetManifest, Teacher
-from gateway.student.card import evaluation_told, figure_told, is_adapter, shares
+from gateway.student.card import evaluation_told, figure_told, is_adapter, rows_told, shares
 from gateway.student.evaluate import Sample
 from gateway.student.figures import MEASURES, Evaluation
 from gateway.student.likeness import text_of
@@ -90,6 +90,7 @@ def format_report(
         ),
         *_rounds(manifest),
         *_teachers("Teachers", found.teachers),
+        *([f"<p>{escape(told)}</p>"] if (told := rows_told(manifest, datasets)) else []),
         *(_teachers("Teachers of teachers", found.above) if found.above else ()),
         *_rows(datasets),
         *_refusals(manifest, datasets),

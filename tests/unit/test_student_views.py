@@ -168,6 +168,18 @@ def test_no_base_makes_the_licence_permissive(base: Base) -> None:
     assert front_matter(card)["license"] == "other"
 
 
+def test_rows_that_were_not_learned_are_not_shown_as_if_they_were() -> None:
+    """Teachers are counted over whole datasets; what of that was learned stands beside it."""
+    snapshot = msgspec.structs.replace(a_manifest().found.snapshot, rows=2, held_out=1)
+    manifest = a_student(OUTSIDE, snapshot=snapshot)
+    told = "4 rows in all: 2 of them were learned, 1 held out to measure with, 1 left out"
+    whole = msgspec.structs.replace(snapshot, rows=4, held_out=None)
+
+    assert told in format_card(manifest, [DATASET])
+    assert told in format_report(manifest, [DATASET], Course())
+    assert "rows in all" not in format_card(a_student(OUTSIDE, snapshot=whole), [DATASET])
+
+
 def test_an_adapter_says_that_it_needs_its_base() -> None:
     """An adapter alone is nothing; the card says what it stands beside."""
     card = format_card(a_student(OUTSIDE, adapter=True), [DATASET])
