@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -204,13 +205,19 @@ def only_run(folder: Path, *, resume: bool) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise GateRefusedError(
-            f"another run is at work in `{folder}`",
-            hint="wait for it to end",
-            code="student.busy",
-        ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise GateRefusedError(
+                f"another run is at work in `{folder}`",
+                hint="wait for it to end",
+                code="student.busy",
+            ) from error
+        try:
+            yield
+        finally:
+            if not (folder / RUN).exists():
+                # It ended before it was a run: there is nothing to go on with.
+                shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(handle)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.main import main
-from gateway.errors import CallerError
+from gateway.errors import CallerError, GateRefusedError
 from gateway.student.job import TrainingJob, overridden, read_job
 from gateway.student.progress import read_metrics
 from gateway.student.recipe import Lora, Recipe, recipe_for
@@ -134,13 +134,16 @@ def test_a_plan_says_what_a_run_would_be_and_leaves_nothing(
     planned = json.loads(capsys.readouterr().out)
     assert main(words) == 2
     assert main([*words, "--job", str(job), "--follow"]) == 2
+    assert main([*words, str(dataset), "--feed", "daily"]) == 2
+    assert main([*words, "--feed", "daily", "--follow", "--rounds", "0"]) == 2
+    assert main([*words, "--feed", "daily", "--rounds", "2"]) == 2
     problems = capsys.readouterr().err
 
     assert planned["outcome"] == "planned"
     assert (planned["rows"], planned["steps"], planned["left_out"]) == (8, 5, {})
     assert planned["memory_bytes"] == 16 * planned["parameters"]
     assert not (tmp_path / "gateway-data" / "students").exists()
-    assert problems.count("job.bad") == 2
+    assert problems.count("job.bad") == 5
 
 
 def test_an_adapter_is_a_student_like_another(school: School) -> None:
@@ -196,6 +199,16 @@ def test_rounds_go_on_from_one_another_and_the_manifest_lists_them(school: Schoo
     assert (whole.folder / "model.safetensors").read_bytes() == (
         grown.folder / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_run_that_never_began_leaves_nothing(school: School) -> None:
+    """Where no row is left to learn from, no folder of a run is left either."""
+    built = school.dataset(4)
+
+    with pytest.raises(GateRefusedError, match="no row is left"):
+        school.train(built, recipe_for("tiny", max_length=8))
+
+    assert list((school.house.folder / "students").iterdir()) == []
 
 
 def test_an_adapter_beside_no_layer_is_one_line(
