@@ -341,7 +341,32 @@ def _unknowns(roots: Iterable[Node]) -> Iterator[str]:
     for node, _, _ in _nodes(roots):
         if isinstance(node, ModelNode):
             yield from (_BASE.format(base) for base in node.bases)
+    for way in _ways(roots):
+        yield from _unnamed(way)
     yield from _holes(roots)
+
+
+_SELF_HOSTED: Final = "self-hosted"
+"""The policy of the organisation's own models, beside those of their teachers."""
+
+
+def _unnamed(way: Way) -> Iterator[str]:
+    """Yield a model of the organisation's own whose answers name no training manifest."""
+    if way.teacher is not None:
+        teacher = way.teacher.teacher
+        pins, own = teacher.policies, teacher.manifest
+        named = f"{teacher.provider} {teacher.model or ''}"
+    elif way.exchange is not None:
+        receipt = way.exchange.receipt
+        pins, own = receipt.ruling.policies, receipt.model.manifest
+        named = f"{receipt.provider.name} {receipt.model.requested or ''}"
+    else:
+        return
+    if own is None and any(pin.policy == _SELF_HOSTED for pin in pins):
+        yield (
+            f"what the self-hosted model `{named.strip()}` learned from: its answers name no"
+            " training manifest"
+        )
 
 
 def _holes(roots: Iterable[Node]) -> Iterator[str]:

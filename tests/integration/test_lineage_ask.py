@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.dataset.manifest import WrittenBy
@@ -20,7 +21,7 @@ from gateway.lineage.ask import (
 )
 from gateway.lineage.holdings import About
 from gateway.lineage.pack import ask_log
-from gateway.receipt.model import ModelFacts
+from gateway.receipt.model import ModelFacts, PolicyPin
 from tests.support.chain import Chain, two_stages
 
 
@@ -159,6 +160,20 @@ def test_who_may_be_meant_by_another_name_is_no_no(chain: Chain) -> None:
         "distilled-from:us-x",
     ):
         assert "no" == ask(chain, sure, student).says, sure
+
+
+def test_an_own_model_without_a_manifest_is_unknown(chain: Chain) -> None:
+    """What is served as one's own and names no manifest may come from anybody."""
+    (answer,) = chain.ask(1)
+    pins = (PolicyPin(policy="self-hosted", version=1, sha256=Sha256("0" * 64)),)
+    own = msgspec.structs.replace(answer.ruling, policies=pins)
+    student = chain.train("parser", chain.collect("first", chain.ask(1, ruling=own)))
+
+    found = ask(chain, "distilled-from:openai", student)
+
+    assert "can't tell" == found.says
+    assert "name no training manifest" in found.unknown[0]
+    assert "yes" == ask(chain, "distilled-from:open", student).says
 
 
 def test_brackets_in_a_name_are_letters(chain: Chain) -> None:
