@@ -50,20 +50,6 @@ EXACT_MATCH: Final = "exact-match"
 
 _T = TypeVar("_T")
 
-_FAILURES: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""The ways in which somebody else's function fails."""
-
 Metric = Callable[[Sequence[Mapping[str, Any]], str, str], float]
 """Scores an answer: the conversation before it, the answer, the teacher's."""
 
@@ -345,8 +331,11 @@ def load_metric(name: str) -> Metric:
         sys.path.append(home)
     try:
         metric: Metric = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        why = str(error) if colon else "it is not `module:function`"
+    except Exception as error:  # somebody else's module fails in any way
+        there = not isinstance(error, ImportError | AttributeError | ValueError)
+        why = (
+            (_told(error) if there else str(error)) if colon else "it is not `module:function`"
+        )
         raise CallerError(
             f"there is no metric `{name}`: {why}", hint=hint, code="student.metric"
         ) from error
@@ -441,12 +430,17 @@ def _task(
     return parts
 
 
+def _told(error: Exception) -> str:
+    """Return what went wrong, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _scored(drawn: Drawn, metric: Metric, at: int, answer: str, reference: str) -> float:
     try:
         score = float(metric(prompt_of(drawn.rows[at]), answer, reference))
-    except _FAILURES as error:
+    except Exception as error:  # somebody else's function fails in any way
         raise CallerError(
-            f"the metric `{drawn.asking.metric}` failed: {type(error).__name__}: {error}",
+            f"the metric `{drawn.asking.metric}` failed: {_told(error)}",
             hint="mend the function; a run that was under way goes on with --resume",
             code="student.metric",
         ) from error

@@ -27,7 +27,7 @@ from gateway.student.picture import draw_png
 from gateway.student.progress import read_held_out, read_metrics
 from gateway.student.report import Course, format_report
 
-VIEWS: Final = 1
+VIEWS: Final = 2
 """The rules by which views are drawn now; a folder keeps the number of its own."""
 
 METRICS: Final = "metrics.jsonl"

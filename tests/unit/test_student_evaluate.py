@@ -233,7 +233,16 @@ def test_a_metric_that_is_not_there_is_said_before_anything_is_loaded(
     assert refused.value.problem == "student.metric"
 
 
-@pytest.mark.parametrize("body", ["raise KeyError('x')", "return float('nan')", "return 'no'"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise KeyError('x')",
+        "raise type('Odd', (Exception,), {})('one\\nmore')",
+        "return float('nan')",
+        "return 'no'",
+        "return 1 +",
+    ],
+)
 def test_a_metric_that_fails_is_named(
     body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,8 +252,10 @@ def test_a_metric_that_fails_is_named(
         f"def score(prompt, answer, reference):\n    {body}\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CallerError, match="the metric"):
+    with pytest.raises(CallerError, match=r"the metric|no metric") as failed:
         draw(lines(a_row(1)), [], Asking(metric=f"{module}:score"))
+
+    assert "\n" not in str(failed.value)
 
 
 def test_a_metric_that_fails_on_a_students_answer_is_named(
