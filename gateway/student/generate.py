@@ -23,6 +23,9 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from gateway.student.bases import load_model
 from gateway.student.speech import Question, Spoken, UnanswerableError
 
+_TOKEN_CHARACTERS_MAX: Final = 512
+"""No token of any vocabulary stands for more; a conversation beyond that can't fit."""
+
 ANSWER_TOKENS_DEFAULT: Final = 256
 """How long an answer may become where the caller names no bound."""
 
@@ -49,6 +52,14 @@ class Student:
         Raises:
             UnanswerableError: it can't be written out, or leaves no room for an answer.
         """
+        length = sum(len(str(message.get("content", ""))) for message in question.messages)
+        if length > self.context_tokens * _TOKEN_CHARACTERS_MAX:
+            # Turning it into tokens would keep everybody else waiting for nothing.
+            raise UnanswerableError(
+                f"the conversation has {length} characters; the student's context "
+                f"holds {self.context_tokens} tokens",
+                code="context_length_exceeded",
+            )
         try:
             encoded = self._tokenizer.apply_chat_template(
                 list(question.messages),

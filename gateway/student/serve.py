@@ -320,6 +320,12 @@ def _question(asked: ChatRequest) -> Question:
         raise UnanswerableError("every message needs a `role`")
     if asked.tool_choice not in (None, "auto", "none"):  # may be a dict
         raise UnanswerableError("`tool_choice` must be `auto` or `none`")
+    if asked.seed is not None and not -(2**63) <= asked.seed < 2**64:
+        raise UnanswerableError("`seed` is out of range")
+    for tool in asked.tools or ():
+        function = tool.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise UnanswerableError("every tool needs a `function` with a `name`")
     stop = asked.stop or ()
     return Question(
         messages=asked.messages,

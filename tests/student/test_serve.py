@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -165,6 +166,24 @@ def test_what_can_not_be_answered_is_said_in_the_sdks_shape() -> None:
             client.chat.completions.create(model="parser", messages=ASKED, stream=True)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"seed": 2**70}, {"tools": [{"function": None}]}, {"tools": [{"function": {"name": 5}}]}],
+)
+def test_what_no_student_takes_is_the_callers_error(said: dict[str, Any]) -> None:
+    """A seed beyond any, or a tool without a name, is refused before the student is asked."""
+    body = {"messages": ASKED} | said
+
+    def silent(asked: Question, say: Callable[[str], None], cut: threading.Event) -> Spoken:
+        raise AssertionError("the student was asked")
+
+    with (
+        served(silent) as client,
+        pytest.raises(openai.BadRequestError, match=r"seed|every tool needs"),
+    ):
+        client.chat.completions.create(model="parser", stream=False, **body)
+
+
 def test_a_hang_up_cuts_the_answer_off() -> None:
     """Where the caller leaves a stream, the student stops, and the next caller is served."""
     was_cut = threading.Event()
@@ -283,6 +302,10 @@ def test_what_was_learned_is_said_and_changed_weights_are_not_served(tmp_path: P
                 stream=True,
             )
         ]
+        with pytest.raises(openai.BadRequestError, match="700000 characters"):
+            client.chat.completions.create(
+                model="parser", messages=[{"role": "user", "content": "a" * 700_000}]
+            )
     rows = [line["messages"][-1]["content"] for line in map(a_row, range(8))]
     right = sum(one.message.content == row for one, row in zip(said, rows, strict=True))
     weights = student.folder / "model.safetensors"
