@@ -292,6 +292,7 @@ def sources_of(house: Installation, order: Order) -> Sources:
         prove=house.reader.prove,
         tile=house.reader.tiles.read,
         leaf=house.reader.leaf,
+        leaves=house.reader.leaves_at,
         publish=house.sequencer.checkpoint_now,
         checkpoint=note,
         covers=read_checkpoint(note, trust),

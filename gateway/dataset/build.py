@@ -56,6 +56,7 @@ from gateway.dataset.signed import signed_leaves
 from gateway.dataset.sorting import Sorter, Sorting
 from gateway.dataset.taking import Choosing, Reaches, Taker, Texts
 from gateway.dataset.tree import ReadTile
+from gateway.dataset.upward import Leaves, Upward
 from gateway.dataset.workshop import (
     DigestedFile,
     empty_folder,
@@ -160,6 +161,7 @@ class Sources:
     prove: Callable[[int, str], InclusionProof]
     tile: ReadTile
     leaf: Callable[[int], bytes]
+    leaves: Leaves
     publish: Callable[[], str]
     """Sign a checkpoint that covers every leaf there is."""
     checkpoint: str
@@ -346,7 +348,8 @@ def _write_rows(
             judged=JUDGED in order.filters,
             verdict=order.filters.get(VERDICT),
         )
-        taker = Taker(gate, covered, sources.texts, sources.leaf, choosing, tell)
+        upward = Upward(covered, sources.authority, sources.leaf, sources.leaves)
+        taker = Taker(gate, covered, sources.texts, upward, choosing, tell)
         if order.feed is not None:
             gate.remember(order.feed.seen())
         taken = taker.taken(
@@ -375,7 +378,7 @@ def _write_rows(
             if sorting.compares:
                 progress(WRITING, tally.rows, tally.rows)
         tally.splits = sorter.splits
-        writer.finish(taker.find)
+        writer.finish(upward)
         tally.files[LEFT_OUT] = listed.finish()
     return tally, taker.reaches
 

@@ -14,7 +14,8 @@ from gateway.dataset.above import opened
 from gateway.dataset.tree import ReadTile, edge_of, full_roots, levels_of, root_of
 from gateway.errors import EvidenceError, LedgerDamagedError
 from gateway.receipt.authority import Authority
-from gateway.receipt.model import Statement
+from gateway.receipt.envelope import Envelope
+from gateway.receipt.model import Derivation, Receipt, Statement
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
 from gateway.tlog.tile import TILE_WIDTH, Tile
@@ -85,11 +86,7 @@ class Covered:
         Raises:
             LedgerDamagedError: the leaf is another, or no key that might sign it there did.
         """
-        number = index // TILE_WIDTH
-        if _at(self.tile(Tile(0, number)), index % TILE_WIDTH) != leaf_hash(leaf):
-            raise LedgerDamagedError(
-                f"leaf {index} of the ledger is not the one under its checkpoint", hint=_FSCK
-            )
+        self.check(index, leaf)
         try:
             envelope, statement = opened(leaf)
             if envelope is None:
@@ -102,6 +99,28 @@ class Covered:
             raise LedgerDamagedError(
                 f"leaf {index} of the ledger does not verify: {exc.message}", hint=_FSCK
             ) from exc
+
+    def check(self, index: int, leaf: bytes) -> None:
+        """Check that *leaf* is the one that the checkpoint covers at *index*.
+
+        Raises:
+            LedgerDamagedError: it is another.
+        """
+        number = index // TILE_WIDTH
+        if _at(self.tile(Tile(0, number)), index % TILE_WIDTH) != leaf_hash(leaf):
+            raise LedgerDamagedError(
+                f"leaf {index} of the ledger is not the one under its checkpoint", hint=_FSCK
+            )
+
+    @staticmethod
+    def may_wait(leaf: bytes) -> bool:
+        """Tell whether a receipt key is what signed *leaf*, so that it can be checked later."""
+        try:
+            envelope, statement = opened(leaf)
+        except EvidenceError:
+            return False
+        named = isinstance(envelope, Envelope) and envelope.signatures[0].keyid is not None
+        return named and isinstance(statement, Receipt | Derivation)
 
 
 def _at(hashes: bytes, place: int) -> bytes:

@@ -24,6 +24,8 @@ CHECKED_ALONE_MAX: Final = 4_096
 _PAGE: Final = 256
 
 Leaves = Sequence[tuple[int, bytes]]
+Keys = tuple[tuple[str, str], ...]
+"""Ids of keys, and the keys."""
 
 
 def signed_leaves(
@@ -43,8 +45,7 @@ def signed_leaves(
     first = next(leaves, None)
     if first is None:
         return
-    keys = {life.keyid: life.key.pem for life in authority.lives if life.role == "receipt"}
-    check = functools.partial(check_signatures, tuple(sorted(keys.items())))
+    check = functools.partial(check_signatures, receipt_keys(authority))
     rest = itertools.chain((first,), leaves)
     waiting: deque[Leaves] = deque()
 
@@ -60,7 +61,13 @@ def signed_leaves(
             yield index, leaf, True
 
 
-def check_signatures(keys: tuple[tuple[str, str], ...], page: Leaves) -> str | None:
+def receipt_keys(authority: Authority) -> Keys:
+    """Return every receipt key that *authority* knows, with its id."""
+    keys = {life.keyid: life.key.pem for life in authority.lives if life.role == "receipt"}
+    return tuple(sorted(keys.items()))
+
+
+def check_signatures(keys: Keys, page: Leaves) -> str | None:
     """Return what is wrong with the first leaf of *page* whose signature is bad, or `None`."""
     known = _parsed(keys)
     for index, leaf in page:
@@ -77,5 +84,5 @@ def check_signatures(keys: tuple[tuple[str, str], ...], page: Leaves) -> str | N
 
 
 @functools.lru_cache(maxsize=1)
-def _parsed(keys: tuple[tuple[str, str], ...]) -> Mapping[str, PublicKey]:
+def _parsed(keys: Keys) -> Mapping[str, PublicKey]:
     return {keyid: parse_public_pem(pem) for keyid, pem in keys}

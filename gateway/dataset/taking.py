@@ -7,7 +7,6 @@ sorted before it is written; what is left out is told at once.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -17,13 +16,14 @@ from gateway.dataset.above import Above, UnresolvedParentError, above_of
 from gateway.dataset.count import Author, Kind, Maker, kind_of
 from gateway.dataset.covered import Covered
 from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row
-from gateway.errors import LedgerDamagedError, NotFoundError
+from gateway.dataset.upward import Upward
+from gateway.errors import LedgerDamagedError
 from gateway.ident import DerivationId, ExchangeId
 from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE
 from gateway.receipt.model import Derivation, DerivedRow, Manifest, Receipt, RowKind
 
-_LEAVES_REMEMBERED: Final = 1_024
-"""Leaves above rows that are kept: rows of one batch have the same parents."""
+_NAMES_REMEMBERED: Final = 1_024
+"""Ancestors of which it is kept whether their text was erased."""
 
 
 class Texts(Protocol):
@@ -172,7 +172,7 @@ class Taker:
         gate: Gate,
         covered: Covered,
         texts: Texts,
-        leaf: Callable[[int], bytes],
+        upward: Upward,
         choosing: Choosing,
         tell: TellLeftOut,
     ) -> None:
@@ -180,10 +180,9 @@ class Taker:
         self._gate = gate
         self._covered = covered
         self._texts = texts
-        self._leaf = leaf
+        self._upward = upward
         self._choosing = choosing
         self._tell = tell
-        self._leaves: collections.OrderedDict[int, bytes] = collections.OrderedDict()
         self._erased: dict[str, bool] = {}
         self._rows = 0
 
@@ -220,29 +219,6 @@ class Taker:
                 page, held = [], 0
         yield from self._taken(page)
         progress(seen, self._rows)
-
-    def find(self, index: int) -> bytes:
-        """Return the leaf at *index*, which something that was taken was made from.
-
-        Raises:
-            UnresolvedParentError: the checkpoint covers none there.
-            LedgerDamagedError: it is not the one that the checkpoint covers.
-        """
-        known = self._leaves.get(index)
-        if known is not None:
-            self._leaves.move_to_end(index)
-            return known
-        if not 0 <= index < self._covered.size:
-            raise UnresolvedParentError(f"the log has no leaf {index} yet")
-        try:
-            leaf = self._leaf(index)
-        except NotFoundError as exc:
-            raise UnresolvedParentError(exc.message) from exc
-        self._covered.statement(index, leaf)
-        self._leaves[index] = leaf
-        if len(self._leaves) > _LEAVES_REMEMBERED:
-            self._leaves.popitem(last=False)
-        return leaf
 
     def _candidate(
         self, index: int, leaf: bytes, keyid: str, statement: Receipt | Derivation
@@ -297,6 +273,12 @@ class Taker:
         text = kept.get(derivation.derivation)
         erased = text is None and self._texts.was_erased(derivation.derivation)
         rows: list[TakenRow] = []
+        wanted = [
+            place
+            for place, made in enumerate(derivation.rows)
+            if made.kind == self._choosing.kind
+        ]
+        self._upward.fetch(derivation, index, wanted)
         for place, made in enumerate(derivation.rows):
             if made.kind != self._choosing.kind:
                 continue
@@ -316,7 +298,7 @@ class Taker:
         self, index: int, derivation: Derivation, place: int, made: DerivedRow
     ) -> tuple[LeftOut | None, tuple[Above, ...]]:
         try:
-            above = above_of(derivation, place, self.find, index=index)
+            above = above_of(derivation, place, self._upward.find, index=index)
         except UnresolvedParentError as exc:
             return LeftOut("parent-unresolved", exc.message), ()
         why = (
@@ -333,7 +315,7 @@ class Taker:
                 continue
             name = _id_of(one.statement)
             if name not in self._erased:
-                if len(self._erased) > _LEAVES_REMEMBERED:
+                if len(self._erased) > _NAMES_REMEMBERED:
                     self._erased.clear()
                 self._erased[name] = self._texts.was_erased(name)
             if self._erased[name]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +19,7 @@ import msgspec
 from gateway.canonical import sha256_hex
 from gateway.dataset.above import Above, opened
 from gateway.dataset.covered import Covered
+from gateway.dataset.facts import Shared, named_key, read_facts
 from gateway.dataset.manifest import (
     ABOVE,
     ABOVE_TILES,
@@ -38,10 +39,11 @@ from gateway.dataset.manifest import (
 from gateway.dataset.rows import ReceiptLine, Span
 from gateway.dataset.taking import Given, Reaches, Taken, TakenRow
 from gateway.dataset.tree import TilesWriter, levels_of
+from gateway.dataset.upward import Upward
 from gateway.dataset.workshop import DigestedFile
 from gateway.errors import LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256
-from gateway.limits import ROWS_PER_SPAN
+from gateway.limits import KINDS_REMEMBERED_MAX, ROWS_PER_SPAN
 from gateway.receipt.model import Derivation, Manifest, Receipt
 from gateway.tlog.merkle import leaf_hash
 
@@ -189,15 +191,17 @@ class RowsWriter:
         if taken.given is not None:
             self._counts(taken.given.kind).add(taken.given)
 
-    def finish(self, find: Callable[[int], bytes]) -> None:
-        """Write what stands above the rows, which *find* gives, and make all durable.
+    def finish(self, upward: Upward) -> None:
+        """Write what stands above the rows, which *upward* found, and make all durable.
+
+        The signature of every leaf that was found is checked on the way.
 
         Raises:
             LedgerDamagedError: a leaf above is none that rows are made from.
         """
         self._tiles.finish()
         if self._tally.derived:
-            self._write_above(find)
+            self._write_above(upward)
         self._count_reached()
         self._tally.members = self._all_members()
         files = [self._rows, self._receipts, self._leaves, self._spans, *self._levels]
@@ -257,7 +261,7 @@ class RowsWriter:
         self._above = array("Q", np.unique(np.frombuffer(self._above, np.uint64)).tobytes())
         self._above_sorted_to = len(self._above)
 
-    def _write_above(self, find: Callable[[int], bytes]) -> None:
+    def _write_above(self, upward: Upward) -> None:
         self._sort_above()
         leaves = self._file(ABOVE)
         levels = [
@@ -269,24 +273,23 @@ class RowsWriter:
             self._covered.tile,
             lambda level, hashes: levels[level].write(hashes),
         )
-        last, leaf = -1, b""
-        for code in self._above:
-            index, influence = code >> 1, _INFLUENCES[code & 1]
-            if index != last:
-                last, leaf = index, find(index)
-                tiles.touch(index)
-                leaves.write(index.to_bytes(8, "big") + len(leaf).to_bytes(2, "big") + leaf)
-                _, keyid = self._covered.statement(index, leaf)
-                if keyid is not None:
-                    self._tally.keyids.add(keyid)
-            _, statement = opened(leaf)
-            if not isinstance(statement, Receipt | Derivation | Manifest):
-                raise LedgerDamagedError(f"leaf {index}: rows are made from no such thing")
-            given = self._reaches.given_above(
-                Above(index=index, influence=influence, statement=statement, leaf=leaf)
-            )
-            if given is not None:
-                self._counts(given.kind).add(given)
+        given_above = GivenAbove(self._reaches)
+        codes, at = self._above, 0
+        for index, leaf, keyid in upward.checked():
+            if at == len(codes) or codes[at] >> 1 != index:
+                # Of this one no row was taken; or it was dropped when rows were compared.
+                continue
+            tiles.touch(index)
+            leaves.write(index.to_bytes(8, "big") + len(leaf).to_bytes(2, "big") + leaf)
+            if keyid is not None:
+                self._tally.keyids.add(keyid)
+            while at < len(codes) and codes[at] >> 1 == index:
+                given = given_above.of(index, leaf, _INFLUENCES[codes[at] & 1])
+                if given is not None:
+                    self._counts(given.kind).add(given)
+                at += 1
+        if at != len(codes):
+            raise LedgerDamagedError(f"leaf {codes[at] >> 1}: it stands above a row, unread")
         tiles.finish()
         for file in (leaves, *levels):
             self._tally.files[file.name] = file.finish()
@@ -322,6 +325,51 @@ class RowsWriter:
         own = np.frombuffer(self._indices, np.uint64) if self._indices else _nothing()
         above = np.frombuffer(self._above, np.uint64) >> 1 if self._above else _nothing()
         return np.union1d(own, above)
+
+
+class GivenAbove:
+    """Tells what an ancestor adds to its kind of call; of each kind one is read whole."""
+
+    def __init__(self, reaches: Reaches) -> None:
+        self._reaches = reaches
+        self._known: dict[tuple[Shared, Influence], Given] = {}
+
+    def of(self, index: int, leaf: bytes, influence: Influence) -> Given | None:
+        """Return what the ancestor in *leaf* adds, which reached rows by *influence*.
+
+        Raises:
+            LedgerDamagedError: rows are made from no such leaf.
+        """
+        read = read_facts(leaf) if named_key(leaf) is not None else None
+        if read is None:
+            return self._whole(index, leaf, influence)
+        facts = read[0]
+        key = (facts.shared, influence)
+        known = self._known.get(key)
+        if known is None:
+            known = self._whole(index, leaf, influence)
+            if known is None:
+                return None
+            if len(self._known) >= KINDS_REMEMBERED_MAX:
+                self._known.clear()
+            self._known[key] = known
+        usage = facts.usage
+        return Given(
+            kind=known.kind,
+            day=facts.received[:10],
+            declaration=known.declaration,
+            reported=known.reported,
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
+        )
+
+    def _whole(self, index: int, leaf: bytes, influence: Influence) -> Given | None:
+        _, statement = opened(leaf)
+        if not isinstance(statement, Receipt | Derivation | Manifest):
+            raise LedgerDamagedError(f"leaf {index}: rows are made from no such thing")
+        return self._reaches.given_above(
+            Above(index=index, influence=influence, statement=statement, leaf=leaf)
+        )
 
 
 _ABOVE_UNSORTED_MAX = 1 << 20

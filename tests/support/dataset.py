@@ -595,6 +595,7 @@ class House:
             prove=self.prove,
             tile=self.tile,
             leaf=self.leaf,
+            leaves=lambda indices: ((index, self.leaf(index)) for index in indices),
             publish=self.sequencer.checkpoint_now,
             checkpoint=note,
             covers=parse_checkpoint(open_note(note, [LOG_VERIFIER])),
