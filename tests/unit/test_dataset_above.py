@@ -13,11 +13,15 @@ from gateway.clock import day_of
 from gateway.dataset.above import Above, UnresolvedParentError, above_of, call_above
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.gate import Gate, LeftOut
+from gateway.errors import LedgerDamagedError
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.policy.library import Library
-from gateway.receipt.model import Derivation
+from gateway.receipt.model import Derivation, Parent
+from gateway.receipt.statement import write_statement
 from tests.support.dataset import House, a_library, a_policy, made
+from tests.support.derived import build, derive, messages, parent
+from tests.support.evidence import RECEIPT_SIGNER
 
 
 @pytest.fixture
@@ -284,3 +288,24 @@ def test_a_plain_row_is_admitted_as_ever(house: House) -> None:
 
     assert gate.admit_row(good, 0, ()) is None
     assert gate.admit_row(bad, 0, ()) == gate.admit(bad)
+
+
+@pytest.mark.parametrize("provider", ["open", "closed"], ids=["taken", "left-out"])
+def test_a_forged_answer_above_a_row_builds_nothing(house: House, provider: str) -> None:
+    """A signature that is not the key's ends a build, of what was taken and what was not."""
+    declaration = house.declare()
+    receipt = house.receipt(declaration, "an answer", provider=provider)
+    leaf = write_statement(receipt, (), RECEIPT_SIGNER)
+    at = leaf.index(b'"sig":"') + 12
+    bent = leaf[:at] + (b"A" if leaf[at : at + 1] != b"A" else b"B") + leaf[at + 1 :]
+    index = house.append(bent)
+    forged = Parent(role="source", exchange=receipt.exchange, index=index)
+    good = parent(house, house.answer(declaration))
+    derive(house, declaration, [(messages("q", "a"), [forged]), (messages("r", "b"), [good])])
+    size = house.ledger.head().size
+
+    with pytest.raises(LedgerDamagedError, match=f"leaf {index} of the ledger"):
+        build(house, declaration, of="rewrite")
+
+    assert house.ledger.head().size == size
+    assert not (house.folder / "datasets" / "set").exists()
