@@ -21,6 +21,7 @@ from gateway.errors import CallerError, OperatorError
 from gateway.student.card import evaluation_told, figure_told
 from gateway.student.evaluate import EXACT_MATCH, ROWS_DEFAULT, SAMPLES, Asking
 from gateway.student.figures import MEASURES, Evaluation, Who
+from gateway.student.recipe import SEED_MAX
 from gateway.student.report import evaluation_html, page
 from gateway.student.verify import VerifiedModel, verify_model
 
@@ -113,6 +114,12 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _asking(args: argparse.Namespace) -> Asking:
+    if not 0 <= args.seed <= SEED_MAX:
+        raise CallerError(
+            f"seed must be between 0 and {SEED_MAX}",
+            hint="see `gateway student evaluate --help`",
+            code="recipe.bad",
+        )
     try:
         return Asking(rows=args.limit, metric=args.metric, samples=SAMPLES)
     except ValueError as error:

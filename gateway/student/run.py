@@ -191,17 +191,6 @@ def only_run(folder: Path, *, resume: bool) -> Iterator[None]:
         GateRefusedError: there is a run to resume, or another one is at work.
         MissingPieceError: there is no run to resume.
     """
-    begun = (folder / RUN).exists()
-    if begun and not resume:
-        raise GateRefusedError(
-            f"a run of this student was interrupted; it stands in `{folder}`",
-            hint="go on with --resume, or remove that folder",
-            code="student.interrupted",
-        )
-    if resume and not begun:
-        raise MissingPieceError(
-            f"there is no run to resume in `{folder}`", hint="begin one without --resume"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -214,6 +203,18 @@ def only_run(folder: Path, *, resume: bool) -> Iterator[None]:
                 code="student.busy",
             ) from error
         try:
+            begun = (folder / RUN).exists()
+            if begun and not resume:
+                raise GateRefusedError(
+                    f"a run of this student was interrupted; it stands in `{folder}`",
+                    hint="go on with --resume, or remove that folder",
+                    code="student.interrupted",
+                )
+            if resume and not begun:
+                raise MissingPieceError(
+                    f"there is no run to resume in `{folder}`",
+                    hint="begin one without --resume",
+                )
             yield
         finally:
             if not (folder / RUN).exists():

@@ -15,7 +15,7 @@ from gateway.errors import CallerError, GateRefusedError
 from gateway.student.job import TrainingJob, overridden, read_job
 from gateway.student.progress import read_metrics
 from gateway.student.recipe import Lora, Recipe, recipe_for
-from gateway.student.run import Trained
+from gateway.student.run import RUN, Trained, only_run
 from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School, install
@@ -137,6 +137,7 @@ def test_a_plan_says_what_a_run_would_be_and_leaves_nothing(
     assert main([*words, str(dataset), "--feed", "daily"]) == 2
     assert main([*words, "--feed", "daily", "--follow", "--rounds", "0"]) == 2
     assert main([*words, "--feed", "daily", "--rounds", "2"]) == 2
+    assert main([*words[:3], "evaluate", "nowhere", "--seed", "-1"]) == 2
     problems = capsys.readouterr().err
 
     assert planned["outcome"] == "planned"
@@ -209,6 +210,22 @@ def test_a_run_that_never_began_leaves_nothing(school: School) -> None:
         school.train(built, recipe_for("tiny", max_length=8))
 
     assert list((school.house.folder / "students").iterdir()) == []
+
+
+def test_a_run_at_work_is_not_called_interrupted(tmp_path: Path) -> None:
+    """Whoever begins a run that another process is at is told so, and to wait."""
+    run = tmp_path / ".parser.run"
+
+    with only_run(run, resume=False):
+        (run / RUN).write_bytes(b"{}")
+        with (
+            pytest.raises(GateRefusedError, match="at work") as busy,
+            only_run(run, resume=False),
+        ):
+            pass
+
+    assert busy.value.problem == "student.busy"
+    assert (run / RUN).exists()
 
 
 def test_an_adapter_beside_no_layer_is_one_line(
