@@ -257,6 +257,7 @@ def install(
             prove=installation.reader.prove,
             tile=installation.reader.tiles.read,
             leaf=installation.reader.leaf,
+            leaves=installation.reader.leaves_at,
             publish=installation.sequencer.checkpoint_now,
             checkpoint=note,
             covers=parse_checkpoint(
