@@ -243,7 +243,7 @@ def test_a_row_of_nothing_that_nobody_wrote_is_left_out(house: House) -> None:
 
 
 def test_rows_with_reasoning_only_where_it_was_shown(house: House) -> None:
-    """A build takes reasoning that was given as it is; a summary of it, or none, is not that."""
+    """A build takes reasoning that was given as it is; a summary, or none, is not that."""
     declaration = house.declare()
     plain = house.answer(declaration)
     house.answer_with_reasoning(declaration, "so it may be", "in short", kind="summary")
