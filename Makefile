@@ -54,6 +54,8 @@ crash student: $(STAMP)
 
 faults: $(STAMP)
 	$(PY) -m tests.faults.nightly
+	GATEWAY_KILLS=200 WORKER_KILLS=100 BYTES_STEP=1 \
+	  $(PY) -m pytest -q tests/crash/test_gateway_kill.py tests/crash/test_workers_kill.py tests/property/test_dataset_laws.py
 
 bench: $(STAMP)
 	$(PY) benchmarks/overhead.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import sys
 import threading
@@ -25,7 +26,7 @@ from tests.support.proxy import Gateway, new_gateway
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
-KILLS = 200
+KILLS = int(os.environ.get("GATEWAY_KILLS", "60"))
 CALLERS = 6
 LOAD_S = (0.02, 0.3)
 """A kill comes this long after the gateway is healthy and the callers have begun."""
