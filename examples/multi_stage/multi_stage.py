@@ -45,7 +45,7 @@ LOCAL = """\
   local: {{base_url: "http://127.0.0.1:{student}", student: gateway-data/students/page-reader}}
 """
 USE = "purpose=train.sft student={} student-kind=extractor audience=internal competes=no"
-FIRST, SECOND = 160, 64
+FIRST, SECOND = 120, 48
 """How many pages each stage reads."""
 
 
@@ -74,7 +74,7 @@ def main() -> None:
         gateway(folder, "dataset", "build", "pages", *words)
 
         say("Stage 2: a small model learns to read pages")
-        train(folder, "pages", "page-reader", steps=48)
+        train(folder, "pages", "page-reader", steps=40)
 
         say("Stage 3: it reads many pages; a filter and people make a library of it")
         (folder / "gateway.yaml").write_text(settings + LOCAL.format(student=student))
@@ -94,7 +94,7 @@ def main() -> None:
         )
 
         say("Stage 4: the last model is trained on the library, from scratch")
-        train(folder, "library", "library-reader", steps=24)
+        train(folder, "library", "library-reader", steps=16)
 
         say("Where does the last model come from?")
         last = "gateway-data/students/library-reader"

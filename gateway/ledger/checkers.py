@@ -42,7 +42,7 @@ def check_in_order(
     Raises:
         CheckInterruptedError: a process was ended from outside, or could not be started.
     """
-    left = iter(parts)
+    left, others = iter(parts), set(multiprocessing.active_children())
     # Processes start anew: what a fork would hand down (locks, open files) is not theirs.
     pool = ProcessPoolExecutor(
         count, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
@@ -57,6 +57,10 @@ def check_in_order(
                 waiting.append(pool.submit(check, part))
             yield answer
     except (BrokenProcessPool, OSError) as broken:
+        # One that was still starting when another ended is not ended by the pool, which then
+        # waits for it for ever.
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()
         raise CheckInterruptedError(
             f"a process that was checking ended before it had answered: {broken}",
             hint="nothing was decided; check again, with more memory if it ran out",

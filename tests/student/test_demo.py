@@ -17,10 +17,10 @@ WORDS = (
     "300 rows",
     "Yes: distilled from deepseek (deepseek-chat)",
     "2 stages away",
-    "No: no answer of `openai` is among what it was made from.",
+    "was made from no answer of `openai`",
     "fail signature.bad tampered/receipt.json",
-    "fail digest.bad tampered/invoices: rows.jsonl: row 0",
-    "fail digest.bad tampered/invoice-parser: model.safetensors",
+    "fail dataset.row_changed tampered/invoices: rows.jsonl: row 0",
+    "fail model.weights_changed tampered/invoice-parser: model.safetensors",
     "clean",
     "Try next:",
 )

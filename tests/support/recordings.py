@@ -507,7 +507,7 @@ def _gemini() -> Iterator[Recording]:
                 index=0,
                 text="Looking.",
                 reasoning=("Let me look.",),
-                shown=Shown("Let me look.", is_summary=False),
+                shown=Shown("Let me look.", is_summary=True),
                 tool_calls=(ToolCall(id="c1", name="look", arguments='{"at": [1]}'),),
                 finish_reason="STOP",
                 others=(base64_unit("image", 0, "aW1hZ2U="),),
