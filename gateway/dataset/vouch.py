@@ -25,6 +25,7 @@ from gateway.dataset.count import (
     kind_of,
     named_by,
 )
+from gateway.dataset.facts import CallerFacts, OutputFacts, ProviderFacts
 from gateway.dataset.gate import REWRITE, VERIFY
 from gateway.dataset.manifest import (
     ABOVE,
@@ -342,41 +343,21 @@ def _policies(above: Above) -> tuple[str, ...]:
     return tuple(pin.policy for pin in above.statement.ruling.policies)
 
 
-class _Caller(msgspec.Struct, frozen=True):
-    project: str
-
-
-class _Provider(msgspec.Struct, frozen=True, rename="camel"):
-    name: str
-    route: str | None = None
-    account_tier: str | None = None
-
-
-class _Commitment(msgspec.Struct, frozen=True):
-    value: str
-
-
-class _Output(msgspec.Struct, frozen=True):
-    choice: int
-    row: _Commitment | None = None
-    reasoned: _Commitment | None = None
-
-
 class _Facts(msgspec.Struct, frozen=True):
     """The fields of a receipt that decide; what many share stays as it is written."""
 
     exchange: str
-    caller: _Caller
+    caller: CallerFacts
     declared: msgspec.Raw
     ruling: msgspec.Raw
-    provider: _Provider
+    provider: ProviderFacts
     model: msgspec.Raw
     operation: str
     streaming: bool
     readable: bool
     ended: str
     received: str
-    outputs: tuple[_Output, ...] = ()
+    outputs: tuple[OutputFacts, ...] = ()
     features: tuple[str, ...] = ()
 
 
@@ -399,10 +380,10 @@ _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _PAYLOAD: Final = msgspec.json.Decoder(_Payload)
 _NOTHING: Final = _Facts(
     exchange="",
-    caller=_Caller(""),
+    caller=CallerFacts(""),
     declared=msgspec.Raw(),
     ruling=msgspec.Raw(),
-    provider=_Provider(""),
+    provider=ProviderFacts(""),
     model=msgspec.Raw(),
     operation="",
     streaming=False,

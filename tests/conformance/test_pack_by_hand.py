@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,10 +17,15 @@ from gateway.lineage.zipped import write_zip
 from gateway.receipt.keys import format_trust
 from tests.support.chain import Chain, two_stages
 from tests.support.evidence import TRUST
+from tests.support.tools import needed
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "formats" / "pack.md"
 
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+
+@pytest.fixture
+def openssl() -> Path:
+    """Return the program that checks signatures by hand."""
+    return needed("openssl")
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def by_hand(folder: Path, pack: Path, payload: Sha256) -> subprocess.CompletedPr
     )
 
 
-@needs_openssl
+@pytest.mark.usefixtures("openssl")
 def test_every_manifest_is_checked_by_hand(chain: Chain, tmp_path: Path) -> None:
     """Signature, place in the log and checkpoint verify with Python and openssl alone."""
     _, reader = two_stages(chain)
@@ -60,7 +64,7 @@ def test_every_manifest_is_checked_by_hand(chain: Chain, tmp_path: Path) -> None
     assert 1 == sum("open open-1 3 rows" in done.stdout for done in told)
 
 
-@needs_openssl
+@pytest.mark.usefixtures("openssl")
 def test_by_hand_nothing_else_passes(chain: Chain, tmp_path: Path) -> None:
     """A manifest with one changed letter, or beside another's proof, fails by hand too."""
     _, reader = two_stages(chain)

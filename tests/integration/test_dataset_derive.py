@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import json
 import random
 from collections.abc import Iterator
@@ -507,8 +508,8 @@ def test_a_table_is_recorded_as_lines_are(
     works: Works, declared: Declaration, tmp_path: Path
 ) -> None:
     """Rows of a Parquet file are recorded, with roles of parents, whatever nulls it holds."""
-    pa = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    pa = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
     a, b = works.answer(declared), works.answer(declared)
     told = messages("q", "a")
     told["messages"][1]["name"] = "bot"

@@ -394,7 +394,6 @@ def test_columns_are_read_as_they_were_written(
     kind: RowKind, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """A file of columns gives every row again, whatever the others hold; its schema is one."""
-    pytest.importorskip("pyarrow")
     drawn = data.draw(st.lists(rows[kind], min_size=1, max_size=4))
     path: Path = tmp_path_factory.mktemp("shard") / "train.parquet"
     receipt = dict.fromkeys(RECEIPT_COLUMNS, "x") | {"receipt_index": 7}
