@@ -409,11 +409,13 @@ class Amendment:
             rewritten=RewrittenFacts(
                 sha256=sha256_hex(answered.held), bytes=len(answered.held)
             ),
-            # The door writes the length anew.
-            headers=tuple(
-                header for header in answered.headers if header[0].lower() not in _FRAMING
+            headers=(
+                *(line for line in answered.headers if line[0].lower() not in _FRAMING),
+                (b"content-length", b"%d" % len(content)),
             ),
-            sized=False,
+            sized=True,
+            # Trailers spoke of the bytes that came, as the headers left out did.
+            trailers=(),
         )
 
     def _without_others(self, text: str) -> str:

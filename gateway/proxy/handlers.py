@@ -175,7 +175,7 @@ class Handlers:
         errand = await self.batches.errand(asked, provider, _incoming(knock))
         outcome: Answered | Held | Forbidden | None = None
         if errand is not None and errand.answer is not None:
-            await reply.finish(200, b"OK", errand.answer, b"", sized=False)
+            await reply.answer(200, b"OK", errand.answer, b"")
             return
         try:
             asked = asked if errand is None else errand.asked
@@ -431,7 +431,7 @@ async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) 
     if problem.never_again:
         headers.append((b"x-should-retry", b"false"))
     reason = REASONS.get(problem.status, b"Error")
-    await reply.finish(problem.status, reason, headers, body, sized=False)
+    await reply.answer(problem.status, reason, headers, body)
 
 
 _BROKEN: Final = frozenset(

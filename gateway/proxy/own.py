@@ -99,7 +99,7 @@ class Own:
             status = 503
         headers = [(b"content-type", page.kind.encode()), *page.headers]
         reason = b"OK" if status == 200 else b""
-        await reply.finish(status, reason, headers, page.body, sized=False)
+        await reply.answer(status, reason, headers, page.body)
 
     async def _answer(self, knock: Knock) -> _Page:
         if knock.method not in {"GET", "HEAD"}:

@@ -113,6 +113,13 @@ class Reply:
 
     # -- the door -------------------------------------------------------------------------
 
+    async def answer(
+        self, status: int, reason: bytes, headers: RawHeaders, body: bytes
+    ) -> None:
+        """Send an answer of our own, whole and with its length."""
+        headers = self._counted(status, headers, body)
+        await self.finish(status, reason, headers, body, sized=True)
+
     async def finish(
         self,
         status: int,
@@ -123,16 +130,22 @@ class Reply:
         sized: bool,
         trailers: RawHeaders = (),
     ) -> None:
-        """Send what is left: the head if it has not gone, *body*, and the end."""
-        if not self.begun and not sized and not trailers:
-            bodiless = status in _BODILESS or self._knock.method == "HEAD"
-            if not bodiless:
-                headers = [*headers, (b"content-length", b"%d" % len(body))]
-                sized = True
+        """Send what is left: the head if it has not gone, *body*, and the end.
+
+        What came in chunks goes on in chunks, however much of it was there when it was sent:
+        only a caller that knows no chunks is told a length instead.
+        """
+        if self._knock.is_old and not (self.begun or sized or trailers):
+            headers, sized = self._counted(status, headers, body), True
         self._joins = True
         self.head(status, reason, headers, sized=sized)
         await self.pass_on(body)
         self.end(trailers)
+
+    def _counted(self, status: int, headers: RawHeaders, body: bytes) -> RawHeaders:
+        if status in _BODILESS or self._knock.method == "HEAD":
+            return headers
+        return [*headers, (b"content-length", b"%d" % len(body))]
 
     def end(self, trailers: RawHeaders = ()) -> None:
         """Send the end of a chunked body, and *trailers* behind it; a sized one has none."""

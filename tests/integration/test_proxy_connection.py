@@ -47,7 +47,7 @@ CHUNKED = b"POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 async def refuse(knock: Knock, reply: Reply) -> None:
     """Answer without a look at the body."""
-    await reply.finish(401, b"No", (), b"no", sized=False)
+    await reply.answer(401, b"No", (), b"no")
 
 
 @pytest.fixture
@@ -314,9 +314,9 @@ async def test_bodies_under_way_are_bounded_together(host: EchoHost, wire: Wire)
         try:
             knock.sender.hold(1000)
         except DoorFullError as error:
-            await reply.finish(status_of(error), b"No", (), b"", sized=False)
+            await reply.answer(status_of(error), b"No", (), b"")
         else:
-            await reply.finish(200, b"OK", (), b"", sized=False)
+            await reply.answer(200, b"OK", (), b"")
 
     host.when_knocked = holding
     await wire.send(GET)
@@ -363,7 +363,7 @@ async def test_a_caller_that_never_takes_its_last_answer_is_cut_off(
     """An end that can't be reached, for nobody reads, is not waited for."""
 
     async def much(knock: Knock, reply: Reply) -> None:
-        await reply.finish(200, b"OK", (), bytes(16 << 20), sized=False)
+        await reply.answer(200, b"OK", (), bytes(16 << 20))
 
     host.when_knocked = much
     await wire.send(LAST)

@@ -69,7 +69,7 @@ class EchoHost:
             if reply.gone:
                 reply.break_off()
             else:
-                await reply.finish(status_of(error), b"No", (), b"", sized=False)
+                await reply.answer(status_of(error), b"No", (), b"")
         finally:
             reply.leave()
 
@@ -85,7 +85,7 @@ class EchoHost:
                 trailers=tuple(line.raw for line in knock.trailers),
             )
         )
-        await reply.finish(200, b"OK", (), body, sized=False)
+        await reply.answer(200, b"OK", (), body)
 
 
 class Wire:
