@@ -22,9 +22,9 @@ from rich.progress import Progress as Bar
 
 from gateway import settings as settings_module
 from gateway.app.installation import Installation, open_sourced
+from gateway.dataset.derivation.parents import Records
 from gateway.dataset.derive import Pipeline, Progress
 from gateway.dataset.held import HeldWords
-from gateway.dataset.parents import Records
 from gateway.errors import UnknownDeclarationError
 from gateway.ident import DeclarationId
 from gateway.ledger.register import KINDS

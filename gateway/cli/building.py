@@ -18,7 +18,7 @@ from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
 from gateway.cli.use import declaration_named, screen
-from gateway.dataset.build import (
+from gateway.dataset.assembly.build import (
     BEST_OF,
     JUDGED,
     RULING,

@@ -10,7 +10,7 @@ from gateway.cli import building, derive, export, follow
 from gateway.cli.bar import progress_bar
 from gateway.dataset.card import card_of
 from gateway.dataset.manifest import MANIFEST, parse_manifest
-from gateway.dataset.verify import verify_dataset
+from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import EvidenceError
 from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust

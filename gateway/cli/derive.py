@@ -16,8 +16,8 @@ from typing import get_args
 from gateway.app.installation import open_installation
 from gateway.app.pipeline import pipeline_in
 from gateway.cli.bar import progress_bar
+from gateway.dataset.derivation.filed import Filed, record_file
 from gateway.dataset.derive import Pipeline, Step
-from gateway.dataset.filed import Filed, record_file
 from gateway.errors import CallerError
 from gateway.receipt.model import TransformKind
 

@@ -26,8 +26,13 @@ from gateway.cli.building import (
 )
 from gateway.clock import day_of
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.build import EmptyDatasetError, Order, build_dataset, parameters_of
-from gateway.dataset.follow import Chain, Watch
+from gateway.dataset.assembly.build import (
+    EmptyDatasetError,
+    Order,
+    build_dataset,
+    parameters_of,
+)
+from gateway.dataset.assembly.follow import Chain, Watch
 from gateway.dataset.gate import Gate
 from gateway.dataset.held import HeldWords
 from gateway.ident import is_derivation_id

@@ -28,7 +28,7 @@ from gateway.dataset.held import HeldWords
 from gateway.dataset.manifest import MANIFEST
 from gateway.dataset.recall import Change, Recall, pair_json, policies_that_differ
 from gateway.dataset.ruling import PolicyLaw
-from gateway.dataset.verify import iterate_rows
+from gateway.dataset.verification.verify import iterate_rows
 from gateway.errors import CallerError, NotFoundError
 from gateway.ident import (
     DeclarationId,

@@ -183,7 +183,7 @@ def run_train(args: argparse.Namespace) -> int:
     check_extra()
     # What follows needs the extra, and seconds to load; the other commands do without.
     from gateway.app.installation import open_installation  # noqa: PLC0415
-    from gateway.dataset.follow import Chain  # noqa: PLC0415
+    from gateway.dataset.assembly.follow import Chain  # noqa: PLC0415
     from gateway.student.progress import Screen  # noqa: PLC0415
     from gateway.student.run import Order, Trained  # noqa: PLC0415
     from gateway.student.train import plan_training, train_student  # noqa: PLC0415

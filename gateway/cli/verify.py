@@ -164,7 +164,7 @@ def _verify_folder(path: Path, trust: Trust, *, every_signature: bool) -> int:
     if build_type == DATASET_BUILD:
         # The verifier of a bundle must not load what only a dataset needs.
         from gateway.cli.bar import progress_bar  # noqa: PLC0415
-        from gateway.dataset.verify import verify_dataset  # noqa: PLC0415
+        from gateway.dataset.verification.verify import verify_dataset  # noqa: PLC0415
 
         with progress_bar("verifying rows") as progress:
             dataset = verify_dataset(

@@ -33,8 +33,15 @@ import msgspec
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.clock import rfc3339
-from gateway.dataset.handed import kind_of, line_of, malformed, pair_of, plain_row, read_line
-from gateway.dataset.parents import (
+from gateway.dataset.derivation.handed import (
+    kind_of,
+    line_of,
+    malformed,
+    pair_of,
+    plain_row,
+    read_line,
+)
+from gateway.dataset.derivation.parents import (
     PARENT_MISSING,
     ParentRef,
     Parents,

@@ -23,14 +23,14 @@ from typing import BinaryIO, Final
 import msgspec
 
 from gateway.canonical import canonical_json, sha256_hex
-from gateway.dataset.keys import format_key_line
 from gateway.dataset.manifest import (
     KEYS,
     LEAVES,
     parse_manifest,
     tile_file,
 )
-from gateway.dataset.tree import ReadTile, TilesWriter, levels_of
+from gateway.dataset.verification.keys import format_key_line
+from gateway.dataset.verification.tree import ReadTile, TilesWriter, levels_of
 from gateway.errors import NotFoundError, OperatorError
 from gateway.ident import Sha256
 from gateway.limits import PACK_FILE_BYTES_MAX, PACK_FILES_MAX, PACK_RECEIPTS_MAX, PACK_SAMPLE

@@ -19,9 +19,9 @@ from typing import IO, Final
 import msgspec
 
 from gateway.canonical import sha256_hex
-from gateway.dataset.keys import read_authority
 from gateway.dataset.manifest import KEYS, LEAVES, TILES, tile_file
-from gateway.dataset.tree import Tree, levels_of
+from gateway.dataset.verification.keys import read_authority
+from gateway.dataset.verification.tree import Tree, levels_of
 from gateway.errors import BadDigestError, BadProofError, BadSignatureError, EvidenceError
 from gateway.ident import Sha256
 from gateway.limits import (

@@ -26,7 +26,7 @@ from gateway.dataset.manifest import (
     parse_manifest,
     parse_training,
 )
-from gateway.dataset.verify import iterate_rows
+from gateway.dataset.verification.verify import iterate_rows
 from gateway.errors import EvidenceError, MalformedReceiptError, NotFoundError
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration

@@ -28,9 +28,9 @@ from gateway.dataset.manifest import (
     Teacher,
     parse_manifest,
 )
-from gateway.dataset.prompts import HeldOutPrompts
 from gateway.dataset.ruling import Call
-from gateway.dataset.verify import (
+from gateway.dataset.verification.prompts import HeldOutPrompts
+from gateway.dataset.verification.verify import (
     NoDatasetError,
     Row,
     VerifiedDataset,

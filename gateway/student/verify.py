@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     MANIFEST,
@@ -20,6 +19,7 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     parse_manifest,
 )
+from gateway.dataset.verification.logged import verify_logged
 from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import BUNDLE_BYTES_MAX

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dataset.verify import verify_dataset
+from gateway.dataset.verification.verify import verify_dataset
 from gateway.receipt.keys import parse_trust
 from tests.integration.test_dataset_commands import Desk
 
@@ -30,7 +30,7 @@ BUILD = """
 import argparse, dataclasses, os, signal, sys
 from gateway.app.installation import open_installation
 from gateway.cli.building import sources_of
-from gateway.dataset.build import Order, build_dataset
+from gateway.dataset.assembly.build import Order, build_dataset
 from gateway.receipt.statement import read_leaf
 
 config, use, point = sys.argv[1:]

@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from gateway.canonical import canonical_json, sha256_hex
-from gateway.dataset.build import Built, Order, build_dataset
-from gateway.dataset.verify import iterate_rows, verified_rows, verify_dataset
+from gateway.dataset.assembly.build import Built, Order, build_dataset
+from gateway.dataset.verification.verify import iterate_rows, verified_rows, verify_dataset
 from gateway.errors import (
     CheckInterruptedError,
     EvidenceError,

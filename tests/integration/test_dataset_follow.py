@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from gateway.dataset.manifest import PREVIOUS_SNAPSHOT, DatasetManifest, parse_manifest
-from gateway.dataset.verify import verify_dataset
+from gateway.dataset.verification.verify import verify_dataset
 from gateway.ident import ExchangeId
 from gateway.receipt.keys import parse_trust
 from gateway.receipt.model import Parent

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from gateway.dataset.build import EmptyDatasetError
+from gateway.dataset.assembly.build import EmptyDatasetError
 from gateway.dataset.gate import REFUSALS
 from gateway.dataset.ruling import Call, PolicyLaw
-from gateway.dataset.verify import verify_dataset
+from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import GateRefusedError, LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration

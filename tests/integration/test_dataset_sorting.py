@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from gateway.canonical import sha256_hex
-from gateway.dataset.build import Built, EmptyDatasetError, Order, build_dataset
-from gateway.dataset.verify import verified_rows, verify_dataset
+from gateway.dataset.assembly.build import Built, EmptyDatasetError, Order, build_dataset
+from gateway.dataset.verification.verify import verified_rows, verify_dataset
 from gateway.errors import GateRefusedError
 from gateway.intent.model import Declaration
 from gateway.receipt.model import Members, Receipt, Written

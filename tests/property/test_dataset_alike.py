@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dataset.alike import (
+from gateway.dataset.assembly.alike import (
     BANDS,
     BINS,
     SHINGLE,
@@ -21,7 +21,7 @@ from gateway.dataset.alike import (
     normal,
     sketch,
 )
-from gateway.dataset.split import held_out
+from gateway.dataset.assembly.split import held_out
 
 TEXTS = st.text(max_size=60)
 

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.canonical import canonical_json
-from gateway.dataset.handed import KEYS, kind_of, line_of, pair_of, plain_row, read_line
+from gateway.dataset.derivation.handed import (
+    KEYS,
+    kind_of,
+    line_of,
+    pair_of,
+    plain_row,
+    read_line,
+)
 from gateway.dataset.shape import check_shape
 from gateway.errors import GateRefusedError
 

@@ -25,7 +25,7 @@ from gateway.dataset.manifest import (
 )
 from gateway.dataset.provenance import Metadata
 from gateway.dataset.standing import Standing, standing_of
-from gateway.dataset.verify import verify_dataset
+from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import EvidenceError, MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import IntendedUse

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.clock import FrozenClock
-from gateway.dataset.keys import format_key_line, read_authority
 from gateway.dataset.manifest import parse_manifest, parse_training
-from gateway.dataset.rows import ReceiptLine, read_receipt_line
+from gateway.dataset.verification.keys import format_key_line, read_authority
+from gateway.dataset.verification.rows import ReceiptLine, read_receipt_line
 from gateway.errors import EvidenceError, OperatorError
 from gateway.ident import Sha256
 from gateway.ledger.backup import FORMAT, MANIFEST, Backup, CopiedFile, read_backup

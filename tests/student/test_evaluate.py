@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from gateway.canonical import canonical_json, salted_sha256
-from gateway.dataset.build import Built, build_dataset
-from gateway.dataset.build import Order as DatasetOrder
+from gateway.dataset.assembly.build import Built, build_dataset
+from gateway.dataset.assembly.build import Order as DatasetOrder
 from gateway.errors import BadDigestError, CallerError, GateRefusedError
 from gateway.receipt.model import Commitment, OutputFacts
 from gateway.student.evaluate import Asking

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.clock import FrozenClock, day_of, rfc3339
-from gateway.dataset.build import Built, Order, Sources, build_dataset
+from gateway.dataset.assembly.build import Built, Order, Sources, build_dataset
 from gateway.dataset.held import HeldWords
 from gateway.dataset.manifest import (
     BASE_MODEL,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gateway.canonical import canonical_json, salted_sha256
-from gateway.dataset.build import Built, Order, build_dataset
+from gateway.dataset.assembly.build import Built, Order, build_dataset
 from gateway.ident import DerivationId, ExchangeId, Sha256, new_exchange_id
 from gateway.intent.model import Declaration
 from gateway.receipt.model import (

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
-from gateway.dataset.build import Built, Order, build_dataset
+from gateway.dataset.assembly.build import Built, Order, build_dataset
 from gateway.ident import ExchangeId, new_exchange_id
 from gateway.intent.model import Declaration
 from gateway.ledger.subtrees import Subtrees

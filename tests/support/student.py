@@ -16,9 +16,9 @@ from gateway import settings
 from gateway.app.installation import init, open_installation
 from gateway.canonical import canonical_json, salted_sha256
 from gateway.clock import SystemClock, day_of, rfc3339
-from gateway.dataset.build import Built, build_dataset
-from gateway.dataset.build import Order as DatasetOrder
-from gateway.dataset.build import Sources as DatasetSources
+from gateway.dataset.assembly.build import Built, build_dataset
+from gateway.dataset.assembly.build import Order as DatasetOrder
+from gateway.dataset.assembly.build import Sources as DatasetSources
 from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.errors import LedgerUnwellError

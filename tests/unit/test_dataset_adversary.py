@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.dataset.manifest import KEYS, MANIFEST, PROOF, RECEIPTS, ROWS, SPANS
-from gateway.dataset.verify import verify_dataset
+from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import BadDigestError, EvidenceError
 from gateway.student.bases import tiny_base
 from gateway.student.corpus import Corpus, Shape

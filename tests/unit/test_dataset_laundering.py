@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from gateway.canonical import sha256_hex
-from gateway.dataset.build import Built
+from gateway.dataset.assembly.build import Built
 from gateway.dataset.manifest import ABOVE, HELD_OUT, LEAVES, MANIFEST, RECEIPTS, ROWS
-from gateway.dataset.verify import verified_rows, verify_dataset
+from gateway.dataset.verification.verify import verified_rows, verify_dataset
 from gateway.errors import EvidenceError
 from gateway.receipt.model import Parent, Written
 from tests.support.dataset import House, a_library, a_policy

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.dataset.signed import CHECKED_ALONE_MAX, check_signatures, signed_leaves
+from gateway.dataset.assembly.signed import CHECKED_ALONE_MAX, check_signatures, signed_leaves
 from gateway.errors import LedgerDamagedError
 from gateway.receipt.keys import Ed25519Signer, generate_pem
 from gateway.receipt.statement import write_statement

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dataset.manifest import tile_file
-from gateway.dataset.tree import TilesWriter, Tree, edge_of, levels_of
+from gateway.dataset.verification.tree import TilesWriter, Tree, edge_of, levels_of
 from gateway.errors import BadProofError
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES, leaf_hash, root_of

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from gateway.dataset.assembly.members import members_of
 from gateway.dataset.manifest import Findings, MembersFacts
-from gateway.dataset.members import members_of
 from gateway.ident import Sha256
 from gateway.ledger.fsck import Report, fsck
 from gateway.receipt.model import DATASET_BUILD, PROVENANCE_TYPE, STATEMENT_TYPE, Derivation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dataset.verify import NoDatasetError
+from gateway.dataset.verification.verify import NoDatasetError
 from gateway.errors import BadDigestError, EvidenceError, GateRefusedError
 from gateway.lineage.tree import payload_in
 from gateway.student.bases import tiny_base

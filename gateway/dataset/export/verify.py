@@ -38,7 +38,6 @@ from gateway.dataset.export.receipts import (
     joined_to,
     read_receipt_line,
 )
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     MANIFEST,
@@ -46,6 +45,7 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     parse_manifest,
 )
+from gateway.dataset.verification.logged import verify_logged
 from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import MIB, ROW_BYTES_MAX

@@ -45,7 +45,6 @@ from gateway.dataset.export.parts import PartWriter
 from gateway.dataset.export.receipts import ReceiptLine, exported_sha256
 from gateway.dataset.export.verify import verify_export
 from gateway.dataset.gate import Gate, Law, LeftOut, Words
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     MANIFEST,
@@ -55,7 +54,8 @@ from gateway.dataset.manifest import (
     parse_manifest,
 )
 from gateway.dataset.provenance import Metadata
-from gateway.dataset.verify import Row, VerifiedDataset, verified_rows
+from gateway.dataset.verification.logged import verify_logged
+from gateway.dataset.verification.verify import Row, VerifiedDataset, verified_rows
 from gateway.dataset.workshop import (
     DigestedFile,
     empty_folder,

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from gateway.dataset.manifest import ABOVE, ABOVE_TILES, tile_file
-from gateway.dataset.tree import Tree
+from gateway.dataset.verification.tree import Tree
 from gateway.errors import BadDigestError, BadProofError, EvidenceError, MalformedReceiptError
 from gateway.receipt.authority import Authority
 from gateway.receipt.model import DERIVATION_TYPE, PAYLOAD_TYPE, PROVENANCE_TYPE, RECEIPT_TYPE

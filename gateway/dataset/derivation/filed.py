@@ -21,9 +21,9 @@ import msgspec
 import orjson
 
 from gateway.canonical import canonical_json, digest_of
+from gateway.dataset.derivation.handed import plain_row
+from gateway.dataset.derivation.parents import ParentRef, parents_named
 from gateway.dataset.derive import BatchErasedError, Step
-from gateway.dataset.handed import plain_row
-from gateway.dataset.parents import ParentRef, parents_named
 from gateway.errors import GateRefusedError, MissingPieceError
 from gateway.ident import Sha256
 from gateway.limits import DERIVED_TEXT_BYTES_MAX, FINDINGS_LISTED_MAX

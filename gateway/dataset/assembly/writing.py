@@ -18,8 +18,9 @@ import msgspec
 
 from gateway.canonical import sha256_hex
 from gateway.dataset.above import Above, opened
-from gateway.dataset.covered import Covered
-from gateway.dataset.facts import Shared, named_key, read_facts
+from gateway.dataset.assembly.covered import Covered
+from gateway.dataset.assembly.taking import Given, Reaches, Taken, TakenRow
+from gateway.dataset.assembly.upward import Upward
 from gateway.dataset.manifest import (
     ABOVE,
     ABOVE_TILES,
@@ -36,10 +37,9 @@ from gateway.dataset.manifest import (
     WrittenBy,
     tile_file,
 )
-from gateway.dataset.rows import ReceiptLine, Span
-from gateway.dataset.taking import Given, Reaches, Taken, TakenRow
-from gateway.dataset.tree import TilesWriter, levels_of
-from gateway.dataset.upward import Upward
+from gateway.dataset.verification.facts import Shared, named_key, read_facts
+from gateway.dataset.verification.rows import ReceiptLine, Span
+from gateway.dataset.verification.tree import TilesWriter, levels_of
 from gateway.dataset.workshop import DigestedFile
 from gateway.errors import LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256

@@ -19,7 +19,6 @@ from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple
 import msgspec
 
 from gateway.dataset.above import Above
-from gateway.dataset.count import SPLIT_BROKEN, Counted
 from gateway.dataset.manifest import (
     HELD_OUT,
     LEAVES,
@@ -29,9 +28,10 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     tile_file,
 )
-from gateway.dataset.prompts import HeldOutPrompts
-from gateway.dataset.tree import Tree
-from gateway.dataset.vouch import (
+from gateway.dataset.verification.count import SPLIT_BROKEN, Counted
+from gateway.dataset.verification.prompts import HeldOutPrompts
+from gateway.dataset.verification.tree import Tree
+from gateway.dataset.verification.vouch import (
     RECEIPT_SWAPPED,
     Derivations,
     Law,

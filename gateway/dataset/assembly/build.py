@@ -22,13 +22,16 @@ import msgspec
 from gateway.canonical import canonical_json, sha256_hex
 from gateway.clock import Clock, day_of, rfc3339
 from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.assembly.covered import Covered
+from gateway.dataset.assembly.members import members_of
+from gateway.dataset.assembly.signed import signed_leaves
+from gateway.dataset.assembly.sorting import Sorter, Sorting
+from gateway.dataset.assembly.taking import Choosing, Reaches, Taker, Texts
+from gateway.dataset.assembly.upward import Leaves, Upward
+from gateway.dataset.assembly.writing import LeftOutFile, RowsWriter, Tally
 from gateway.dataset.card import card_of
-from gateway.dataset.count import Kind, kind_of
-from gateway.dataset.covered import Covered
 from gateway.dataset.croissant import croissant_of
 from gateway.dataset.gate import Gate, Law, LeftOut, RuledAgain, Words
-from gateway.dataset.keys import format_key_line
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     CARD,
     CHECKPOINT,
@@ -50,13 +53,11 @@ from gateway.dataset.manifest import (
     parse_manifest,
     statement_of,
 )
-from gateway.dataset.members import members_of
 from gateway.dataset.provenance import Dependency, Metadata
-from gateway.dataset.signed import signed_leaves
-from gateway.dataset.sorting import Sorter, Sorting
-from gateway.dataset.taking import Choosing, Reaches, Taker, Texts
-from gateway.dataset.tree import ReadTile
-from gateway.dataset.upward import Leaves, Upward
+from gateway.dataset.verification.count import Kind, kind_of
+from gateway.dataset.verification.keys import format_key_line
+from gateway.dataset.verification.logged import verify_logged
+from gateway.dataset.verification.tree import ReadTile
 from gateway.dataset.workshop import (
     DigestedFile,
     empty_folder,
@@ -66,7 +67,6 @@ from gateway.dataset.workshop import (
     sync_folder,
     write_file,
 )
-from gateway.dataset.writing import LeftOutFile, RowsWriter, Tally
 from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
 from gateway.ident import Sha256
 from gateway.intent.model import NAME, Declaration

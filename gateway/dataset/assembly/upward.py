@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from gateway.dataset.above import UnresolvedParentError, opened, parents_of
-from gateway.dataset.covered import Covered
-from gateway.dataset.facts import named_key
-from gateway.dataset.signed import check_signatures, receipt_keys, signed_leaves
+from gateway.dataset.assembly.covered import Covered
+from gateway.dataset.assembly.signed import check_signatures, receipt_keys, signed_leaves
+from gateway.dataset.verification.facts import named_key
 from gateway.errors import LedgerDamagedError, MalformedReceiptError, NotFoundError
 from gateway.receipt.authority import Authority
 from gateway.receipt.model import Derivation

@@ -11,7 +11,7 @@ import collections
 from typing import Final
 
 from gateway.dataset.above import opened
-from gateway.dataset.tree import ReadTile, edge_of, full_roots, levels_of, root_of
+from gateway.dataset.verification.tree import ReadTile, edge_of, full_roots, levels_of, root_of
 from gateway.errors import EvidenceError, LedgerDamagedError
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import Envelope

@@ -19,9 +19,8 @@ from typing import Final
 import msgspec
 
 from gateway.dataset.above import above_of
-from gateway.dataset.build import Feed
+from gateway.dataset.assembly.build import Feed
 from gateway.dataset.gate import Gate, LeftOut
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     LEDGER_CHECKPOINT,
     LEFT_OUT,
@@ -30,6 +29,7 @@ from gateway.dataset.manifest import (
     Parameters,
     parse_manifest,
 )
+from gateway.dataset.verification.logged import verify_logged
 from gateway.errors import BadDigestError, GateRefusedError, MalformedReceiptError
 from gateway.ident import ExchangeId, Sha256
 from gateway.receipt.keys import Trust

@@ -15,17 +15,6 @@ import orjson
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset.above import Above, UnresolvedParentError, above_of, call_above
-from gateway.dataset.ancestors import Ancestors
-from gateway.dataset.count import (
-    RELABELLED,
-    Counted,
-    Given,
-    Kind,
-    count_makers,
-    kind_of,
-    named_by,
-)
-from gateway.dataset.facts import CallerFacts, OutputFacts, ProviderFacts
 from gateway.dataset.gate import REWRITE, VERIFY
 from gateway.dataset.manifest import (
     ABOVE,
@@ -35,9 +24,20 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     Influence,
 )
-from gateway.dataset.prompts import HeldOutPrompts
 from gateway.dataset.ruling import call_of
 from gateway.dataset.shape import check_shape
+from gateway.dataset.verification.ancestors import Ancestors
+from gateway.dataset.verification.count import (
+    RELABELLED,
+    Counted,
+    Given,
+    Kind,
+    count_makers,
+    kind_of,
+    named_by,
+)
+from gateway.dataset.verification.facts import CallerFacts, OutputFacts, ProviderFacts
+from gateway.dataset.verification.prompts import HeldOutPrompts
 from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.intent.purpose import covers, teaches
 from gateway.limits import KINDS_REMEMBERED_MAX
@@ -49,7 +49,7 @@ from gateway.receipt.verify import verify_leaf
 from gateway.tlog.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from gateway.dataset.rows import ReceiptLine
+    from gateway.dataset.verification.rows import ReceiptLine
 
 RECEIPT_SWAPPED: Final = "dataset.receipt_swapped"
 WRONG_KIND: Final = "dataset.wrong_kind"

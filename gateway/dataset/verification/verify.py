@@ -25,10 +25,6 @@ import msgspec
 
 from gateway.canonical import canonical_json, sha256_hex
 from gateway.dataset.above import Above
-from gateway.dataset.ancestors import Ancestors
-from gateway.dataset.count import Counted, Whole
-from gateway.dataset.keys import read_authority
-from gateway.dataset.logged import verify_logged
 from gateway.dataset.manifest import (
     ABOVE,
     ABOVE_TILES,
@@ -50,8 +46,12 @@ from gateway.dataset.manifest import (
     statement_of,
     tile_file,
 )
-from gateway.dataset.prompts import HeldOutPrompts
-from gateway.dataset.rows import (
+from gateway.dataset.verification.ancestors import Ancestors
+from gateway.dataset.verification.count import Counted, Whole
+from gateway.dataset.verification.keys import read_authority
+from gateway.dataset.verification.logged import verify_logged
+from gateway.dataset.verification.prompts import HeldOutPrompts
+from gateway.dataset.verification.rows import (
     RECEIPT_MISSING,
     Checked,
     Files,
@@ -61,8 +61,8 @@ from gateway.dataset.rows import (
     check_span,
     read_receipt_line,
 )
-from gateway.dataset.tree import levels_of
-from gateway.dataset.vouch import Law
+from gateway.dataset.verification.tree import levels_of
+from gateway.dataset.verification.vouch import Law
 from gateway.errors import BadDigestError, BadProofError, EvidenceError, MalformedReceiptError
 from gateway.ident import DerivationId, ExchangeId, Sha256
 from gateway.ledger.checkers import check_in_order, checkers_at_hand

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.dataset.alike import Keys, Labels, mixed
+from gateway.dataset.assembly.alike import Keys, Labels, mixed
 
 
 def held_out(

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from gateway.dataset.manifest import KEYS
-from gateway.dataset.rows import bounded_lines
+from gateway.dataset.verification.rows import bounded_lines
 from gateway.errors import EvidenceError, MalformedReceiptError
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.authority import Authority

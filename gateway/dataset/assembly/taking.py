@@ -13,10 +13,10 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway.dataset.above import Above, UnresolvedParentError, above_of
-from gateway.dataset.count import Author, Kind, Maker, kind_of
-from gateway.dataset.covered import Covered
+from gateway.dataset.assembly.covered import Covered
+from gateway.dataset.assembly.upward import Upward
 from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row
-from gateway.dataset.upward import Upward
+from gateway.dataset.verification.count import Author, Kind, Maker, kind_of
 from gateway.errors import LedgerDamagedError
 from gateway.ident import DerivationId, ExchangeId
 from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE

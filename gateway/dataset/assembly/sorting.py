@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 import msgspec
 import orjson
 
+from gateway.dataset.assembly.taking import Taken, TakenRow
+from gateway.dataset.assembly.writing import LeftOutFile, Part
 from gateway.dataset.manifest import Split
 from gateway.dataset.shape import check_shape
-from gateway.dataset.taking import Taken, TakenRow
-from gateway.dataset.writing import LeftOutFile, Part
 from gateway.errors import GateRefusedError
 from gateway.receipt.model import Derivation, Receipt, RowKind
 from gateway.receipt.statement import read_leaf
@@ -136,8 +136,8 @@ class Sorter:
         """Return what becomes of each row, and which row it is like."""
         import numpy as np  # noqa: PLC0415  only where rows are compared
 
-        from gateway.dataset.alike import clusters  # noqa: PLC0415  as above
-        from gateway.dataset.split import held_out  # noqa: PLC0415  as above
+        from gateway.dataset.assembly.alike import clusters  # noqa: PLC0415  as above
+        from gateway.dataset.assembly.split import held_out  # noqa: PLC0415  as above
 
         sorting, count = self._sorting, len(self._indices)
         prompts = np.frombuffer(self._prompts, np.uint64)
@@ -195,7 +195,7 @@ class Sorter:
         """Return band keys and sketches of all rows, as they lie in their files."""
         import numpy as np  # noqa: PLC0415  as above
 
-        from gateway.dataset.alike import BANDS, BINS  # noqa: PLC0415  as above
+        from gateway.dataset.assembly.alike import BANDS, BINS  # noqa: PLC0415  as above
 
         keys = np.memmap(self._folder / f"{name}.keys", np.uint64, "r").reshape(-1, BANDS)
         low = np.memmap(self._folder / f"{name}.low", np.uint8, "r").reshape(-1, BINS)
@@ -319,7 +319,7 @@ class _SketchFile:
 
     def add(self, text: str) -> None:
         """Add the sketch of *text*."""
-        from gateway.dataset.alike import normal, sketch  # noqa: PLC0415  only to compare
+        from gateway.dataset.assembly.alike import normal, sketch  # noqa: PLC0415  only to compare
 
         self._waiting.append(sketch(normal(text)))
         if len(self._waiting) >= _SKETCHES_AT_ONCE:
@@ -335,7 +335,7 @@ class _SketchFile:
         if self._waiting:
             import numpy as np  # noqa: PLC0415  only to compare
 
-            from gateway.dataset.alike import band_keys, low_bytes  # noqa: PLC0415  as above
+            from gateway.dataset.assembly.alike import band_keys, low_bytes  # noqa: PLC0415  as above
 
             sketches = np.stack(self._waiting)
             self._keys.write(band_keys(sketches).tobytes())

@@ -1,0 +1,1 @@
+"""Building: candidates gathered, ruled on, sorted, split and written as a folder."""

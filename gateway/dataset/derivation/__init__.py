@@ -1,0 +1,1 @@
+"""What pipelines hand in: parents resolved, rows held and files read."""

@@ -1,0 +1,1 @@
+"""Verifying: what a folder says, held against its rows, its log and its policies."""
