@@ -42,31 +42,33 @@ from gateway.ident import (
 from gateway.intent.model import Declaration
 from gateway.ledger.register import subject_of
 from gateway.limits import BUNDLE_BYTES_MAX
-from gateway.lineage.ask import Answer, covered, distilled_from
+from gateway.lineage.answer import Answer
+from gateway.lineage.ask import covered, distilled_from
+from gateway.lineage.document import as_json
+from gateway.lineage.folders import Copies, Folders
 from gateway.lineage.impact import MENTIONED, Below, Impact, sentences_of
 from gateway.lineage.impact import as_json as impact_json
-from gateway.lineage.page import Told, away, limit_of, lineage_html, tokens
-from gateway.lineage.tree import (
-    Copies,
+from gateway.lineage.nodes import (
     DatasetNode,
     DerivationNode,
     ExchangeNode,
     ExportNode,
-    Folders,
     Missing,
     ModelNode,
     Node,
-    Sources,
     TeacherNode,
-    as_json,
-    lineage_of_derivation,
-    lineage_of_exchange,
-    lineage_of_export,
-    lineage_of_manifest,
     nodes_of,
     sentence_of,
     traces,
     unknowns,
+)
+from gateway.lineage.page import Told, away, limit_of, lineage_html, tokens
+from gateway.lineage.tree import (
+    Sources,
+    lineage_of_derivation,
+    lineage_of_exchange,
+    lineage_of_export,
+    lineage_of_manifest,
 )
 from gateway.lineage.uses import (
     Allowed,

@@ -17,17 +17,13 @@ from gateway.cli.use import screen
 from gateway.dataset.manifest import MANIFEST
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.ident import ExchangeId, Sha256, is_derivation_id, is_exchange_id
-from gateway.lineage.ask import (
-    MalformedQuestionError,
-    account_matches,
-    as_json,
-    parse_question,
-)
+from gateway.lineage.answer import as_json
+from gateway.lineage.folders import payload_in
 from gateway.lineage.holdings import About, name_of
 from gateway.lineage.leaves import PART_LEAVES, LeafSet
 from gateway.lineage.pack import LogSources, Order, PackSources, ask_log, hold_log, write_pack
+from gateway.lineage.question import MalformedQuestionError, account_matches, parse_question
 from gateway.lineage.regulators import FORMATS, report_of
-from gateway.lineage.tree import payload_in
 from gateway.receipt.model import Statement
 from gateway.receipt.statement import read_leaf
 from gateway.store.index import Kind

@@ -9,152 +9,35 @@ in what was learned.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, get_args
+from typing import Final
 
 import msgspec
 
-from gateway.dataset.manifest import Influence
-from gateway.errors import CallerError
 from gateway.ident import Sha256
+from gateway.lineage.answer import Answer, Approved, Clear, Finding
 from gateway.lineage.leaves import LeafSet
-from gateway.lineage.tree import (
+from gateway.lineage.nodes import (
     DatasetNode,
     DerivationNode,
     ExchangeNode,
-    ExportNode,
     Missing,
     ModelNode,
     Node,
-    TeacherNode,
 )
-from gateway.receipt.model import PolicyPin, Receipt, Wire, Withdrawal
-
-Kind = Literal[
-    "distilled-from", "judged-by", "policy", "clause", "declared", "agreement", "principal"
-]
-"""What can be asked: whose words, whose judgement, under which terms, for which declared use,
-under which agreement, by whose account."""
-
-Says = Literal["yes", "no", "can't tell"]
-
-_KINDS: Final = get_args(Kind)
-_VALUE: Final = re.compile(r"[!-~]{1,200}")
-
-
-class MalformedQuestionError(CallerError):
-    """A question that nothing here can answer."""
-
-    code = "lineage.question_malformed"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question; in *value*, `*` and `?` stand for any letters and any one."""
-
-    kind: Kind
-    value: str
-
-    def __str__(self) -> str:
-        """Return it as it is asked."""
-        return f"{self.kind}:{self.value}"
-
-
-def parse_question(text: str) -> Question:
-    """Return the question that *text* asks, such as `distilled-from:openai/gpt-*`.
-
-    Raises:
-        MalformedQuestionError: it asks none.
-    """
-    kind, colon, value = text.partition(":")
-    for known in _KINDS:
-        if kind == known and colon and _VALUE.fullmatch(value):
-            return Question(known, value)
-    raise MalformedQuestionError(
-        f"`{''.join(c if c.isprintable() else '?' for c in text[:80])}` asks nothing",
-        hint=f"ask like distilled-from:openai/gpt-*; the kinds are {', '.join(_KINDS)}",
-    )
-
-
-class Approved(Wire, frozen=True, kw_only=True):
-    """A verdict that let a held use pass: who, why, and where it stands in the log."""
-
-    leaf: int
-    by: str
-    reason: str
-
-
-class Finding(Wire, frozen=True, kw_only=True):
-    """One way by which what was asked for reached what was asked about."""
-
-    what: Literal["teacher", "answer", "account", "dataset"]
-    stages: int
-    """How many trainings lie in between."""
-    dataset: str = ""
-    manifest: Sha256 = Sha256("")
-    """The dataset's manifest, by the digest of its payload."""
-    leaf: int | None = None
-    """Where that manifest stands in the log; of an answer, where its receipt does."""
-    exchange: str = ""
-    provider: str = ""
-    models: tuple[str, ...] = ()
-    influence: Influence = "text"
-    rows: int = 0
-    of_rows: int = 0
-    tokens: int | None = None
-    """Output tokens of its answers, where they were counted."""
-    of_tokens: int | None = None
-    receipts: int = 0
-    first_leaves: tuple[int, ...] = ()
-    """Of an account: its first receipts there."""
-    policies: tuple[str, ...] = ()
-    clauses: tuple[str, ...] = ()
-    agreements: tuple[str, ...] = ()
-    declaration: str = ""
-    purpose: str = ""
-    owner: str = ""
-    approved: tuple[Approved, ...] = ()
-    withdrawn: str = ""
-    days: tuple[str, ...] = ()
-    """The first and the last day on which it was asked."""
-
-
-class Clear(Wire, frozen=True, kw_only=True):
-    """A dataset whose signed list of leaves holds none of an account."""
-
-    dataset: str
-    manifest: Sha256
-    leaf: int | None
-    members: int
-
-
-class Answer(Wire, frozen=True, kw_only=True):
-    """What is answered, on what evidence, and what is not known."""
-
-    question: str
-    about: str
-    says: Says
-    findings: tuple[Finding, ...] = ()
-    """What makes it a yes."""
-    judged: tuple[Finding, ...] = ()
-    """Where it only judged, and no words of it were learned."""
-    clear: tuple[Clear, ...] = ()
-    unknown: tuple[str, ...] = ()
-    """What stands between this and a no."""
-    rests_on: tuple[str, ...] = ()
-    """Whose word it rests on, where no receipt speaks."""
-    withdrawn: tuple[str, ...] = ()
-    """What was withdrawn since, of all that stands above."""
-    covers: str = ""
-    """What it covers, and up to where."""
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """Return the answer in sentences; the first one says yes, no or can't tell."""
-        return tuple(_sentences(self))
+from gateway.lineage.question import Question, account_matches, parse_question
+from gateway.lineage.ways import (
+    Way,
+    datasets_of,
+    doubt_of,
+    fits,
+    is_like,
+    might_fit,
+    nodes_above,
+    ways_of,
+)
+from gateway.receipt.model import Withdrawal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,17 +58,6 @@ class Evidence:
     """What was withdrawn of all that it is made of, with its leaf."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way from a root up to somebody whose answers reached it."""
-
-    dataset: DatasetNode | None
-    teacher: TeacherNode | None
-    exchange: ExchangeNode | None
-    stages: int
-    influence: Influence
-
-
 def answer(question: Question, evidence: Evidence) -> Answer:
     """Answer *question* from *evidence*; the same evidence gives the same answer."""
     if question.kind == "principal":
@@ -193,11 +65,11 @@ def answer(question: Question, evidence: Evidence) -> Answer:
     judging = question.kind == "judged-by"
     told: dict[bool, list[Finding]] = {True: [], False: []}
     doubts: list[str] = []
-    for way in _ways(evidence.roots):
-        if _fits(way, question):
+    for way in ways_of(evidence.roots):
+        if fits(way, question):
             told[way.influence == "judge"].append(_finding(way))
-        elif _might_fit(way, question):
-            doubts.append(_doubt(way, question))
+        elif might_fit(way, question):
+            doubts.append(doubt_of(way, question))
     if judging:
         findings, judged = told[True], []
     elif question.kind == "distilled-from":
@@ -242,95 +114,7 @@ def distilled_from(root: Node, asked: str, about: str = "it", covers: str = "") 
     return msgspec.structs.replace(found, covers=covers)
 
 
-def datasets_of(roots: Iterable[Node]) -> dict[Sha256, tuple[DatasetNode, int]]:
-    """Return every dataset at or above *roots*, and how many trainings lie in between."""
-    found: dict[Sha256, tuple[DatasetNode, int]] = {}
-    for node, stages, _ in _nodes(roots):
-        if isinstance(node, DatasetNode):
-            found.setdefault(node.payload, (node, stages))
-    return found
-
-
-def models_of(roots: Iterable[Node]) -> dict[Sha256, ModelNode]:
-    """Return every student at or above *roots*."""
-    return {node.payload: node for node, _, _ in _nodes(roots) if isinstance(node, ModelNode)}
-
-
-def account_matches(pattern: str, principal: str) -> bool:
-    """Tell whether *principal* is the account that a question names; `*` stands for any."""
-    return fnmatchcase(principal, pattern)
-
-
-def as_json(answer: Answer) -> dict[str, Any]:
-    """Return *answer* as JSON-ready values, its sentences beside it."""
-    told: dict[str, Any] = msgspec.to_builtins(answer)
-    return told | {"sentences": list(answer.sentences)}
-
-
-# -- the way up ---------------------------------------------------------------------------
-
-
-def _nodes(roots: Iterable[Node]) -> Iterator[tuple[Node, int, Influence]]:
-    """Yield every node at or above *roots*, the nearest first, once for each influence."""
-    waiting: list[tuple[Node, int, Influence]] = [(root, 0, "text") for root in roots]
-    seen: set[tuple[object, Influence]] = set()
-    at = 0
-    while at < len(waiting):
-        node, stages, influence = waiting[at]
-        at += 1
-        named = node.payload if isinstance(node, ModelNode | DatasetNode) else id(node)
-        if (named, influence) in seen:
-            continue
-        seen.add((named, influence))
-        yield node, stages, influence
-        match node:
-            case ModelNode():
-                waiting += [(parent, stages + 1, influence) for parent in node.parents]
-            case DatasetNode():
-                for one in node.teachers:
-                    if one.student is not None:
-                        waiting.append((one.student, stages, _through(influence, one)))
-            case ExchangeNode():
-                if node.student is not None:
-                    waiting.append((node.student, stages, influence))
-            case DerivationNode():
-                for above in node.parents:
-                    through = "judge" if above.influence == "judge" else influence
-                    waiting.append((above.node, stages, through))
-            case ExportNode():
-                waiting += [(parent, stages, influence) for parent in node.parents]
-            case Missing():
-                pass
-
-
-def _ways(roots: Iterable[Node]) -> Iterator[Way]:
-    """Yield everybody whose answers reached *roots*, the nearest first."""
-    for node, stages, influence in _nodes(roots):
-        match node:
-            case DatasetNode():
-                for one in node.teachers:
-                    yield Way(
-                        dataset=node,
-                        teacher=one,
-                        exchange=None,
-                        stages=stages,
-                        influence=_through(influence, one),
-                    )
-            case ExchangeNode():
-                yield Way(
-                    dataset=None,
-                    teacher=None,
-                    exchange=node,
-                    stages=stages,
-                    influence=influence,
-                )
-            case _:
-                pass
-
-
-def _through(influence: Influence, node: TeacherNode) -> Influence:
-    """Return how what stands above a teacher reaches what stands below it."""
-    return "judge" if "judge" in (influence, node.teacher.influence) else "text"
+# -- what is not known, and whose word it rests on --------------------------------------
 
 
 _BASE: Final = "what the base model `{}`, from outside, learned from"
@@ -338,10 +122,10 @@ _BASE: Final = "what the base model `{}`, from outside, learned from"
 
 def _unknowns(roots: Iterable[Node]) -> Iterator[str]:
     """Yield what could not be followed, and bases from outside."""
-    for node, _, _ in _nodes(roots):
+    for node, _, _ in nodes_above(roots):
         if isinstance(node, ModelNode):
             yield from (_BASE.format(base) for base in node.bases)
-    for way in _ways(roots):
+    for way in ways_of(roots):
         yield from _unnamed(way)
     yield from _holes(roots)
 
@@ -371,7 +155,7 @@ def _unnamed(way: Way) -> Iterator[str]:
 
 def _holes(roots: Iterable[Node]) -> Iterator[str]:
     """Yield what should be in the log and could not be followed."""
-    for node, _, _ in _nodes(roots):
+    for node, _, _ in nodes_above(roots):
         if isinstance(node, Missing):
             yield node.what
         if isinstance(node, ModelNode) and not node.parents and not node.bases:
@@ -380,7 +164,7 @@ def _holes(roots: Iterable[Node]) -> Iterator[str]:
 
 def _stated(roots: Iterable[Node]) -> Iterator[str]:
     """Yield whose word stands for rows that no receipt speaks for."""
-    for node, _, _ in _nodes(roots):
+    for node, _, _ in nodes_above(roots):
         if isinstance(node, DatasetNode):
             for one in node.manifest.found.written_by:
                 yield (
@@ -418,146 +202,11 @@ def covered(origin: str, size: int) -> str:
     )
 
 
-# -- what fits ----------------------------------------------------------------------------
-
-
-def _fits(way: Way, question: Question) -> bool:
-    wanted = question.value.casefold()
-    return any(_like(name.casefold(), wanted) for name in _names(way, question.kind))
-
-
-def _like(name: str, wanted: str) -> bool:
-    """Tell whether *name* is what is asked for; only `*` and `?` stand for anything else."""
-    return fnmatchcase(name, wanted.replace("[", "[[]"))
-
-
-def _names(way: Way, kind: Kind) -> Iterator[str]:
-    """Yield the words by which a way can be asked for."""
-    if way.teacher is None or way.dataset is None:
-        if way.exchange is not None:
-            yield from _names_of_answer(way.exchange.receipt, kind)
-        return
-    teacher = way.teacher.teacher
-    match kind:
-        case "distilled-from" | "judged-by":
-            models = tuple(filter(None, (teacher.model, *teacher.reported)))
-            yield from _names_of_who((teacher.provider, teacher.answered_by), models)
-            if way.teacher.student is None:
-                # Whose terms bind is who it is, whatever the operator calls the provider.
-                for pin in teacher.policies:
-                    yield pin.policy
-        case "policy":
-            yield from _names_of_pins(teacher.policies)
-        case "clause":
-            yield from teacher.clauses
-        case "declared":
-            yield from (way.dataset.manifest.asked.declaration, *teacher.declarations)
-        case "agreement":
-            yield from teacher.agreements
-        case _:
-            return
-
-
-def _names_of_answer(receipt: Receipt, kind: Kind) -> Iterator[str]:
-    match kind:
-        case "distilled-from" | "judged-by":
-            facts = receipt.model
-            models = tuple(filter(None, (facts.requested, facts.reported)))
-            yield from _names_of_who((receipt.provider.name, facts.provider), models)
-            if facts.manifest is None:
-                yield from (pin.policy for pin in receipt.ruling.policies)
-        case "policy":
-            yield from _names_of_pins(receipt.ruling.policies)
-        case "clause":
-            yield from (f"{one.policy}:{one.clause}" for one in receipt.ruling.reasons)
-        case "declared":
-            if receipt.declared.declaration is not None:
-                yield receipt.declared.declaration
-        case "agreement":
-            yield from receipt.ruling.agreements
-            if receipt.provider.agreement is not None:
-                yield receipt.provider.agreement
-        case _:
-            return
-
-
-def _names_of_who(who: tuple[str | None, ...], models: tuple[str, ...]) -> Iterator[str]:
-    for name in filter(None, who):
-        yield name
-        yield from (f"{name}/{model}" for model in models)
-    for model in models:
-        yield from _names_of_model(model)
-
-
-def _names_of_model(model: str) -> Iterator[str]:
-    """Yield a model's name; where a host spells out whose it is, its parts and that, too.
-
-    `openai/gpt-4o:free` is a `gpt-4o`, and OpenAI's.
-    """
-    for name in dict.fromkeys((model, model.partition(":")[0])):
-        yield name
-        for at, char in enumerate(name):
-            if char == "/" and 0 < at < len(name) - 1:
-                yield name[:at]
-                yield name[at + 1 :]
-
-
-def _might_fit(way: Way, question: Question) -> bool:
-    """Tell whether a way that doesn't fit may be whom a question asks for, by another name.
-
-    A cloud that passes on another's model (`azure-openai`, `anthropic.claude-…`) is not the
-    one that is asked for, nor is it known to be somebody else.
-    """
-    judging = question.kind == "judged-by"
-    if question.kind not in {"distilled-from", "judged-by"} or (
-        judging != (way.influence == "judge")
-    ):
-        return False
-    who, models = _who_answered(way)
-    asked, _, model = question.value.casefold().partition("/")
-    wanted = set(_WORD.findall(asked))
-    if not wanted or asked in {name.casefold() for name in who}:
-        return False
-    alike = any(wanted <= set(_WORD.findall(name.casefold())) for name in (*who, *models))
-    known = [part for one in models for part in _names_of_model(one.casefold())]
-    return alike and (not model or not known or any(_like(one, model) for one in known))
-
-
-_WORD: Final = re.compile(r"[a-z0-9]+")
-
-
-def _who_answered(way: Way) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of who answered, and of the models; a student of ours has none."""
-    if way.teacher is not None:
-        if way.teacher.student is not None:
-            return (), ()
-        teacher = way.teacher.teacher
-        who = (teacher.provider, teacher.answered_by)
-        pins, models = teacher.policies, (teacher.model, *teacher.reported)
-    elif way.exchange is not None and way.exchange.receipt.model.manifest is None:
-        receipt = way.exchange.receipt
-        who = (receipt.provider.name, receipt.model.provider)
-        pins, models = (
-            receipt.ruling.policies,
-            (receipt.model.requested, receipt.model.reported),
-        )
-    else:
-        return (), ()
-    named = (*filter(None, who), *(pin.policy for pin in pins))
-    return named, tuple(filter(None, models))
-
-
-def _doubt(way: Way, question: Question) -> str:
-    who, models = _who_answered(way)
-    named = ", ".join(dict.fromkeys((*who, *models)))
-    return f"whether `{named}` is `{question.value}`, which the names neither say nor rule out"
-
-
 def _declared(roots: Iterable[Node], question: Question) -> Iterator[Finding]:
     """Yield the datasets that were built for a declaration, whoever taught in them."""
     for node, (dataset, stages) in datasets_of(roots).items():
         declaration = dataset.manifest.asked.declaration
-        if _like(declaration.casefold(), question.value.casefold()):
+        if is_like(declaration.casefold(), question.value.casefold()):
             yield Finding(
                 what="dataset",
                 stages=stages,
@@ -580,12 +229,6 @@ def _undeclared(roots: Iterable[Node]) -> Iterator[str]:
                 f"under which declarations the pipelines of dataset `{dataset.name}` ran:"
                 " its manifest names those of calls (`gateway lineage show`)"
             )
-
-
-def _names_of_pins(pins: Iterable[PolicyPin]) -> Iterator[str]:
-    for pin in pins:
-        yield pin.policy
-        yield f"{pin.policy}@{pin.version}"
 
 
 # -- what is found ------------------------------------------------------------------------
@@ -678,7 +321,7 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
     unknown = list(dict.fromkeys(_holes(evidence.roots)))
     outside = dict.fromkeys(one for one in _unknowns(evidence.roots) if one not in unknown)
     account = evidence.of_account(question.value)
-    for node, _, _ in _nodes(evidence.roots):
+    for node, _, _ in nodes_above(evidence.roots):
         if isinstance(node, ExchangeNode) and account_matches(
             question.value, node.receipt.caller.principal
         ):
@@ -727,126 +370,3 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
         withdrawn=tuple(_withdrawn(evidence)),
         covers=_covers(evidence),
     )
-
-
-# -- in words -----------------------------------------------------------------------------
-
-
-def _sentences(answer: Answer) -> Iterator[str]:
-    kind, _, value = answer.question.partition(":")
-    told = _ANYBODY if answer.question == _FROM_ANYBODY else _HEADLINES[kind]
-    match answer.says:
-        case "yes":
-            yield f"Yes: {answer.about} {told[0].format(value)}."
-        case "no":
-            yield f"No: {answer.about} {told[1].format(value)}."
-        case _:
-            yield f"Can't tell whether {answer.about} {told[0].format(value)}."
-    for found in answer.findings:
-        yield sentence_of(found)
-    for found in answer.judged:
-        yield f"Judged, not trained on its words: {sentence_of(found)}"
-    for one in answer.clear:
-        yield (
-            f"None of the {one.members} leaves that dataset `{one.dataset}`"
-            f"{_at(one.leaf)} was made from is the account's."
-        )
-    for doubt in answer.unknown:
-        yield f"Not known: {doubt}."
-    for gone in answer.withdrawn:
-        yield f"WITHDRAWN since: {gone}."
-    for word in answer.rests_on:
-        yield f"It takes as given: {word}."
-    if answer.covers:
-        yield f"It covers {answer.covers}."
-
-
-_FROM_ANYBODY: Final = "distilled-from:*"
-_ANYBODY: Final = (
-    "was made from answers of models",
-    "was made from no model's answer that went through the gateway",
-)
-_HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
-    "distilled-from": (
-        "was made from answers of `{}`",
-        "was made from no answer of `{}` that went through the gateway",
-    ),
-    "judged-by": ("was made with `{}` as a judge", "was made without `{}` as a judge"),
-    "policy": ("was made under policy `{}`", "was made under no policy `{}`"),
-    "clause": ("rests on clause `{}`", "does not rest on clause `{}`"),
-    "declared": ("was made under declaration `{}`", "was not made under declaration `{}`"),
-    "agreement": ("was made under agreement `{}`", "was made under no agreement `{}`"),
-    "principal": (
-        "was made from answers given to account `{}`",
-        "was made from no answer given to account `{}`",
-    ),
-}
-
-
-def sentence_of(found: Finding) -> str:
-    """Say one finding in a sentence: how much, how far, under which terms, by whose word."""
-    parts = list(_parts(found))
-    sentence = ", ".join(parts)
-    return f"{sentence[0].upper()}{sentence[1:]}."
-
-
-def _parts(found: Finding) -> Iterator[str]:
-    away = {0: "directly", 1: "1 stage away"}.get(found.stages, f"{found.stages} stages away")
-    match found.what:
-        case "answer":
-            yield f"exchange {found.exchange}{_at(found.leaf)} is an answer of {_who(found)}"
-        case "account":
-            yield (
-                f"{found.receipts} of the account's receipts are among what dataset"
-                f" `{found.dataset}`{_at(found.leaf)} was made from"
-                f" (the first: leaf {', '.join(map(str, found.first_leaves))})"
-            )
-            yield away
-        case "dataset":
-            yield f"dataset `{found.dataset}`{_at(found.leaf)} was built for it"
-            yield away
-        case _:
-            verb = "decided on" if found.influence == "judge" else "stand in"
-            yield (
-                f"answers of {_who(found)} {verb} {found.rows} of {found.of_rows} rows"
-                f" ({share(found.rows, found.of_rows)}) of dataset `{found.dataset}`"
-                f"{_at(found.leaf)}"
-            )
-            if found.tokens is not None and found.of_tokens and found.influence == "text":
-                counted = f"{found.tokens} of {found.of_tokens} output tokens"
-                yield f"{counted} ({share(found.tokens, found.of_tokens)}) of its teachers'"
-            yield away
-    if found.days:
-        yield f"asked {' to '.join(found.days)}"
-    if found.policies:
-        yield f"under policy {' and '.join(found.policies)}"
-    if found.clauses:
-        held = "held by" if found.approved else "ruled by"
-        yield f"{held} clause {' and '.join(found.clauses)}"
-    for yes in found.approved:
-        yield f"approved by {yes.by} in leaf {yes.leaf} ({yes.reason})"
-    if found.agreements:
-        yield f"bound to agreement {' and '.join(found.agreements)}"
-    if found.declaration:
-        by = f" by {found.owner}" if found.owner else ""
-        yield f"declared as {found.declaration} ({found.purpose}){by}"
-    if found.withdrawn:
-        yield f"and since WITHDRAWN {found.withdrawn}"
-
-
-def share(part: int, whole: int) -> str:
-    """Return how much *part* is of *whole*, in percent; what is there is never told as 0."""
-    if not part or not whole:
-        return "0 %"
-    percent = 100 * part / whole
-    if percent < 0.1:
-        return "< 0.1 %"
-    return f"{percent:.1f} %" if percent != round(percent) else f"{percent:.0f} %"
-
-
-def _who(found: Finding) -> str:
-    return f"{found.provider} ({', '.join(found.models)})" if found.models else found.provider
-
-
-def _at(leaf: int | None) -> str:
-    return " (not in this log)" if leaf is None else f" (leaf {leaf})"

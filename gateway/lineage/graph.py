@@ -14,7 +14,7 @@ from html import escape
 from typing import Final, Literal
 
 from gateway.lineage.impact import Impact, Touched
-from gateway.lineage.tree import (
+from gateway.lineage.nodes import (
     DatasetNode,
     DerivationNode,
     ExchangeNode,

@@ -14,15 +14,11 @@ from gateway.dataset.manifest import DatasetManifest, parse_manifest
 from gateway.errors import BadDigestError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.ledger.register import Register
-from gateway.lineage.ask import Evidence, account_matches
+from gateway.lineage.ask import Evidence
 from gateway.lineage.leaves import LeafSet
-from gateway.lineage.tree import (
-    Missing,
-    Root,
-    Sources,
-    lineage_of_exchange,
-    lineage_of_manifest,
-)
+from gateway.lineage.nodes import Missing, Root
+from gateway.lineage.question import account_matches
+from gateway.lineage.tree import Sources, lineage_of_exchange, lineage_of_manifest
 from gateway.receipt.model import (
     DATASET_BUILD,
     EXPORT_BUILD,

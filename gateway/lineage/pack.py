@@ -34,7 +34,8 @@ from gateway.dataset.verification.tree import ReadTile, TilesWriter, levels_of
 from gateway.errors import NotFoundError, OperatorError
 from gateway.ident import Sha256
 from gateway.limits import PACK_FILE_BYTES_MAX, PACK_FILES_MAX, PACK_RECEIPTS_MAX, PACK_SAMPLE
-from gateway.lineage.ask import Answer, Question, answer
+from gateway.lineage.answer import Answer
+from gateway.lineage.ask import answer
 from gateway.lineage.holdings import About, Holdings, parents_of, subjects_of
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.pack_format import (
@@ -61,6 +62,7 @@ from gateway.lineage.pack_format import (
     proof_file,
 )
 from gateway.lineage.pack_page import page_of
+from gateway.lineage.question import Question
 from gateway.lineage.zipped import write_zip
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import Signer, open_envelope, seal_unnamed

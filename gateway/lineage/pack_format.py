@@ -19,7 +19,7 @@ from gateway.dataset.manifest import (
     DatasetManifest,
 )
 from gateway.ident import Sha256
-from gateway.lineage.ask import Answer
+from gateway.lineage.answer import Answer
 from gateway.lineage.holdings import About
 from gateway.receipt.model import PREDICATES, Wire
 

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
-from gateway.lineage.ask import Answer, Evidence, datasets_of, share
+from gateway.lineage.answer import Answer, share
+from gateway.lineage.ask import Evidence
 from gateway.lineage.holdings import Holdings, name_of
+from gateway.lineage.nodes import DatasetNode, ExchangeNode, Missing, ModelNode, Node, above
 from gateway.lineage.pack_format import FILES, PackFacts, manifest_file
-from gateway.lineage.tree import DatasetNode, ExchangeNode, Missing, ModelNode, Node, above
+from gateway.lineage.ways import datasets_of
 
 _STYLE: Final = """
 :root {

@@ -31,7 +31,8 @@ from gateway.limits import (
     PACK_FILE_BYTES_MAX,
     TRUST_BYTES_MAX,
 )
-from gateway.lineage.ask import Answer, MalformedQuestionError, Question, answer, parse_question
+from gateway.lineage.answer import Answer
+from gateway.lineage.ask import answer
 from gateway.lineage.holdings import Holdings, subjects_of
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.pack_format import (
@@ -56,6 +57,7 @@ from gateway.lineage.pack_format import (
     proof_file,
 )
 from gateway.lineage.pack_page import page_of
+from gateway.lineage.question import MalformedQuestionError, Question, parse_question
 from gateway.lineage.zipped import MalformedPackError, Zipped, guarded
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import open_envelope, signed_by

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.lineage.graph import graph_of, svg_of
 from gateway.lineage.impact import Impact, sentences_of
-from gateway.lineage.tree import Node
+from gateway.lineage.nodes import Node
 from gateway.lineage.uses import Allowed, Ancestor
 
 _SIGNS: Final = {"permit": "✓", "hold": "?", "forbid": "✕", "not declared": "–"}

@@ -16,9 +16,10 @@ from typing import Any, Final
 from gateway.dataset.manifest import DatasetManifest, Teacher
 from gateway.errors import NotFoundError
 from gateway.ident import Sha256
-from gateway.lineage.ask import datasets_of, models_of, share
+from gateway.lineage.answer import share
 from gateway.lineage.holdings import About, Holdings
-from gateway.lineage.tree import DatasetNode, Missing, ModelNode, Root
+from gateway.lineage.nodes import DatasetNode, Missing, ModelNode, Root
+from gateway.lineage.ways import datasets_of, models_of
 
 _FILL: Final = "**Fill in:**"
 _UNKNOWN: Final = f"{_FILL} not known to the gateway"

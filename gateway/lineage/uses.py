@@ -22,7 +22,7 @@ from gateway.dataset.ruling import Call, call_of_teacher
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration
 from gateway.intent.purpose import PURPOSES, covers, teaches
-from gateway.lineage.tree import (
+from gateway.lineage.nodes import (
     Approval,
     DatasetNode,
     DerivationNode,

@@ -26,7 +26,7 @@ from gateway.dataset.manifest import (
 )
 from gateway.dataset.provenance import Dependency
 from gateway.ident import Sha256
-from gateway.lineage.tree import payload_in
+from gateway.lineage.folders import payload_in
 from gateway.receipt.model import PROVENANCE_TYPE, STATEMENT_TYPE, TRAINING_BUILD
 from gateway.receipt.sigstore import write_manifest
 from tests.support.student import install

@@ -10,20 +10,18 @@ import pytest
 
 from gateway.ident import Sha256
 from gateway.lineage.ask import distilled_from
-from gateway.lineage.tree import (
+from gateway.lineage.document import as_json
+from gateway.lineage.folders import Folders
+from gateway.lineage.nodes import (
     DatasetNode,
-    Folders,
     Missing,
     ModelNode,
     Root,
-    Sources,
-    as_json,
     is_resolved,
-    lineage_of_exchange,
-    lineage_of_manifest,
     sentence_of,
     traces,
 )
+from gateway.lineage.tree import Sources, lineage_of_exchange, lineage_of_manifest
 from gateway.receipt.model import Manifest, Receipt
 from gateway.receipt.statement import read_leaf
 from tests.support.dataset import House

@@ -13,23 +13,25 @@ from gateway.clock import day_of
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.manifest import DATASET_MANIFEST, manifest_dependency
 from gateway.ident import Sha256
+from gateway.lineage.document import as_json
 from gateway.lineage.graph import Box, Graph, folded, graph_of, svg_of
 from gateway.lineage.impact import Below, Impact
-from gateway.lineage.tree import (
+from gateway.lineage.nodes import (
     DerivationNode,
     ExchangeNode,
     ExportNode,
     Missing,
     Node,
-    Sources,
-    as_json,
     is_resolved,
-    lineage_of_derivation,
-    lineage_of_export,
-    lineage_of_manifest,
     nodes_of,
     traces,
     unknowns,
+)
+from gateway.lineage.tree import (
+    Sources,
+    lineage_of_derivation,
+    lineage_of_export,
+    lineage_of_manifest,
 )
 from gateway.lineage.uses import Rulers, allowed_uses, ancestors_of, use_of
 from gateway.receipt.model import EXPORT_BUILD, PROVENANCE_TYPE, STATEMENT_TYPE, Manifest

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.dataset.verification.verify import NoDatasetError
 from gateway.errors import BadDigestError, EvidenceError, GateRefusedError
-from gateway.lineage.tree import payload_in
+from gateway.lineage.folders import payload_in
 from gateway.student.bases import tiny_base
 from gateway.student.corpus import Corpus, Shape
 from gateway.student.gate import StudentGate
