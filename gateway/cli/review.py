@@ -17,7 +17,7 @@ from rich.table import Table
 
 from gateway.app.installation import Installation, open_installation
 from gateway.app.providers import build_providers
-from gateway.cli.lineage import impact_of_answer
+from gateway.cli.lineage_impact import impact_of_answer
 from gateway.cli.use import declaration_named, screen
 from gateway.clock import rfc3339
 from gateway.dataset.held import HeldWords
