@@ -56,8 +56,12 @@ def open_pipeline(
         GateRefusedError: nothing that is made for it could ever be learned from.
     """
     house = open_sourced(settings_module.load(None if config is None else Path(config)))
-    with contextlib.closing(house), _told(sys.stderr if progress else None) as tell:
-        yield pipeline_in(house, declaration, by, tags=tags, progress=tell)
+    with (
+        contextlib.closing(house),
+        _told(sys.stderr if progress else None) as tell,
+        pipeline_in(house, declaration, by, tags=tags, progress=tell) as pipeline,
+    ):
+        yield pipeline
 
 
 def pipeline_in(
@@ -77,7 +81,7 @@ def pipeline_in(
     declared = house.register.declaration(DeclarationId(declaration))
     if declared is None:
         raise UnknownDeclarationError(
-            f"no declaration `{declaration[:40]}` is registered",
+            f"no declaration `{str(declaration)[:40]}` is registered",
             hint="`gateway use list` shows them, `gateway use declare` makes one",
         )
     return Pipeline(records_of(house), declared, by, tags=tags, progress=progress)

@@ -93,6 +93,7 @@ ROW_CHANGED: Final = "derive.row_changed"
 TRANSFORM_MALFORMED: Final = "derive.transform_malformed"
 NOT_FOR_TRAINING: Final = "derive.not_for_training"
 JUDGE_ANSWERED: Final = "derive.judge_answered"
+ENDED: Final = "derive.ended"
 
 SALT_BYTES: Final = 16
 _KEEPS: Final = frozenset({"filter", "judge"})
@@ -117,6 +118,9 @@ class BatchErasedError(GateRefusedError):
 
 class Pipeline:
     """A pipeline at work for one declared use; made by `gateway.app.pipeline.open_pipeline`.
+
+    Within `with`, what its steps still hold is recorded at the end, or dropped after an error;
+    nothing is recorded after that.
 
     Raises:
         GateRefusedError: nothing that is recorded for the declaration could ever be learned
@@ -158,7 +162,23 @@ class Pipeline:
         self._progress = progress
         # OWNED BY: the steps; whose batch is not recorded yet, by the id it will have.
         self._open: dict[str, Step] = {}
+        self._ended = False
         self.parents = Parents(records, declaration.project, self._settle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            for step in list(self._open.values()):
+                step.__exit__(kind, error, trace)
+        finally:
+            self._ended = True
 
     def transform(
         self,
@@ -235,7 +255,17 @@ class Pipeline:
         Raises:
             GateRefusedError: it can't be resolved, or its text is gone or was never kept.
         """
+        self.check_open()
         return read_line(self.parents.line(self.parents.resolve(ref_of(reference))))
+
+    def check_open(self) -> None:
+        """Raise `derive.ended` once the block of the pipeline is over."""
+        if self._ended:
+            raise GateRefusedError(
+                "the pipeline has ended, and its ledger is closed",
+                hint="record rows within `with open_pipeline(...)`",
+                code=ENDED,
+            )
 
     def tell(self, doing: str, done: int, total: int | None) -> None:
         """Tell whoever watches how far a long piece of work is."""
@@ -398,13 +428,14 @@ class Step:
             GateRefusedError: `derive.row_malformed`, `derive.row_changed`, or one of
                 `derive.parent_…`; nothing of the row was recorded.
         """
+        self.pipeline.check_open()
         kind, line = line_of(row)
-        given = [parents] if isinstance(parents, str | ParentRef) else parents
-        named = tuple(dict.fromkeys(ref_of(one) for one in given))
+        named = tuple(dict.fromkeys(_refs(parents)))
         return self._take(kind, line, named, verdict)
 
     def keep(self, of: Reference) -> str:
         """Record the row of a parent as it is: what a filter lets through."""
+        self.pipeline.check_open()
         ref = ref_of(of)
         line = self._parents.line(self._parents.resolve(ref))
         return self._take(kind_of(read_line(line)), line, (ref,), None)
@@ -417,6 +448,7 @@ class Step:
         *judge* is the exchange in which a model judged it; a program or a person that judged
         is named by the transform.
         """
+        self.pipeline.check_open()
         ref = ref_of(of)
         line = self._parents.line(self._parents.resolve(ref))
         named = (ref,) if judge is None else (ref, _as_judge(judge))
@@ -740,6 +772,12 @@ def _as_judge(reference: Reference) -> ParentRef:
     return ParentRef(ref_of(reference).reference, "judge")
 
 
+def _refs(given: Any) -> Iterator[ParentRef]:
+    """Yield the parents that a caller names: none, one, or several."""
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    yield from (ref_of(one) for one in (given if several else _as_list(given)))
+
+
 def _as_list(value: Any) -> list[Any]:
     """Return *value* as a list: nothing, one thing, or several."""
     if value is None or value is False:
@@ -765,24 +803,26 @@ def _number(found: object) -> str:
     return repr(found) if isinstance(found, int | float) else ""
 
 
-def _settings_digest(settings: Mapping[str, Any]) -> Sha256:
+def _settings_digest(settings: object) -> Sha256:
+    if not isinstance(settings, Mapping):
+        raise _malformed(f"settings are a {type(settings).__name__}", "a dict of names")
     try:
         return sha256_hex(canonical_json(dict(settings)))
     except (TypeError, ValueError) as exc:
         raise _malformed(f"the settings have no form as JSON: {exc}", "names, numbers") from exc
 
 
-def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
+def _name(text: object) -> str:
+    if not isinstance(text, str) or not NAME.fullmatch(text):
         raise _malformed(
-            f"`{text[:40]}` is no name for a transform",
+            f"`{str(text)[:40]}` is no name for a transform",
             "small letters, digits, `.`, `_` and `-`, at most 64",
         )
     return text
 
 
-def _label(text: str, what: str, chars_max: int = _LABEL_CHARS_MAX) -> str:
-    said = text.strip()
+def _label(text: object, what: str, chars_max: int = _LABEL_CHARS_MAX) -> str:
+    said = text.strip() if isinstance(text, str) else ""
     if not said or len(said) > chars_max or not said.isprintable():
         raise _malformed(f"nothing says {what}", f"in a line of at most {chars_max} characters")
     return said

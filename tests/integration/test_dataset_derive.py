@@ -15,6 +15,7 @@ import pytest
 
 from gateway import settings
 from gateway.app.installation import open_sourced
+from gateway.app.pipeline import open_pipeline
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset import derive
 from gateway.dataset.derive import BatchErasedError, Step
@@ -309,6 +310,83 @@ def test_an_exception_leaves_whole_batches_and_says_how_many(
     assert raised.value.__notes__ == [
         f"{ROWS_PER_DERIVATION_MAX} rows of `clean` are recorded, the last 3 are not"
     ]
+
+
+def test_no_reference_comes_to_nothing(works: Works, declared: Declaration) -> None:
+    """What a step gave a reference for is durable when the pipeline ends, in `with` or not."""
+    source = works.answer(declared)
+    with open_pipeline(works.file, declaration=declared.id, by="ada") as pipeline:
+        with pipeline.transform("clean", version="1", kind="rewrite") as step:
+            step.row(messages("q", "first"), source)
+        late = step.row(messages("q", "after its step"), source)
+        alone = pipeline.transform("alone", version="1", kind="rewrite")
+        bare = alone.row(messages("q", "without a block"), source)
+    for use_it in (
+        lambda: step.row(ROW, source),
+        lambda: step.keep(source),
+        lambda: step.verdict(source, "good"),
+        lambda: pipeline.row(source),
+    ):
+        with pytest.raises(GateRefusedError) as refused:
+            use_it()
+        assert "derive.ended" == refused.value.problem
+
+    assert 3 == pipeline.recorded == rows_of(mine(works, declared))
+    assert "after its step" == works.text(late)["messages"][1]["content"]
+    assert "without a block" == works.text(bare)["messages"][1]["content"]
+
+
+def test_an_error_drops_what_no_batch_holds_and_says_so(
+    works: Works, declared: Declaration
+) -> None:
+    """A step without a block loses its last batch to an error, as one with a block does."""
+    source = works.answer(declared)
+
+    def run() -> None:
+        with open_pipeline(works.file, declaration=declared.id, by="ada") as pipeline:
+            step = pipeline.transform("clean", version="1", kind="rewrite")
+            step.row(ROW, source)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run()
+
+    assert [] == mine(works, declared)
+    assert ["0 rows of `clean` are recorded, the last 1 are not"] == raised.value.__notes__
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"row": None}, "derive.row_malformed"),
+        ({"row": [1]}, "derive.row_malformed"),
+        ({"version": 1}, "derive.transform_malformed"),
+        ({"name": None}, "derive.transform_malformed"),
+        ({"by": 7}, "derive.transform_malformed"),
+        ({"settings": [1]}, "derive.transform_malformed"),
+        ({"parents": None}, "derive.parent_missing"),
+        ({"parents": 5}, "derive.parent_unknown"),
+        ({"parents": [{"receipt": "x-1/0"}]}, "derive.parent_unknown"),
+    ],
+)
+def test_what_is_of_another_type_is_one_line(
+    works: Works, declared: Declaration, said: dict[str, Any], code: str
+) -> None:
+    """A program that hands over the wrong thing is told which, and nothing is recorded."""
+    given: dict[str, Any] = {"name": "clean", "version": "1", "settings": None, "by": "ada"}
+    given |= {"row": ROW, "parents": [works.answer(declared)]} | said
+
+    def run() -> None:
+        step = works.pipeline(declared, by=given["by"]).transform(
+            given["name"], version=given["version"], kind="rewrite", settings=given["settings"]
+        )
+        step.row(given["row"], given["parents"])
+
+    with pytest.raises(GateRefusedError) as refused:
+        run()
+
+    assert code == refused.value.problem
+    assert [] == mine(works, declared)
 
 
 def test_map_hands_on_what_is_recorded(works: Works, declared: Declaration) -> None:

@@ -61,12 +61,14 @@ def kind_of(row: Mapping[str, Any]) -> RowKind:
     )
 
 
-def line_of(row: Mapping[str, Any]) -> tuple[RowKind, bytes]:
+def line_of(row: object) -> tuple[RowKind, bytes]:
     """Return the kind of *row* and its canonical JSON.
 
     Raises:
         GateRefusedError: `derive.row_malformed`, it is no row.
     """
+    if not isinstance(row, Mapping):
+        raise malformed(f"a {type(row).__name__} is no row", "a row is a dict")
     kind = kind_of(row)
     tools = row.get("tools")
     if "tools" in row and not (isinstance(tools, list) and tools and _all_objects(tools)):
