@@ -29,11 +29,17 @@ NAME: Final = re.compile(f"(?:{_STEP}/){{0,4}}{_STEP}")
 
 _CHUNK: Final = 1 << 20
 _END: Final = struct.Struct("<4s4H2LH")
-_LOCAL_BYTES: Final = 30
-_CENTRAL_BYTES: Final = 46
+_LOCAL: Final = struct.Struct("<4s5H3L2H")
+_LOCAL_BYTES: Final = _LOCAL.size
+_CENTRAL: Final = struct.Struct("<4s6H3L5H2L")
+_CENTRAL_BYTES: Final = _CENTRAL.size
 _RATIO_MAX: Final = 1_100
 """What deflate can do to a run of one letter is 1,032 to 1."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_EPOCH_WORDS: Final = (0, 0x21)
+_UNIX: Final = 3
+_VERSION: Final = 20
+_MODE: Final = (stat.S_IFREG | 0o644) << 16
 _AGAIN: Final = "take the pack from its source again"
 
 
@@ -80,8 +86,8 @@ def _write(building: Path, contents: Sequence[tuple[str, bytes | Path]]) -> None
             for name, content in contents:
                 info = zipfile.ZipInfo(name, _EPOCH)
                 info.compress_type = zipfile.ZIP_DEFLATED
-                info.create_system = 3
-                info.external_attr = (stat.S_IFREG | 0o644) << 16
+                info.create_system = _UNIX
+                info.external_attr = _MODE
                 with zipped.open(info, "w") as entry:
                     for chunk in _chunks(content):
                         entry.write(chunk)
@@ -114,9 +120,10 @@ class Zipped:
             _check_end(self._file, size)
             try:
                 self._zip = zipfile.ZipFile(self._file)
-            except (zipfile.BadZipFile, ValueError, struct.error, EOFError) as exc:
+            except _BROKEN as exc:
                 raise MalformedPackError(f"not a zip file: {exc}", hint=_AGAIN) from exc
             self._infos = _checked(self._zip.infolist(), size)
+            _check_headers(self._file, self._zip)
         except BaseException:
             self._file.close()
             raise
@@ -245,3 +252,25 @@ def _checked(infos: Sequence[zipfile.ZipInfo], size: int) -> dict[str, zipfile.Z
     if end > size or whole > PACK_BYTES_MAX:
         raise MalformedPackError(f"more than {PACK_BYTES_MAX} bytes", hint=_AGAIN)
     return found
+
+
+def _check_headers(file: IO[bytes], zipped: zipfile.ZipFile) -> None:
+    """Check that what is said of each file is what we say, before it and in the directory.
+
+    Some readers believe the one and some the other, and not all read all of it; all are to find
+    the same files.
+    """
+    directory = bytearray()
+    for info in zipped.infolist():
+        name = info.filename.encode()
+        sizes = (info.CRC, info.compress_size, info.file_size, len(name), 0)
+        said = (_VERSION, 0, info.compress_type, *_EPOCH_WORDS, *sizes)
+        file.seek(info.header_offset)
+        if file.read(_LOCAL_BYTES + len(name)) != _LOCAL.pack(b"PK\x03\x04", *said) + name:
+            raise MalformedPackError(f"{info.filename}: not stored as in packs", hint=_AGAIN)
+        version = _UNIX << 8 | _VERSION
+        rest = (0, 0, 0, _MODE, info.header_offset)
+        directory += _CENTRAL.pack(b"PK\x01\x02", version, *said, *rest) + name
+    file.seek(zipped.start_dir)
+    if not file.read().startswith(bytes(directory) + b"PK\x05\x06"):
+        raise MalformedPackError("its directory is not as in packs", hint=_AGAIN)

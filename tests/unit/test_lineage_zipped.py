@@ -138,6 +138,26 @@ def test_a_file_longer_than_wanted_is_not_read(tmp_path: Path) -> None:
     zipped.close()
 
 
+def test_no_bit_of_a_header_may_be_another(tmp_path: Path) -> None:
+    """Whatever describes the files says what we write, to the bit: nothing is read two ways."""
+    write_zip(tmp_path / "pack.zip", FILES)
+    raw = (tmp_path / "pack.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "pack.zip") as ordinary:
+        infos, directory = ordinary.infolist(), ordinary.start_dir
+    told = [
+        at
+        for info in infos
+        for at in range(info.header_offset, info.header_offset + 30 + len(info.filename))
+    ]
+    for at in (*told, *range(directory, len(raw))):
+        for bit in range(8):
+            bent = bytearray(raw)
+            bent[at] ^= 1 << bit
+            (tmp_path / "bent.zip").write_bytes(bent)
+            with pytest.raises(MalformedPackError):
+                opened(tmp_path / "bent.zip")
+
+
 def test_files_that_overlap_are_refused(tmp_path: Path) -> None:
     """No bytes are two files at once."""
     write_zip(tmp_path / "pack.zip", [("a", b"x" * 100), ("b", b"x" * 100)])
