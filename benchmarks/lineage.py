@@ -37,9 +37,11 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.ledger.register import Register
 from gateway.lineage.impact import Below, Impact
 from gateway.receipt.model import Withdrawal, Writer
-from gateway.store.index import Index, Row
-from gateway.store.lineage import CHUNK, Chunk, StageFacts, StageKind, What
-from gateway.store.places import STRETCH
+from gateway.store.index.chunks import CHUNK, Chunk
+from gateway.store.index.index import Index
+from gateway.store.index.places import STRETCH
+from gateway.store.index.rows import Row
+from gateway.store.index.stages import StageFacts, StageKind, What
 
 WITHDRAWN: Final = 100
 TAUGHT: Final = "train"

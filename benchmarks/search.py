@@ -27,8 +27,9 @@ import yaml
 
 from gateway.clock import rfc3339
 from gateway.ident import DeclarationId, ExchangeId, new_exchange_id
-from gateway.store.index import Index, Row
-from gateway.store.places import STRETCH
+from gateway.store.index.index import Index
+from gateway.store.index.places import STRETCH
+from gateway.store.index.rows import Row
 from gateway.store.sqlite import SqliteLedger, connect
 from gateway.tlog.merkle import HASH_BYTES
 

@@ -33,7 +33,7 @@ from gateway.settings import Sourced
 from gateway.store.access import AccessKeys
 from gateway.store.content import ContentStore
 from gateway.store.counters import Counters
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.store.keys import KeyPlaces, Keyring, load_keyring, make_keys
 from gateway.store.lines import Lines
 from gateway.store.ports import LedgerStore

@@ -51,7 +51,7 @@ from gateway.receipt.verify import verify_leaf
 from gateway.settings import Sourced
 from gateway.store.claims import Holder
 from gateway.store.files import hold, write_once
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.store.keys import load_key, load_trust, write_trust
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import parse_checkpoint

@@ -24,7 +24,7 @@ from gateway.exchange.states import Answered, Asked, Forbidden, Held, Permitted
 from gateway.ident import ExchangeId
 from gateway.provider.model import Problem, ProviderCall
 from gateway.receipt.model import Ruling
-from gateway.store.index import Kept
+from gateway.store.index.rows import Kept
 from gateway.store.lines import Asking, Lines
 
 HEADER: Final = "x-gateway-lines"

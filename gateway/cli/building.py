@@ -38,7 +38,7 @@ from gateway.ident import Sha256, random_bytes
 from gateway.intent.purpose import is_purpose, teaches
 from gateway.receipt.model import Manifest
 from gateway.receipt.verify import read_checkpoint, verify_leaf
-from gateway.store.index import Row
+from gateway.store.index.rows import Row
 
 _FILTERS = (
     "provider",

@@ -29,7 +29,7 @@ from gateway.ledger.fsck import Report, fsck
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.settings import Sourced
 from gateway.store.files import write_durably
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.tlog.proof import ConsistencyProof, format_consistency
 from gateway.tlog.text import SIZE_MAX, parse_decimal
 

@@ -26,7 +26,7 @@ from gateway.lineage.question import MalformedQuestionError, account_matches, pa
 from gateway.lineage.regulators import FORMATS, report_of
 from gateway.receipt.model import Statement
 from gateway.receipt.statement import read_leaf
-from gateway.store.index import Kind
+from gateway.store.index.rows import Kind
 from gateway.store.libraries import kept_library
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.note import parse_note

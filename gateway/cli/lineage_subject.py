@@ -53,7 +53,7 @@ from gateway.lineage.uses import (
 from gateway.receipt.model import EXPORT_BUILD, Derivation, Manifest, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf, verify_manifest
-from gateway.store.lineage import Stage
+from gateway.store.index.lineage import Stage
 
 _ROW: Final = re.compile(r"(?P<of>.+)#(?P<row>[0-9]{1,18})")
 _CHOICE: Final = re.compile(r"(?P<of>[xd]-[0-9A-Z]{26})/(?P<choice>[0-9]{1,9})")

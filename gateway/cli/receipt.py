@@ -24,7 +24,7 @@ from gateway.receipt.cose import write_cose
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Derivation, Receipt, Refusal, StopName
 from gateway.receipt.statement import read_leaf
-from gateway.store.index import CLOSING, Row
+from gateway.store.index.rows import CLOSING, Row
 
 _SHOWN = 50
 _WHOLE = frozenset({"exchange", "leaf", "when"})

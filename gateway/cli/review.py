@@ -50,7 +50,7 @@ from gateway.receipt.model import (
     Withdrawal,
 )
 from gateway.receipt.statement import read_leaf, write_statement
-from gateway.store.lineage import Stage
+from gateway.store.index.lineage import Stage
 
 _SHA256_DIGITS = 64
 _AGREEMENT = "agreement:"

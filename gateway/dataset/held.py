@@ -18,8 +18,8 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.ledger.register import Register
 from gateway.receipt.model import Verdict, Withdrawal
-from gateway.store.index import Index
-from gateway.store.lineage import Stage
+from gateway.store.index.index import Index
+from gateway.store.index.lineage import Stage
 
 
 @dataclass(slots=True, kw_only=True)

@@ -47,7 +47,7 @@ from gateway.receipt.model import (
     Statement,
 )
 from gateway.receipt.statement import is_opening, read_leaf
-from gateway.store.lineage import stage_of
+from gateway.store.index.stages import stage_of
 
 GATEWAY: Final = "gateway"
 """The policy name under which the gateway refuses for reasons of its own."""

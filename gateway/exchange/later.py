@@ -24,7 +24,7 @@ from gateway.provider.model import GENERATES, Operation, ProviderCall
 from gateway.receipt.model import ItemFacts, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store.content import ContentStore
-from gateway.store.index import Kept
+from gateway.store.index.rows import Kept
 
 _NUMBER: Final = 0
 """An exchange of this kind has one item."""

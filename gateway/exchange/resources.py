@@ -30,7 +30,7 @@ from gateway.provider.encoding import UNREADABLE, decoder_for
 from gateway.provider.model import OPAQUE_ROUTE, Answer, Found, Made, Operation, Resource
 from gateway.provider.spans import NoJsonError, arrays_of, replaced, without
 from gateway.receipt.model import RewrittenFacts
-from gateway.store.index import Kept
+from gateway.store.index.rows import Kept
 
 UNKNOWN: Final = "resource.unknown"
 UPLOAD: Final = "upload"

@@ -13,7 +13,8 @@ from gateway.receipt.keys import Trust
 from gateway.receipt.model import KeyAuthorization
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import signed_statement
-from gateway.store.index import Index, Kind
+from gateway.store.index.index import Index
+from gateway.store.index.rows import Kind
 
 KEY_KINDS: Final[tuple[Kind, ...]] = ("key-authorization", "key-revocation")
 

@@ -33,7 +33,7 @@ from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.verify import verify_checkpoint
 from gateway.store.content import Contents
 from gateway.store.files import sync_folder, write_once
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.store.snapshot import Snapshot, copy_file, copy_small, digest
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import Frontier

@@ -28,7 +28,7 @@ from gateway.receipt.model import (
     Statement,
 )
 from gateway.receipt.statement import read_leaf
-from gateway.store.lineage import CHUNK, chunk_of
+from gateway.store.index.chunks import CHUNK, chunk_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash

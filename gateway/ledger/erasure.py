@@ -25,7 +25,8 @@ from gateway.provider.model import Operation
 from gateway.receipt.model import Derivation, Erasure, Parent, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store.content import Contents
-from gateway.store.index import Index, Kind, Row
+from gateway.store.index.index import Index
+from gateway.store.index.rows import Kind, Row
 
 _UNDER_WAY_MS: Final = 60_000
 

@@ -46,7 +46,8 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.statement import is_opening, read_leaf
 from gateway.receipt.verify import read_checkpoint, signed_statement, verify_leaf
-from gateway.store.index import KINDS, Index
+from gateway.store.index.index import Index
+from gateway.store.index.rows import KINDS
 from gateway.store.ports import LedgerStore, TileStore
 from gateway.store.seen import Seen
 from gateway.tlog.merkle import Frontier, leaf_hash, root_of

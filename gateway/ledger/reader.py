@@ -16,7 +16,8 @@ from gateway.receipt.bundle import Bundle, Included, format_bundle
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest, Statement
 from gateway.receipt.statement import read_leaf, signing_key
-from gateway.store.index import Index, Kept, Kind, Progress
+from gateway.store.index.index import Index, Progress
+from gateway.store.index.rows import Kept, Kind
 from gateway.store.ports import LedgerStore
 from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint
 from gateway.tlog.merkle import consistency_proof, inclusion_proof

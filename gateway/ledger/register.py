@@ -33,7 +33,7 @@ from gateway.receipt.model import (
     Verdict,
     Withdrawal,
 )
-from gateway.store.index import Kind
+from gateway.store.index.rows import Kind
 
 KINDS: Final[tuple[Kind, ...]] = (
     "declaration",

@@ -34,7 +34,7 @@ from gateway.receipt.model import (
     Wire,
     Withdrawal,
 )
-from gateway.store.lineage import stage_of
+from gateway.store.index.stages import stage_of
 
 SubjectKind = Literal["model", "dataset", "export", "exchange", "log"]
 

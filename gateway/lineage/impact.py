@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.receipt.model import Withdrawal
-from gateway.store.index import Index
-from gateway.store.lineage import Stage, What
+from gateway.store.index.index import Index
+from gateway.store.index.lineage import Stage
+from gateway.store.index.stages import What
 
 MENTIONED: Final[dict[str, What]] = {
     "provider": "provider",

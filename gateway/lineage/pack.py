@@ -84,7 +84,7 @@ from gateway.receipt.model import (
 from gateway.receipt.sigstore import wrap_leaf
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import signed_statement
-from gateway.store.index import Kind
+from gateway.store.index.rows import Kind
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.note import parse_note
 from gateway.tlog.proof import InclusionProof, format_proof

@@ -45,7 +45,7 @@ from gateway.receipt.model import (
     Withdrawal,
 )
 from gateway.receipt.statement import read_leaf
-from gateway.store.lineage import stage_of
+from gateway.store.index.stages import stage_of
 
 _LEAVES_MAX: Final = 4096
 """So many leaves above a derivation are followed; beyond it the way up is not known."""

@@ -16,7 +16,7 @@ from gateway.errors import GateRefusedError
 from gateway.intent.model import Declaration
 from gateway.receipt.model import Members, Receipt, Written
 from gateway.receipt.statement import read_leaf
-from gateway.store.lineage import chunk_of
+from gateway.store.index.chunks import chunk_of
 from tests.support.dataset import House, left_out, made
 from tests.support.evidence import TRUST
 

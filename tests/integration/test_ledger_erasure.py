@@ -20,7 +20,7 @@ from gateway.receipt.model import Abandonment, Erasure, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store import sqlite
 from gateway.store.content import Content, ContentStore
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from tests.support.dataset import WRITER, House
 from tests.support.store import a_receipt, an_exchange_id, an_opening
 

@@ -25,7 +25,7 @@ from gateway.receipt.model import (
     Transform,
     Withdrawal,
 )
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.student.bases import tiny_base
 from gateway.student.gate import Sources, StudentGate
 from tests.support.chain import Chain

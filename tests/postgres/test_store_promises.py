@@ -15,7 +15,7 @@ from gateway.errors import LedgerDamagedError, LedgerMissingError, LedgerUnwellE
 from gateway.ledger.fsck import KeepsFrontiers, fsck
 from gateway.ledger.subtrees import Subtrees
 from gateway.store import sqlite
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.store.ports import LedgerStore, TileStore
 from gateway.store.postgres.ledger import PostgresLedger
 from gateway.store.sqlite import SqliteLedger

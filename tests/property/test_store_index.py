@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.ident import DeclarationId, Sha256
-from gateway.store.index import Index, Row
-from gateway.store.places import STRETCH
+from gateway.store.index.index import Index
+from gateway.store.index.places import STRETCH
+from gateway.store.index.rows import Row
 from tests.support.store import an_exchange_id
 
 SIZE: Final = 2 * STRETCH + 500

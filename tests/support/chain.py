@@ -45,7 +45,7 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import payload_sha256, read_leaf
-from gateway.store.index import Kind
+from gateway.store.index.rows import Kind
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.note import open_note
 from tests.support.dataset import LOG_VERIFIER, POLICIES, WRITER, House

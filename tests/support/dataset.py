@@ -61,7 +61,7 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import payload_sha256, read_leaf, write_statement
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.merkle import inclusion_proof

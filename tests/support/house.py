@@ -61,7 +61,7 @@ from gateway.receipt.model import (
 )
 from gateway.receipt.statement import read_leaf, statement_subjects, write_statement
 from gateway.store.content import ContentStore
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.store.sqlite import SqliteLedger
 from tests.support.dataset import POLICIES, TERMS, a_library
 from tests.support.evidence import LOG_SIGNER, ORIGIN, RECEIPT_SIGNER

@@ -26,7 +26,7 @@ from gateway.log import build_logger
 from gateway.provider.catalogue import dialect_named
 from gateway.provider.model import Answer, Choice, Made, Resource, Usage
 from gateway.receipt.model import Ended
-from gateway.store.index import Kept
+from gateway.store.index.rows import Kept
 
 ADA = Principal(name="ada", project="search")
 BOB = Principal(name="bob", project="search")

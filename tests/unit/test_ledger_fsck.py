@@ -19,7 +19,7 @@ from gateway.receipt.keys import Ed25519Signer, P256Signer, RevokedKey, generate
 from gateway.receipt.model import Abandonment, ItemFacts, KeyRevocation, Receipt, Refusal
 from gateway.receipt.statement import write_statement
 from gateway.store import sqlite
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.tlog.merkle import leaf_hash, root_of
 from tests.support.evidence import (
     EVERY,
@@ -228,8 +228,8 @@ def test_an_index_that_differs_is_found(ledger: LedgerUnderTest, change: str) ->
     """An index that says something else than the leaves is found."""
     with contextlib.closing(Index(ledger.folder / "index.db")) as index:
         index.catch_up(ledger.store)
-        index._database.conn.execute(change)
-        index._database.conn.commit()
+        index._file.connection.execute(change)
+        index._file.connection.commit()
         report = fsck(ledger.store, TRUST, index=index, authority=an_authority())
 
     assert {finding.code for finding in report.findings} <= {"index.differs", "index.ahead"}

@@ -16,7 +16,7 @@ from gateway.receipt.envelope import seal_unnamed
 from gateway.receipt.model import Manifest, Opening, Receipt
 from gateway.receipt.statement import payload_sha256
 from gateway.receipt.verify import verify_bundle, verify_checkpoint
-from gateway.store.index import Index
+from gateway.store.index.index import Index
 from gateway.tlog.merkle import verify_consistency
 from tests.support.evidence import AUTHORIZATION, MANIFEST_SIGNER, TRUST, a_manifest
 from tests.support.store import (

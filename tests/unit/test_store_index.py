@@ -26,8 +26,10 @@ from gateway.receipt.model import (
     Withdrawal,
 )
 from gateway.receipt.statement import payload_sha256
-from gateway.store.index import Index, row_of, statements_and_watermark
-from gateway.store.places import STRETCH
+from gateway.store.index.index import Index
+from gateway.store.index.places import STRETCH
+from gateway.store.index.rows import row_of
+from gateway.store.index.schema import statements_and_watermark
 from gateway.store.sqlite import SqliteLedger
 from gateway.store.tables import Migrations, open_database
 from tests.support.evidence import (

@@ -16,22 +16,21 @@ import pytest
 from gateway.dataset import manifest as manifests
 from gateway.ident import DeclarationId, Sha256
 from gateway.receipt.model import DATASET_BUILD, Manifest, Members, Writer
-from gateway.store.index import Index, Row
-from gateway.store.lineage import (
+from gateway.store.index.chunks import (
     CHUNK,
-    PARENTS,
     Chunk,
-    Stage,
-    StageFacts,
     chunk_of,
     common,
     has_place,
     pack_chunk,
     places_in,
-    stage_of,
     unpack_chunk,
 )
-from gateway.store.places import STRETCH
+from gateway.store.index.index import Index
+from gateway.store.index.lineage import Stage
+from gateway.store.index.places import STRETCH
+from gateway.store.index.rows import Row
+from gateway.store.index.stages import PARENTS, StageFacts, stage_of
 from tests.support.dataset import House
 from tests.support.store import an_exchange_id
 

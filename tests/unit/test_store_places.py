@@ -6,7 +6,15 @@ import zlib
 
 import pytest
 
-from gateway.store.places import ALL, PLACES_BYTES, STRETCH, after, pack, places_of, unpack
+from gateway.store.index.places import (
+    ALL,
+    PLACES_BYTES,
+    STRETCH,
+    after,
+    pack,
+    places_of,
+    unpack,
+)
 
 
 @pytest.mark.parametrize("places", [(), (0,), (STRETCH - 1,), (3, 70, 8000), range(STRETCH)])

@@ -9,104 +9,37 @@ exchange finds it without reading a leaf.
 * a *mention* is something that a dataset's manifest names, and how many of its rows it reached;
 * a *member* is a leaf that a dataset was made from, as bits of 65,536 leaves in a row;
 * *derived* leads from a derivation's leaf to those that its rows were made from.
-
-What a manifest says is taken at its word here, for searching; whoever decides by it reads the
-manifest itself.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import sqlite3
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, cast
+from typing import Any, Final
 
 import msgspec
 
 from gateway.ident import DeclarationId, Sha256
-from gateway.receipt.model import (
-    DATASET_BUILD,
-    EXPORT_BUILD,
-    TRAINING_BUILD,
-    Derivation,
-    Manifest,
-    Members,
+from gateway.store.index.chunks import (
+    CHUNK,
+    CHUNK_BYTES,
+    Chunk,
+    common,
+    has_place,
+    pack_chunk,
+    places_in,
+    unpack_chunk,
 )
-from gateway.store.places import STRETCH
+from gateway.store.index.places import STRETCH
+from gateway.store.index.stages import StageFacts, StageKind, What
 
-StageKind = Literal["dataset", "student", "export"]
-
-CHUNK: Final = 65_536
-"""Leaves in a row whose members are kept together."""
-
-STRETCHES: Final = CHUNK // STRETCH
-_CHUNK_BYTES: Final = CHUNK // 8
-_SPARSE_MAX: Final = _CHUNK_BYTES // 2 - 1
-"""Up to so many places are kept one by one, two bytes each; more as bits."""
-
-KIND_OF: Final[dict[str, StageKind]] = {
-    DATASET_BUILD: "dataset",
-    TRAINING_BUILD: "student",
-    EXPORT_BUILD: "export",
-}
-PARENTS: Final = frozenset({"dataset-manifest", "training-manifest"})
-"""The kinds of dependency that a stage was made from; a feed's previous snapshot is none."""
-
-What = Literal[
-    "provider",
-    "model",
-    "policy",
-    "pin",
-    "clause",
-    "declaration",
-    "agreement",
-    "verdict",
-    "student",
-    "transform",
-    "author",
-    "base",
-]
-"""What can be mentioned: `pin` is a policy's version, as `policy:version`; `student` the
-training manifest of a teacher that is a student of ours; `author` who wrote rows themselves;
-`base` a model from outside."""
-
-_FEW: Final = 2_048
-"""So few places are looked at without numpy."""
-
+_STRETCHES: Final = CHUNK // STRETCH
 _PAGE: Final = 1_000
 
 Bits = Callable[[str, str, int, int], Mapping[int, int]]
 """Where a word of a role stands: its bits by stretch, from one stretch to another."""
-
-
-class StageFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a manifest says of itself, as far as it can be read."""
-
-    manifest: Sha256
-    kind: StageKind
-    name: str
-    project: str | None = None
-    declaration: DeclarationId | None = None
-    purpose: str | None = None
-    rows: int | None = None
-    members: int | None = None
-    """Of a dataset: how many leaves it says that it was made from."""
-    parents: tuple[Sha256, ...] = ()
-    mentions: tuple[tuple[What, str, int], ...] = ()
-
-
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """Members of a dataset among the leaves of one chunk."""
-
-    manifest: Sha256
-    number: int
-    bits: bytes
-    """Of each byte the lowest first."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,228 +54,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     declaration: DeclarationId | None = None
     purpose: str | None = None
     rows: int | None = None
-
-
-TABLES: Final = ("stage", "edge", "mention", "member", "derived", "answered")
-
-SCHEMA: Final = (
-    (
-        "CREATE TABLE stage (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL UNIQUE,"
-        " leaf INTEGER, kind TEXT, name TEXT, project TEXT, declaration TEXT, purpose TEXT,"
-        " rows INTEGER) STRICT"
-    ),
-    "CREATE INDEX stage_by_name ON stage (name)",
-    "CREATE INDEX stage_by_leaf ON stage (leaf)",
-    (
-        "CREATE TABLE edge (child INTEGER, parent INTEGER, PRIMARY KEY (child, parent))"
-        " STRICT, WITHOUT ROWID"
-    ),
-    "CREATE INDEX edge_down ON edge (parent, child)",
-    (
-        "CREATE TABLE mention (what TEXT, value TEXT, stage INTEGER, rows INTEGER,"
-        " PRIMARY KEY (what, value, stage)) STRICT, WITHOUT ROWID"
-    ),
-    "CREATE INDEX mention_of ON mention (stage)",
-    # Bits are long: they stand beside the keys, not in them.
-    "CREATE TABLE member (chunk INTEGER, stage INTEGER, count INTEGER, bits BLOB) STRICT",
-    "CREATE UNIQUE INDEX member_place ON member (chunk, stage)",
-    "CREATE INDEX member_of ON member (stage, chunk)",
-    (
-        "CREATE TABLE derived (parent INTEGER, child INTEGER, PRIMARY KEY (parent, child))"
-        " STRICT, WITHOUT ROWID"
-    ),
-    "CREATE TABLE answered (manifest TEXT PRIMARY KEY, count INTEGER) STRICT, WITHOUT ROWID",
-)
-
-# -- what leaves say ----------------------------------------------------------------------
-
-
-def stage_of(manifest: Manifest) -> StageFacts | None:
-    """Return what *manifest* says of itself; `None` if it is none that stands for a stage."""
-    kind = KIND_OF.get(manifest.build_type)
-    if kind is None:
-        return None
-    build = _dict(_dict(manifest.statement.get("predicate")).get("buildDefinition"))
-    asked, found = (
-        _dict(build.get("externalParameters")),
-        _dict(build.get("internalParameters")),
-    )
-    parents: dict[Sha256, None] = {}
-    mentions: Counter[tuple[What, str]] = Counter()
-    for entry in _dicts(build.get("resolvedDependencies")):
-        named = _dict(entry.get("annotations")).get("kind")
-        digest = _text(_dict(entry.get("digest")).get("sha256"))
-        if named in PARENTS and digest:
-            parents[Sha256(digest)] = None
-        elif named == "base-model":
-            mentions["base", _text(entry.get("name")).removeprefix("base:")] += 1
-    rows = _count(found.get("rows", _dict(found.get("snapshot")).get("rows")))
-    declared = [_text(asked.get("declaration")), *_texts(asked.get("declarations"))]
-    for one in filter(None, declared):
-        mentions["declaration", one] = rows or 0
-    if kind == "dataset":
-        for teacher in _dicts(found.get("teachers")):
-            if student := _text(teacher.get("manifest")):
-                parents[Sha256(student)] = None
-            for mention in _mentions_of(teacher):
-                mentions[mention] += _count(teacher.get("rows")) or 0
-        for made in _dicts(found.get("madeBy")):
-            mentions["transform", _text(made.get("name"))] += _count(made.get("rows")) or 0
-        for written in _dicts(found.get("writtenBy")):
-            mentions["author", _text(written.get("by"))] += _count(written.get("rows")) or 0
-    name = (
-        _text(asked.get("student")) or _text(asked.get("dataset")) or _text(asked.get("name"))
-    )
-    return StageFacts(
-        manifest=manifest.payload_sha256,
-        kind=kind,
-        name=name,
-        project=_text(asked.get("project")) or None,
-        declaration=DeclarationId(next(filter(None, declared), "")) or None,
-        purpose=_text(_dict(found.get("use")).get("purpose")) or None,
-        rows=rows,
-        members=_count(_dict(found.get("members")).get("count")),
-        parents=tuple(parents),
-        mentions=tuple(
-            (what, value, count if rows is None else min(count, rows))
-            for (what, value), count in mentions.items()
-            if value
-        ),
-    )
-
-
-def _mentions_of(teacher: dict[str, Any]) -> set[tuple[What, str]]:
-    """Return what a dataset's manifest names of one kind of call, each once."""
-    found: set[tuple[What, str]] = {
-        ("provider", _text(teacher.get("provider"))),
-        ("provider", _text(teacher.get("answeredBy"))),
-        ("model", _text(teacher.get("model"))),
-        ("student", _text(teacher.get("manifest"))),
-    }
-    found |= {("model", name) for name in _texts(teacher.get("reported"))}
-    found |= {("clause", name) for name in _texts(teacher.get("clauses"))}
-    found |= {("declaration", name) for name in _texts(teacher.get("declarations"))}
-    found |= {("agreement", name) for name in _texts(teacher.get("agreements"))}
-    for verdict in _list(teacher.get("verdicts")):
-        found.add(("verdict", str(verdict)))
-    for pin in _dicts(teacher.get("policies")):
-        policy = _text(pin.get("policy"))
-        found |= {("policy", policy), ("pin", f"{policy}:{pin.get('version')}")}
-    return found
-
-
-def chunk_of(members: Members) -> Chunk | None:
-    """Return the members that a leaf lists; `None` where its bits can't be read."""
-    if members.first < 0 or members.first % CHUNK:
-        return None
-    unpacking = zlib.decompressobj()
-    try:
-        packed = base64.b64decode(members.bits, validate=True)
-        bits = unpacking.decompress(packed, _CHUNK_BYTES)
-    except (binascii.Error, ValueError, zlib.error):
-        return None
-    if unpacking.unconsumed_tail or not unpacking.eof:
-        return None
-    return Chunk(manifest=members.manifest, number=members.first // CHUNK, bits=bits)
-
-
-def parents_of(derivation: Derivation) -> tuple[int, ...]:
-    """Return the leaves that the rows of *derivation* were made from, rising."""
-    return tuple(sorted({parent.index for parent in derivation.parents}))
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [one for one in _list(value) if isinstance(one, dict)]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: object) -> list[str]:
-    return [one for one in _list(value) if isinstance(one, str)]
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 1 << 62 else None
-
-
-# -- sets of leaves -----------------------------------------------------------------------
-
-
-def pack_chunk(bits: bytes) -> tuple[int, bytes]:
-    """Return how many bits are set, and the bits as they are kept."""
-    count = int.from_bytes(bits, "little").bit_count()
-    if count > _SPARSE_MAX:
-        return count, bits.ljust(_CHUNK_BYTES, b"\0")
-    return count, b"".join(place.to_bytes(2, "little") for place in places_in(bits))
-
-
-def unpack_chunk(kept: bytes) -> bytes:
-    """Return the bits of a chunk, all 8,192 bytes of them."""
-    if len(kept) == _CHUNK_BYTES:
-        return kept
-    bits = bytearray(_CHUNK_BYTES)
-    for at in range(0, len(kept), 2):
-        place = int.from_bytes(kept[at : at + 2], "little")
-        bits[place >> 3] |= 1 << (place & 7)
-    return bytes(bits)
-
-
-def has_place(kept: bytes, place: int) -> bool:
-    """Tell whether a kept chunk holds *place*."""
-    if len(kept) == _CHUNK_BYTES:
-        return bool(kept[place >> 3] >> (place & 7) & 1)
-    low, high = 0, len(kept) // 2
-    while low < high:
-        middle = (low + high) // 2
-        found = int.from_bytes(kept[2 * middle : 2 * middle + 2], "little")
-        if found == place:
-            return True
-        low, high = (middle + 1, high) if found < place else (low, middle)
-    return False
-
-
-def places_in(bits: bytes) -> Iterator[int]:
-    """Yield the places that are set, rising."""
-    for at, byte in enumerate(bits):
-        if byte:
-            yield from ((at << 3) + bit for bit in range(8) if byte >> bit & 1)
-
-
-def common(kept: Sequence[bytes], bits: bytes) -> list[int]:
-    """Return how many places of each kept chunk are set in *bits*, a chunk's 8,192 bytes."""
-    counts = [0] * len(kept)
-    wanted = int.from_bytes(bits, "little")
-    sparse = []
-    for number, one in enumerate(kept):
-        if len(one) == _CHUNK_BYTES:
-            counts[number] = (int.from_bytes(one, "little") & wanted).bit_count()
-        elif one:
-            sparse.append(number)
-    places = b"".join(kept[number] for number in sparse)
-    if len(places) <= 2 * _FEW:
-        for number in sparse:
-            for place in struct.unpack(f"<{len(kept[number]) // 2}H", kept[number]):
-                counts[number] += bits[place >> 3] >> (place & 7) & 1
-        return counts
-    import numpy as np  # noqa: PLC0415  # it takes a tenth of a second to load
-
-    # All of them at once: each alone would cost more in calls than in counting.
-    is_set = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little")
-    found = is_set[np.frombuffer(places, dtype="<u2")].astype(np.int64)
-    starts = np.cumsum([0, *(len(kept[number]) // 2 for number in sparse[:-1])])
-    for number, count in zip(sparse, np.add.reduceat(found, starts).tolist(), strict=True):
-        counts[number] = count
-    return counts
 
 
 # -- writing ------------------------------------------------------------------------------
@@ -388,7 +99,7 @@ def take_members(connection: sqlite3.Connection, chunk: Chunk) -> None:
     bits = chunk.bits
     if known is not None:
         both = int.from_bytes(unpack_chunk(known[0]), "little") | int.from_bytes(bits, "little")
-        bits = both.to_bytes(_CHUNK_BYTES, "little")
+        bits = both.to_bytes(CHUNK_BYTES, "little")
     count, kept = pack_chunk(bits)
     connection.execute(
         "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT (chunk, stage)"
@@ -630,13 +341,13 @@ class Lineage:
         The last chunk may hold leaves beyond those.
         """
         with self._reading():
-            return list(self._chunks_before(list(words), -(-size // CHUNK) * STRETCHES))
+            return list(self._chunks_before(list(words), -(-size // CHUNK) * _STRETCHES))
 
     def _chunks_of(self, words: Sequence[tuple[str, str]]) -> Iterator[tuple[int, bytes]]:
         """Yield each chunk of which a dataset has members and where all *words* stand."""
         (last,) = self._connection.execute("SELECT max(chunk) FROM member").fetchone()
         if last is not None:
-            yield from self._chunks_before(words, (int(last) + 1) * STRETCHES)
+            yield from self._chunks_before(words, (int(last) + 1) * _STRETCHES)
 
     def _chunks_before(
         self, words: Sequence[tuple[str, str]], stop: int
@@ -652,8 +363,8 @@ class Lineage:
                 stretches = {one: bits for one, bits in both if bits}
         chunks: dict[int, bytearray] = {}
         for one, bits in sorted((stretches or {}).items()):
-            chunk, at = divmod(one, STRETCHES)
-            room = chunks.setdefault(chunk, bytearray(_CHUNK_BYTES))
+            chunk, at = divmod(one, _STRETCHES)
+            room = chunks.setdefault(chunk, bytearray(CHUNK_BYTES))
             start = at * STRETCH // 8
             room[start : start + STRETCH // 8] = bits.to_bytes(STRETCH // 8, "little")
         for chunk, room in chunks.items():
