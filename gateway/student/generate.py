@@ -6,7 +6,7 @@ Imports the training libraries; only what serves a student loads it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,10 +21,14 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from gateway.student.bases import load_model
+from gateway.student.corpus import texts_of
 from gateway.student.speech import Question, Spoken, UnanswerableError
 
 _TOKEN_CHARACTERS_MAX: Final = 512
 """No token of any vocabulary stands for more; a conversation beyond that can't fit."""
+
+TEMPERATURE_MIN: Final = 0.01
+"""Below it the likeliest token is said: dividing by less leaves the numbers of the model."""
 
 ANSWER_TOKENS_DEFAULT: Final = 256
 """How long an answer may become where the caller names no bound."""
@@ -52,7 +56,8 @@ class Student:
         Raises:
             UnanswerableError: it can't be written out, or leaves no room for an answer.
         """
-        length = sum(len(str(message.get("content", ""))) for message in question.messages)
+        texts = list(texts_of({"messages": question.messages, "tools": question.tools}))
+        length = sum(map(len, texts))
         if length > self.context_tokens * _TOKEN_CHARACTERS_MAX:
             # Turning it into tokens would keep everybody else waiting for nothing.
             raise UnanswerableError(
@@ -60,18 +65,11 @@ class Student:
                 f"holds {self.context_tokens} tokens",
                 code="context_length_exceeded",
             )
-        try:
-            encoded = self._tokenizer.apply_chat_template(
-                list(question.messages),
-                tools=list(question.tools) if question.tools else None,
-                add_generation_prompt=True,
-                return_dict=True,
-                return_tensors="pt",
-            ).to(self._device)
-        except (TemplateError, TypeError, KeyError) as error:
-            raise UnanswerableError(
-                f"the conversation can't be written out: {error}"
-            ) from error
+        self._check_words(texts)
+        self._check_written(question)
+        encoded = self._template(
+            question.messages, question.tools, return_dict=True, return_tensors="pt"
+        ).to(self._device)
         prompt_tokens = int(encoded["input_ids"].shape[1])
         room = self.context_tokens - prompt_tokens
         if room < 1:
@@ -84,7 +82,7 @@ class Student:
         if question.seed is not None:
             torch.manual_seed(question.seed)
         mouth = _Mouth(self._tokenizer, say, question.stop)
-        sampling = question.temperature > 0
+        sampling = question.temperature >= TEMPERATURE_MIN
         with torch.inference_mode():
             made = self._model.generate(
                 **encoded,
@@ -105,10 +103,68 @@ class Student:
             finish_reason=self._finish_reason(new, mouth),
         )
 
+    def _check_words(self, texts: Iterable[str]) -> None:
+        """Refuse words that end a turn or begin one, wherever they come from."""
+        for text in texts:
+            for word in self._tokenizer.all_special_tokens:
+                if word and word in text:
+                    raise UnanswerableError(
+                        f"the conversation holds `{word}`, by which a turn would end or begin"
+                    )
+
+    def _check_written(self, question: Question) -> None:
+        """Refuse what the student's template leaves out, or can't write at all."""
+        messages, tools = question.messages, question.tools
+        written = self._template(messages, tools, tokenize=False)
+        if tools and written == self._template(messages, None, tokenize=False):
+            raise UnanswerableError("the student's template writes no tools: offer none")
+        # Each text is marked at its end: a mark that is missing is a message that is.
+        said = {at: one["content"] for at, one in enumerate(messages) if one.get("content")}
+        shown = self._template(
+            [
+                {**one, "content": f"{said[at]}{_mark(at)}"} if at in said else one
+                for at, one in enumerate(messages)
+            ],
+            tools,
+            tokenize=False,
+        )
+        for at in said:
+            if _mark(at) not in shown:
+                raise UnanswerableError(
+                    f"the student's template leaves out `messages[{at}]`, of role "
+                    f"`{messages[at]['role']}`"
+                )
+        calls = [call for message in messages for call in message.get("tool_calls") or ()]
+        if any(str(call["function"]["name"]) not in written for call in calls):
+            raise UnanswerableError("the student's template writes no calls of tools")
+
+    def _template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        **how: Any,
+    ) -> Any:
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(messages),
+                tools=list(tools) if tools else None,
+                add_generation_prompt=True,
+                **how,
+            )
+        except (TemplateError, TypeError, KeyError, ValueError, RecursionError) as error:
+            raise UnanswerableError(
+                f"the student's template can't write the conversation: {error}"
+            ) from error
+
     def _finish_reason(self, new: list[int], mouth: _Mouth) -> Literal["stop", "length"]:
         stops = self._model.generation_config.eos_token_id
         ends = set(stops if isinstance(stops, list) else [stops])
         return "stop" if mouth.stopped or (new and new[-1] in ends) else "length"
+
+
+def _mark(at: int) -> str:
+    """Return a text that no template and no caller means anything by."""
+    return f"\ue000{at}\ue001"
 
 
 def on_device(model: Any) -> Any:

@@ -13,41 +13,23 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.errors import OperatorError, PortInUseError
 from gateway.limits import BODY_BYTES_HELD_MAX, STUDENT_CALLERS_WAITING_MAX
 from gateway.student.calls import Holding, ToolCall, read_calls
+from gateway.student.chat import ChatRequest, question_of, read_request
 from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
 from gateway.student.verify import VerifiedModel
 
 MANIFEST_HEADER: Final = "x-student-manifest"
-
-
-class ChatRequest(msgspec.Struct, kw_only=True):
-    """The parts of a chat completion request that a student heeds; others are ignored."""
-
-    model: str
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    n: int | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +64,9 @@ class StudentServer:
 
     def application(self) -> web.Application:
         """Return the routes."""
-        app = web.Application(client_max_size=BODY_BYTES_HELD_MAX)
+        app = web.Application(
+            client_max_size=BODY_BYTES_HELD_MAX, middlewares=[_in_openais_shape]
+        )
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
@@ -110,12 +94,8 @@ class StudentServer:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         try:
-            asked = msgspec.json.decode(await request.read(), type=ChatRequest)
-            question = _question(asked)
-        except web.HTTPRequestEntityTooLarge:
-            return _problem(413, "body_too_large", "the request is too large")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _problem(400, "invalid_request", f"the body can't be read: {error}")
+            asked = read_request(await request.read())
+            question = question_of(asked)
         except UnanswerableError as error:
             return _problem(400, error.code, str(error))
         if asked.model != self._name:
@@ -299,45 +279,6 @@ def load(folder: Path) -> Speak:
     return Student(folder).answer
 
 
-def _question(asked: ChatRequest) -> Question:
-    """Return what is asked for.
-
-    Raises:
-        UnanswerableError: it asks for something no student does; the message says what.
-    """
-    if not asked.messages:
-        raise UnanswerableError("`messages` is empty")
-    if asked.n not in {None, 1}:
-        raise UnanswerableError("`n` must be 1")
-    tokens_max = asked.max_completion_tokens or asked.max_tokens
-    if tokens_max is not None and tokens_max < 1:
-        raise UnanswerableError("`max_tokens` must be at least 1")
-    temperature = 1.0 if asked.temperature is None else asked.temperature
-    top_p = 1.0 if asked.top_p is None else asked.top_p
-    if not 0 <= temperature <= 2 or not 0 < top_p <= 1:
-        raise UnanswerableError("`temperature` or `top_p` is out of range")
-    if any(not isinstance(message.get("role"), str) for message in asked.messages):
-        raise UnanswerableError("every message needs a `role`")
-    if asked.tool_choice not in (None, "auto", "none"):  # may be a dict
-        raise UnanswerableError("`tool_choice` must be `auto` or `none`")
-    if asked.seed is not None and not -(2**63) <= asked.seed < 2**64:
-        raise UnanswerableError("`seed` is out of range")
-    for tool in asked.tools or ():
-        function = tool.get("function")
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise UnanswerableError("every tool needs a `function` with a `name`")
-    stop = asked.stop or ()
-    return Question(
-        messages=asked.messages,
-        tools=None if asked.tool_choice == "none" else asked.tools,
-        tokens_max=tokens_max,
-        temperature=temperature,
-        top_p=top_p,
-        seed=asked.seed,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-    )
-
-
 def _calls(reply: Reply, head: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the calls of *reply* in OpenAI's shape; their ids follow from the answer's."""
     answer = str(head["id"]).removeprefix("chatcmpl-")
@@ -355,6 +296,23 @@ def _usage(spoken: Spoken) -> dict[str, int]:
         "completion_tokens": spoken.answer_tokens,
         "total_tokens": spoken.prompt_tokens + spoken.answer_tokens,
     }
+
+
+@web.middleware
+async def _in_openais_shape(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Say what aiohttp itself refuses as everything else is said."""
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        return _problem(413, "body_too_large", "the request is too large")
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        return _problem(
+            error.status,
+            "unknown_url",
+            f"a student has no {request.method} {request.path}: ask POST /v1/chat/completions",
+        )
 
 
 def _problem(status: int, code: str, message: str) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,7 +159,7 @@ def test_what_can_not_be_answered_is_said_in_the_sdks_shape() -> None:
     with served(full) as client:
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(model="gpt", messages=ASKED)
-        with pytest.raises(openai.BadRequestError, match="`n` must be 1"):
+        with pytest.raises(openai.BadRequestError, match="`n` must be `1`"):
             client.chat.completions.create(model="parser", messages=ASKED, n=2)
         with pytest.raises(openai.BadRequestError, match="too long"):
             client.chat.completions.create(model="parser", messages=ASKED)
@@ -166,22 +167,165 @@ def test_what_can_not_be_answered_is_said_in_the_sdks_shape() -> None:
             client.chat.completions.create(model="parser", messages=ASKED, stream=True)
 
 
+def silent(asked: Question, say: Callable[[str], None], cut: threading.Event) -> Spoken:
+    """Answer nobody."""
+    raise AssertionError("the student was asked")
+
+
+@pytest.fixture(scope="module")
+def shy() -> Iterator[openai.OpenAI]:
+    """Yield a client of a student that nothing may reach."""
+    with served(silent) as client:
+        yield client
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+SOUND = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+
+
+def user(content: Any) -> dict[str, Any]:
+    """Return a request whose only message says *content*."""
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+def a_tool(**said: Any) -> dict[str, Any]:
+    """Return a request that offers a tool of which *said* is said."""
+    return {"tools": [{"type": "function", "function": {"name": "look_up"} | said}]}
+
+
 @pytest.mark.parametrize(
-    "said",
-    [{"seed": 2**70}, {"tools": [{"function": None}]}, {"tools": [{"function": {"name": 5}}]}],
+    ("said", "told"),
+    [
+        (user([PICTURE]), r"`messages\[0\].content\[0\]` is of type `image_url`"),
+        (user([{"type": "text", "text": "hear"}, SOUND]), "is of type `input_audio`"),
+        (user([{"type": "file", "file": {"file_id": "f"}}]), "is of type `file`"),
+        (user([{"type": "text", "text": 5}]), "a student reads text"),
+        (user([{"text": "no type"}]), "missing required field `type`"),
+        (user(["bare"]), r"Expected `object`, got `str` - at `\$.messages\[0\].content"),
+        (user({"text": "say"}), "Expected `str | array | null`, got `object`"),
+        (user(5), "got `int`"),
+        (user(None), r"`messages\[0\]` has no `content`"),
+        ({"messages": [{"role": "oracle", "content": "x"}]}, "Invalid enum value 'oracle'"),
+        ({"messages": [{"role": "function", "content": "x", "name": "f"}]}, "'function'"),
+        ({"messages": [{"content": "x"}]}, "missing required field `role`"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "needs a `tool_call_id`"),
+        ({"messages": [{"role": "user", "content": "x", "images": ["AA"]}]}, "`images`"),
+        ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "audio` is nothing"),
+        ({"messages": []}, "`messages` is empty"),
+        ({"messages": "say it"}, "Expected `array`, got `str`"),
+        ({"max_completion_tokens": 0}, "`max_completion_tokens` must be at least 1"),
+        ({"max_completion_tokens": -3, "max_tokens": 5}, "`max_completion_tokens` must"),
+        ({"max_tokens": 0}, "`max_tokens` must be at least 1"),
+        ({"max_tokens": "many"}, "Expected `int | null`, got `str`"),
+        ({"n": 0}, "`n` must be `1`"),
+        ({"n": "2"}, "`n` must be `1`"),
+        ({"temperature": 3}, "out of range"),
+        ({"temperature": "hot"}, "Expected `float | null`, got `str`"),
+        ({"top_p": 0}, "out of range"),
+        ({"seed": 2**70}, "`seed` is out of range"),
+        ({"stop": ["a", ""]}, "none empty"),
+        ({"stop": list("abcde")}, "up to 4"),
+        ({"stream": "yes"}, "Expected `bool | null`, got `str`"),
+        ({"logprobs": True}, "`logprobs` must be `False`"),
+        ({"logit_bias": {"1": 5}}, "`logit_bias` must be"),
+        ({"presence_penalty": 0.5}, "`presence_penalty` must be `0`"),
+        ({"response_format": {"type": "json_object"}}, "`response_format` must be"),
+        ({"modalities": ["text", "audio"]}, "`modalities` must be"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "`audio` can't be heeded"),
+        ({"extra_body": {"top_k": 5}}, "unknown field `top_k`"),
+        ({"parallel_tool_calls": False}, "`parallel_tool_calls` must be `True`"),
+        ({"tools": [{"type": "function", "function": None}]}, "got `null`"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "'custom'"),
+        (a_tool(name=5), "got `int`"),
+        (a_tool(strict=True), "is `strict`"),
+    ],
 )
-def test_what_no_student_takes_is_the_callers_error(said: dict[str, Any]) -> None:
-    """A seed beyond any, or a tool without a name, is refused before the student is asked."""
-    body = {"messages": ASKED} | said
+def test_what_no_student_does_is_the_callers_error(
+    shy: openai.OpenAI, said: dict[str, Any], told: str
+) -> None:
+    """Whatever would change the answer and can't be heeded is refused, by name, unasked."""
+    with pytest.raises(openai.BadRequestError, match=told) as refused:
+        shy.chat.completions.create(**{"model": "parser", "messages": ASKED} | said)
 
-    def silent(asked: Question, say: Callable[[str], None], cut: threading.Event) -> Spoken:
-        raise AssertionError("the student was asked")
+    assert refused.value.type == "invalid_request_error"
+    assert refused.value.code == "invalid_request"
 
-    with (
-        served(silent) as client,
-        pytest.raises(openai.BadRequestError, match=r"seed|every tool needs"),
-    ):
-        client.chat.completions.create(model="parser", stream=False, **body)
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b'{"model": "\\ud800"}',
+        b'{"model": "parser", "messages": [{"role": "user", "content": NaN}]}',
+        b'{"model": "parser", "metadata": ' + b'{"a":' * 100_000,
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_of_any_bytes_is_answered_in_openais_shape(
+    shy: openai.OpenAI, body: bytes
+) -> None:
+    """What is no request at all is a 400, whatever it is made of."""
+    with pytest.raises(openai.BadRequestError, match="the body can't be read") as refused:
+        shy.post("/chat/completions", cast_to=object, content=body)
+
+    assert refused.value.code == "invalid_request"
+
+
+def test_what_is_not_there_is_said_in_openais_shape(shy: openai.OpenAI) -> None:
+    """Other addresses and other methods are an error that the SDK reads."""
+    with pytest.raises(openai.NotFoundError, match="no POST /v1/embeddings"):
+        shy.embeddings.create(model="parser", input="x")
+    with pytest.raises(openai.APIStatusError, match="no GET /v1/chat/completions") as refused:
+        shy.get("/chat/completions", cast_to=object)
+
+    assert (refused.value.status_code, refused.value.code) == (405, "unknown_url")
+
+
+def test_what_changes_no_answer_is_let_by() -> None:
+    """Texts in parts are one text; settings of a provider's house and nulls mean nothing."""
+    heard: list[Question] = []
+
+    def hearing(asked: Question, say: Callable[[str], None], cut: threading.Event) -> Spoken:
+        heard.append(asked)
+        return Spoken(text="yes", prompt_tokens=1, answer_tokens=1, finish_reason="stop")
+
+    history = openai.types.chat.ChatCompletionMessage(
+        role="assistant", content="one", refusal=None, annotations=[]
+    ).model_dump()
+    with served(hearing) as client:
+        client.post(
+            "/chat/completions",
+            cast_to=object,
+            body={
+                "model": "parser",
+                "messages": [
+                    {"role": "system", "content": "be brief"},
+                    history,
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "two "},
+                            {"type": "text", "text": "three"},
+                        ],
+                    },
+                ],
+                "max_completion_tokens": 7,
+                "max_tokens": 9,
+                "n": 1,
+                "response_format": {"type": "text"},
+                "presence_penalty": 0.0,
+                "user": "ada",
+                "service_tier": "auto",
+                "store": False,
+                "stop": None,
+            },
+        )
+
+    assert [one["content"] for one in heard[0].messages] == ["be brief", "one", "two three"]
+    assert (heard[0].tokens_max, heard[0].stop, heard[0].tools) == (7, (), None)
 
 
 def test_a_hang_up_cuts_the_answer_off() -> None:
@@ -302,7 +446,7 @@ def test_what_was_learned_is_said_and_changed_weights_are_not_served(tmp_path: P
                 stream=True,
             )
         ]
-        with pytest.raises(openai.BadRequestError, match="700000 characters"):
+        with pytest.raises(openai.BadRequestError, match=r"characters; the student's context"):
             client.chat.completions.create(
                 model="parser", messages=[{"role": "user", "content": "a" * 700_000}]
             )
@@ -318,6 +462,102 @@ def test_what_was_learned_is_said_and_changed_weights_are_not_served(tmp_path: P
     assert "".join(pieces) == said[3].message.content
     with pytest.raises(BadDigestError, match=r"model\.safetensors"):
         verify_model(student.folder, TRUST)
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny model that has learned nothing."""
+    seal_off()
+    # Imported here, after collection: it loads the training libraries.
+    from gateway.student.tiny import tiny_model, tiny_tokenizer  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("untaught")
+    tokenizer = tiny_tokenizer(["say it again, brief"])
+    tiny_model(tokenizer, 0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+CALLED: list[Any] = [
+    {"role": "user", "content": "say it"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "look_up", "arguments": '{"word": "it"}'},
+            }
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "it"},
+]
+
+
+def test_a_student_refuses_what_it_can_not_write_out(untaught: Path) -> None:
+    """Control words and a full context are the caller's; any temperature is answered at."""
+    deep: dict[str, Any] = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    with served(load(untaught)) as client:
+        create = client.chat.completions.create
+        with pytest.raises(openai.BadRequestError, match=r"holds `<\|im_end\|>`"):
+            create(model="parser", messages=[{"role": "user", "content": "a<|im_end|>b"}])
+        with pytest.raises(openai.BadRequestError, match="tokens; the student's") as long:
+            create(model="parser", messages=[{"role": "user", "content": "say " * 2000}])
+        with pytest.raises(openai.BadRequestError, match="tokens; the student's"):
+            create(model="parser", messages=[{"role": "user", "content": "é " * 2000}])
+        heats = [
+            create(model="parser", messages=ASKED, max_tokens=2, temperature=heat, top_p=top)
+            for heat, top in ((0, 1), (1e-300, 1), (2, 1e-300))
+        ]
+        whole = create(model="parser", messages=CALLED, tools=[LOOK_UP], max_tokens=1)
+        with pytest.raises(openai.BadRequestError, match=r"can't write|tokens; the"):
+            create(
+                model="parser",
+                messages=ASKED,
+                tools=[{"type": "function", "function": {"name": "x", "parameters": deep}}],
+            )
+
+    assert long.value.code == "context_length_exceeded"
+    assert {one.usage.completion_tokens for one in heats if one.usage} <= {1, 2}
+    assert whole.usage is not None
+
+
+@pytest.mark.parametrize(
+    ("template", "asked", "told"),
+    [
+        ("{{ messages[-1].content }}", {"messages": CALLED}, r"leaves out `messages\[0\]`"),
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}",
+            {"messages": CALLED},
+            "writes no calls",
+        ),
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}",
+            {"messages": ASKED, "tools": [LOOK_UP]},
+            "writes no tools",
+        ),
+        (
+            "{{ raise_exception('no system') if messages[0].role == 'system' }}",
+            {"messages": [{"role": "system", "content": "x"}]},
+            "no system",
+        ),
+        ("{{ messages[0].content | what }}", {"messages": ASKED}, "can't write"),
+    ],
+)
+def test_what_a_template_leaves_out_is_refused(
+    untaught: Path, tmp_path: Path, template: str, asked: dict[str, Any], told: str
+) -> None:
+    """A student answers to all that was said, or says what its template does not write."""
+    folder = tmp_path / "other"
+    shutil.copytree(untaught, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    question = Question(tokens_max=1, **asked)
+
+    with pytest.raises(UnanswerableError, match=told):
+        load(folder)(question, lambda _: None, threading.Event())
 
 
 def test_text_comes_token_by_token_and_ends_before_a_stop_word(tmp_path: Path) -> None:
