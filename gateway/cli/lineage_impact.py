@@ -15,7 +15,7 @@ from gateway.cli.replay import changed_library, sources_of
 from gateway.cli.use import screen
 from gateway.clock import day_of
 from gateway.dataset.recall import Change, Recall, pair_json, policies_that_differ
-from gateway.errors import CallerError, NotFoundError
+from gateway.errors import CallerError, NotFoundError, UnknownDeclarationError
 from gateway.ident import (
     DeclarationId,
     DerivationId,
@@ -93,13 +93,21 @@ def _of(house: Installation, args: argparse.Namespace) -> Impact:
     for kind in MENTIONED:
         name = getattr(args, kind)
         if name is not None:
+            _check_named(kind, name)
             return below.of_named(kind, name)
     if args.principal is not None:
         return below.of_principal(args.principal)
     if args.declaration is not None:
         if not is_declaration_id(args.declaration):
             raise CallerError(f"`{args.declaration[:40]}` is not use-…")
-        return below.of_declaration(DeclarationId(args.declaration))
+        declaration = DeclarationId(args.declaration)
+        impact = below.of_declaration(declaration)
+        if not impact.touched and house.register.declaration(declaration) is None:
+            raise UnknownDeclarationError(
+                f"no declaration `{declaration}` is on record",
+                hint="`gateway use list` shows them",
+            )
+        return impact
     if args.exchange is not None:
         return impact_of_answer(house, args.exchange)
     payload = Looking(house, 1).named(args.manifest)
@@ -110,6 +118,22 @@ def _of(house: Installation, args: argparse.Namespace) -> Impact:
             hint="`gateway lineage show FOLDER` prints the digest of a manifest",
         )
     return below.of_manifests(stage.kind or "manifest", stage.name, [payload])
+
+
+def _check_named(kind: str, name: str) -> None:
+    """Refuse what is spelt as nothing is: *nothing came of it* would be no answer.
+
+    Raises:
+        CallerError: says how it is spelt.
+    """
+    policy, at, _ = name.partition("@")
+    if kind == "policy" and at:
+        raise CallerError(
+            f"a policy is asked about in all its versions: `{plain(policy[:64])}`",
+            hint=f"of one thing, `gateway lineage ask policy:{plain(name[:64])} WHAT` tells",
+        )
+    if kind == "clause" and ":" not in name:
+        raise CallerError(f"`{plain(name[:64])}` is not POLICY:CLAUSE")
 
 
 def impact_of_answer(house: Installation, name: str) -> Impact:

@@ -506,7 +506,8 @@ def _manifest_named(subject: str, house: Installation) -> Sha256:
     if len(named) > 1:
         raise NotFoundError(
             f"{len(named)} things are called `{subject[:64]}`",
-            hint="name one by its manifest: " + ", ".join(one.manifest for one in named),
+            hint="name one by its manifest: "
+            + ", ".join(f"{one.manifest} ({one.kind}, leaf {one.leaf})" for one in named),
         )
     return named[0].manifest
 

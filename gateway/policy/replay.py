@@ -64,8 +64,16 @@ class Pair:
 
     @property
     def causes(self) -> tuple[Place, ...]:
-        """Return the clauses that led to one ruling only, or those that say otherwise now."""
+        """Return the clauses that led to one ruling only, or those that say otherwise now.
+
+        A policy without a say in the stricter ruling was only outvoted there: it is no cause.
+        """
         one_only = {*self.before.reasons} ^ {*self.after.reasons}
+        if self.changes:
+            stricter = self.after if self.tightens else self.before
+            heard = {policy for policy, _ in stricter.reasons}
+            one_only = {place for place in one_only if place[0] in heard}
+            return tuple(sorted(one_only or {*stricter.reasons}))
         return tuple(sorted(one_only or {*self.after.reasons}))
 
 

@@ -271,6 +271,10 @@ def test_impact_asks_one_thing(desk: LineageDesk) -> None:
         assert "usage:" in desk.run("lineage", "impact", *words, code=2)
     assert "is not use-" in desk.run("lineage", "impact", "--declaration", "x", code=2)
     assert "no answered exchange" in desk.run("lineage", "impact", "--exchange", "x", code=2)
+    unknown = "use-00000000000000000000"
+    assert "no declaration" in desk.run("lineage", "impact", "--declaration", unknown, code=2)
+    assert "POLICY:CLAUSE" in desk.run("lineage", "impact", "--clause", "open", code=2)
+    assert "`open`" in desk.run("lineage", "impact", "--policy", "open@1", code=2)
 
 
 def test_a_change_of_policies_is_asked_of_stages_alone(desk: LineageDesk) -> None:

@@ -45,6 +45,15 @@ def test_causes_are_what_only_one_ruling_rests_on() -> None:
     assert (gone, new) == Pair(before=before, after=after).causes
 
 
+def test_a_policy_that_only_stopped_being_heard_is_no_cause() -> None:
+    """What permits before and after, and is outvoted on one side, changed nothing."""
+    both = Ruled(effect=Effect.PERMIT, reasons=(("host", "may"), ("maker", "may")))
+    one = Ruled(effect=Effect.FORBID, reasons=(("maker", "may"),))
+
+    assert (("maker", "may"),) == Pair(before=both, after=one).causes
+    assert (("maker", "may"),) == Pair(before=one, after=both).causes
+
+
 def test_what_a_person_approved_counts_as_permitted() -> None:
     """A hold whose clauses were all answered with yes is a permit; another hold is not."""
     changed = a_library(held=a_policy("held", "hold").replace("id: training", "id: others"))
