@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 from rich.text import Text
@@ -21,16 +23,19 @@ from gateway.cli.receipt import positive
 from gateway.cli.use import screen
 from gateway.clock import day_of
 from gateway.intent.model import Declaration
-from gateway.lineage.answer import Answer
+from gateway.lineage.answer import Answer, share
 from gateway.lineage.ask import covered, distilled_from
 from gateway.lineage.document import as_json
 from gateway.lineage.impact import as_json as impact_json
 from gateway.lineage.nodes import (
+    Author,
+    DatasetNode,
+    DerivationNode,
     sentence_of,
     traces,
     unknowns,
 )
-from gateway.lineage.page import Told, away, limit_of, lineage_html, tokens
+from gateway.lineage.page import Authored, Told, away, limit_of, lineage_html, stood, tokens
 from gateway.lineage.uses import (
     Allowed,
     Ancestor,
@@ -39,6 +44,13 @@ from gateway.lineage.uses import (
     ancestors_of,
     use_of,
 )
+from gateway.lineage.ways import authors_of
+
+_SENTENCES_MAX: Final = 12
+"""So many teachers have a sentence of their own in the terminal."""
+
+_WIDE: Final = 120
+"""In a terminal that is narrower, tables have fewer columns, and more in each."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -96,6 +108,7 @@ def _show(args: argparse.Namespace) -> int:
             title=asked.title,
             root=asked.root,
             ancestors=ancestors,
+            authors=authors_of([asked.root]),
             allowed=allowed,
             declared=_declared(declared),
             impact=asked.below,
@@ -125,6 +138,10 @@ def _document(asked: Asked, answer: Answer | None, allowed: list[Allowed]) -> di
         "held": asked.held or None,
         "lineage": as_json(asked.root),
         "ancestors": [ancestor_json(one) for one in ancestors_of(asked.root)],
+        "authors": [
+            dataclasses.asdict(author) | {"where": stood(node), "stages": stages}
+            for author, node, stages in authors_of([asked.root])
+        ],
         "teachers": [sentence_of(trace) for trace in traces(asked.root)],
         "below": impact_json(asked.below),
         "uses": [allowed_json(one) for one in allowed],
@@ -147,12 +164,16 @@ def _print(
         console.print(Text(plain(asked.held).plain, style="bold red"), soft_wrap=True)
     console.print(tree_of(asked.root))
     console.print()
-    if ancestors:
-        console.print(_teachers_table(ancestors))
+    authors = authors_of([asked.root])
+    if ancestors or authors:
+        console.print(_teachers_table(ancestors, authors, console.width))
     found = list(traces(asked.root))
-    for trace in found:
+    for trace in found[:_SENTENCES_MAX]:
         word = "Yes: " if trace.stages or trace.teacher is not None else "This is "
         console.print(plain(word + sentence_of(trace)), soft_wrap=True)
+    if len(found) > _SENTENCES_MAX:
+        more = len(found) - _SENTENCES_MAX
+        console.print(f"And {more:,} more, who stand in the table above.")
     if not found:
         console.print("No teacher was found.")
     console.print()
@@ -165,40 +186,70 @@ def _print(
         console.print(plain(f"Mind: {doubt}."), soft_wrap=True)
 
 
-def _teachers_table(ancestors: list[Ancestor]) -> Table:
+def _teachers_table(
+    ancestors: Sequence[Ancestor], authors: Sequence[Authored], width: int
+) -> Table:
     table = _table("Who taught it")
-    for heading in ("teacher", "where", "rows", "tokens", "terms", "ruling", "declared"):
+    headings = ["teacher", "where", "rows", "tokens", "terms", "ruling", "declared"]
+    told: list[tuple[str, ...]] = [
+        *map(_told_of, ancestors),
+        *(_told_of_author(*one) for one in authors),
+    ]
+    if width < _WIDE:
+        headings = ["teacher", "rows", "terms and ruling"]
+        told = [(_lines(one[:2]), _lines(one[2:4]), _lines(one[4:])) for one in told]
+    for heading in headings:
         table.add_column(heading, overflow="fold")
-    for one in ancestors:
-        rows = "" if one.share is None else f"{one.rows:,} ({100 * one.share:.0f} %)"
-        judged = " (judged only)" if one.influence == "judge" else ""
-        approved = "".join(f"; yes by {said.by} in leaf {said.index}" for said in one.approvals)
-        declared = ", ".join(f"{name} by {owner}" for name, owner in one.declarations)
-        table.add_row(
-            *(
-                plain(text)
-                for text in (
-                    one.name + judged,
-                    f"{one.dataset or 'an answer'}, {away(one.stages)}",
-                    rows,
-                    tokens(one),
-                    ", ".join(one.pins),
-                    f"{one.effect}: {', '.join(one.clauses)}{approved}",
-                    declared,
-                )
-            )
-        )
+    for first, *others in told:
+        # The name stands out, whatever stands below it in the same cell.
+        name, *below = first.split("\n")
+        who = Text("\n").join([Text(plain(name).plain, style="bold"), *map(plain, below)])
+        table.add_row(who, *(Text("\n").join(map(plain, one.split("\n"))) for one in others))
     return table
 
 
-def _uses_table(allowed: list[Allowed], declared: str) -> Table:
+def _told_of(one: Ancestor) -> tuple[str, ...]:
+    approved = "".join(f"; yes by {said.by} in leaf {said.index}" for said in one.approvals)
+    return (
+        one.name + (" (judged only)" if one.influence == "judge" else ""),
+        f"{one.dataset or 'an answer'}, {away(one.stages)}",
+        "" if one.rows is None else f"{one.rows:,} ({share(one.rows, one.of_rows or 0)})",
+        tokens(one),
+        ", ".join(one.pins),
+        f"{one.effect}: {', '.join(one.clauses)}{approved}",
+        ", ".join(f"{name} by {owner}" for name, owner in one.declarations),
+    )
+
+
+def _told_of_author(
+    author: Author, node: DatasetNode | DerivationNode, stages: int
+) -> tuple[str, ...]:
+    return (
+        f"people, says {author.by}",
+        f"{stood(node).removeprefix('dataset ')}, {away(stages)}",
+        f"{author.rows:,} ({share(author.rows, author.of_rows)})",
+        "",
+        f"licence {author.licence}",
+        "no provider's terms",
+        f"from {author.source}",
+    )
+
+
+def _lines(cells: Sequence[str]) -> str:
+    return "\n".join(filter(None, cells))
+
+
+def _uses_table(allowed: Sequence[Allowed], declared: str) -> Table:
     table = _table(f"What it may be used for today, otherwise as declared ({declared})")
     for heading in ("purpose", "ruling", "limited by"):
         table.add_column(heading, overflow="fold")
     styles = {"permit": "green", "hold": "yellow", "forbid": "red"}
+    last = ""
     for one in allowed:
-        word = Text(one.word, style=styles.get(one.word, ""))
-        table.add_row(one.purpose, word, plain(limit_of(one)))
+        word, limit = Text(one.word, style=styles.get(one.word, "")), limit_of(one)
+        again = limit == last and limit
+        table.add_row(one.purpose, word, "the same" if again else plain(limit))
+        last = limit
     return table
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from rich.text import Text
 from rich.tree import Tree
 
+from gateway.lineage.answer import share
 from gateway.lineage.nodes import (
+    Author,
     DatasetNode,
     DerivationNode,
     ExchangeNode,
@@ -15,6 +20,9 @@ from gateway.lineage.nodes import (
     Node,
     TeacherNode,
 )
+
+_TEACHERS_MAX: Final = 12
+"""Of so many teachers of one dataset each has a branch; of more, those of most rows."""
 
 
 def tree_of(root: Node) -> Tree:
@@ -32,17 +40,20 @@ def _grow(tree: Tree, node: Node, grown: set[int]) -> None:
             for parent in node.parents:
                 _branch(tree, parent, grown)
         case DatasetNode():
-            for teacher in node.teachers:
+            shown, rest = _foremost(node.teachers)
+            for teacher in shown:
                 branch = tree.add(_teacher(teacher, node))
                 if teacher.student is not None:
                     _branch(branch, teacher.student, grown)
+            if rest:
+                rows = _count(sum(one.teacher.rows for one in rest), "row")
+                tree.add(plain(f"{len(rest)} more teachers, of {rows}"))
             found = node.manifest.found
             for made in found.made_by:
                 told = f"made by {made.name} {made.version} ({made.kind})"
                 tree.add(plain(f"{told}: {_count(made.rows, 'row')}"))
-            for written in found.written_by:
-                told = f"written by people, says {written.by} ({written.source},"
-                tree.add(plain(f"{told} {written.licence}): {_count(written.rows, 'row')}"))
+            for author in node.authors:
+                tree.add(_author(author))
             if node.receipts:
                 shown = tree.add(
                     plain(f"receipts, {len(node.receipts)} of {node.receipts_in_all}")
@@ -58,8 +69,23 @@ def _grow(tree: Tree, node: Node, grown: set[int]) -> None:
             for one in node.parents:
                 role = tree.add(plain(f"{one.parent.role}:"))
                 _branch(role, one.node, grown)
+            for author in node.authors:
+                tree.add(_author(author))
         case Missing():
             pass
+
+
+def _foremost(
+    teachers: Sequence[TeacherNode],
+) -> tuple[list[TeacherNode], list[TeacherNode]]:
+    """Return those to show one by one, who reached the most rows first, and the rest.
+
+    What leads further up is always shown.
+    """
+    ordered = sorted(teachers, key=lambda one: (one.student is None, -one.teacher.rows))
+    ours = sum(1 for one in ordered if one.student is not None)
+    most = len(ordered) if len(ordered) <= ours + _TEACHERS_MAX else ours + _TEACHERS_MAX - 1
+    return ordered[:most], ordered[most:]
 
 
 def _branch(tree: Tree, node: Node, grown: set[int]) -> None:
@@ -95,17 +121,10 @@ def _label(node: Node) -> Text:
         case DerivationNode():
             said = node.derivation
             row = _count(len(said.rows), "row") if node.place is None else f"row {node.place}"
-            details = [f"{row}, declared for {said.declared.use.purpose}"]
-            if said.written is not None:
-                written = said.written
-                details.append(
-                    f"people's own words, says {written.by} ({written.source},"
-                    f" {written.licence})"
-                )
             return _node(
                 f"derivation {said.derivation} (leaf {node.index}): {said.transform.kind} by"
                 f" {said.transform.name} {said.transform.version}",
-                *details,
+                f"{row}, declared for {said.declared.use.purpose}",
                 withdrawn=node.withdrawn,
             )
         case Missing():
@@ -119,7 +138,6 @@ def _manifest(node: ModelNode | DatasetNode | ExportNode) -> str:
 
 def _teacher(node: TeacherNode, dataset: DatasetNode) -> Text:
     teacher = node.teacher
-    share = 100 * teacher.rows / max(1, node.of_rows)
     kind = "student of ours, as provider" if node.student is not None else "teacher"
     if teacher.influence == "judge":
         kind = f"{kind}, judging only:"
@@ -133,8 +151,16 @@ def _teacher(node: TeacherNode, dataset: DatasetNode) -> Text:
         details.append(f"obligations {', '.join(teacher.obligations)}")
     return _node(
         f"{kind} {teacher.provider} {teacher.model or ''}: {teacher.rows} of "
-        f"{_count(node.of_rows, 'row')} ({share:.0f} %)",
+        f"{_count(node.of_rows, 'row')} ({share(teacher.rows, node.of_rows)})",
         *details,
+    )
+
+
+def _author(author: Author) -> Text:
+    return _node(
+        f"people, says {author.by}: {author.rows} of {_count(author.of_rows, 'row')}"
+        f" ({share(author.rows, author.of_rows)})",
+        f"from {author.source}, licence {author.licence}",
     )
 
 

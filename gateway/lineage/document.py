@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
 
 from gateway.lineage.nodes import (
     Approval,
+    Author,
     DatasetNode,
     DerivationNode,
     ExchangeNode,
@@ -62,7 +64,7 @@ def _json(node: Node, told: set[int]) -> dict[str, Any]:
                 "approvals": _approvals_json(node.approvals),
                 "teachers": [_teacher_json(teacher, told) for teacher in node.teachers],
                 "made_by": msgspec.to_builtins(found.made_by),
-                "written_by": msgspec.to_builtins(found.written_by),
+                "written_by": [_author_json(one) for one in node.authors],
                 "receipts_in_all": node.receipts_in_all,
                 "receipts": [
                     {"exchange": one.exchange, "index": one.index} for one in node.receipts
@@ -92,6 +94,7 @@ def _json(node: Node, told: set[int]) -> dict[str, Any]:
                 "rows": len(derivation.rows),
                 "transform": msgspec.to_builtins(derivation.transform),
                 "written": msgspec.to_builtins(derivation.written),
+                "written_by": [_author_json(one) for one in node.authors],
                 "purpose": derivation.declared.use.purpose,
                 "declaration": derivation.declared.declaration,
                 "owner": node.owner,
@@ -102,6 +105,12 @@ def _json(node: Node, told: set[int]) -> dict[str, Any]:
                     for one in node.parents
                 ],
             }
+
+
+def _author_json(author: Author) -> dict[str, Any]:
+    share = author.rows / author.of_rows if author.of_rows else None
+    told = dataclasses.asdict(author)
+    return told | {"share": None if share is None else round(share, 4)}
 
 
 def _approvals_json(approvals: tuple[Approval, ...]) -> list[dict[str, Any]]:

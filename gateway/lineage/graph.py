@@ -8,13 +8,17 @@ are too many of a kind in one layer, those that matter least are one node that s
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Final, Literal
+from unicodedata import east_asian_width
 
+from gateway.lineage.answer import share
 from gateway.lineage.impact import Impact, Touched
 from gateway.lineage.nodes import (
+    Author,
     DatasetNode,
     DerivationNode,
     ExchangeNode,
@@ -26,7 +30,9 @@ from gateway.lineage.nodes import (
     nodes_of,
 )
 
-Kind = Literal["teacher", "dataset", "student", "export", "base", "answer", "rows", "unknown"]
+Kind = Literal[
+    "teacher", "people", "dataset", "student", "export", "base", "answer", "rows", "unknown"
+]
 
 WIDTH: Final = 216
 """Of a node, in pixels."""
@@ -34,11 +40,14 @@ WIDTH: Final = 216
 _LINE: Final = 16
 _PAD: Final = 10
 _GAP: Final = 20
-_BETWEEN: Final = 76
+_BETWEEN: Final = 88
 _FITS: Final = 1_800
 """A graph that is no wider is shrunk to the page and stays readable; others are scrolled."""
-_LETTERS: Final = 29
-"""What fits on a line of a node, in the type that the page uses."""
+_LETTERS: Final = 28
+"""What fits on a line of a node, in the type that the page uses; a wide letter counts twice."""
+
+_TITLE_LETTERS: Final = 23
+_TITLE_LINES: Final = 2
 
 _PER_LAYER_MAX: Final = 12
 _TEACHERS_MAX: Final = 8
@@ -131,6 +140,7 @@ def _add(graph: Graph, node: Node) -> None:
                 graph.join(graph.add(_box(parent)), key)
         case DatasetNode():
             _add_teachers(graph, node, key)
+            _add_authors(graph, node.authors, key)
         case ExchangeNode() if node.student is not None:
             graph.join(graph.add(_box(node.student)), key)
         case ExchangeNode():
@@ -142,6 +152,7 @@ def _add(graph: Graph, node: Node) -> None:
             for one in node.parents:
                 judges = one.influence == "judge"
                 graph.join(graph.add(_box(one.node)), key, one.parent.role, judges=judges)
+            _add_authors(graph, node.authors, key)
         case Missing():
             pass
 
@@ -157,7 +168,7 @@ def _add_teachers(graph: Graph, node: DatasetNode, key: str) -> None:
             else _box(one.student)
         )
         judges = one.teacher.influence == "judge"
-        graph.join(graph.add(source), key, _share(one), judges=judges)
+        graph.join(graph.add(source), key, _share(one.teacher.rows, one.of_rows), judges=judges)
     rest = plain[len(shown) :]
     if rest:
         rows = sum(one.teacher.rows for one in rest)
@@ -166,9 +177,20 @@ def _add_teachers(graph: Graph, node: DatasetNode, key: str) -> None:
         graph.join(graph.add(box), key)
 
 
-def _share(one: TeacherNode) -> str:
-    rows = one.teacher.rows
-    return f"{rows:,} ({100 * rows / max(1, one.of_rows):.0f} %)"
+def _add_authors(graph: Graph, authors: Sequence[Author], key: str) -> None:
+    for one in authors:
+        box = Box(
+            key=f"people {one.by} {one.licence} {one.source}",
+            kind="people",
+            title=f"says {one.by}",
+            lines=(f"from {one.source}", f"licence {one.licence}"),
+            weight=one.rows,
+        )
+        graph.join(graph.add(box), key, _share(one.rows, one.of_rows))
+
+
+def _share(rows: int, of_rows: int) -> str:
+    return f"{rows:,} ({share(rows, of_rows)})"
 
 
 def _terms(one: TeacherNode) -> tuple[str, ...]:
@@ -279,7 +301,7 @@ def folded(graph: Graph) -> Graph:
             sum(1 for box in rest if box.gone),
             sum(1 for box in rest if box.held),
         )
-        plural = "rows of pipelines" if kind == "rows" else f"{kind}s"
+        plural = {"rows": "rows of pipelines", "people": "people"}.get(kind, f"{kind}s")
         small.add(
             Box(
                 key=key,
@@ -341,8 +363,8 @@ class _Place:
     def height(self) -> int:
         if self.box is None:
             return _LINE
-        rows = 1 + len(self.box.lines) + bool(self.box.gone or self.box.held)
-        return 2 * _PAD + _LINE * (rows + 1)
+        rows = len(_title(self.box)) + len(self.box.lines)
+        return 2 * _PAD + _LINE * (rows + 1 + bool(self.box.gone or self.box.held))
 
 
 def svg_of(graph: Graph) -> str:
@@ -365,6 +387,7 @@ def svg_of(graph: Graph) -> str:
         for place in column:
             place.y += lower
     width = len(columns) * (WIDTH + _BETWEEN) - _BETWEEN + 2 * _GAP
+    leaving = Counter(line.source for line in graph.lines.values())
     places = {place.key: (at, place) for at, column in enumerate(columns) for place in column}
     return "\n".join(
         [
@@ -374,6 +397,16 @@ def svg_of(graph: Graph) -> str:
                 f' width="{width}" height="{height:.0f}" aria-label="What was made of what">'
             ),
             *(_line(line, [places[step] for step in steps]) for line, steps in ways),
+            # Above the lines, so that none runs through them.
+            *(
+                _label(
+                    line.label,
+                    [places[step] for step in steps],
+                    "source" if leaving[line.source] == 1 else "target",
+                )
+                for line, steps in ways
+                if line.label
+            ),
             *(
                 text
                 for at, column in enumerate(columns)
@@ -425,7 +458,7 @@ def _x(column: int) -> int:
 def _line(line: Line, steps: Sequence[tuple[int, _Place]]) -> str:
     (first, source), *rest = steps
     x, y = _x(first) + WIDTH, source.y + source.height / 2
-    path, label = [f"M{x} {y:.0f}"], ""
+    path = [f"M{x} {y:.0f}"]
     for column, place in rest:
         to_x, to_y = _x(column), place.y + place.height / 2
         half = (to_x - x) / 2
@@ -434,19 +467,20 @@ def _line(line: Line, steps: Sequence[tuple[int, _Place]]) -> str:
         if place.box is None:
             path.append(f"H{to_x + WIDTH}")
             x = to_x + WIDTH
-    if line.label:
-        column, place = rest[-2] if len(rest) > 1 else rest[-1]
-        at_y = place.y + place.height / 2
-        if len(rest) > 1:
-            at_x = _x(column) + WIDTH / 2
-        else:
-            at_x, at_y = _x(column) - _BETWEEN / 2, (source.y + source.height / 2 + at_y) / 2
-        label = (
-            f'<text class="share" x="{at_x:.0f}" y="{at_y - 4:.0f}"'
-            f' text-anchor="middle">{escape(line.label)}</text>'
-        )
     kind = "judges" if line.judges else "taught"
-    return f'<path class="{kind}" d="{" ".join(path)}"/>{label}'
+    return f'<path class="{kind}" d="{" ".join(path)}"/>'
+
+
+def _label(text: str, steps: Sequence[tuple[int, _Place]], near: str) -> str:
+    """Write on a line, at the end of it where no other begins or ends."""
+    (column, place), x, anchor = steps[0], _x(steps[0][0]) + WIDTH + 4, "start"
+    if near == "target":
+        (column, place), anchor = steps[-1], "end"
+        x = _x(column) - 4
+    y = place.y + place.height / 2 - 5
+    return (
+        f'<text class="share" x="{x}" y="{y:.0f}" text-anchor="{anchor}">{escape(text)}</text>'
+    )
 
 
 def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
@@ -456,13 +490,14 @@ def _node(box: Box, x: int, place: _Place) -> Iterator[str]:
     yield f'<g class="node {classes}"><title>{escape(_printable(told))}</title>'
     yield (f'<rect x="{x}" y="{place.y:.0f}" width="{WIDTH}" height="{place.height}" rx="6"/>')
     y = place.y + _PAD + _LINE - 4
-    texts = [("kind", box.kind), ("title", box.title), *(("more", one) for one in box.lines)]
+    texts = [("kind", box.kind), *(("title", one) for one in _title(box))]
+    texts += [("more", _short(one, _LETTERS)) for one in box.lines]
     if box.gone:
-        texts.append(("why", f"WITHDRAWN {box.gone}"))
+        texts.append(("why", _short(f"WITHDRAWN {box.gone}", _LETTERS - 3)))
     elif box.held:
         texts.append(("why", "HELD"))
     for style, text in texts:
-        yield f'<text class="{style}" x="{x + _PAD}" y="{y:.0f}">{escape(_short(text))}</text>'
+        yield f'<text class="{style}" x="{x + _PAD}" y="{y:.0f}">{escape(text)}</text>'
         y += _LINE
     yield "</g>"
 
@@ -471,6 +506,27 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def _short(text: str) -> str:
+def _title(box: Box) -> list[str]:
+    """Return the lines of a title: as many as it may have, the last one cut short."""
+    text, lines = _printable(box.title), list[str]()
+    while text and len(lines) < _TITLE_LINES - 1:
+        line = _begin(text, _TITLE_LETTERS)
+        if line != text:
+            # Between words, or behind what parts them in a name, it reads best.
+            at = max(line.rfind(mark) for mark in " -_/.") + 1
+            line = line[:at] if at > len(line) // 2 else line
+        lines.append(line.rstrip())
+        text = text[len(line) :].lstrip()
+    return [*lines, _short(text, _TITLE_LETTERS)] if text else lines or [""]
+
+
+def _short(text: str, letters: int) -> str:
     text = _printable(text)
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+    begin = _begin(text, letters)
+    return text if begin == text else f"{_begin(text, letters - 1)}…"
+
+
+def _begin(text: str, letters: int) -> str:
+    """Return as much of *text* as fits into so many letters' width."""
+    wide = itertools.accumulate(1 + (east_asian_width(char) in "WF") for char in text)
+    return text[: sum(1 for width in wide if width <= letters)]

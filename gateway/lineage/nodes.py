@@ -39,6 +39,19 @@ class TeacherNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Whose words rows are that no model answered: people's, or from outside."""
+
+    by: str
+    """Who says so."""
+    licence: str
+    source: str
+    """Who wrote them, or where they were found, in words."""
+    rows: int
+    of_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
     """A verdict that let a held use pass."""
 
@@ -64,6 +77,21 @@ class DatasetNode:
     receipts_in_all: int
     owners: tuple[tuple[DeclarationId, str], ...] = ()
     """Who declared what the calls were made for."""
+
+    @property
+    def authors(self) -> tuple[Author, ...]:
+        """Return whose words rows of it are, as its manifest says."""
+        found = self.manifest.found
+        return tuple(
+            Author(
+                by=one.by,
+                licence=one.licence,
+                source=one.source,
+                rows=one.rows,
+                of_rows=found.rows,
+            )
+            for one in found.written_by
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +144,24 @@ class DerivationNode:
     withdrawn: str | None
     owner: str | None
     parents: tuple[ParentNode, ...]
+
+    @property
+    def authors(self) -> tuple[Author, ...]:
+        """Return whose words the rows without parents are, if somebody answers for them."""
+        said, place = self.derivation.written, self.place
+        rows = self.derivation.rows if place is None else self.derivation.rows[place:][:1]
+        written = sum(1 for row in rows if not row.parents)
+        if said is None or not written:
+            return ()
+        return (
+            Author(
+                by=said.by,
+                licence=said.licence,
+                source=said.source,
+                rows=written,
+                of_rows=len(rows),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

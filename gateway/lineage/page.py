@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from gateway.lineage.answer import share
 from gateway.lineage.graph import graph_of, svg_of
 from gateway.lineage.impact import Impact, sentences_of
-from gateway.lineage.nodes import Node
+from gateway.lineage.nodes import Author, DatasetNode, DerivationNode, Node
 from gateway.lineage.uses import Allowed, Ancestor
+
+Authored = tuple[Author, DatasetNode | DerivationNode, int]
+"""Whose words rows are, where they stand, and how many trainings lie between."""
 
 _SIGNS: Final = {"permit": "✓", "hold": "?", "forbid": "✕", "not declared": "–"}
 
@@ -26,6 +30,7 @@ _STYLE: Final = """
   --hold: #fdf0c8; --hold-ink: #5a4100;
   --forbid: #fbdfdd; --forbid-ink: #7d1712;
   --teacher: #e5f0ff; --teacher-edge: #4a86cf;
+  --people: #fdebdc; --people-edge: #b5713a;
   --dataset: #f1edff; --dataset-edge: #7d63c6;
   --student: #e2f6ec; --student-edge: #2f8f5f;
   --export: #f4f4e4; --export-edge: #8d8a3a;
@@ -38,6 +43,7 @@ _STYLE: Final = """
     --hold: #3d3007; --hold-ink: #f6dc8d;
     --forbid: #4a1614; --forbid-ink: #ffc9c4;
     --teacher: #16283f; --teacher-edge: #5b97dd;
+    --people: #38230f; --people-edge: #cf8a50;
     --dataset: #251f3c; --dataset-edge: #9a82e0;
     --student: #122d21; --student-edge: #48ab78;
     --export: #2a2913; --export-edge: #a8a54e;
@@ -84,6 +90,7 @@ svg.graph text.share { fill: var(--faint); font-size: 10px; stroke: var(--paper)
   stroke-width: 3px; paint-order: stroke; }
 svg.graph rect { fill: var(--other); stroke: var(--other-edge); }
 svg.graph .teacher rect { fill: var(--teacher); stroke: var(--teacher-edge); }
+svg.graph .people rect { fill: var(--people); stroke: var(--people-edge); }
 svg.graph .dataset rect { fill: var(--dataset); stroke: var(--dataset-edge); }
 svg.graph .student rect { fill: var(--student); stroke: var(--student-edge); }
 svg.graph .export rect { fill: var(--export); stroke: var(--export-edge); }
@@ -109,6 +116,7 @@ class Told:
     title: str
     root: Node
     ancestors: Sequence[Ancestor]
+    authors: Sequence[Authored]
     allowed: Sequence[Allowed]
     declared: str
     """The declared use that the rulings keep to, in words."""
@@ -154,7 +162,7 @@ def _page(told: Told) -> Iterator[str]:
         "<p>On a line stand the rows that an answerer reached and its share of them; a dashed"
         " line leads from one that only judged.</p>"
     )
-    yield from _teachers(told.ancestors)
+    yield from _teachers(told.ancestors, told.authors)
     yield from _uses(told)
     yield '<h2 id="below">What came of it</h2>'
     yield from _list(sentences_of(told.impact))
@@ -173,22 +181,22 @@ def _page(told: Told) -> Iterator[str]:
     yield "</html>"
 
 
-def _teachers(ancestors: Sequence[Ancestor]) -> Iterator[str]:
+def _teachers(ancestors: Sequence[Ancestor], authors: Sequence[Authored]) -> Iterator[str]:
     yield '<h2 id="teachers">Who taught it</h2>'
-    if not ancestors:
+    if not ancestors and not authors:
         yield "<p>Nobody is known.</p>"
         return
     headings = ("Teacher", "Where", "Rows", "Tokens", "Terms", "Ruling", "Declared")
     yield from _table("teachers", headings)
     for one in ancestors:
         rows = "" if one.rows is None else f"{one.rows:,} of {one.of_rows:,}"
-        share = "" if one.share is None else f"<small>{100 * one.share:.1f} %</small>"
+        part = "" if one.rows is None else share(one.rows, one.of_rows or 0)
         kind = "our student" if one.student else one.influence
         yield "<tr>"
         yield f"<td>{_safe(one.name)}<small>{kind}</small></td>"
         where = f"dataset {one.dataset}" if one.dataset else "an answer"
         yield f"<td>{_safe(where)}<small>{away(one.stages)}</small></td>"
-        yield f'<td class="number">{rows}{share}</td>'
+        yield f'<td class="number">{rows}<small>{part}</small></td>'
         yield f'<td class="number">{tokens(one)}</td>'
         yield f"<td>{_safe(', '.join(one.pins))}</td>"
         approved = "".join(
@@ -202,6 +210,18 @@ def _teachers(ancestors: Sequence[Ancestor]) -> Iterator[str]:
             for name, owner in one.declarations
         )
         yield f"<td>{_safe(one.generated_for or '')}{declared}</td>"
+        yield "</tr>"
+    for author, node, stages in authors:
+        part = share(author.rows, author.of_rows)
+        yield "<tr>"
+        yield f"<td>People, says {_safe(author.by)}<small>no model’s answer</small></td>"
+        yield f"<td>{_safe(stood(node))}<small>{away(stages)}</small></td>"
+        rows = f"{author.rows:,} of {author.of_rows:,}"
+        yield f'<td class="number">{rows}<small>{part}</small></td>'
+        yield "<td></td>"
+        yield f"<td>licence {_safe(author.licence)}</td>"
+        yield "<td><small>no terms of a provider</small></td>"
+        yield f"<td>from {_safe(author.source)}</td>"
         yield "</tr>"
     yield "</tbody></table></div>"
 
@@ -246,6 +266,13 @@ def limit_of(allowed: Allowed) -> str:
     where = f" in dataset {who.dataset}, {away(who.stages)}" if who.dataset else ""
     others = f"; and {allowed.others} more" if allowed.others else ""
     return f"{who.name}{where}: {', '.join(limit.clauses) or limit.why}{others}"
+
+
+def stood(node: DatasetNode | DerivationNode) -> str:
+    """Return in words where rows stand that people wrote."""
+    if isinstance(node, DatasetNode):
+        return f"dataset {node.name}"
+    return f"derivation {node.derivation.derivation}"
 
 
 def away(stages: int) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from gateway.dataset.manifest import Influence
 from gateway.ident import Sha256
 from gateway.lineage.nodes import (
+    Author,
     DatasetNode,
     DerivationNode,
     ExchangeNode,
@@ -54,6 +55,18 @@ def models_of(roots: Iterable[Node]) -> dict[Sha256, ModelNode]:
     return {
         node.payload: node for node, _, _ in nodes_above(roots) if isinstance(node, ModelNode)
     }
+
+
+def authors_of(
+    roots: Iterable[Node],
+) -> list[tuple[Author, DatasetNode | DerivationNode, int]]:
+    """Return whose words stand in something, where, and how many trainings lie in between."""
+    found: dict[tuple[object, Author], tuple[Author, DatasetNode | DerivationNode, int]] = {}
+    for node, stages, _ in nodes_above(roots):
+        if isinstance(node, DatasetNode | DerivationNode):
+            for author in node.authors:
+                found.setdefault((id(node), author), (author, node, stages))
+    return list(found.values())
 
 
 def nodes_above(roots: Iterable[Node]) -> Iterator[tuple[Node, int, Influence]]:
