@@ -505,6 +505,8 @@ class Step:
                 parents = parents_named(source, column, role)
                 for made, reference in self._made(source, parents, function):
                     waiting.append(made | {"receipt": reference})
+                    # What it was made of is the reference's to tell from here on.
+                    waiting[-1].pop("receipts", None)
             except BatchErasedError:
                 raise
             except GateRefusedError as refused:

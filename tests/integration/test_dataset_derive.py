@@ -607,6 +607,43 @@ def test_a_table_is_recorded_as_lines_are(
     assert ["source", "rewriter"] == [parent.role for parent in one.parents]
 
 
+def test_words_of_people_name_nothing_that_they_were_made_of(
+    works: Works, declared: Declaration, tmp_path: Path
+) -> None:
+    """A line that names a receipt is no text of people, whoever says so; the others are."""
+    answer = f"{works.answer(declared, 'its words')}/0"
+    laundered = messages("q", "its words")
+    path = write_rows(
+        tmp_path / "own.jsonl",
+        laundered | {"receipt": answer},
+        laundered | {"receipts": [answer]},
+        messages("q", "ours") | {"receipt": None},
+    )
+    said = ("--written", "--licence", "mit", "--source", "us", "--by", "ada")
+    code, out, _ = works.command("dataset", "derive", str(path), "--for", declared.id, *said)
+
+    assert (1, 2) == (code, out.count("derive.row_malformed"))
+    assert [3] == list(references(path))
+    assert 1 == rows_of(mine(works, declared))
+
+
+def test_no_column_of_parents_is_passed_over(works: Works, declared: Declaration) -> None:
+    """Parents in both columns are refused, not cut; what map hands on has one of them."""
+    one, other = (f"{works.answer(declared, text)}/0" for text in ("one", "other"))
+    pipeline = works.pipeline(declared)
+    both = ROW | {"receipt": one, "receipts": [other]}
+    with pytest.raises(GateRefusedError) as refused:
+        list(derive.map(pipeline, [both], dict, name="m", version="1", kind="compose"))
+    assert "derive.row_malformed" == refused.value.problem
+
+    source = works.text(one) | {"receipts": [one]}
+    with pipeline.transform("long", version="1", kind="filter") as step:
+        (kept,) = step.map([source], bool)
+        (again,) = step.map([kept], bool)
+    assert "receipts" not in again
+    assert 2 == pipeline.recorded
+
+
 def test_written_rows_are_declared(works: Works, declared: Declaration, tmp_path: Path) -> None:
     """People's words are recorded with who answers for them, their licence and their source."""
     file = write_rows(tmp_path / "own.jsonl", ROW)

@@ -22,7 +22,7 @@ import orjson
 
 from gateway.canonical import canonical_json, digest_of
 from gateway.dataset.derivation.handed import plain_row
-from gateway.dataset.derivation.parents import ParentRef, parents_named
+from gateway.dataset.derivation.parents import ParentRef, check_no_parents, parents_named
 from gateway.dataset.derive import BatchErasedError, Step
 from gateway.errors import GateRefusedError, MissingPieceError
 from gateway.ident import Sha256
@@ -78,7 +78,8 @@ def record_file(
 ) -> Filed:
     """Record the rows of *path* that are not recorded yet; a row that is refused is left out.
 
-    Rows that people wrote name no parents. What stands in `verdict` is stated with a row.
+    Rows that people wrote name no parents: one that does is refused. What stands in `verdict`
+    is stated with a row.
 
     Raises:
         BatchErasedError: text that rows were made of was erased meanwhile.
@@ -101,7 +102,11 @@ def record_file(
                 continue
             try:
                 plain = plain_row(row)
-                parents = [] if step.author is not None else parents_named(row, column)
+                if step.author is None:
+                    parents = parents_named(row, column)
+                else:
+                    check_no_parents(row, column)
+                    parents = []
                 digest = _digest(step, plain, parents, row.get("verdict"))
                 if references.known.get(number) == digest:
                     filed.known += 1

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, Union, get_args
 
 from gateway.clock import Clock
 from gateway.dataset.above import Ancestor, UnresolvedParentError, above_of
+from gateway.dataset.derivation.handed import malformed
 from gateway.errors import GateRefusedError
 from gateway.ident import (
     DeclarationId,
@@ -369,19 +370,43 @@ def parents_named(
     no role is said they stand in *role*.
 
     Raises:
-        GateRefusedError: `derive.parent_missing`, it names none; `derive.parent_unknown`, what
-            stands there is no reference.
+        GateRefusedError: `derive.parent_missing`, it names none; `derive.row_malformed`, it
+            does in both; `derive.parent_unknown`, what stands there is no reference.
     """
-    columns = ("receipt", "receipts") if column is None else (column,)
-    value = next((row[name] for name in columns if row.get(name)), None)
-    named = list(value) if isinstance(value, list | tuple) else [value]
-    if value is None or not named:
+    filled = _filled(row, column)
+    if not filled:
         raise GateRefusedError(
-            f"the row names no parent in `{'` or `'.join(columns)}`",
+            f"the row names no parent in `{'` or `'.join(_columns(column))}`",
             hint="write the reference there: x-…/0, d-…/3, or a list of them",
             code=PARENT_MISSING,
         )
+    if len(filled) > 1:
+        raise malformed(
+            "the row names parents in `receipt` and in `receipts`", "name all of them in one"
+        )
+    value = row[filled[0]]
+    named = value if isinstance(value, list | tuple) else [value]
     return [_named(one, role) for one in named]
+
+
+def check_no_parents(row: Mapping[str, Any], column: str | None = None) -> None:
+    """Raise `derive.row_malformed` where a row that people wrote names what it was made of."""
+    filled = _filled(row, column)
+    if filled:
+        raise malformed(
+            f"a written row has no parents, and this one names some in `{filled[0]}`",
+            "what was made of an answer is recorded as a transform of it; a column that means"
+            " something else needs another name",
+        )
+
+
+def _columns(column: str | None) -> tuple[str, ...]:
+    return ("receipt", "receipts") if column is None else (column,)
+
+
+def _filled(row: Mapping[str, Any], column: str | None) -> list[str]:
+    """Return the columns in which *row* names parents."""
+    return [name for name in _columns(column) if row.get(name)]
 
 
 def _named(one: object, role: ParentRole) -> ParentRef:
