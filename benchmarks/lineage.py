@@ -146,7 +146,7 @@ def _build(folder: Path, receipts: int) -> dict[str, Any]:
     members, spent = Members(), 0.0
     with contextlib.closing(Index(folder / "index.db")) as index:
         # What is asked of the file afterwards does not depend on how it was synced.
-        index._database.conn.execute("PRAGMA synchronous = OFF")  # noqa: SLF001
+        index._file.connection.execute("PRAGMA synchronous = OFF")  # noqa: SLF001
         index.expect_much()
 
         def add(some: Iterable[Row]) -> float:

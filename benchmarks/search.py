@@ -205,7 +205,7 @@ def _build(folder: Path, receipts: int) -> dict[str, Any]:
         # What is asked of the files afterwards does not depend on how they were synced.
         ledger.execute("PRAGMA synchronous = OFF")
         ledger.execute("PRAGMA wal_autocheckpoint = 4096")
-        index._database.conn.execute("PRAGMA synchronous = OFF")  # noqa: SLF001
+        index._file.connection.execute("PRAGMA synchronous = OFF")  # noqa: SLF001
         index.expect_much()
         while stretch := list(itertools.islice(made, STRETCH)):
             leaves = [
