@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
 
 from gateway.day import parse_day
 
@@ -14,3 +15,19 @@ def day(text: str) -> dt.date:
     if found is None:
         raise argparse.ArgumentTypeError(f"`{text}` is not a day (YYYY-MM-DD)")
     return found
+
+
+def count(text: str) -> int:
+    """Return how many of something an argument names; for `type=` of argparse."""
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"`{text[:20]}` is no number of them")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Return the seed that an argument names; a manifest states it, so it fits into one."""
+    if not re.fullmatch("-?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(
+            f"`{text[:20]}` is no seed: a number of 18 digits at most"
+        )
+    return int(text)

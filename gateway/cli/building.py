@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
-from gateway.cli.arguments import day
+from gateway.cli.arguments import day, seed
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.assembly.build import (
     BEST_OF,
@@ -124,7 +124,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="keep this share of the prompts apart, like 0.05, with all that are alike",
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="what the split is drawn with"
+        "--seed", metavar="N", type=seed, default=0, help="what the split is drawn with"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
+from gateway.cli.arguments import count
 from gateway.cli.bar import progress_bar
 from gateway.dataset.export.forms import FORMS
 from gateway.dataset.export.lost import LEFT_OUT, LOSSES
@@ -48,7 +49,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--shard-rows",
         metavar="N",
-        type=_count,
+        type=count,
         help="rows of one file (default: one file a part; of Parquet, 100000)",
     )
     export.add_argument(
@@ -63,13 +64,6 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--trust", metavar="FILE", type=Path, help="public keys (default: this ledger's)"
     )
     export.set_defaults(run=_export)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.app.installation import Installation, open_installation
+from gateway.cli.arguments import count
 from gateway.cli.building import (
     add_selection,
     law_of,
@@ -58,7 +59,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_selection(follow)
     follow.add_argument(
-        "--rows", metavar="N", type=_count, default=1_000, help="freeze when so many wait"
+        "--rows", metavar="N", type=count, default=1_000, help="freeze when so many wait"
     )
     follow.add_argument(
         "--every",
@@ -67,7 +68,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=600,
         help="freeze after so long if there is anything, like 10m",
     )
-    follow.add_argument("--rounds", metavar="K", type=_count, help="end after so many")
+    follow.add_argument("--rounds", metavar="K", type=count, help="end after so many")
     follow.add_argument("--once", action="store_true", help="freeze what there is now, and end")
     follow.add_argument(
         "--out", metavar="FOLDER", type=Path, help="where to (default: DATA/datasets)"
@@ -85,12 +86,6 @@ def lasts(text: str) -> int:
     if found is None or not int(found[1]):
         raise argparse.ArgumentTypeError(f"`{text[:20]}` is no time, like 30s, 10m or 2h")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"`{text[:20]}` is no number of them")
-    return int(text)
 
 
 def _follow(args: argparse.Namespace) -> int:

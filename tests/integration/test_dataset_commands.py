@@ -372,6 +372,7 @@ def test_a_dataset_can_be_withdrawn_by_its_digest(desk: Desk) -> None:
         ("--purpose", "nonsense"),
         ("--since", "yesterday"),
         ("--for", "use-00000000000000000000"),
+        ("--seed", "9" * 30),
     ],
     ids=str,
 )
@@ -383,6 +384,16 @@ def test_a_build_that_can_t_be_meant_is_wrong_usage(desk: Desk, words: tuple[str
     desk.run("dataset", "build", "one", "--for", declaration, *words, code=2)
 
     assert before == desk.size()
+
+
+@pytest.mark.parametrize("words", [("--shard-rows", "0"), ("--shard-rows", "9" * 30)], ids=str)
+def test_an_export_that_can_t_be_meant_is_wrong_usage(
+    desk: Desk, words: tuple[str, str]
+) -> None:
+    """A number that no manifest could state is refused before a row is read."""
+    said = desk.run("dataset", "export", "one", "--format", "openai", *words, code=2)
+
+    assert "is no number of them" in said
 
 
 def test_plain_use_builds_no_dataset(desk: Desk) -> None:
