@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+MANIFEST_HEADER: Final = "x-student-manifest"
+"""In it an answer names the training manifest of the student that gave it."""
 
 
 class UnanswerableError(ValueError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from aiohttp import web
@@ -16,7 +18,15 @@ from aiohttp import web
 from gateway.cli.main import main
 from gateway.errors import CallerError, GateError, MissingPieceError
 from gateway.receipt.keys import format_trust
-from gateway.student.behind import look_behind, settings_for
+from gateway.student.behind import (
+    ANSWER_BYTES_MAX,
+    Behind,
+    _as_evaluated,
+    _begun_alike,
+    look_behind,
+    settings_for,
+)
+from gateway.student.speech import MANIFEST_HEADER
 from gateway.student.verify import VerifiedModel, verify_model
 from tests.support.dataset import House
 from tests.support.evidence import TRUST
@@ -24,6 +34,7 @@ from tests.support.model import a_model
 from tests.support.views import SAMPLES
 
 Say = Callable[[str], str]
+Lie = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +53,12 @@ def as_evaluated(asked: str) -> str:
 
 @contextmanager
 def server(
-    listed: list[dict[str, Any]], say: Say = as_evaluated, key: str | None = None
+    listed: list[dict[str, Any]],
+    say: Say = as_evaluated,
+    key: str | None = None,
+    lie: Lie | None = None,
 ) -> Iterator[str]:
-    """Serve OpenAI's shape as vLLM does; yield its address."""
+    """Serve OpenAI's shape as vLLM does, or answer with *lie*; yield its address."""
     application = web.Application()
 
     def refused(request: web.Request) -> bool:
@@ -55,7 +69,9 @@ def server(
             return web.json_response({"error": "Unauthorized"}, status=401)
         return web.json_response({"object": "list", "data": listed})
 
-    async def chat(request: web.Request) -> web.Response:
+    async def chat(request: web.Request) -> web.StreamResponse:
+        if lie is not None:
+            return await lie(request)
         asked = await request.json()
         said = say(asked["messages"][-1]["content"])
         message = {"role": "assistant", "content": said}
@@ -135,6 +151,118 @@ def test_other_weights_under_the_name_are_found_out(model: VerifiedModel) -> Non
         look_behind(url, model)
 
     assert refused.value.problem == "student.behind_differs"
+
+
+def test_by_path_other_kernels_may_change_an_end_and_not_a_beginning(
+    model: VerifiedModel,
+) -> None:
+    """A path that a server names is worth as much as its answers: they must begin alike."""
+    with (
+        server(a_listing(model), lambda asked: as_evaluated(asked)[:-1] + "?") as url,
+        pytest.raises(GateError, match="none of 2 samples"),
+    ):
+        look_behind(url, model)
+    long = msgspec.structs.replace(SAMPLES[0], student="amber delta amber delta amber delta")
+
+    assert _begun_alike("amber delta amber delta ember", long.student)
+    assert not _as_evaluated("amber delta amber delta ember", long.student)
+    assert not _begun_alike("ember", "")
+
+
+async def another_model(request: web.Request) -> web.StreamResponse:
+    """Answer the right words in the name of another model."""
+    said = as_evaluated((await request.json())["messages"][-1]["content"])
+    message = {"role": "assistant", "content": said}
+    return web.json_response({"model": "gpt\x1b[1m", "choices": [{"message": message}]})
+
+
+async def garbage(request: web.Request) -> web.StreamResponse:
+    """Answer with a page for people."""
+    return web.Response(text="<html>welcome</html>", content_type="text/html")
+
+
+async def no_choice(request: web.Request) -> web.StreamResponse:
+    """Answer in the right shape, and nothing."""
+    return web.json_response({"choices": []})
+
+
+async def broken_off(request: web.Request) -> web.StreamResponse:
+    """Begin an answer and hang up."""
+    response = web.StreamResponse(headers={"content-length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [{"message": {"content": "amber')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def elsewhere(request: web.Request) -> web.StreamResponse:
+    """Send whoever asks to another house."""
+    raise web.HTTPTemporaryRedirect("http://evil.example/v1/chat/completions")
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    """Answer with more than anybody would read."""
+    return web.Response(body=b" " * (ANSWER_BYTES_MAX + 1))
+
+
+async def unwell(request: web.Request) -> web.StreamResponse:
+    """Fail."""
+    return web.Response(status=500)
+
+
+async def another_manifest(request: web.Request) -> web.StreamResponse:
+    """Answer the right words for another student's manifest."""
+    said = as_evaluated((await request.json())["messages"][-1]["content"])
+    message = {"role": "assistant", "content": said}
+    answer = {"model": "parser", "choices": [{"message": message}]}
+    return web.json_response(answer, headers={MANIFEST_HEADER: "e" * 64})
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        (another_model, "was asked for `parser` and answers as `gpt"),
+        (another_manifest, "training manifest eeee"),
+        (garbage, "in no shape that is known"),
+        (no_choice, "in no shape that is known"),
+        (broken_off, "breaks off within its answer to /v1/chat/completions"),
+        (elsewhere, r"sends /v1/chat/completions on to http://evil\.example"),
+        (endless, "with more than"),
+        (unwell, "status 500; hint: look into the server's own log"),
+    ],
+)
+def test_a_lie_that_shows_is_a_line(model: VerifiedModel, lie: Lie, told: str) -> None:
+    """What can be seen from outside is refused in one line, and never followed."""
+    with (
+        server([{"id": "parser"}], lie=lie) as url,
+        pytest.raises((GateError, MissingPieceError), match=told) as refused,
+    ):
+        look_behind(url, model)
+
+    assert str(refused.value).isprintable()
+
+
+def test_a_lie_that_does_not_show_passes(model: VerifiedModel) -> None:
+    """Whoever names the folder and knows its samples can't be told from the student."""
+    with server(a_listing(model)) as url:
+        behind = look_behind(url, model)
+
+    assert (behind.same_folder, behind.answered) == (True, 2)
+
+
+def test_a_folder_of_any_name_stands_in_the_settings_as_it_is(
+    model: VerifiedModel, tmp_path: Path
+) -> None:
+    """Signs that mean something in YAML are put into quotes."""
+    behind = Behind(
+        url="http://127.0.0.1:8000", model="parser", same_folder=True, answered=0, asked=0
+    )
+    odd = tmp_path / "a: b #1"
+    odd.mkdir()
+    settings = yaml.safe_load(settings_for(behind, dataclasses.replace(model, path=odd)))
+
+    assert settings["providers"]["parser"]["student"] == str(odd.resolve())
 
 
 def test_a_server_that_wants_a_key_is_given_it(model: VerifiedModel) -> None:
