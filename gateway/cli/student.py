@@ -21,7 +21,7 @@ from gateway.clock import SystemClock, day_of
 from gateway.errors import CallerError, MissingPieceError
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust
-from gateway.student.card import format_card
+from gateway.student.card import format_card, is_adapter
 from gateway.student.evaluate import ASKING, Asking
 from gateway.student.job import TrainingJob, overridden, read_job
 from gateway.student.recipe import Lora
@@ -74,6 +74,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     serve.add_argument(
         "--key-file", metavar="FILE", type=Path, help="the key that server wants, in a file"
+    )
+    serve.add_argument(
+        "--base", metavar="FOLDER", type=Path, help="where an adapter's base is, if it moved"
     )
     serve.set_defaults(run=run_serve)
     for parser in (verify, card, serve):
@@ -261,6 +264,12 @@ def run_serve(args: argparse.Namespace) -> int:
     from gateway.student.serve import bind, serve_model  # noqa: PLC0415  # only this command
 
     verified = verify_model(args.model, _read_trust(args.trust), _passed)
+    if args.base is not None and not is_adapter(verified.manifest):
+        raise CallerError(
+            "--base is for an adapter; this student stands by itself",
+            hint="leave --base out",
+            code="student.no_adapter",
+        )
     host, port = args.listen
     bound = bind(host, port)
     with bound:
@@ -271,6 +280,7 @@ def run_serve(args: argparse.Namespace) -> int:
             lambda url: print(
                 f"student `{verified.manifest.asked.student}` answers at {url}", flush=True
             ),
+            args.base,
         )
     return FINE
 

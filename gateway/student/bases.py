@@ -26,7 +26,7 @@ from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest, Subject
 from gateway.receipt.sigstore import open_manifest
-from gateway.student.files import file_sha256
+from gateway.student.files import file_sha256, write_durably
 from gateway.student.manifest import UNKNOWN, Base, parse_model_manifest
 from gateway.student.offline import hushed
 from gateway.student.recipe import CONTEXT_TOKENS, TINY, VOCABULARY_COUNT_MAX
@@ -34,6 +34,9 @@ from gateway.student.verify import verify_model
 
 ADAPTER: Final = "adapter_config.json"
 """The file that makes a folder one of an adapter."""
+
+BESIDE: Final = "base"
+"""In a folder with an adapter on a tiny base: that base, which stands nowhere else."""
 
 _WEIGHTS: Final = "*.safetensors"
 
@@ -176,10 +179,11 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def load_model(path: Path) -> Any:
+def load_model(path: Path, base: Path | None = None) -> Any:
     """Return the model of the checkpoint at *path*, numbers of 32 bits, on the CPU.
 
-    Where the folder holds an adapter, it is added to the base that it was learned beside.
+    Where the folder holds an adapter, it is added to the base that it was learned beside: the
+    one at *base*, or the one that `base_beside` finds.
 
     Raises:
         MissingPieceError: there is none that can be read, or an adapter's base is not there.
@@ -189,7 +193,7 @@ def load_model(path: Path) -> Any:
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  # as above
 
     if (path / ADAPTER).is_file():
-        return _adapted(path)
+        return _adapted(path, base or base_beside(path))
     try:
         return AutoModelForCausalLM.from_pretrained(
             path,
@@ -202,19 +206,45 @@ def load_model(path: Path) -> Any:
         raise _unreadable(path, "model", error) from error
 
 
-def _adapted(path: Path) -> Any:
-    from peft import PeftModel  # noqa: PLC0415  # slow; only where it is used
+def base_beside(path: Path) -> Path | None:
+    """Return where the base of the adapter at *path* is; `None` where it is not at hand.
 
+    It is looked for in the folder, where the adapter was trained from, and beside the folder.
+    The folder itself names no place of anybody's machine.
+    """
     try:
         adapter = msgspec.json.decode((path / ADAPTER).read_bytes(), type=_Adapter)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise _unreadable(path, "adapter", error) from error
-    beside = path / adapter.base_model_name_or_path
-    if not beside.is_dir():
+    named = Path(adapter.base_model_name_or_path)
+    places = [path / named, path.resolve().parent / named.name]
+    try:
+        remembered = _pointer(path).read_bytes().removesuffix(b"\n")
+        places.insert(1, Path(os.fsdecode(remembered)))
+    except OSError:
+        pass  # It was not trained here.
+    return next((place for place in places if place.is_dir()), None)
+
+
+def remember_base(path: Path, base: Path) -> None:
+    """Note for this machine alone, beside the folder at *path*, where its *base* is."""
+    write_durably(_pointer(path), os.fsencode(base.resolve()) + b"\n")
+
+
+def _pointer(path: Path) -> Path:
+    path = path.resolve()
+    return path.parent / f".{path.name}.base"
+
+
+def _adapted(path: Path, beside: Path | None) -> Any:
+    from peft import PeftModel  # noqa: PLC0415  # slow; only where it is used
+
+    if beside is None:
         raise MissingPieceError(
-            f"the adapter at `{os.fspath(path)}` needs its base "
-            f"`{adapter.base_model_name_or_path}`, which is not there",
-            hint="put the base there, or train with `merge: true`",
+            f"the adapter at `{os.fspath(path)}` needs its base, which is not where it was",
+            hint="say where it is: --base FOLDER; or train with `merge: true`",
         )
     if (path / MANIFEST).is_file():
         leaf, _ = open_manifest((path / MANIFEST).read_bytes())
@@ -222,8 +252,9 @@ def _adapted(path: Path) -> Any:
         base = parse_model_manifest(statement).asked.base
         if base.kind != "tiny" and base_digest(beside) != base.sha256:
             raise BadDigestError(
-                f"the base at `{os.fspath(beside)}` is not the one of the adapter",
-                hint="put that base there, or train with `merge: true`",
+                f"the base at `{os.fspath(beside)}` is not the one of the adapter, "
+                f"`{base.name}` with digest {base.sha256[:16]}…",
+                hint="say where that base is: --base FOLDER; or train with `merge: true`",
             )
     with hushed():
         return PeftModel.from_pretrained(load_model(beside), path).merge_and_unload()

@@ -37,14 +37,14 @@ ANSWER_TOKENS_DEFAULT: Final = 256
 class Student:
     """A model and its words, loaded; one thread at a time calls it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: Path | None = None) -> None:
         disable_progress_bar()
         set_verbosity_error()
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
         # An adapter is added to its base here, once that is seen to be the right one.
-        self._model = on_device(load_model(folder)).eval()
+        self._model = on_device(load_model(folder, base)).eval()
         self._device = next(self._model.parameters()).device
         self.context_tokens = int(self._model.config.max_position_embeddings)
 

@@ -19,7 +19,7 @@ from gateway.errors import CallerError, EvidenceError, GateRefusedError, Missing
 from gateway.ident import Sha256
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.verify import verify_manifest
-from gateway.student.bases import base_digest, load_model, load_tokenizer
+from gateway.student.bases import base_beside, base_digest, load_model, load_tokenizer
 from gateway.student.evaluate import Asking, Drawing, Drawn, Examined
 from gateway.student.figures import Who
 from gateway.student.gate import Sources, StudentGate
@@ -77,7 +77,7 @@ def reexamine(retest: Retest, sources: Sources, screen: Screen) -> Examined:
         models["base"] = lambda: load_model(base)
     else:
         screen.say("its base is not asked: say where it is with --base")
-    models["student"] = lambda: load_model(model.path)
+    models["student"] = lambda: load_model(model.path, base)
     with screen.counting(f"asking {' and '.join(models)} {len(drawn.rows)} rows") as tick:
         return examine_models(drawn, tokenizer, int(recipe["max_length"]), models, tick)
 
@@ -197,7 +197,9 @@ class _SuiteRow(msgspec.Struct, forbid_unknown_fields=True):
 
 def _base_of(retest: Retest) -> Path | None:
     """Return where the base is, once it is seen to be the one the student began as."""
-    base, path = retest.model.manifest.asked.base, retest.base
+    base = retest.model.manifest.asked.base
+    # The base of an adapter is known, for it is needed.
+    path = retest.base or base_beside(retest.model.path)
     if path is None or base.kind == "tiny":
         return None
     if not path.is_dir():

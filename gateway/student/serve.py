@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -26,10 +26,8 @@ from gateway.errors import OperatorError, PortInUseError
 from gateway.limits import BODY_BYTES_HELD_MAX, STUDENT_CALLERS_WAITING_MAX
 from gateway.student.calls import Holding, ToolCall, read_calls
 from gateway.student.chat import ChatRequest, question_of, read_request
-from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
+from gateway.student.speech import MANIFEST_HEADER, Question, Speak, Spoken, UnanswerableError
 from gateway.student.verify import VerifiedModel
-
-MANIFEST_HEADER: Final = "x-student-manifest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +240,21 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve_model(
-    model: VerifiedModel, bound: socket.socket, clock: Clock, ready: Callable[[str], None]
+    model: VerifiedModel,
+    bound: socket.socket,
+    clock: Clock,
+    ready: Callable[[str], None],
+    base: Path | None = None,
 ) -> None:
-    """Load the verified *model* and answer on *bound* until told to stop."""
-    speak = load(model.path)
+    """Load the verified *model* and answer on *bound* until told to stop.
+
+    Where it is an adapter, *base* says where its base is, if that is not where it was.
+
+    Raises:
+        MissingPieceError: an adapter's base is not there.
+        BadDigestError: it is another base.
+    """
+    speak = load(model.path, base)
     server = StudentServer(model.manifest.asked.student, model.payload_sha256, speak, clock)
     host, port = bound.getsockname()[:2]
     asyncio.run(_serve(server, bound, lambda: ready(f"http://{host}:{port}/v1")))
@@ -268,7 +277,7 @@ async def _serve(
         await runner.cleanup()
 
 
-def load(folder: Path) -> Speak:
+def load(folder: Path, base: Path | None = None) -> Speak:
     """Return what lets the student in the verified *folder* speak."""
     from gateway.student.offline import seal_off  # noqa: PLC0415
 
@@ -276,7 +285,7 @@ def load(folder: Path) -> Speak:
     # After the seal, and only here: it imports the training libraries.
     from gateway.student.generate import Student  # noqa: PLC0415
 
-    return Student(folder).answer
+    return Student(folder, base).answer
 
 
 def _calls(reply: Reply, head: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,8 @@ from gateway.limits import STUDENT_CALLERS_WAITING_MAX
 from gateway.student.offline import seal_off
 from gateway.student.recipe import recipe_for
 from gateway.student.run import Trained
-from gateway.student.serve import MANIFEST_HEADER, StudentServer, bind, load
-from gateway.student.speech import Question, Speak, Spoken, UnanswerableError
+from gateway.student.serve import StudentServer, bind, load
+from gateway.student.speech import MANIFEST_HEADER, Question, Speak, Spoken, UnanswerableError
 from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import School, a_row, question
