@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.dataset.facts import Facts, read_answer
 from gateway.dataset.manifest import Influence, parse_training
 from gateway.dataset.ruling import Call, call_of
 from gateway.errors import MalformedReceiptError
@@ -50,8 +51,21 @@ class Above:
 
     index: int
     influence: Influence
-    statement: Ancestor
     leaf: bytes
+    answer: Facts | None
+    """Of a receipt, the fields that decide; of anything else, `None`."""
+
+    @property
+    def statement(self) -> Ancestor:
+        """What the leaf says; a receipt is read whole only when it is asked for.
+
+        Raises:
+            MalformedReceiptError: it is not written in the one way to write it.
+        """
+        _, statement = opened(self.leaf)
+        if not isinstance(statement, Receipt | Derivation | Manifest):
+            raise MalformedReceiptError(f"leaf {self.index}: rows are made from no such thing")
+        return statement
 
 
 def above_of(statement: Statement, place: int, find: Find, *, index: int) -> tuple[Above, ...]:
@@ -77,7 +91,7 @@ def above_of(statement: Statement, place: int, find: Find, *, index: int) -> tup
             known = (parent.index, parent.choice, influence)
             if not 0 <= parent.index < below:
                 raise _unresolved(child, parent, f"does not stand before leaf {below}")
-            leaf, above = _resolved(child, parent, find)
+            leaf, answer, made = _resolved(child, parent, find)
             if known in seen:
                 continue
             seen.add(known)
@@ -87,10 +101,10 @@ def above_of(statement: Statement, place: int, find: Find, *, index: int) -> tup
                     f"{ANCESTORS_PER_ROW_MAX} ancestors"
                 )
             found[parent.index, influence] = Above(
-                index=parent.index, influence=influence, statement=above, leaf=leaf
+                index=parent.index, influence=influence, leaf=leaf, answer=answer
             )
-            if isinstance(above, Derivation):
-                waiting.append((above, parent.choice, parent.index, influence))
+            if made is not None:
+                waiting.append((made, parent.choice, parent.index, influence))
     return tuple(found[key] for key in sorted(found))
 
 
@@ -135,30 +149,36 @@ def call_of_student(manifest: Manifest) -> Call:
     return Call(provider=student, model=None, operation="chat")
 
 
-def _resolved(child: Derivation, parent: Parent, find: Find) -> tuple[bytes, Ancestor]:
+def _resolved(
+    child: Derivation, parent: Parent, find: Find
+) -> tuple[bytes, Facts | None, Derivation | None]:
+    """Return the leaf of *parent*; of an answer its facts, of rows what made them."""
+    named = (parent.exchange, parent.derivation, parent.manifest)
+    if sum(name is not None for name in named) != 1:
+        raise _unresolved(child, parent, "is not exactly one thing")
     try:
         leaf = find(parent.index)
+        if parent.exchange is not None:
+            facts = answered(leaf)
+            if facts is None or facts.exchange != parent.exchange:
+                raise _unresolved(child, parent, "is something else")
+            if all(unit.choice != parent.choice for unit in facts.outputs):
+                raise _unresolved(child, parent, f"has no choice {parent.choice}")
+            return leaf, facts, None
         _, statement = opened(leaf)
     except UnresolvedParentError:
         raise
     except MalformedReceiptError as exc:
         raise _unresolved(child, parent, f"can't be found: {exc.message}") from exc
-    named = (parent.exchange, parent.derivation, parent.manifest)
-    if sum(name is not None for name in named) != 1:
-        raise _unresolved(child, parent, "is not exactly one thing")
     match statement:
-        case Receipt() if statement.exchange == parent.exchange:
-            if parent.choice not in {unit.choice for unit in statement.outputs}:
-                raise _unresolved(child, parent, f"has no choice {parent.choice}")
-            return leaf, statement
         case Derivation() if statement.derivation == parent.derivation:
             if not 0 <= parent.choice < len(statement.rows):
                 raise _unresolved(child, parent, f"has no row {parent.choice}")
-            return leaf, statement
+            return leaf, None, statement
         case Manifest() if statement.payload_sha256 == parent.manifest:
             if statement.build_type != TRAINING_BUILD:
                 raise _unresolved(child, parent, "is not a student's training manifest")
-            return leaf, statement
+            return leaf, None, None
         case _:
             raise _unresolved(child, parent, "is something else")
 
@@ -168,6 +188,16 @@ def _unresolved(child: Derivation, parent: Parent, why: str) -> UnresolvedParent
     return UnresolvedParentError(
         f"{name} at leaf {parent.index}, which {child.derivation} was made from, {why}"
     )
+
+
+@functools.lru_cache(maxsize=_STATEMENTS_REMEMBERED)
+def answered(leaf: bytes) -> Facts | None:
+    """Return the facts of the receipt in *leaf*, or `None` where it is none; see `opened`.
+
+    Raises:
+        MalformedReceiptError: it is no signed statement, or no receipt that can be read.
+    """
+    return read_answer(leaf)
 
 
 @functools.lru_cache(maxsize=_STATEMENTS_REMEMBERED)

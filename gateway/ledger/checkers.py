@@ -7,7 +7,7 @@ process that ends from outside is an error, never a part that passed.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from gateway.errors import CheckInterruptedError
 from gateway.limits import CHECKERS_MAX, PARTS_AHEAD_PER_CHECKER
@@ -25,10 +25,89 @@ from gateway.limits import CHECKERS_MAX, PARTS_AHEAD_PER_CHECKER
 Part = TypeVar("Part")
 Answer = TypeVar("Answer")
 
+_END: Final[Any] = object()
+
 
 def checkers_at_hand() -> int:
     """Return how many processes may check at once: one a core, within reason."""
     return min(len(os.sched_getaffinity(0)), CHECKERS_MAX)
+
+
+class Checkers(Generic[Part, Answer]):
+    """Some processes that check parts while other work goes on; it ends with its context."""
+
+    def __init__(
+        self,
+        check: Callable[[Part], Answer],
+        count: int,
+        ahead: int = PARTS_AHEAD_PER_CHECKER,
+    ) -> None:
+        """Begin *count* processes; *check* is a module's function, or a partial of one."""
+        self._check = check
+        self._others = set(multiprocessing.active_children())
+        # Processes start anew: what a fork would hand down (locks, open files) is not theirs.
+        self._pool = ProcessPoolExecutor(
+            count, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
+        )
+        self._waiting: deque[Future[Answer]] = deque()
+        self._ahead = count * ahead
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes; what they were not yet asked stays unasked."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many parts were handed out whose answers were not heard."""
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many parts are handed out as may be."""
+        return len(self._waiting) >= self._ahead
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer for the first part that waits can be heard at once."""
+        return bool(self._waiting) and self._waiting[0].done()
+
+    def hand_out(self, part: Part) -> None:
+        """Let one of the processes check *part*.
+
+        Raises:
+            CheckInterruptedError: a process was ended from outside, or could not be started.
+        """
+        with self._interrupted():
+            self._waiting.append(self._pool.submit(self._check, part))
+
+    def hear(self) -> Answer:
+        """Return the answer for the first part that waits, or raise what its check raised.
+
+        Raises:
+            CheckInterruptedError: a process was ended from outside.
+        """
+        with self._interrupted():
+            return self._waiting.popleft().result()
+
+    @contextlib.contextmanager
+    def _interrupted(self) -> Iterator[None]:
+        try:
+            yield
+        except (BrokenProcessPool, OSError) as broken:
+            # One that was still starting when another ended is not ended by the pool, which
+            # then waits for it for ever.
+            for child in set(multiprocessing.active_children()) - self._others:
+                child.kill()
+            raise CheckInterruptedError(
+                f"a process that was checking ended before it had answered: {broken}",
+                hint="nothing was decided; check again, with more memory if it ran out",
+            ) from broken
 
 
 def check_in_order(
@@ -42,31 +121,14 @@ def check_in_order(
     Raises:
         CheckInterruptedError: a process was ended from outside, or could not be started.
     """
-    left, others = iter(parts), set(multiprocessing.active_children())
-    # Processes start anew: what a fork would hand down (locks, open files) is not theirs.
-    pool = ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
-    )
-    waiting: deque[Future[Answer]] = deque()
-    try:
-        for part in itertools.islice(left, count * PARTS_AHEAD_PER_CHECKER):
-            waiting.append(pool.submit(check, part))
-        while waiting:
-            answer = waiting.popleft().result()
-            for part in itertools.islice(left, 1):
-                waiting.append(pool.submit(check, part))
-            yield answer
-    except (BrokenProcessPool, OSError) as broken:
-        # One that was still starting when another ended is not ended by the pool, which then
-        # waits for it for ever.
-        for child in set(multiprocessing.active_children()) - others:
-            child.kill()
-        raise CheckInterruptedError(
-            f"a process that was checking ended before it had answered: {broken}",
-            hint="nothing was decided; check again, with more memory if it ran out",
-        ) from broken
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    left = iter(parts)
+    with Checkers(check, count) as checkers:
+        while True:
+            while not checkers.full and (part := next(left, _END)) is not _END:
+                checkers.hand_out(part)
+            if not checkers.waiting:
+                return
+            yield checkers.hear()
 
 
 def _follow_parent() -> None:

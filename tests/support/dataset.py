@@ -206,6 +206,10 @@ class Texts(dict[ExchangeId, Kept]):
         """Tell whether there was text of *exchange*."""
         return exchange in self._erased
 
+    def erased_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* of which there was text."""
+        return self._erased.intersection(exchanges)
+
 
 class Words(HeldWords):
     """What was said in a house, with an index that is brought up to date when it is asked."""

@@ -121,6 +121,10 @@ class History:
         """Say no: nothing is erased here."""
         return False
 
+    def erased_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* of which there was text."""
+        return set()
+
     def _exchange(self, number: int) -> tuple[bytes, bytes]:
         exchange = new_exchange_id(self.house.clock.now_ms() + number)
         row = _row(exchange)

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterator
 
 import msgspec
-import numpy as np
 import pytest
 
+from gateway.dataset.assembly.marks import Marks
 from gateway.dataset.assembly.members import members_of
 from gateway.dataset.manifest import Findings, MembersFacts
 from gateway.ident import Sha256
@@ -95,7 +95,8 @@ def test_a_row_names_parents_that_are_listed(works: Works, places: tuple[int, ..
 def build(works: Works, listed: list[int], said: list[int], *drop: int) -> set[str]:
     """Append a dataset's manifest of *said* after parts that list *listed*; return codes."""
     house, since = works.house, works.house.reader.size()
-    digest = hashlib.sha256(np.array(said, ">u8").tobytes()).hexdigest()
+    joined = b"".join(index.to_bytes(8, "big") for index in said)
+    digest = hashlib.sha256(joined).hexdigest()
     facts = MembersFacts(count=len(said), sha256=Sha256(digest))
     found = {
         "members": msgspec.to_builtins(facts),
@@ -111,8 +112,11 @@ def build(works: Works, listed: list[int], said: list[int], *drop: int) -> set[s
         },
     }
     _, leaf = write_manifest(statement, house.keyring.manifest)
+    marks = Marks()
+    for index in listed:
+        marks.add(index)
     parts = members_of(
-        np.array(listed, np.uint64),
+        marks,
         manifest=payload_sha256(leaf),
         dataset="d",
         at=works.now,

@@ -24,7 +24,7 @@ from gateway.clock import Clock, day_of, rfc3339
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.assembly.covered import Covered
 from gateway.dataset.assembly.members import members_of
-from gateway.dataset.assembly.signed import signed_leaves
+from gateway.dataset.assembly.signed import Signatures
 from gateway.dataset.assembly.sorting import Sorter, Sorting
 from gateway.dataset.assembly.taking import Choosing, Reaches, Taker, Texts
 from gateway.dataset.assembly.upward import Leaves, Upward
@@ -348,12 +348,13 @@ def _write_rows(
             judged=JUDGED in order.filters,
             verdict=order.filters.get(VERDICT),
         )
-        upward = Upward(covered, sources.authority, sources.leaf, sources.leaves)
-        taker = Taker(gate, covered, sources.texts, upward, choosing, tell)
+        signatures = stack.enter_context(Signatures(sources.authority))
+        upward = Upward(covered, signatures, sources.leaf, sources.leaves)
+        taker = Taker(gate, covered, sources.texts, signatures, upward, choosing, tell)
         if order.feed is not None:
             gate.remember(order.feed.seen())
         taken = taker.taken(
-            signed_leaves(iter(sources.candidates()), sources.authority),
+            sources.candidates(),
             lambda seen, rows: progress(RULING, seen, rows),
         )
         sorting = Sorting(
@@ -379,6 +380,8 @@ def _write_rows(
                 progress(WRITING, tally.rows, tally.rows)
         tally.splits = sorter.splits
         writer.finish(upward)
+        # Nothing is signed or added to the ledger before all were good.
+        signatures.finish()
         tally.files[LEFT_OUT] = listed.finish()
     return tally, taker.reaches
 
@@ -490,7 +493,7 @@ def _manifest(
             obligations=tuple(sorted({duty for t in teachers for duty in t.obligations})),
             made_by=tally.made_by,
             written_by=tally.written_by,
-            members=tally.member_facts(),
+            members=tally.members.facts(),
         ),
         dependencies=(
             *_previous(order),

@@ -1,8 +1,8 @@
 """Leaves that a build reads, each shown to be under the checkpoint that the dataset will carry.
 
 A tile is read once and checked up to the root; a leaf, against its place in its tile, and
-its signature, by a key that might sign there. Where there are many candidates, their
-signatures are checked in pages by other processes (`signed.py`).
+its signature, by a key that might sign there. Where there are many, their signatures are
+checked in pages, beside the other work (`signed.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import collections
 from typing import Final
 
 from gateway.dataset.above import opened
+from gateway.dataset.assembly.signed import Signatures
 from gateway.dataset.verification.tree import ReadTile, edge_of, full_roots, levels_of, root_of
 from gateway.errors import EvidenceError, LedgerDamagedError
 from gateway.receipt.authority import Authority
-from gateway.receipt.envelope import Envelope
 from gateway.receipt.model import Derivation, Receipt, Statement
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
@@ -75,13 +75,8 @@ class Covered:
             known.popitem(last=False)
         return content
 
-    def statement(
-        self, index: int, leaf: bytes, *, signed: bool = False
-    ) -> tuple[Statement, str | None]:
+    def statement(self, index: int, leaf: bytes) -> tuple[Statement, str | None]:
         """Return the statement in *leaf*, which stands at *index*, and the key that signed it.
-
-        *signed*: the signature was checked already, against the receipt key that it names; only
-        whether that key might sign there is still asked.
 
         Raises:
             LedgerDamagedError: the leaf is another, or no key that might sign it there did.
@@ -91,14 +86,32 @@ class Covered:
             envelope, statement = opened(leaf)
             if envelope is None:
                 return statement, None
-            keyid = envelope.signatures[0].keyid
-            if signed and keyid is not None:
-                return statement, self._authority.receipt_key(keyid, index).keyid
             return statement, self._authority.signer_of(envelope, statement, index).keyid
         except EvidenceError as exc:
-            raise LedgerDamagedError(
-                f"leaf {index} of the ledger does not verify: {exc.message}", hint=_FSCK
-            ) from exc
+            raise _unverified(index, exc) from exc
+
+    def put_off(
+        self, index: int, leaf: bytes, signatures: Signatures
+    ) -> tuple[Statement, str | None]:
+        """Return what `statement` does; what a receipt key signed, *signatures* check later.
+
+        Whether that key might sign there is asked at once. A manifest names no key, and a
+        key's own statement is signed by no receipt key: these are few, and checked at once.
+
+        Raises:
+            LedgerDamagedError: as for `statement`.
+        """
+        try:
+            envelope, statement = opened(leaf)
+            keyid = None if envelope is None else envelope.signatures[0].keyid
+            if envelope is None or keyid is None or not isinstance(statement, _WAITS):
+                return self.statement(index, leaf)
+            self.check(index, leaf)
+            self._authority.receipt_key(keyid, index)
+        except EvidenceError as exc:
+            raise _unverified(index, exc) from exc
+        signatures.add(index, envelope)
+        return statement, keyid
 
     def check(self, index: int, leaf: bytes) -> None:
         """Check that *leaf* is the one that the checkpoint covers at *index*.
@@ -112,15 +125,14 @@ class Covered:
                 f"leaf {index} of the ledger is not the one under its checkpoint", hint=_FSCK
             )
 
-    @staticmethod
-    def may_wait(leaf: bytes) -> bool:
-        """Tell whether a receipt key is what signed *leaf*, so that it can be checked later."""
-        try:
-            envelope, statement = opened(leaf)
-        except EvidenceError:
-            return False
-        named = isinstance(envelope, Envelope) and envelope.signatures[0].keyid is not None
-        return named and isinstance(statement, Receipt | Derivation)
+
+_WAITS: Final = (Receipt, Derivation)
+
+
+def _unverified(index: int, exc: EvidenceError) -> LedgerDamagedError:
+    return LedgerDamagedError(
+        f"leaf {index} of the ledger does not verify: {exc.message}", hint=_FSCK
+    )
 
 
 def _at(hashes: bytes, place: int) -> bytes:

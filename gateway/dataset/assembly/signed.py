@@ -1,64 +1,109 @@
-"""The signature of every leaf that a dataset is made from, checked by several processes.
+"""The signature of every leaf that a dataset is made from, checked beside the other work.
 
-A page of leaves goes out, is checked elsewhere, and comes in again in its turn. Whether a key
-might sign where a leaf stands is not asked here: that is the log's to say (`covered.py`).
+Leaves go out in pages and are checked by other processes while rows are ruled on; when those
+have enough to do, the page is checked here. Few leaves are all checked here. Whether a key
+might sign where a leaf stands is not asked: that is the log's to say (`covered.py`).
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Self
 
-from gateway.errors import EvidenceError, LedgerDamagedError
-from gateway.ledger.checkers import check_in_order, checkers_at_hand
-from gateway.receipt.authority import Authority
-from gateway.receipt.envelope import open_envelope, pae
+from gateway.errors import BadSignatureError, LedgerDamagedError
+from gateway.ledger.checkers import Checkers, checkers_at_hand
+from gateway.receipt.envelope import Envelope, pae
 from gateway.receipt.keys import PublicKey, parse_public_pem
 
+if TYPE_CHECKING:
+    # Whoever only checks knows no statements, and starts the sooner.
+    from gateway.receipt.authority import Authority
+
 CHECKED_ALONE_MAX: Final = 4_096
-"""So many leaves are checked by one process alone: others take a second to start."""
+"""So many leaves are checked by one process alone: others take a while to start."""
 
 _PAGE: Final = 256
+_AHEAD: Final = 4
+"""Pages that wait at each process that helps: work for a tenth of a second."""
 
-Leaves = Sequence[tuple[int, bytes]]
+_HELPERS_MAX: Final = 3
+"""More would be idle: one process rules on rows, which takes about as long."""
+
+Signed = tuple[int, str | None, bytes, bytes]
+"""A leaf's index, the key that it names, the signature, and what that covers."""
+
+Page = Sequence[Signed]
+
 Keys = tuple[tuple[str, str], ...]
 """Ids of keys, and the keys."""
 
 
-def signed_leaves(
-    leaves: Iterator[tuple[int, bytes]], authority: Authority, workers: int | None = None
-) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield *leaves*, each with its index and whether its signature was checked.
+class Signatures:
+    """Checks signatures by receipt keys; all of them were good once `finish` returns."""
 
-    The first of them are left for the caller to check; those that follow are checked by several
-    processes, *workers* of them or one a core.
+    def __init__(self, authority: Authority, workers: int | None = None) -> None:
+        """Begin alone; *workers* help where there is much to check, or one a core beside us."""
+        self._check = functools.partial(check_signatures, receipt_keys(authority))
+        spare = min(checkers_at_hand() - 1, _HELPERS_MAX)
+        self._workers = spare if workers is None else workers
+        self._page: list[Signed] = []
+        self._backlog: deque[Page] = deque()
+        self._helpers: Checkers[Page, str | None] | None = None
 
-    Raises:
-        LedgerDamagedError: one was not signed by the receipt key that it names; says which.
-        CheckInterruptedError: a process that checked was ended from outside.
-    """
-    for index, leaf in itertools.islice(leaves, CHECKED_ALONE_MAX):
-        yield index, leaf, False
-    first = next(leaves, None)
-    if first is None:
-        return
-    check = functools.partial(check_signatures, receipt_keys(authority))
-    rest = itertools.chain((first,), leaves)
-    waiting: deque[Leaves] = deque()
+    def __enter__(self) -> Self:
+        return self
 
-    def sent() -> Iterator[Leaves]:
-        while page := tuple(itertools.islice(rest, _PAGE)):
-            waiting.append(page)
-            yield page
+    def __exit__(self, *_: object) -> None:
+        if self._helpers is not None:
+            self._helpers.close()
 
-    for found in check_in_order(check, sent(), workers or checkers_at_hand()):
-        if found is not None:
-            raise LedgerDamagedError(found, hint="run `gateway ledger fsck`; nothing was built")
-        for index, leaf in waiting.popleft():
-            yield index, leaf, True
+    def add(self, index: int, envelope: Envelope) -> None:
+        """Have the signature of the leaf at *index* checked, now or later.
+
+        Raises:
+            LedgerDamagedError: this one, or one before it, is bad; says which.
+            CheckInterruptedError: a process that checked was ended from outside.
+        """
+        signature = envelope.signatures[0]
+        message = pae(envelope.payload_type, envelope.payload)
+        self._page.append((index, signature.keyid, signature.sig, message))
+        if len(self._page) < _PAGE:
+            return
+        self._turn()
+        much = len(self._backlog) * _PAGE > CHECKED_ALONE_MAX
+        if much and self._helpers is None and self._workers > 0:
+            self._helpers = Checkers(self._check, self._workers, ahead=_AHEAD)
+        self._hand_out()
+        if len(self._backlog) * _PAGE > CHECKED_ALONE_MAX:
+            _raise(self._check(self._backlog.popleft()))
+
+    def finish(self) -> None:
+        """Return once all were checked; raises as `add` does."""
+        self._turn()
+        while self._backlog:
+            self._hand_out()
+            if self._backlog:
+                _raise(self._check(self._backlog.popleft()))
+        while self._helpers is not None and self._helpers.waiting:
+            _raise(self._helpers.hear())
+
+    def _turn(self) -> None:
+        self._backlog.append(tuple(self._page))
+        self._page.clear()
+
+    def _hand_out(self) -> None:
+        """Hear what was answered, and give as much out as may wait there."""
+        while self._helpers is not None and self._helpers.answered:
+            _raise(self._helpers.hear())
+        while self._helpers is not None and self._backlog and not self._helpers.full:
+            self._helpers.hand_out(self._backlog.popleft())
+
+
+def _raise(found: str | None) -> None:
+    if found is not None:
+        raise LedgerDamagedError(found, hint="run `gateway ledger fsck`; nothing was built")
 
 
 def receipt_keys(authority: Authority) -> Keys:
@@ -67,18 +112,16 @@ def receipt_keys(authority: Authority) -> Keys:
     return tuple(sorted(keys.items()))
 
 
-def check_signatures(keys: Keys, page: Leaves) -> str | None:
+def check_signatures(keys: Keys, page: Page) -> str | None:
     """Return what is wrong with the first leaf of *page* whose signature is bad, or `None`."""
     known = _parsed(keys)
-    for index, leaf in page:
+    for index, keyid, sig, message in page:
+        key = known.get(keyid or "")
+        if key is None:
+            return f"leaf {index} of the ledger is signed by no receipt key that it knows"
         try:
-            envelope = open_envelope(leaf)
-            signature = envelope.signatures[0]
-            key = known.get(signature.keyid or "")
-            if key is None:
-                return f"leaf {index} of the ledger is signed by no receipt key that it knows"
-            key.verify(signature.sig, pae(envelope.payload_type, envelope.payload))
-        except EvidenceError as exc:
+            key.verify(sig, message)
+        except BadSignatureError as exc:
             return f"leaf {index} of the ledger does not verify: {exc.message}"
     return None
 

@@ -7,23 +7,25 @@ sorted before it is written; what is left out is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
 from gateway.dataset.above import Above, UnresolvedParentError, above_of
 from gateway.dataset.assembly.covered import Covered
+from gateway.dataset.assembly.signed import Signatures
 from gateway.dataset.assembly.upward import Upward
 from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row
+from gateway.dataset.manifest import Influence
 from gateway.dataset.verification.count import Author, Kind, Maker, kind_of
 from gateway.errors import LedgerDamagedError
 from gateway.ident import DerivationId, ExchangeId
 from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE
 from gateway.receipt.model import Derivation, DerivedRow, Manifest, Receipt, RowKind
 
-_NAMES_REMEMBERED: Final = 1_024
-"""Ancestors of which it is kept whether their text was erased."""
+_ABOVE_AT_ONCE: Final = 4_096
+"""Ancestors of rows of which it is asked together whether their text was erased."""
 
 
 class Texts(Protocol):
@@ -35,6 +37,10 @@ class Texts(Protocol):
 
     def was_erased(self, exchange: ExchangeId) -> bool:
         """Tell whether text of an exchange was kept once, and erased."""
+        ...
+
+    def erased_of(self, exchanges: Sequence[ExchangeId]) -> set[ExchangeId]:
+        """Return those of *exchanges* of which text was kept once, and erased."""
         ...
 
 
@@ -172,6 +178,7 @@ class Taker:
         gate: Gate,
         covered: Covered,
         texts: Texts,
+        signatures: Signatures,
         upward: Upward,
         choosing: Choosing,
         tell: TellLeftOut,
@@ -180,29 +187,29 @@ class Taker:
         self._gate = gate
         self._covered = covered
         self._texts = texts
+        self._signatures = signatures
         self._upward = upward
         self._choosing = choosing
         self._tell = tell
-        self._erased: dict[str, bool] = {}
         self._rows = 0
 
     def taken(
-        self, candidates: Iterator[tuple[int, bytes, bool]], progress: Progress
+        self, candidates: Iterable[tuple[int, bytes]], progress: Progress
     ) -> Iterator[Taken]:
         """Yield what is taken of *candidates*, which come in the order of the ledger.
 
-        With each comes whether its signature was checked already (`signed.py`).
+        Their signatures are checked meanwhile (`signed.py`).
 
         Raises:
             LedgerDamagedError: a leaf is not what the checkpoint covers, or is no candidate.
         """
         page: list[_Candidate] = []
         held, seen = 0, 0
-        for index, leaf, signed in candidates:
+        for index, leaf in candidates:
             if index >= self._covered.size:
                 break
             seen += 1
-            statement, keyid = self._covered.statement(index, leaf, signed=signed)
+            statement, keyid = self._covered.put_off(index, leaf, self._signatures)
             if keyid is None or not isinstance(statement, Receipt | Derivation):
                 raise LedgerDamagedError(
                     f"leaf {index} should be a receipt or a derivation",
@@ -279,48 +286,73 @@ class Taker:
             if made.kind == self._choosing.kind
         ]
         self._upward.fetch(derivation, index, wanted)
-        for place, made in enumerate(derivation.rows):
-            if made.kind != self._choosing.kind:
-                continue
-            outcome: Row | LeftOut
-            why, above = self._admitted(index, derivation, place, made)
-            outcome = why or self._gate.derived_row(derivation, place, text, erased=erased)
-            if isinstance(outcome, LeftOut):
-                self._tell(derivation, place, outcome)
-                continue
-            reach = self.reaches.of_derived(derivation, above)
-            rows.append(
-                _row(outcome, reach, tuple(above_code(one) for one in above), made.verdict)
-            )
+        for some in self._admitted(index, derivation, wanted):
+            for place, why, above in some:
+                made = derivation.rows[place]
+                outcome: Row | LeftOut = why or self._gate.derived_row(
+                    derivation, place, text, erased=erased
+                )
+                if isinstance(outcome, LeftOut):
+                    self._tell(derivation, place, outcome)
+                    continue
+                reach = self.reaches.of_derived(derivation, above)
+                codes = tuple(above_code(one) for one in above)
+                rows.append(_row(outcome, reach, codes, made.verdict))
         return rows
 
     def _admitted(
-        self, index: int, derivation: Derivation, place: int, made: DerivedRow
-    ) -> tuple[LeftOut | None, tuple[Above, ...]]:
-        try:
-            above = above_of(derivation, place, self._upward.find, index=index)
-        except UnresolvedParentError as exc:
-            return LeftOut("parent-unresolved", exc.message), ()
-        why = (
-            self._choosing.refuses(made)
-            or self._gate.admit_row(derivation, place, above)
-            or self._erased_above(above)
-        )
-        return why, above
-
-    def _erased_above(self, above: Sequence[Above]) -> LeftOut | None:
-        """Tell whose text was erased among what a row was made from."""
-        for one in above:
-            if isinstance(one.statement, Manifest):
+        self, index: int, derivation: Derivation, places: Sequence[int]
+    ) -> Iterator[list[_Ruled]]:
+        """Yield some rows of a derivation at a time, each with why it is left out, if it is."""
+        ruled: list[_Ruled] = []
+        names: set[ExchangeId] = set()
+        held = 0
+        for place in places:
+            try:
+                above = above_of(derivation, place, self._upward.find, index=index)
+            except UnresolvedParentError as exc:
+                ruled.append((place, LeftOut("parent-unresolved", exc.message), ()))
                 continue
-            name = _id_of(one.statement)
-            if name not in self._erased:
-                if len(self._erased) > _NAMES_REMEMBERED:
-                    self._erased.clear()
-                self._erased[name] = self._texts.was_erased(name)
-            if self._erased[name]:
-                return LeftOut("parent-erased", name)
-        return None
+            made = derivation.rows[place]
+            why = self._choosing.refuses(made) or self._gate.admit_row(derivation, place, above)
+            ruled.append((place, why, above))
+            if why is None:
+                names.update(name for one in above if (name := _text_of(one)) is not None)
+            held += len(above)
+            if held >= _ABOVE_AT_ONCE:
+                yield self._unerased(ruled, names)
+                ruled, names, held = [], set(), 0
+        yield self._unerased(ruled, names)
+
+    def _unerased(self, ruled: list[_Ruled], names: set[ExchangeId]) -> list[_Ruled]:
+        """Return *ruled*, and why of rows that were made from what was erased, of *names*."""
+        erased = self._texts.erased_of(sorted(names))
+        if not erased:
+            return ruled
+        return [
+            (place, why or _erased_above(above, erased), above) for place, why, above in ruled
+        ]
+
+
+_Ruled = tuple[int, LeftOut | None, tuple[Above, ...]]
+"""A row's place, why it is left out, and what stands above it."""
+
+
+def _text_of(above: Above) -> ExchangeId | None:
+    """Return the name under which an ancestor's text is kept, if it has any."""
+    if above.answer is not None:
+        return ExchangeId(above.answer.exchange)
+    statement = above.statement
+    return None if isinstance(statement, Manifest) else _id_of(statement)
+
+
+def _erased_above(above: Sequence[Above], erased: set[ExchangeId]) -> LeftOut | None:
+    """Tell whose text was erased among what a row was made from."""
+    for one in above:
+        name = _text_of(one)
+        if name in erased:
+            return LeftOut("parent-erased", name or "")
+    return None
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -331,6 +363,9 @@ class _Candidate(msgspec.Struct, frozen=True):
     refused: LeftOut | None = None
     reached: tuple[int, Given] | None = None
     """Of an answer that was admitted: what reached its rows, and what it adds."""
+
+
+INFLUENCES: Final[tuple[Influence, Influence]] = ("text", "judge")
 
 
 def above_code(above: Above) -> int:

@@ -12,15 +12,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-from gateway.canonical import sha256_hex
-from gateway.dataset.above import Above, opened
+from gateway.dataset.above import Above
 from gateway.dataset.assembly.covered import Covered
-from gateway.dataset.assembly.taking import Given, Reaches, Taken, TakenRow
+from gateway.dataset.assembly.marks import Marks
+from gateway.dataset.assembly.taking import INFLUENCES, Given, Reaches, Taken, TakenRow
 from gateway.dataset.assembly.upward import Upward
+from gateway.dataset.facts import Facts, Shared, read_answer
 from gateway.dataset.manifest import (
     ABOVE,
     ABOVE_TILES,
@@ -32,31 +33,19 @@ from gateway.dataset.manifest import (
     TILES,
     Influence,
     MadeBy,
-    MembersFacts,
     Split,
     WrittenBy,
     tile_file,
 )
-from gateway.dataset.verification.facts import Shared, named_key, read_facts
 from gateway.dataset.verification.rows import ReceiptLine, Span
 from gateway.dataset.verification.tree import TilesWriter, levels_of
 from gateway.dataset.workshop import DigestedFile
-from gateway.errors import LedgerDamagedError
+from gateway.errors import LedgerDamagedError, MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.limits import KINDS_REMEMBERED_MAX, ROWS_PER_SPAN
-from gateway.receipt.model import Derivation, Manifest, Receipt
 from gateway.tlog.merkle import leaf_hash
 
-if TYPE_CHECKING:
-    import numpy as np
-
 Part = Literal["train", "held-out"]
-
-
-def _nothing() -> np.ndarray:
-    import numpy as np  # noqa: PLC0415  as above
-
-    return np.empty(0, np.uint64)
 
 
 @dataclass(slots=True)
@@ -96,16 +85,11 @@ class Tally:
     made_by: tuple[MadeBy, ...] = ()
     written_by: tuple[WrittenBy, ...] = ()
     splits: tuple[Split, ...] = ()
-    members: np.ndarray = field(default_factory=_nothing)
-    """The indices of all leaves that the rows were made from, rising."""
+    members: Marks = field(default_factory=Marks)
+    """All leaves that the rows were made from."""
     files: dict[str, Sha256] = field(default_factory=dict)
     keyids: set[str] = field(default_factory=set)
     """Of the receipt keys that signed those leaves."""
-
-    def member_facts(self) -> MembersFacts:
-        """Return the digest of the members, and how many there are."""
-        packed = self.members.astype(">u8").tobytes()
-        return MembersFacts(count=len(packed) // 8, sha256=sha256_hex(packed))
 
 
 class LeftOutFile:
@@ -159,9 +143,7 @@ class RowsWriter:
         self._split = split
         tally.derived = derived
         self._reached: array[int] = array("Q")
-        self._indices: array[int] = array("Q")
-        self._above: array[int] = array("Q")
-        self._above_sorted_to = 0
+        self._above: dict[Influence, Marks] = {"text": Marks(), "judge": Marks()}
         self._span_row = -ROWS_PER_SPAN
         self._rows, self._receipts, self._leaves, self._spans = (
             self._file(name) for name in (ROWS, RECEIPTS, LEAVES, SPANS)
@@ -183,7 +165,7 @@ class RowsWriter:
             self._begin_span(index)
         self._tiles.touch(index)
         self._leaves.write(len(leaf).to_bytes(2, "big") + leaf)
-        self._indices.append(index)
+        tally.members.add(index)
         tally.keyids.add(taken.keyid)
         hashed = leaf_hash(leaf).hex()
         for row, part in zip(taken.rows, parts, strict=True):
@@ -194,16 +176,13 @@ class RowsWriter:
     def finish(self, upward: Upward) -> None:
         """Write what stands above the rows, which *upward* found, and make all durable.
 
-        The signature of every leaf that was found is checked on the way.
-
         Raises:
-            LedgerDamagedError: a leaf above is none that rows are made from.
+            LedgerDamagedError: a leaf above is none that rows are made from, or another by now.
         """
         self._tiles.finish()
         if self._tally.derived:
             self._write_above(upward)
         self._count_reached()
-        self._tally.members = self._all_members()
         files = [self._rows, self._receipts, self._leaves, self._spans, *self._levels]
         for file in files if self._held_out is None else [*files, self._held_out]:
             self._tally.files[file.name] = file.finish()
@@ -249,20 +228,10 @@ class RowsWriter:
         if row.reach >= len(self._reached):
             self._reached.extend([0] * (row.reach + 1 - len(self._reached)))
         self._reached[row.reach] += 1
-        if row.above:
-            self._above.extend(row.above)
-            if len(self._above) > 2 * self._above_sorted_to + _ABOVE_UNSORTED_MAX:
-                self._sort_above()
-
-    def _sort_above(self) -> None:
-        """Keep each ancestor once, so that many rows of few take little memory."""
-        import numpy as np  # noqa: PLC0415  only where rows were made of others
-
-        self._above = array("Q", np.unique(np.frombuffer(self._above, np.uint64)).tobytes())
-        self._above_sorted_to = len(self._above)
+        for code in row.above:
+            self._above[INFLUENCES[code & 1]].add(code >> 1)
 
     def _write_above(self, upward: Upward) -> None:
-        self._sort_above()
         leaves = self._file(ABOVE)
         levels = [
             self._file(tile_file(level, ABOVE_TILES))
@@ -274,25 +243,22 @@ class RowsWriter:
             lambda level, hashes: levels[level].write(hashes),
         )
         given_above = GivenAbove(self._reaches)
-        codes, at = self._above, 0
-        for index, leaf, keyid in upward.checked():
-            if at == len(codes) or codes[at] >> 1 != index:
-                # Of this one no row was taken; or it was dropped when rows were compared.
-                continue
+        both = self._above["text"] | self._above["judge"]
+        for index, leaf, keyid in upward.again(both):
             tiles.touch(index)
-            leaves.write(index.to_bytes(8, "big") + len(leaf).to_bytes(2, "big") + leaf)
+            head = index.to_bytes(8, "big") + len(leaf).to_bytes(2, "big")
+            leaves.write(head + leaf)
             if keyid is not None:
                 self._tally.keyids.add(keyid)
-            while at < len(codes) and codes[at] >> 1 == index:
-                given = given_above.of(index, leaf, _INFLUENCES[codes[at] & 1])
-                if given is not None:
-                    self._counts(given.kind).add(given)
-                at += 1
-        if at != len(codes):
-            raise LedgerDamagedError(f"leaf {codes[at] >> 1}: it stands above a row, unread")
+            for influence in INFLUENCES:
+                if index in self._above[influence]:
+                    given = given_above.of(index, leaf, influence)
+                    if given is not None:
+                        self._counts(given.kind).add(given)
         tiles.finish()
         for file in (leaves, *levels):
             self._tally.files[file.name] = file.finish()
+        self._tally.members |= both
 
     def _count_reached(self) -> None:
         """Give every kind of call, transform and author the rows that it reached."""
@@ -319,13 +285,6 @@ class RowsWriter:
             if authors[number]
         )
 
-    def _all_members(self) -> np.ndarray:
-        import numpy as np  # noqa: PLC0415  as above
-
-        own = np.frombuffer(self._indices, np.uint64) if self._indices else _nothing()
-        above = np.frombuffer(self._above, np.uint64) >> 1 if self._above else _nothing()
-        return np.union1d(own, above)
-
 
 class GivenAbove:
     """Tells what an ancestor adds to its kind of call; of each kind one is read whole."""
@@ -340,14 +299,13 @@ class GivenAbove:
         Raises:
             LedgerDamagedError: rows are made from no such leaf.
         """
-        read = read_facts(leaf) if named_key(leaf) is not None else None
-        if read is None:
-            return self._whole(index, leaf, influence)
-        facts = read[0]
+        facts = read_answer(leaf)
+        if facts is None:
+            return self._whole(index, leaf, influence, None)
         key = (facts.shared, influence)
         known = self._known.get(key)
         if known is None:
-            known = self._whole(index, leaf, influence)
+            known = self._whole(index, leaf, influence, facts)
             if known is None:
                 return None
             if len(self._known) >= KINDS_REMEMBERED_MAX:
@@ -363,17 +321,15 @@ class GivenAbove:
             output_tokens=None if usage is None else usage.output_tokens,
         )
 
-    def _whole(self, index: int, leaf: bytes, influence: Influence) -> Given | None:
-        _, statement = opened(leaf)
-        if not isinstance(statement, Receipt | Derivation | Manifest):
-            raise LedgerDamagedError(f"leaf {index}: rows are made from no such thing")
-        return self._reaches.given_above(
-            Above(index=index, influence=influence, statement=statement, leaf=leaf)
-        )
-
-
-_ABOVE_UNSORTED_MAX = 1 << 20
-_INFLUENCES: tuple[Influence, Influence] = ("text", "judge")
+    def _whole(
+        self, index: int, leaf: bytes, influence: Influence, answer: Facts | None
+    ) -> Given | None:
+        try:
+            return self._reaches.given_above(
+                Above(index=index, influence=influence, leaf=leaf, answer=answer)
+            )
+        except MalformedReceiptError as exc:
+            raise LedgerDamagedError(f"leaf {index}: {exc.message}") from exc
 
 
 def _plus(sum_so_far: int | None, more: int | None) -> int | None:

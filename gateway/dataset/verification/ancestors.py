@@ -32,6 +32,9 @@ LENGTH_BYTES: Final = 2
 """Before each leaf stand its index and its length, big end first."""
 
 _HEAD_BYTES: Final = INDEX_BYTES + LENGTH_BYTES
+_HELD_BYTES_MAX: Final = 2 << 20
+"""Leaves that are kept once they were found: rows of one batch have the same parents."""
+
 _AGAIN: Final = "take the dataset from its source again"
 
 
@@ -45,8 +48,12 @@ class Ancestors:
         authority: Authority,
         *,
         every_signature: bool = False,
+        checked: bool = False,
     ) -> None:
         """Check every leaf in the folder at *path*: its place in the log, its key, its kind.
+
+        *checked*: another process has checked the file of that digest (`sha256`), so only
+        where each leaf stands is read again.
 
         Raises:
             EvidenceError: one does not verify; the message names the file and the leaf.
@@ -54,15 +61,20 @@ class Ancestors:
         self.indices = array("Q")
         self._places = array("Q")
         self._begins = array("Q")
+        self._held: dict[int, bytes] = {}
+        self._held_bytes = 0
         self._authority = authority
         self._every_signature = every_signature
         self._file: BinaryIO = (path / ABOVE).open("rb", 1 << 20)
         try:
-            tree = Tree(path, checkpoint, ABOVE_TILES)
-            try:
-                self.sha256 = self._check(tree, checkpoint.size)
-            finally:
-                tree.close()
+            if checked:
+                self.sha256 = self._scan()
+            else:
+                tree = Tree(path, checkpoint, ABOVE_TILES)
+                try:
+                    self.sha256 = self._check(tree, checkpoint.size)
+                finally:
+                    tree.close()
         except BaseException:
             self.close()
             raise
@@ -84,6 +96,9 @@ class Ancestors:
             MalformedReceiptError: it is not among them.
             BadDigestError: the file is another one than a moment ago.
         """
+        held = self._held.get(index)
+        if held is not None:
+            return held
         place = self.place_of(index)
         if place is None:
             raise MalformedReceiptError(f"{ABOVE}: leaf {index} is missing")
@@ -92,6 +107,11 @@ class Ancestors:
         leaf = leaf[_HEAD_BYTES:]
         if _begin(hashlib.sha256(b"\x00" + leaf).digest()) != self._begins[place]:
             raise BadDigestError(f"{ABOVE}: leaf {index}: changed while it was read")
+        self._held_bytes += len(leaf)
+        if self._held_bytes > _HELD_BYTES_MAX:
+            self._held.clear()
+            self._held_bytes = len(leaf)
+        self._held[index] = leaf
         return leaf
 
     def close(self) -> None:
@@ -129,6 +149,18 @@ class Ancestors:
                 raise MalformedReceiptError(
                     f"{name}: byte {min(at, end)}: what follows belongs to no leaf above"
                 )
+        return digest.hexdigest()
+
+    def _scan(self) -> str:
+        """Take note of where each leaf stands; return the digest of the file."""
+        digest, place = hashlib.sha256(), 0
+        for index, head, leaf in self._frames():
+            digest.update(head + leaf)
+            self.indices.append(index)
+            self._places.append(place)
+            self._begins.append(_begin(hashlib.sha256(b"\x00" + leaf).digest()))
+            place += len(head) + len(leaf)
+        self._places.append(place)
         return digest.hexdigest()
 
     def _frames(self) -> Iterator[tuple[int, bytes, bytes]]:

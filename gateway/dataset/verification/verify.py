@@ -81,6 +81,9 @@ from gateway.tlog.checkpoint import Checkpoint
 _WALKED: Final = frozenset({ROWS, HELD_OUT, RECEIPTS, LEAVES, ABOVE})
 """Files that are digested while what is in them is checked."""
 
+_READ: Final = frozenset({KEYS, SPANS})
+"""Files that everybody reads who checks rows."""
+
 _CHUNK_BYTES: Final = 1 << 20
 _AGAIN: Final = "take the dataset from its source again"
 
@@ -326,14 +329,17 @@ class _Folder:
             self.law.ancestors.close()
 
 
-def _open_folder(path: Path, trust: Trust, *, every_signature: bool) -> _Folder:
+def _open_folder(
+    path: Path, trust: Trust, *, every_signature: bool, checked: bool = False
+) -> _Folder:
+    """Check all of a folder but its rows; where that was done (*checked*), only read it."""
     logged = verify_logged(path, trust)
     manifest = parse_manifest(logged.statement)
     if canonical_json(statement_of(manifest)) != canonical_json(logged.statement):
         raise MalformedReceiptError(f"{MANIFEST}: it says more than a dataset manifest does")
     _check_names(path, manifest)
     for name in files_of(manifest.found):
-        if name not in _WALKED and name != CHECKPOINT:
+        if name not in _WALKED and name != CHECKPOINT and (not checked or name in _READ):
             _check_digest(path, name, manifest)
     checkpoint = _checkpoint(path, manifest, trust)
     authority = read_authority(_open(path, KEYS), checkpoint, trust)
@@ -351,7 +357,9 @@ def _open_folder(path: Path, trust: Trust, *, every_signature: bool) -> _Folder:
             checkpoint=checkpoint,
             authority=authority,
             every_signature=every_signature,
-            ancestors=Ancestors(path, checkpoint, authority, every_signature=every_signature)
+            ancestors=Ancestors(
+                path, checkpoint, authority, every_signature=every_signature, checked=checked
+            )
             if found.is_derived
             else None,
             held_out=HeldOutPrompts(path, manifest.asked.kind) if found.splits else None,
@@ -442,7 +450,12 @@ def _check_part(
 @functools.lru_cache(maxsize=1)
 def _folder_here(path: Path, trust: bytes, every_signature: bool) -> _Folder:  # noqa: FBT001
     read = msgspec.json.decode(trust, type=Trust)
-    return _open_folder(path, read, every_signature=every_signature)
+    folder = _open_folder(path, read, every_signature=every_signature, checked=True)
+    ancestors = folder.law.ancestors
+    if ancestors is not None and ancestors.sha256 != folder.manifest.digests[ABOVE]:
+        # Whoever asked has checked the file that the manifest names, and no other.
+        raise _changed(ABOVE)
+    return folder
 
 
 def _whole(folder: _Folder, whole: Whole, digests: dict[str, str]) -> VerifiedDataset:

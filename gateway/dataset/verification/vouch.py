@@ -1,8 +1,8 @@
 """What vouches for a row: a usage receipt of the answer it is, or a derivation that made it.
 
-Both are leaves of the log. Of each the fields that decide are read; of each kind of receipt
-one is read whole, and every derivation and all that stands above it. What evidence alone can
-say against a row is said here; the terms are the trainer's gate's to read.
+Both are leaves of the log. Of each the fields that decide are read; of each kind of receipt,
+of a row or above it, one is read whole, and every derivation. What evidence alone can say
+against a row is said here; the terms are the trainer's gate's to read.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-import msgspec
 import orjson
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset.above import Above, UnresolvedParentError, above_of, call_above
+from gateway.dataset.facts import Facts, Shared, read_facts
 from gateway.dataset.gate import REWRITE, VERIFY
 from gateway.dataset.manifest import (
     ABOVE,
@@ -36,14 +36,13 @@ from gateway.dataset.verification.count import (
     kind_of,
     named_by,
 )
-from gateway.dataset.verification.facts import CallerFacts, OutputFacts, ProviderFacts
 from gateway.dataset.verification.prompts import HeldOutPrompts
 from gateway.errors import BadDigestError, EvidenceError, MalformedReceiptError
 from gateway.intent.purpose import covers, teaches
 from gateway.limits import KINDS_REMEMBERED_MAX
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import open_envelope
-from gateway.receipt.model import PAYLOAD_TYPE, RECEIPT_TYPE, Derivation, Manifest, Receipt
+from gateway.receipt.model import Derivation, Receipt
 from gateway.receipt.statement import read_payload
 from gateway.receipt.verify import verify_leaf
 from gateway.tlog.checkpoint import Checkpoint
@@ -111,23 +110,15 @@ class Receipts:
         self._law = law
         self._counted = counted
         self._named = named_by(law.manifest)
-        self._known: dict[tuple[object, ...], tuple[Given, set[str]]] = {}
-        self._facts = _NOTHING
+        self._known: dict[Shared, tuple[Given, set[str]]] = {}
+        self._facts: Facts | None = None
         self._given = Given()
 
     def read(self, row: int, index: int, leaf: bytes) -> None:
         """Read the receipt in *leaf*; see `Vouching`."""
         with _named_leaf(row, index):
             facts, payload = self._read(index, leaf)
-        key = (
-            bytes(facts.declared),
-            bytes(facts.ruling),
-            bytes(facts.model),
-            facts.provider,
-            facts.operation,
-            facts.streaming,
-            facts.features,
-        )
+        key = facts.shared
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= KINDS_REMEMBERED_MAX:
@@ -152,6 +143,8 @@ class Receipts:
     ) -> tuple[Derivation | None, tuple[Above, ...]]:
         """Check the row against the receipt; see `Vouching`."""
         facts = self._facts
+        if facts is None:
+            raise MalformedReceiptError(f"{place}: nothing vouches for it")
         if said.exchange != facts.exchange or said.derivation is not None:
             raise _misnamed(place, said, facts.exchange)
         if said.reasoned and not self._law.manifest.asked.reasoning:
@@ -168,21 +161,20 @@ class Receipts:
         self._given.rows += 1
         return None, ()
 
-    def _read(self, index: int, leaf: bytes) -> tuple[_Facts, bytes]:
+    def _read(self, index: int, leaf: bytes) -> tuple[Facts, bytes]:
         try:
-            envelope = _ENVELOPE.decode(leaf)
-            read = _PAYLOAD.decode(envelope.payload)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-            raise MalformedReceiptError(f"not a usage receipt: {exc}", code=WRONG_KIND) from exc
-        if read.predicate_type != RECEIPT_TYPE or envelope.payload_type != PAYLOAD_TYPE:
+            read = read_facts(leaf)
+        except MalformedReceiptError as exc:
+            raise MalformedReceiptError(exc.message, code=WRONG_KIND) from exc
+        if read is None:
             raise MalformedReceiptError("not a usage receipt", code=WRONG_KIND)
-        (signature,) = envelope.signatures
-        self._law.authority.receipt_key(signature.keyid, index)
+        facts, keyid, payload = read
+        self._law.authority.receipt_key(keyid, index)
         if self._law.every_signature:
             verify_leaf(leaf, index, self._law.authority)
-        return read.predicate, envelope.payload
+        return facts, payload
 
-    def _learn(self, row: int, facts: _Facts, payload: bytes) -> tuple[Given, set[str]]:
+    def _learn(self, row: int, facts: Facts, payload: bytes) -> tuple[Given, set[str]]:
         """Return where rows of a kind are counted, if they may stand in this dataset."""
         receipt = read_payload(payload)
         if not isinstance(receipt, Receipt):
@@ -214,6 +206,7 @@ class Derivations:
         self._above = ancestors
         self._counted = counted
         self._named = named_by(law.manifest)
+        self._known: dict[tuple[Shared, Influence], _Answers] = {}
         self._derivation: Derivation | None = None
         self._index = -1
 
@@ -281,32 +274,80 @@ class Derivations:
             at = self._above.place_of(one.index)
             if at is None:
                 raise UnresolvedParentError(f"{place}: leaf {one.index} is not in {ABOVE}")
-            match one.statement:
-                case Derivation() as made:
-                    _check_use(place, made.derivation, made, one.influence, self._law)
-                    makers.append(made)
-                    self._counted.met.add(at)
-                    continue
-                case Receipt() as receipt:
-                    _check_use(place, receipt.exchange, receipt, one.influence, self._law)
-                    _check_whole(place, receipt)
-                case Manifest():
-                    pass
-            called = call_above(one)
-            if called is None:
-                continue
-            call, manifest, day = called
-            kind = kind_of(call, manifest, one.influence)
-            named = self._named.get(kind)
-            if named is None or (day is not None and day not in named.days):
-                raise _other_teachers(place.row)
-            given = kinds[kind] = self._counted.given(kind)
+            if one.answer is not None:
+                kind, given = self._answer(place, one, one.answer)
+            else:
+                match one.statement:
+                    case Derivation() as made:
+                        _check_use(place, made.derivation, made, one.influence, self._law)
+                        makers.append(made)
+                        self._counted.met.add(at)
+                        continue
+                    case _:
+                        kind, given = self._student(place, one)
             given.met.add(at)
-            days = () if day is None else (day,)
-            given.add(0, 0, days, _policies(one))
+            kinds[kind] = given
         for given in kinds.values():
             given.rows += 1
         count_makers(self._counted, makers)
+
+    def _answer(self, place: Place, one: Above, facts: Facts) -> tuple[Kind, Given]:
+        """Return where an answer above a row is counted, if it may stand there."""
+        key = (facts.shared, one.influence)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= KINDS_REMEMBERED_MAX:
+                self._known.clear()
+            known = self._known[key] = self._learn(place, one)
+        project = self._law.manifest.asked.project
+        if facts.caller.project != project:
+            raise _not_of_use(
+                place.row, facts.exchange, f"is of project `{facts.caller.project}`"
+            )
+        if not facts.readable or facts.ended != "complete":
+            raise _not_of_use(
+                place.row, facts.exchange, "is of an answer that was not read whole"
+            )
+        day = facts.received[:10]
+        if day not in known.days:
+            raise _other_teachers(place.row)
+        known.given.days.add(day)
+        return known.kind, known.given
+
+    def _learn(self, place: Place, one: Above) -> _Answers:
+        """Read one answer of a kind whole, and hold against it what all of them share."""
+        receipt = one.statement
+        if not isinstance(receipt, Receipt):
+            raise MalformedReceiptError(f"{place}: leaf {one.index} is no answer above it")
+        _check_use(place, receipt.exchange, receipt, one.influence, self._law)
+        if receipt.ruling.effect != "permit":
+            raise _not_of_use(place.row, receipt.exchange, "was not permitted")
+        kind = kind_of(call_of(receipt), receipt.model.manifest, one.influence)
+        named = self._named.get(kind)
+        if named is None:
+            raise _other_teachers(place.row)
+        given = self._counted.given(kind)
+        given.add(0, 0, (), (pin.policy for pin in receipt.ruling.policies))
+        return _Answers(kind, given, named.days)
+
+    def _student(self, place: Place, one: Above) -> tuple[Kind, Given]:
+        """Return where a student that was run in a pipeline is counted."""
+        called = call_above(one)
+        if called is None:
+            raise MalformedReceiptError(f"{place}: leaf {one.index} is nothing to learn from")
+        call, manifest, _ = called
+        kind = kind_of(call, manifest, one.influence)
+        if kind not in self._named:
+            raise _other_teachers(place.row)
+        return kind, self._counted.given(kind)
+
+
+class _Answers(NamedTuple):
+    """Answers of one kind above rows: where they are counted, and the days that are named."""
+
+    kind: Kind
+    given: Given
+    days: set[str]
 
 
 def _check_use(
@@ -326,71 +367,6 @@ def _check_use(
             name,
             f"was declared for `{purpose}`, which covers neither `{wanted}` nor `{serves}`",
         )
-
-
-def _check_whole(place: Place, receipt: Receipt) -> None:
-    if not receipt.readable or receipt.ended != "complete":
-        raise _not_of_use(
-            place.row, receipt.exchange, "is of an answer that was not read whole"
-        )
-    if receipt.ruling.effect != "permit":
-        raise _not_of_use(place.row, receipt.exchange, "was not permitted")
-
-
-def _policies(above: Above) -> tuple[str, ...]:
-    if not isinstance(above.statement, Receipt):
-        return ()
-    return tuple(pin.policy for pin in above.statement.ruling.policies)
-
-
-class _Facts(msgspec.Struct, frozen=True):
-    """The fields of a receipt that decide; what many share stays as it is written."""
-
-    exchange: str
-    caller: CallerFacts
-    declared: msgspec.Raw
-    ruling: msgspec.Raw
-    provider: ProviderFacts
-    model: msgspec.Raw
-    operation: str
-    streaming: bool
-    readable: bool
-    ended: str
-    received: str
-    outputs: tuple[OutputFacts, ...] = ()
-    features: tuple[str, ...] = ()
-
-
-class _Payload(msgspec.Struct, frozen=True, rename="camel"):
-    predicate: _Facts
-    predicate_type: str
-
-
-class _Signature(msgspec.Struct, frozen=True):
-    keyid: str
-
-
-class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
-    payload: bytes
-    payload_type: str
-    signatures: tuple[_Signature]
-
-
-_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
-_PAYLOAD: Final = msgspec.json.Decoder(_Payload)
-_NOTHING: Final = _Facts(
-    exchange="",
-    caller=CallerFacts(""),
-    declared=msgspec.Raw(),
-    ruling=msgspec.Raw(),
-    provider=ProviderFacts(""),
-    model=msgspec.Raw(),
-    operation="",
-    streaming=False,
-    readable=False,
-    ended="",
-    received="",
-)
 
 
 class _named_leaf:  # noqa: N801 — reads as a statement

@@ -94,15 +94,30 @@ def read_facts(leaf: bytes) -> tuple[Facts, str, bytes] | None:
     """
     try:
         envelope = _ENVELOPE.decode(leaf)
-        if _KIND.decode(envelope.payload).predicate_type != RECEIPT_TYPE:
-            return None
-        facts = _PAYLOAD.decode(envelope.payload).predicate
+        try:
+            payload = _PAYLOAD.decode(envelope.payload)
+        except msgspec.ValidationError:
+            if _KIND.decode(envelope.payload).predicate_type != RECEIPT_TYPE:
+                return None
+            raise
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise MalformedReceiptError(f"not a usage receipt: {exc}") from exc
+    if payload.predicate_type != RECEIPT_TYPE:
+        return None
     (signature,) = envelope.signatures
     if envelope.payload_type != PAYLOAD_TYPE or signature.keyid is None:
         raise MalformedReceiptError("not a usage receipt")
-    return facts, signature.keyid, envelope.payload
+    return payload.predicate, signature.keyid, envelope.payload
+
+
+def read_answer(leaf: bytes) -> Facts | None:
+    """Return the facts of the receipt in *leaf*, or `None` where it is none; see `read_facts`.
+
+    Raises:
+        MalformedReceiptError: it is no signed statement, or no receipt that can be read.
+    """
+    read = read_facts(leaf) if named_key(leaf) is not None else None
+    return None if read is None else read[0]
 
 
 def named_key(leaf: bytes) -> str | None:
@@ -136,8 +151,9 @@ class _Kind(msgspec.Struct, frozen=True, rename="camel"):
     predicate_type: str
 
 
-class _Payload(msgspec.Struct, frozen=True):
+class _Payload(msgspec.Struct, frozen=True, rename="camel"):
     predicate: Facts
+    predicate_type: str
 
 
 _SIGNED: Final = msgspec.json.Decoder(_Signed)
