@@ -234,9 +234,7 @@ def run_train(args: argparse.Namespace) -> int:
     elif isinstance(outcome, Trained):
         _tell_trained(outcome)
     else:
-        print(f"interrupted at step {outcome.step} of {outcome.steps}; the run is kept in")
-        print(f"  {outcome.folder}")
-        print("go on with the same command and --resume")
+        _tell_interrupted(outcome)
     return FINE if isinstance(outcome, Trained) else INTERRUPTED
 
 
@@ -245,6 +243,8 @@ def run_verify(args: argparse.Namespace) -> int:
     verified = verify_model(args.model, _read_trust(args.trust), _passed)
     found = verified.manifest.found
     print(f"says student `{verified.manifest.asked.student}`, taught by", _teachers(verified))
+    held_out = found.snapshot.held_out or 0
+    print(f"     from {found.snapshot.rows} rows, {held_out} more held out to measure with")
     print(f"     for {found.use.purpose}, ruled on again on {found.day}")
     return FINE
 
@@ -464,6 +464,7 @@ def _facts(outcome: Trained | Interrupted) -> dict[str, object]:
         "folder": str(outcome.folder),
         "step": outcome.step,
         "steps": outcome.steps,
+        "kept": outcome.kept,
     }
 
 
@@ -493,6 +494,14 @@ def _tell_plan(plan: Plan, *, as_json: bool) -> int:
     print(f"  memory      {plan.memory / 1e9:.2f} GB, and what a step needs on top")
     print("nothing was trained; leave --plan out to train")
     return FINE
+
+
+def _tell_interrupted(run: Interrupted) -> None:
+    if not run.kept:
+        print("interrupted before there was anything to keep; begin anew")
+        return
+    where = f"at step {run.step} of {run.steps}" if run.steps else "before the next step"
+    print(f"interrupted {where}; go on with --resume; the run is kept in {run.folder}")
 
 
 def _tell_trained(trained: Trained) -> None:

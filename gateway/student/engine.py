@@ -11,6 +11,7 @@ each other (`ranks.py`).
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ import msgspec
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import distributed
 from torch.utils.data import Sampler
 from transformers import (
@@ -49,9 +49,10 @@ from gateway.errors import (
 from gateway.ident import Sha256
 from gateway.student.bases import load_model
 from gateway.student.course import Course, RowsFile, order_of, pool_of
-from gateway.student.files import sync, write_durably
+from gateway.student.files import sync_under, system_error, write_durably
 from gateway.student.offline import hushed
 from gateway.student.progress import HeldOutLoss, Metrics, Screen, Step, memory_of_process
+from gateway.student.ranks import RANK_LOST
 from gateway.student.recipe import Lora, Recipe
 from gateway.student.tiny import tiny_model
 
@@ -128,7 +129,7 @@ def learn(course: Course, begin: Checkpoint | None, tokenizer: Any, crew: Crew) 
             crew.screen.begin(course.first_step + course.step_count)
         try:
             trainer.train(resume_from_checkpoint=str(begin.path) if begin else None)
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except Exception as error:  # libraries raise what they like where a disk is full
             raise _explained(error, course, watch) from error
         finally:
             if crew.screen is not None:
@@ -209,6 +210,19 @@ def last_checkpoint(course: Course) -> Checkpoint | None:
                 )
         whole.append(Checkpoint(mark.step, path))
     return max(whole, default=None)
+
+
+def _sweep(course: Course) -> None:
+    """Remove the oldest whole checkpoints of *course* beyond those that are kept."""
+    whole = sorted(
+        Checkpoint(mark.step, path)
+        for path in course.checkpoints.glob("checkpoint-*")
+        if (mark := _read_mark(path / MARK)) is not None
+    )
+    for old in whole[: -course.recipe.keep]:
+        # The mark goes first: what is cut off while it is removed does not count.
+        (old.path / MARK).unlink()
+        shutil.rmtree(old.path)
 
 
 def _read_mark(path: Path) -> Mark | None:
@@ -406,7 +420,7 @@ def _arguments(course: Course, *, on_gpu: bool) -> Any:
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": recipe.save_every_of(total),
-        "save_total_limit": recipe.keep,
+        "save_total_limit": None,  # an older one goes once the newer one is marked
         "save_only_model": False,
         "enable_jit_checkpoint": False,
         "eval_strategy": "no" if course.held_out is None else "steps",
@@ -550,14 +564,16 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library carries no t
             folder = self._course.checkpoints / f"checkpoint-{state.global_step}"
             for name in _NOT_STUDENT:
                 (folder / name).unlink(missing_ok=True)
-            for path in sorted(folder.iterdir()):
-                sync(path)
+            sync_under(folder)
+            if self._crew.metrics is not None:
+                self._crew.metrics.sync()
             mark = Mark(
                 step=state.global_step,
                 snapshot=self._course.snapshot,
                 recipe=self._course.recipe_sha256,
             )
             write_durably(folder / MARK, msgspec.json.encode(mark))
+            _sweep(self._course)
         self.saving = False
         if self._crew.still is not None:
             try:
@@ -585,26 +601,36 @@ def _memory() -> int:
 
 def _explained(error: Exception, course: Course, watch: _Watch) -> Exception:
     """Return *error* as what a person can do something about, where it is that."""
-    if watch.saving and not isinstance(error, GatewayError):
-        why = error.strerror if isinstance(error, OSError) else _first_line(error)
-        return OperatorError(
-            f"a checkpoint in `{course.checkpoints}` can't be written: {why}",
-            hint="make room there, then go on with --resume",
-            code="disk.unwell",
-        )
+    if isinstance(error, GatewayError):
+        return error
     if isinstance(error, torch.OutOfMemoryError):
         return OperatorError(
             "the accelerator has not enough memory for this run",
             hint="lower rows_at_once or max_length, or use lora; then begin the run anew",
             code="student.no_memory",
         )
-    if watch._together:  # noqa: SLF001  # of this module
+    if watch._together and _of_ranks(error):  # noqa: SLF001  # of this module
         return OperatorError(
             f"the ranks lost each other: {_first_line(error)}",
             hint="go on with --resume",
-            code="student.rank_lost",
+            code=RANK_LOST,
+        )
+    number = system_error(error)
+    if watch.saving and (number is not None or isinstance(error, RuntimeError)):
+        why = _first_line(error) if number is None else os.strerror(number)
+        return OperatorError(
+            f"a checkpoint in `{course.checkpoints}` can't be written: {why}",
+            hint="make room there, then go on with --resume",
+            code="disk.unwell",
         )
     return error
+
+
+def _of_ranks(error: Exception) -> bool:
+    """Tell whether *error* came of talking to another rank."""
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
 
 
 def _first_line(error: Exception) -> str:

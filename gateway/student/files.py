@@ -6,12 +6,22 @@ sees all of it or nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from gateway.errors import BadDigestError
 from gateway.ident import Sha256
+
+PART: Final = ".part"
+"""Ends the name of a file that is being written."""
+
+_SYSTEM: Final = re.compile(r"\(os error ([0-9]{1,4})\)")
+"""How libraries that are written in Rust say what the system told them."""
 
 
 def file_sha256(path: Path) -> Sha256:
@@ -47,18 +57,50 @@ def sync(path: Path) -> None:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write *content* to *path* so that after a crash it is whole or the old one."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    sync(temporary)
-    temporary.rename(path)
+    temporary = path.with_name(path.name + PART)
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     sync(path.parent)
+
+
+def sync_under(folder: Path) -> None:
+    """Make *folder* and everything in it durable."""
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+    sync(folder)
+
+
+@contextlib.contextmanager
+def written_by_others() -> Iterator[None]:
+    """Raise as `OSError` what the system told a library that says it in its own words."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # some raise a bare one; what is no word of the system goes on
+        number = system_error(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number)) from error
+
+
+def system_error(error: Exception) -> int | None:
+    """Return the number of what the system said, where that is what *error* tells."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _SYSTEM.search(str(error))
+    return None if found is None else int(found[1])
 
 
 def put_in_place(staged: Path, place: Path) -> None:
     """Move the finished folder *staged* to *place*, every file durable before it shows."""
-    for path in sorted(staged.rglob("*")):
-        sync(path)
-    sync(staged)
+    sync_under(staged)
     place.parent.mkdir(parents=True, exist_ok=True)
     staged.rename(place)
     sync(place.parent)

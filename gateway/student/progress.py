@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from gateway.errors import MissingPieceError
+from gateway.student.files import write_durably
 
 SMOOTHING: Final = 0.8
 """Share of the past in the smoothed loss."""
@@ -65,7 +67,10 @@ class Metrics:
         kept = [line for line in _lines_of(path) if line.step <= resumed_at]
         self.steps = [line for line in kept if isinstance(line, Step)]
         self.held_out = [line for line in kept if isinstance(line, HeldOutLoss)]
-        path.write_bytes(b"".join(_line(line) for line in kept))
+        content = b"".join(_line(line) for line in kept)
+        if not path.exists() or path.read_bytes() != content:
+            # Whole or as it was: where there is no room, the steps that were made stay told.
+            write_durably(path, content)
         self._file = path.open("ab")
 
     def add(self, step: Step) -> None:
@@ -81,6 +86,10 @@ class Metrics:
     def _write(self, line: Step | HeldOutLoss) -> None:
         self._file.write(_line(line))
         self._file.flush()
+
+    def sync(self) -> None:
+        """Make durable what was written: a checkpoint must not outlive how it came to be."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Let go of the file."""

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ import msgspec
 
 from gateway.canonical import sha256_hex
 from gateway.clock import Clock, SystemClock
-from gateway.errors import BadDigestError, GatewayError, OperatorError
+from gateway.errors import BadDigestError, GateError, GatewayError, OperatorError
 from gateway.student.course import Course
 from gateway.student.offline import seal_off
 
@@ -32,6 +32,11 @@ JOIN_S: Final = 300
 
 WAIT_H: Final = 24
 """How long a rank waits for another at work: the first one may be at the gate for hours."""
+
+GONE_S: Final = 5.0
+"""How long a rank that broke off may take to be gone."""
+
+RANK_LOST: Final = "student.rank_lost"
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -76,18 +81,22 @@ class Team:
 
         Raises:
             BadDigestError: a rank has other rows than the gate wrote.
+            OperatorError: a rank is gone.
         """
         from gateway.student import engine  # noqa: PLC0415  # slow; the gate comes first
 
-        if self.ranks > 1:
-            _broadcast(
-                Orders(
-                    course=course,
-                    begin=str(begin.path) if begin else None,
-                    begin_step=begin.step if begin else 0,
+        try:
+            if self.ranks > 1:
+                _broadcast(
+                    Orders(
+                        course=course,
+                        begin=str(begin.path) if begin else None,
+                        begin_step=begin.step if begin else 0,
+                    )
                 )
-            )
-        _agree(course, self.ranks)
+            _agree(course, self.ranks)
+        except RuntimeError as error:
+            raise _lost("the ranks lost each other", error) from error
         return engine.learn(course, begin, tokenizer, crew)
 
     def dismiss(self, code: int) -> None:
@@ -104,7 +113,7 @@ def assembled(ranks: int) -> Iterator[Team]:
     """Give the team of *ranks*; the processes that are missing are started, and ended after.
 
     Raises:
-        OperatorError: one of them did not come.
+        OperatorError: one of them did not come, or went before the end.
     """
     team = Team(ranks)
     if ranks == 1:
@@ -122,10 +131,14 @@ def assembled(ranks: int) -> Iterator[Team]:
             _join()
         yield team
         team.dismiss(0)
-    except BaseException:
+    except BaseException as error:
+        lost = isinstance(error, OperatorError) and error.problem == RANK_LOST
+        gone = _first_gone(others) if lost else None
         # The others would wait for a word that does not come, whatever signal they catch.
         for other in others:
             other.kill()
+        if gone is not None:
+            raise gone from error
         raise
     finally:
         if distributed.is_initialized():
@@ -175,8 +188,9 @@ def accompany(clock: Clock | None = None, port: int | None = None) -> int:
                 else None
             )
             tokenizer = load_tokenizer(Path(orders.course.tokenizer))
-            with contextlib.suppress(GatewayError):
-                # The first rank says what is wrong, in one line and for all.
+            # What every rank finds wrong, the first one says, in one line and for all. Of what
+            # only this one does, the first would never hear: this process must end.
+            with contextlib.suppress(GateError):
                 engine.learn(orders.course, begin, tokenizer, crew)
     finally:
         distributed.destroy_process_group()
@@ -280,7 +294,7 @@ def _enter(store: Any, rank: int, ranks: int) -> None:
             timeout=timedelta(hours=WAIT_H),
         )
     except RuntimeError as error:
-        raise _lost(error) from error
+        raise _lost("not all ranks came", error) from error
 
 
 def _backend() -> str:
@@ -303,17 +317,40 @@ def _listen() -> Orders:
     return msgspec.json.decode(heard[0], type=Orders)
 
 
-def _lost(error: Exception) -> OperatorError:
+def _lost(what: str, error: Exception) -> OperatorError:
     return OperatorError(
-        f"not all ranks came: {(str(error).splitlines() or ['?'])[0][:200]}",
+        f"{what}: {(str(error).splitlines() or ['?'])[0][:200]}",
         hint="see what they printed; then go on with --resume",
-        code="student.rank_lost",
+        code=RANK_LOST,
+    )
+
+
+def _first_gone(others: Sequence[subprocess.Popen[bytes]]) -> OperatorError | None:
+    """Return what became of the rank that the others lost; `None` where all are there."""
+    ended: list[tuple[int, int]] = []
+    for rank, other in enumerate(others, start=1):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ended.append((other.wait(timeout=GONE_S), rank))
+    # Where one is killed the others end by themselves, with a code that is no signal.
+    code, rank = min(ended, default=(0, 0))
+    if not code:
+        return None
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return OperatorError(
+        f"rank {rank} was lost: {how}",
+        hint="see what it printed, and whether memory ran out; then go on with --resume",
+        code=RANK_LOST,
     )
 
 
 if __name__ == "__main__":
     try:
         sys.exit(accompany(port=int(sys.argv[1])))
+    except OperatorError as error:
+        if error.problem != RANK_LOST:
+            rank, _ = launched() or (0, 1)
+            sys.stderr.write(f"gateway: rank {rank}: {error}\n")
+        sys.exit(1)
     except (GatewayError, RuntimeError):
         # The first rank knows, and says it in one line for all of them.
         sys.exit(1)

@@ -11,8 +11,9 @@ import fcntl
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from gateway.student.bases import BaseAtHand, SaidOfBase
 from gateway.student.evaluate import ASKING, Asking, Drawing
 from gateway.student.files import write_durably
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
-from gateway.student.manifest import ModelManifest, recipe_sha256
+from gateway.student.manifest import ModelManifest, recipe_facts, recipe_sha256
 from gateway.student.progress import Screen
 from gateway.student.recipe import Recipe
 from gateway.tlog.proof import InclusionProof
@@ -34,6 +35,22 @@ from gateway.tlog.proof import InclusionProof
 RUN: Final = "run.json"
 ROWS: Final = "rows"
 METRICS: Final = "metrics.jsonl"
+
+LIBRARIES: Final = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+)
+"""Whose versions have a say in what is learned."""
+
+
+class StoppedError(Exception):
+    """Somebody asked for an end where no step is under way; what was learned is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +100,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     student: str
     recipe: Sha256
     """Over the recipe and the base."""
+    said: Mapping[str, str] = {}
+    """The recipe in words, to tell what is another one."""
+    versions: Mapping[str, str] = {}
+    """Of this gateway and its libraries: another one may make other steps of the same words."""
     datasets: tuple[Sha256, ...]
     snapshot: tuple[Sha256, ...]
     """Of the token rows, one file a dataset."""
@@ -108,6 +129,8 @@ class Interrupted:
     folder: Path
     step: int
     steps: int
+    kept: bool = True
+    """Whether there is anything to go on with; if not, the same order begins it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +163,15 @@ class Job:
         """Return how it is to be trained."""
         return self.order.recipe
 
+    def check_stop(self) -> None:
+        """Look whether somebody asked for an end.
+
+        Raises:
+            StoppedError: somebody did.
+        """
+        if self.stop.is_set():
+            raise StoppedError
+
 
 def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
     """Return what this run is; where the folder holds one, it must be the same.
@@ -156,6 +188,9 @@ def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
         datasets=tuple(dataset.manifest_sha256 for dataset in job.admitted.datasets),
         snapshot=tuple(part.sha256 for part in snapshot.parts),
         started=rfc3339(job.rooms.clock.now_ms()),
+        said=recipe_facts(job.recipe) | {"base": job.at_hand.base.name},
+        versions={name: metadata.version(name) for name in LIBRARIES}
+        | {"gateway": job.rooms.version},
     )
     path = job.folder / RUN
     if path.exists():
@@ -165,6 +200,14 @@ def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
             raise MissingPieceError(
                 f"`{path}` can't be read", hint=f"remove `{job.folder}` and begin the run anew"
             ) from error
+        for what, version in now.versions.items():
+            if then.versions.get(what) != version:
+                raise GateError(
+                    f"the run in `{job.folder}` was begun with another version of {what}: "
+                    f"{then.versions.get(what, 'unknown')}, this is {version}",
+                    hint="go on with that version, or remove that folder and begin anew",
+                    code="student.resume_differs",
+                )
         known = len(then.datasets) if job.order.feed else None
         for name, was, is_now in (
             ("student", then.student, now.student),
@@ -174,13 +217,24 @@ def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
         ):
             if was != is_now:
                 raise GateError(
-                    f"the run in `{job.folder}` was begun with another {name}",
+                    f"the run in `{job.folder}` was begun with another {name}"
+                    + (_differing(then.said, now.said) if name == "recipe" else ""),
                     hint="give the same datasets and options, or remove that folder",
                     code="student.resume_differs",
                 )
         now = msgspec.structs.replace(now, started=then.started, resumes=then.resumes + resumed)
     write_durably(path, msgspec.json.encode(now))
     return now
+
+
+def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return in words where two recipes differ."""
+    differing = [
+        f"{name} {then.get(name, 'as chosen for it')}, not {now.get(name, 'as chosen for it')}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
+    return f" ({'; '.join(differing)})" if differing else ""
 
 
 @contextlib.contextmanager

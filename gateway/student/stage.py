@@ -28,12 +28,17 @@ from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import PublicKey, Trust
 from gateway.receipt.sigstore import open_manifest, write_manifest
 from gateway.receipt.verify import document_keys, verify_manifest
-from gateway.student.bases import BESIDE, load_model, remember_base
+from gateway.student.bases import load_model
 from gateway.student.bom import evidence_name
-from gateway.student.card import is_adapter
 from gateway.student.evaluate import Drawn, Examined
 from gateway.student.figures import Who
-from gateway.student.files import put_in_place, write_durably
+from gateway.student.files import (
+    PART,
+    put_in_place,
+    sync_under,
+    write_durably,
+    written_by_others,
+)
 from gateway.student.gate import Snapshot
 from gateway.student.manifest import (
     Asked,
@@ -47,7 +52,7 @@ from gateway.student.manifest import (
     statement_of,
 )
 from gateway.student.progress import Metrics
-from gateway.student.run import METRICS, Job, Run, Trained
+from gateway.student.run import LIBRARIES, METRICS, Job, Run, Trained
 from gateway.student.signature import SIGNATURE, write_signature
 from gateway.student.verify import (
     EVIDENCE,
@@ -60,16 +65,8 @@ from gateway.student.verify import (
 from gateway.student.views import write_views
 from gateway.tlog.proof import format_proof
 
-_LIBRARIES: Final = (
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "accelerate",
-    "tokenizers",
-    "datasets",
-    "safetensors",
-)
+BESIDE: Final = "base"
+"""In a folder with an adapter on a tiny base: that base, which stands nowhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +80,6 @@ class Outcome:
     """Empty where it was trained from no feed."""
     device: str
     precision: str
-
-
-class StoppedError(Exception):
-    """Somebody asked for an end while the student was asked; what was learned is kept."""
 
 
 def stage(
@@ -109,7 +102,9 @@ def stage(
     shutil.rmtree(job.staged, ignore_errors=True)
     evidence = job.staged / EVIDENCE
     evidence.mkdir(parents=True)
-    _save(job, outcome)
+    with written_by_others():
+        _save(job, outcome)
+    job.check_stop()
     shutil.copyfile(job.folder / METRICS, job.staged / METRICS)
     for number, dataset in enumerate(job.admitted.datasets):
         name = evidence_name(number, dataset.name)
@@ -120,6 +115,9 @@ def stage(
     manifest = _manifest(job, run, snapshot, outcome, examined)
     samples = examined.samples if examined is not None else ()
     manifest = write_views(job.staged, manifest, datasets, samples)
+    # Whatever is cut off once the manifest stands, it must not be what the manifest names.
+    sync_under(job.staged)
+    job.check_stop()
     # Somebody may have withdrawn something while it was learned and asked.
     still()
     encoded, _ = write_manifest(statement_of(manifest), job.rooms.signer)
@@ -134,6 +132,9 @@ def finish(job: Job) -> Trained:
         GateError: the manifest key is trusted by nobody.
     """
     trust, rooms = job.rooms.sources().trust, job.rooms
+    for name in (MANIFEST, PROOF, SIGNATURE):
+        # Left where the one that was here before was cut off; it is written anew.
+        (job.staged / f"{name}{PART}").unlink(missing_ok=True)
     encoded = (job.staged / MANIFEST).read_bytes()
     statement, payload = verify_manifest(encoded, trust)
     checked = check_files(job.staged, statement, trust)
@@ -152,8 +153,6 @@ def finish(job: Job) -> Trained:
     )
     write_durably(job.staged / SIGNATURE, signature)
     verify_model(job.staged, trust)
-    if is_adapter(checked.manifest) and job.at_hand.path is not None:
-        remember_base(job.place, job.at_hand.path)
     put_in_place(job.staged, job.place)
     shutil.rmtree(job.folder, ignore_errors=True)
     return Trained(
@@ -175,9 +174,7 @@ def _save(job: Job, outcome: Outcome) -> None:
     else:
         beside = job.at_hand.path
         for adapter in model.peft_config.values():
-            # By name: what is signed and handed on tells nobody where things lie here.
-            adapter.base_model_name_or_path = job.at_hand.base.name if beside else BESIDE
-            adapter.revision = job.at_hand.base.revision
+            adapter.base_model_name_or_path = str(beside.resolve() if beside else BESIDE)
         # The words of the base stay as they are: the library must not go and look for them.
         model.save_pretrained(job.staged, safe_serialization=True, save_embedding_layers=False)
         model.config.save_pretrained(job.staged)
@@ -200,14 +197,13 @@ def _examined(job: Job, outcome: Outcome, drawn: Drawn) -> Examined:
 
     models: dict[Who, Callable[[], Any]] = {
         "base": base,
-        "student": lambda: load_model(job.staged, path),
+        "student": lambda: load_model(job.staged),
     }
     title = f"asking base and student {len(drawn.rows)} held-out rows"
     with job.screen.counting(title) as tick:
 
         def one_more(done: int, total: int) -> None:
-            if job.stop.is_set():
-                raise StoppedError
+            job.check_stop()
             tick(done, total)
 
         return examine_models(drawn, tokenizer, job.recipe.max_length, models, one_more)
@@ -253,7 +249,7 @@ def _manifest(
             day=admitted.day.isoformat(),
             library=admitted.library,
             device=outcome.device,
-            versions={name: metadata.version(name) for name in _LIBRARIES}
+            versions={name: metadata.version(name) for name in LIBRARIES}
             | {"python": platform.python_version()},
             evaluation=None if examined is None else examined.evaluation,
         ),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,12 +24,13 @@ import msgspec
 
 from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST
-from gateway.errors import GateRefusedError, OperatorError
+from gateway.errors import GateRefusedError, GatewayError, MissingPieceError, OperatorError
 from gateway.student.bases import check_outside, context_of, find_base, load_tokenizer
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
 from gateway.student.evaluate import Drawing, Drawn, Search
+from gateway.student.files import written_by_others
 from gateway.student.gate import Admitted, Snapshot, Sources, StudentGate
 from gateway.student.manifest import Round, recipe_sha256
 from gateway.student.offline import seal_off
@@ -38,16 +39,18 @@ from gateway.student.ranks import Team, assembled
 from gateway.student.run import (
     METRICS,
     ROWS,
+    RUN,
     Interrupted,
     Job,
     Order,
     Rooms,
     Run,
+    StoppedError,
     Trained,
     only_run,
     run_of,
 )
-from gateway.student.stage import Outcome, StoppedError, finish, stage
+from gateway.student.stage import Outcome, finish, stage
 
 FOLLOW_S: Final = 5.0
 """Between two looks for the next snapshot of a feed."""
@@ -81,21 +84,30 @@ def plan_training(order: Order, rooms: Rooms, screen: Screen) -> Plan:
         EvidenceError: a dataset or the base does not verify.
         GateRefusedError: something may not be learned from.
         MissingPieceError: there is no such base.
+        OperatorError: there is no room for token rows.
     """
     job = admit(order, rooms, screen, threading.Event())
+    _check_place(job)
     tell_admitted(job.admitted, screen)
     seal_off()
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer, snapshot = tokens_of(job, Path(folder))
-        tell_snapshot(snapshot, tokenizer, screen)
-        courses = tuple(
-            courses_of(job, recipe_sha256(order.recipe, job.at_hand.base), snapshot)
-        )
-        tell_courses(job, courses)
-        # Only now: it imports what takes seconds.
-        from gateway.student import engine  # noqa: PLC0415
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer, snapshot = tokens_of(job, Path(folder))
+            tell_snapshot(snapshot, tokenizer, screen)
+            courses = tuple(
+                courses_of(job, recipe_sha256(order.recipe, job.at_hand.base), snapshot)
+            )
+            tell_courses(job, courses)
+            # Only now: it imports what takes seconds.
+            from gateway.student import engine  # noqa: PLC0415
 
-        parameters, learned = engine.parameters_of(courses[0], tokenizer)
+            parameters, learned = engine.parameters_of(courses[0], tokenizer)
+    except OSError as error:
+        raise OperatorError(
+            f"the plan needs room for token rows: {error.strerror or error}",
+            hint="make room where temporary files go, or name another place in TMPDIR",
+            code="disk.unwell",
+        ) from error
     return Plan(
         admitted=job.admitted,
         snapshot=snapshot,
@@ -118,22 +130,44 @@ def train_student(
         OperatorError: the run's folder can't be written, or a rank was lost.
     """
     job = admit(order, rooms, screen, stop)
+    _check_place(job)
+    tell_admitted(job.admitted, screen)
+    try:
+        with only_run(job.folder, resume=order.resume):
+            return _go(job)
+    except StoppedError:
+        return Interrupted(folder=job.folder, step=0, steps=0, kept=_begun(job))
+    except OSError as error:
+        raise _unwell(job, error) from error
+
+
+def _begun(job: Job) -> bool:
+    return (job.folder / RUN).exists()
+
+
+def _unwell(job: Job, error: OSError) -> GatewayError:
+    """Return what a person can do about what the system said."""
+    then = "go on with --resume" if _begun(job) else "begin anew"
+    why, where = error.strerror or error, error.filename
+    gone = isinstance(error, FileNotFoundError) and where is not None
+    if gone and not Path(where).is_relative_to(job.folder):
+        return MissingPieceError(
+            f"`{where}` can't be read any more: {why}", hint=f"put it back, then {then}"
+        )
+    return OperatorError(
+        f"the run in `{job.folder}` can't be written: {why}",
+        hint=f"make room there, then {then}",
+        code="disk.unwell",
+    )
+
+
+def _check_place(job: Job) -> None:
     if job.place.exists():
         raise GateRefusedError(
             f"`{job.place}` already stands; a student is never changed",
             hint="choose another --name, or another place with --out",
             code="student.exists",
         )
-    tell_admitted(job.admitted, screen)
-    try:
-        with only_run(job.folder, resume=order.resume):
-            return _go(job)
-    except OSError as error:
-        raise OperatorError(
-            f"the run in `{job.folder}` can't be written: {error.strerror or error}",
-            hint="make room there, then go on with --resume",
-            code="disk.unwell",
-        ) from error
 
 
 def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> Job:
@@ -176,7 +210,8 @@ def _go(job: Job) -> Trained | Interrupted:
         drawn = _drawn(job, search, snapshot)
         run = run_of(job, snapshot, resumed=resumed)
         tell_snapshot(snapshot, tokenizer, job.screen)
-        tokenizer.save_pretrained(job.folder / "tokenizer")
+        with written_by_others():
+            tokenizer.save_pretrained(job.folder / "tokenizer")
         with assembled(job.recipe.ranks) as team:
             rounds = _Rounds(
                 job=job, run=run, snapshot=snapshot, tokenizer=tokenizer, team=team
@@ -256,6 +291,7 @@ def tokens_of(job: Job, folder: Path, search: Search | None = None) -> tuple[Any
     Raises:
         EvidenceError: a dataset changed since it was admitted.
         GateRefusedError: the template teaches no end, or no row is left.
+        StoppedError: the run was told to stop.
     """
     recipe = job.recipe
     tokenizer = _tokenizer(job)
@@ -264,7 +300,12 @@ def tokens_of(job: Job, folder: Path, search: Search | None = None) -> tuple[Any
     shape = Shape(
         recipe.objective, min(recipe.max_length, context or recipe.max_length), recipe.packing
     )
-    seen = None if search is None else search.see
+
+    def seen(row: Mapping[str, Any]) -> None:
+        job.check_stop()
+        if search is not None:
+            search.see(row)
+
     rows = folder / ROWS
     rows.mkdir(parents=True, exist_ok=True)
     for stale in rows.iterdir():
@@ -341,7 +382,10 @@ class _Rounds:
             ),
             default=0,
         )
-        metrics = Metrics(job.folder / METRICS, resumed_at=resumed_at)
+        steps = courses[-1].first_step + courses[-1].step_count
+        if job.stop.is_set():
+            return Interrupted(folder=job.folder, step=resumed_at, steps=steps)
+        metrics = _metrics_of(job, resumed_at)
         standing = job.admitted
 
         def still() -> None:
@@ -368,7 +412,7 @@ class _Rounds:
                         return Interrupted(
                             folder=job.folder,
                             step=learned.step,
-                            steps=courses[-1].first_step + courses[-1].step_count,
+                            steps=steps,
                         )
                 last = engine.last_checkpoint(course)
                 assert last is not None  # noqa: S101  # INVARIANT: a whole round has one.
@@ -396,6 +440,23 @@ class _Rounds:
             )
             for dataset, course in zip(self.job.admitted.datasets, courses, strict=True)
         )
+
+
+def _metrics_of(job: Job, resumed_at: int) -> Metrics:
+    """Return the metrics of the run up to the step it goes on from.
+
+    Raises:
+        MissingPieceError: some of its steps are not among them.
+    """
+    path = job.folder / METRICS
+    metrics = Metrics(path, resumed_at=resumed_at)
+    if [step.step for step in metrics.steps] != list(range(1, resumed_at + 1)):
+        metrics.close()
+        raise MissingPieceError(
+            f"`{path}` does not tell of every step that was made",
+            hint=f"put it back as it was; or remove `{job.folder}` and begin the run anew",
+        )
+    return metrics
 
 
 def tell_courses(job: Job, courses: Sequence[Course]) -> None:
