@@ -44,6 +44,7 @@ from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_bundle, verify_manifest, verify_trust
 
 MANIFEST: Final = "manifest.json"
+PROOF: Final = "manifest.tlog-proof"
 REPLAY_STATEMENT: Final = "report.dsse.json"
 TRUST_SIGNATURE: Final = "trust.sigstore.json"
 ZIP: Final = b"PK"
@@ -101,6 +102,9 @@ def run(args: argparse.Namespace) -> int:
         if bad.hint:
             _tell("hint", "", bad.hint)
         return NOT_FINE
+    except BrokenPipeError:
+        # Whoever read what we print has had enough; the command line knows what to do.
+        raise
     except OSError as broken:
         return _wrong_usage(f"can't read `{broken.filename}`: {broken.strerror}")
     except _UsageError as wrong:
@@ -191,22 +195,25 @@ def _verify_folder(path: Path, trust: Trust, *, every_signature: bool) -> int:
 
 def _build_type(path: Path) -> str:
     """Return which of the builds the folder of the manifest at *path* claims to be."""
-    if path.is_file():
+    folder = path.parent
+    if path.is_file() or (folder / PROOF).is_file():
         try:
             leaf, _ = open_manifest(_read(path, BUNDLE_BYTES_MAX))
             manifest = read_leaf(leaf)
-        except MalformedReceiptError:
+        except (MalformedReceiptError, OSError):
             # A broken manifest has a name of its own only in the folder that it belongs to.
             manifest = None
         if isinstance(manifest, Manifest):
             return manifest.build_type
-        if (path.parent / "rows.jsonl").is_file():
+        if (folder / "rows.jsonl").is_file():
             return DATASET_BUILD
-        if any(path.parent.glob("*.safetensors")):
+        if (folder / "lost.json").is_file():
+            return EXPORT_BUILD
+        if any(folder.glob("*.safetensors")):
             return TRAINING_BUILD
     raise _UsageError(
-        f"`{path.parent}` is neither a dataset folder (manifest.json, rows.jsonl) nor a model "
-        "folder (manifest.json, *.safetensors)"
+        f"`{folder}` is no dataset folder (manifest.json, rows.jsonl), no export of one "
+        "(manifest.json, lost.json) and no model folder (manifest.json, *.safetensors)"
     )
 
 
@@ -262,8 +269,8 @@ def _sentence(statement: Statement) -> str:
             if isinstance(statement, Verdict):
                 said = "approved" if statement.approved else "declined"
             about = str(statement.declaration or statement.exchange or "a manifest")
-            if isinstance(statement, Withdrawal) and statement.agreement:
-                about = f"agreement {statement.agreement}"
+            if isinstance(statement, Withdrawal):
+                about = _withdrawn(statement, about)
             return f"{statement.by} {said} {about}: {statement.reason}"
         case AgreementFacts():
             return (
@@ -323,6 +330,14 @@ def _sentence(statement: Statement) -> str:
             )
         case Manifest():
             return f"manifest {statement.payload_sha256} ({statement.build_type})"
+
+
+def _withdrawn(statement: Withdrawal, otherwise: str) -> str:
+    if statement.agreement:
+        return f"agreement {statement.agreement}"
+    if statement.manifest:
+        return f"manifest {statement.manifest}"
+    return str(statement.derivation or otherwise)
 
 
 def _tell(outcome: str, check: str, found: str) -> None:

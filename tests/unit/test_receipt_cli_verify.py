@@ -201,7 +201,21 @@ def test_a_folder_of_something_else_is_wrong_usage(
     assert str(folder) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("beside", ["rows.jsonl", "model.safetensors"])
+@pytest.mark.parametrize("beside", ["rows.jsonl", "model.safetensors", "lost.json"])
+def test_a_folder_whose_manifest_is_gone_is_not_fine(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], beside: str
+) -> None:
+    """Where the proof of a manifest stands and the manifest doesn't, somebody took it away."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in (beside, "manifest.tlog-proof"):
+        (folder / name).write_bytes(b"")
+
+    assert run(folder, "--trust", trust) == 1
+    assert "manifest.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beside", ["rows.jsonl", "model.safetensors", "lost.json"])
 def test_a_broken_folder_is_not_fine(
     tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str], beside: str
 ) -> None:
@@ -261,3 +275,14 @@ def test_a_bundle_is_verified_with_nothing_but_the_key(tmp_path: Path, trust: Pa
     words = [sys.executable, "-c", program, str(kept(tmp_path, BUNDLE)), str(trust)]
 
     assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "field", ["declaration", "exchange", "derivation", "manifest", "agreement"]
+)
+def test_a_withdrawal_names_what_was_taken_back(field: str) -> None:
+    """Whatever was withdrawn stands in the sentence by its name."""
+    nothing = dict.fromkeys(("declaration", "exchange", "derivation", "manifest", "agreement"))
+    said = msgspec.structs.replace(WITHDRAWAL, **(nothing | {field: "what-it-is"}))
+
+    assert "what-it-is" in verify._sentence(said)
