@@ -13,8 +13,8 @@ from typing import Final
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.bar import progress_bar
 from gateway.cli.ledger import write_out
+from gateway.cli.lineage_subject import CHOICE, ROW, Looking, answered
 from gateway.cli.use import screen
-from gateway.dataset.manifest import MANIFEST
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.ident import ExchangeId, Sha256, is_derivation_id, is_exchange_id
 from gateway.lineage.answer import as_json
@@ -24,7 +24,7 @@ from gateway.lineage.leaves import PART_LEAVES, LeafSet
 from gateway.lineage.pack import LogSources, Order, PackSources, ask_log, hold_log, write_pack
 from gateway.lineage.question import MalformedQuestionError, account_matches, parse_question
 from gateway.lineage.regulators import FORMATS, report_of
-from gateway.receipt.model import Statement
+from gateway.receipt.model import Derivation, Statement
 from gateway.receipt.statement import read_leaf
 from gateway.store.index.rows import Kind
 from gateway.store.libraries import kept_library
@@ -114,7 +114,7 @@ def _add_what(parser: argparse.ArgumentParser, nargs: str | None = None) -> None
         metavar="WHAT",
         nargs=nargs,
         help="a model, dataset or export: its folder, name or the sha256 of its manifest; "
-        "or x-…",
+        "x-… or d-…, with /N for one row of it; or DATASET#ROW",
     )
 
 
@@ -184,41 +184,32 @@ def _about(what: str, house: Installation, *, everything: bool = False) -> About
     """
     if everything and what == _EVERYTHING:
         return About(kind="log", name=_EVERYTHING)
-    path = Path(what)
-    payload: Sha256 | None = None
-    if path.is_dir():
-        payload = payload_in(path)
-        if payload is None:
-            raise NotFoundError(
-                f"{path / MANIFEST} can't be read", hint="name a model or dataset folder"
-            )
-    elif len(what) == 64 and all(char in "0123456789abcdef" for char in what):
-        payload = Sha256(what)
-    elif is_derivation_id(what.partition("/")[0]):
-        raise NotFoundError(
-            f"`{_plain(what[:64])}` are rows of a pipeline; questions are about what was built",
-            hint=f"`gateway lineage show {_plain(what[:64])}`, or ask about a dataset of them",
-        )
-    elif is_exchange_id(what):
-        found = house.reader.find(ExchangeId(what))
-        if found is not None:
-            return About(kind="exchange", name=what, exchange=what, leaf=found[0])
-    else:
-        named = house.index.lineage.named(what)
-        if len(named) > 1:
-            raise NotFoundError(
-                f"{len(named)} things are called `{_plain(what[:64])}`",
-                hint=f"name one by its manifest: {', '.join(one.manifest for one in named)}",
-            )
-        payload = named[0].manifest if named else None
-    known = None if payload is None else house.reader.manifest(payload)
+    row, choice = ROW.fullmatch(what), CHOICE.fullmatch(what)
+    if choice is not None:
+        return _about_answer(house, choice["of"], int(choice["choice"]))
+    if is_exchange_id(what) or is_derivation_id(what):
+        return _about_answer(house, what, None)
+    looking = Looking(house, 1)
+    if row is not None and not Path(what).is_dir():
+        _, source, place = looking.row(row["of"], int(row["row"]))
+        return _about_answer(house, source, place)
+    payload = looking.named(what)
+    known = house.reader.manifest(payload)
     if known is None:
         raise NotFoundError(
             f"`{_plain(what[:80])}` is not in this log",
-            hint="give a folder, a name or the sha256 of a manifest, or x-…",
+            hint="give a folder, a name or the sha256 of a manifest, x-… or d-…",
         )
     kind, name = name_of(known[1])
     return About(kind=kind, name=name, manifest=payload, leaf=known[0])
+
+
+def _about_answer(house: Installation, name: str, choice: int | None) -> About:
+    leaf, statement = answered(house, name, choice)
+    if isinstance(statement, Derivation):
+        named = name if choice is None else f"{name}/{choice}"
+        return About(kind="derivation", name=named, derivation=name, row=choice, leaf=leaf)
+    return About(kind="exchange", name=name, exchange=name, leaf=leaf)
 
 
 def log_of(house: Installation, size: int | None = None) -> LogSources:

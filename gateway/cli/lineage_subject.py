@@ -44,6 +44,7 @@ from gateway.lineage.tree import (
     lineage_of_exchange,
     lineage_of_export,
     lineage_of_manifest,
+    statements_in,
 )
 from gateway.lineage.uses import (
     Allowed,
@@ -55,8 +56,6 @@ from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf, verify_manifest
 from gateway.store.index.lineage import Stage
 
-_ROW: Final = re.compile(r"(?P<of>.+)#(?P<row>[0-9]{1,18})")
-_CHOICE: Final = re.compile(r"(?P<of>[xd]-[0-9A-Z]{26})/(?P<choice>[0-9]{1,9})")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,6 +69,40 @@ class Asked:
     held: str
     stages_held: frozenset[Sha256]
     """The manifests above and below it that a withdrawal holds."""
+
+
+ROW: Final = re.compile(r"(?P<of>.+)#(?P<row>[0-9]{1,18})")
+"""A row of a dataset, as it is named."""
+
+CHOICE: Final = re.compile(r"(?P<of>[xd]-[0-9A-Z]{26})/(?P<choice>[0-9]{1,9})")
+"""A choice of an answer, or a row of a derivation, as it is named."""
+
+
+def answered(
+    house: Installation, name: str, choice: int | None
+) -> tuple[int, Receipt | Derivation]:
+    """Return leaf and statement of an answered exchange, or of a derivation.
+
+    Raises:
+        NotFoundError: there is none of that name, or it lacks that choice or row.
+    """
+    leaf = house.index.named(ExchangeId(name))
+    statement = None if leaf is None else read_leaf(house.reader.leaf(leaf))
+    if leaf is None or not isinstance(statement, Receipt | Derivation):
+        raise NotFoundError(
+            f"no answered exchange and no derivation is called {name}",
+            hint="`gateway receipt list` shows exchanges",
+        )
+    count = (
+        len(statement.rows)
+        if isinstance(statement, Derivation)
+        else 1 + max((unit.choice for unit in statement.outputs), default=0)
+    )
+    if choice is not None and choice >= count:
+        raise NotFoundError(
+            f"{name} has {count}, from 0 on: there is no {choice}", hint="leave /N out"
+        )
+    return leaf, statement
 
 
 class Looking:
@@ -87,7 +120,7 @@ class Looking:
             manifest=self._manifest,
             words=house.register,
             folder=Folders(self._places),
-            leaf=house.reader.leaf,
+            statement=statements_in(house.reader.leaf),
             receipts_shown=receipts,
         )
 
@@ -99,7 +132,7 @@ class Looking:
             EvidenceError: what it names does not verify.
         """
         path = Path(what)
-        row, choice = _ROW.fullmatch(what), _CHOICE.fullmatch(what)
+        row, choice = ROW.fullmatch(what), CHOICE.fullmatch(what)
         if path.is_dir():
             return self._of_manifest(self._payload_at(path))
         if choice is not None:
@@ -186,26 +219,12 @@ class Looking:
         return Asked(title=title, root=root, below=below, held=held, stages_held=held_stages)
 
     def _of_answer(self, name: str, choice: int | None) -> Asked:
-        house = self._house
-        leaf = house.index.named(ExchangeId(name))
-        statement = None if leaf is None else read_leaf(house.reader.leaf(leaf))
-        root: ExchangeNode | DerivationNode | None = None
-        count = 0
-        if leaf is not None and isinstance(statement, Receipt):
-            count = 1 + max((unit.choice for unit in statement.outputs), default=0)
+        leaf, statement = answered(self._house, name, choice)
+        root: ExchangeNode | DerivationNode
+        if isinstance(statement, Receipt):
             root = lineage_of_exchange(statement, leaf, self._sources)
-        elif leaf is not None and isinstance(statement, Derivation):
-            count = len(statement.rows)
+        else:
             root = lineage_of_derivation(statement, leaf, self._sources, choice)
-        if root is None or leaf is None:
-            raise NotFoundError(
-                f"no answered exchange and no derivation is called {name}",
-                hint="`gateway receipt list` shows exchanges",
-            )
-        if choice is not None and choice >= count:
-            raise NotFoundError(
-                f"{name} has {count}, from 0 on: there is no {choice}", hint="leave /N out"
-            )
         kind = "exchange" if isinstance(root, ExchangeNode) else "derivation"
         title = f"{kind} {name}" if choice is None else f"row {choice} of {kind} {name}"
         gone = next((node for node in nodes_of(root) if gone_of(node)), None)
@@ -222,7 +241,18 @@ class Looking:
         return self._asked(title, root, below, held)
 
     def _of_row(self, of: str, number: int) -> Asked:
-        """Return what row *number* of a dataset is: an answer, or a derived row."""
+        folder, source, choice = self.row(of, number)
+        asked = self._of_answer(source, choice)
+        title = f"row {number} of dataset {folder}: {asked.title}"
+        return dataclasses.replace(asked, title=title)
+
+    def row(self, of: str, number: int) -> tuple[str, str, int]:
+        """Return a dataset's folder by name, and what row *number* of it is: x-… or d-…, which.
+
+        Raises:
+            NotFoundError: there is no such row, or its folder is not at hand.
+            EvidenceError: its rows can't be read.
+        """
         payload = self.named(of)
         if Path(of).is_dir():
             self._places.append(Path(of))
@@ -234,9 +264,7 @@ class Looking:
             )
         for row in iterate_rows(folder):
             if row.number == number:
-                asked = self._of_answer(row.source, row.choice)
-                title = f"row {number} of dataset {folder.name}: {asked.title}"
-                return dataclasses.replace(asked, title=title)
+                return folder.name, row.source, row.choice
         raise NotFoundError(
             f"dataset `{folder.name}` has no row {number}", hint="rows are numbered from 0"
         )

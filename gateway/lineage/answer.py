@@ -29,7 +29,7 @@ class Approved(Wire, frozen=True, kw_only=True):
 class Finding(Wire, frozen=True, kw_only=True):
     """One way by which what was asked for reached what was asked about."""
 
-    what: Literal["teacher", "answer", "account", "dataset"]
+    what: Literal["teacher", "answer", "account", "dataset", "rows"]
     stages: int
     """How many trainings lie in between."""
     dataset: str = ""
@@ -38,6 +38,7 @@ class Finding(Wire, frozen=True, kw_only=True):
     leaf: int | None = None
     """Where that manifest stands in the log; of an answer, where its receipt does."""
     exchange: str = ""
+    """Of an answer; of rows their derivation."""
     provider: str = ""
     models: tuple[str, ...] = ()
     influence: Influence = "text"
@@ -165,6 +166,11 @@ def _parts(found: Finding) -> Iterator[str]:
     match found.what:
         case "answer":
             yield f"exchange {found.exchange}{_at(found.leaf)} is an answer of {_who(found)}"
+            if found.stages:
+                yield away
+        case "rows":
+            yield f"the pipeline of {found.exchange}{_at(found.leaf)} ran for it"
+            yield away
         case "account":
             yield (
                 f"{found.receipts} of the account's receipts are among what dataset"

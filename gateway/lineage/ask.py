@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.dataset.manifest import Influence
 from gateway.ident import Sha256
 from gateway.lineage.answer import Answer, Approved, Clear, Finding
 from gateway.lineage.leaves import LeafSet
@@ -77,9 +78,14 @@ def answer(question: Question, evidence: Evidence) -> Answer:
     else:
         findings, judged = told[False] + told[True], []
     if question.kind == "declared":
-        named = {one.manifest for one in findings}
+        named = {(one.manifest, one.exchange) for one in findings}
         findings += [
-            one for one in _declared(evidence.roots, question) if one.manifest not in named
+            one
+            for one in (
+                *_run_for(evidence.roots, question),
+                *_declared(evidence.roots, question),
+            )
+            if (one.manifest, one.exchange) not in named
         ]
         doubts += [] if findings else _undeclared(evidence.roots)
     unknown = tuple(dict.fromkeys([*_unknowns(evidence.roots), *doubts]))
@@ -171,12 +177,12 @@ def _stated(roots: Iterable[Node]) -> Iterator[str]:
                     f"{one.rows} rows of dataset `{node.name}` are people's own words, states"
                     f" {one.by} ({one.source}, {one.licence})"
                 )
-        if isinstance(node, DerivationNode) and node.derivation.written is not None:
-            said = node.derivation.written
-            yield (
-                f"rows of {node.derivation.derivation} are people's own words, states"
-                f" {said.by} ({said.source}, {said.licence})"
-            )
+        if isinstance(node, DerivationNode):
+            for author in node.authors:
+                yield (
+                    f"{author.rows} rows of {node.derivation.derivation} are people's own"
+                    f" words, states {author.by} ({author.source}, {author.licence})"
+                )
 
 
 def _withdrawn(evidence: Evidence) -> Iterator[str]:
@@ -221,6 +227,27 @@ def _declared(roots: Iterable[Node], question: Question) -> Iterator[Finding]:
             )
 
 
+def _run_for(root: Iterable[Node], question: Question) -> Iterator[Finding]:
+    """Yield the pipelines that ran for a declaration, whoever answered them."""
+    told: set[str] = set()
+    for node, stages, _ in nodes_above(root):
+        if not isinstance(node, DerivationNode) or node.derivation.derivation in told:
+            continue
+        said = node.derivation.declared
+        if is_like((said.declaration or "").casefold(), question.value.casefold()):
+            told.add(node.derivation.derivation)
+            yield Finding(
+                what="rows",
+                stages=stages,
+                leaf=node.index,
+                exchange=node.derivation.derivation,
+                declaration=said.declaration or "",
+                purpose=said.use.purpose,
+                owner=node.owner or "",
+                withdrawn=node.withdrawn or "",
+            )
+
+
 def _undeclared(roots: Iterable[Node]) -> Iterator[str]:
     """Yield the datasets whose manifests don't name every declaration above them."""
     for dataset, _ in datasets_of(roots).values():
@@ -237,7 +264,7 @@ def _undeclared(roots: Iterable[Node]) -> Iterator[str]:
 def _finding(way: Way) -> Finding:
     if way.teacher is None or way.dataset is None:
         assert way.exchange is not None  # noqa: S101 — a way leads through one or the other
-        return _finding_of_answer(way.exchange, way.stages)
+        return _finding_of_answer(way.exchange, way.stages, way.influence)
     node, teacher = way.dataset, way.teacher.teacher
     manifest = node.manifest
     counted = [one.output_tokens for one in manifest.found.teachers if one.influence == "text"]
@@ -278,7 +305,7 @@ def _approvals(node: DatasetNode, verdicts: tuple[int, ...]) -> tuple[Approved, 
     )
 
 
-def _finding_of_answer(node: ExchangeNode, stages: int) -> Finding:
+def _finding_of_answer(node: ExchangeNode, stages: int, influence: Influence) -> Finding:
     receipt = node.receipt
     facts = receipt.model
     return Finding(
@@ -286,6 +313,7 @@ def _finding_of_answer(node: ExchangeNode, stages: int) -> Finding:
         stages=stages,
         leaf=node.index,
         exchange=receipt.exchange,
+        influence=influence,
         provider=receipt.provider.name,
         models=tuple(dict.fromkeys(filter(None, (facts.requested, facts.reported)))),
         tokens=None if receipt.usage is None else receipt.usage.output_tokens,
@@ -321,11 +349,15 @@ def _of_account(question: Question, evidence: Evidence) -> Answer:
     unknown = list(dict.fromkeys(_holes(evidence.roots)))
     outside = dict.fromkeys(one for one in _unknowns(evidence.roots) if one not in unknown)
     account = evidence.of_account(question.value)
-    for node, _, _ in nodes_above(evidence.roots):
+    told: set[str] = set()
+    for node, stages, influence in nodes_above(evidence.roots):
         if isinstance(node, ExchangeNode) and account_matches(
             question.value, node.receipt.caller.principal
         ):
-            findings.append(_finding_of_answer(node, 0))
+            # An answer that both taught and judged is told once, as one that taught.
+            if node.receipt.exchange not in told:
+                findings.append(_finding_of_answer(node, stages, influence))
+            told.add(node.receipt.exchange)
     for payload, (node, stages) in datasets_of(evidence.roots).items():
         members = evidence.members(payload)
         if members is None:

@@ -10,15 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import msgspec
+
 from gateway.dataset.manifest import DatasetManifest, parse_manifest
 from gateway.errors import BadDigestError, MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.ledger.register import Register
 from gateway.lineage.ask import Evidence
 from gateway.lineage.leaves import LeafSet
-from gateway.lineage.nodes import Missing, Root
+from gateway.lineage.nodes import Missing, Node, Root
 from gateway.lineage.question import account_matches
-from gateway.lineage.tree import Sources, lineage_of_exchange, lineage_of_manifest
+from gateway.lineage.tree import (
+    Sources,
+    lineage_of_derivation,
+    lineage_of_exchange,
+    lineage_of_manifest,
+)
 from gateway.receipt.model import (
     DATASET_BUILD,
     EXPORT_BUILD,
@@ -36,26 +43,34 @@ from gateway.receipt.model import (
 )
 from gateway.store.index.stages import stage_of
 
-SubjectKind = Literal["model", "dataset", "export", "exchange", "log"]
+SubjectKind = Literal["model", "dataset", "export", "exchange", "derivation", "log"]
 
 WORDS: Final = (DeclarationFacts, Verdict, Withdrawal, AgreementFacts, Activation)
 """What people said, as far as a pack holds it."""
 
 
 class About(Wire, frozen=True, kw_only=True):
-    """What a pack is about: a stage, an answer, or every stage of the log."""
+    """What a pack is about: a stage, an answer, rows of a pipeline, or the whole log."""
 
     kind: SubjectKind
     name: str
     manifest: Sha256 | None = None
     exchange: str | None = None
+    derivation: str | None = None
+    row: int | None = None
+    """Of a derivation: the place of the one row that is asked about."""
     leaf: int | None = None
+    leaves: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of a derivation: itself and the leaves above it, as bits packed as in `Members`."""
 
     def __str__(self) -> str:
         """Return it in words."""
         if self.kind == "log":
             return "what was made in this log"
         where = "" if self.leaf is None else f" (leaf {self.leaf})"
+        if self.kind == "derivation":
+            row = "" if self.row is None else f"row {self.row} of "
+            return f"{row}derivation {self.derivation}{where}"
         named = self.name if self.kind == "exchange" else f"`{self.name}`"
         return f"{self.kind} {named}{where}"
 
@@ -78,6 +93,12 @@ class Holdings:
     """For each account that was asked for: all leaves that are its receipts."""
     exchange: tuple[int, Receipt] | None = None
     """The answer that is asked about."""
+    derivation: tuple[int, Derivation] | None = None
+    """The rows that are asked about."""
+    asked: LeafSet = field(default_factory=LeafSet)
+    """Of rows that are asked about: their leaf, and those above it."""
+    above: dict[int, Receipt | Derivation] = field(default_factory=dict)
+    """What those leaves say."""
     _members: dict[Sha256, LeafSet | None] = field(default_factory=dict)
 
     def take_manifest(self, index: int, manifest: Manifest) -> None:
@@ -98,8 +119,14 @@ class Holdings:
                 self.answers[index] = statement.caller.principal, *who
                 if about.kind == "exchange" and statement.exchange == about.exchange:
                     self.exchange = index, statement
+                if index in self.asked:
+                    self.above[index] = statement
             case Derivation():
                 self.derivations.add(index)
+                if index in self.asked:
+                    self.above[index] = statement
+                    if statement.derivation == about.derivation:
+                        self.derivation = index, statement
             case Members():
                 self.lists.setdefault(statement.manifest, []).append((index, statement))
             case _ if isinstance(statement, WORDS):
@@ -145,10 +172,13 @@ class Holdings:
         """Return the leaves that are receipts of an account."""
         return self.accounts.get(pattern, LeafSet())
 
-    def roots(self, about: About) -> tuple[Root, ...]:
+    def roots(self, about: About) -> tuple[Node, ...]:
         """Return the trees that are asked about."""
         sources = Sources(
-            manifest=self.manifests.get, words=self.register, folder=lambda _: None
+            manifest=self.manifests.get,
+            words=self.register,
+            folder=lambda _: None,
+            statement=self.above.get,
         )
         if about.kind == "log":
             found = sorted(self.manifests.items(), key=lambda one: one[1][0])
@@ -158,6 +188,11 @@ class Holdings:
                 return (Missing(what=f"the receipt of {about.name} is not here"),)
             index, receipt = self.exchange
             return (lineage_of_exchange(receipt, index, sources),)
+        if about.kind == "derivation":
+            if self.derivation is None:
+                return (Missing(what=f"the leaf of {about.derivation} is not here"),)
+            index, made = self.derivation
+            return (lineage_of_derivation(made, index, sources, about.row),)
         return (root_of(about.manifest or Sha256(""), sources),)
 
     def evidence(self, about: About) -> Evidence:

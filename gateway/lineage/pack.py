@@ -23,6 +23,8 @@ from typing import BinaryIO, Final
 import msgspec
 
 from gateway.canonical import canonical_json, sha256_hex
+from gateway.dataset.above import UnresolvedParentError
+from gateway.dataset.above import parents_of as parents_of_row
 from gateway.dataset.manifest import (
     KEYS,
     LEAVES,
@@ -63,6 +65,7 @@ from gateway.lineage.pack_format import (
 )
 from gateway.lineage.pack_page import page_of
 from gateway.lineage.question import Question
+from gateway.lineage.tree import LEAVES_MAX
 from gateway.lineage.zipped import write_zip
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import Signer, open_envelope, seal_unnamed
@@ -73,10 +76,13 @@ from gateway.receipt.model import (
     Activation,
     AgreementFacts,
     DeclarationFacts,
+    Derivation,
     KeyAuthorization,
     KeyRevocation,
     Manifest,
     Members,
+    Parent,
+    Receipt,
     Statement,
     Verdict,
     Withdrawal,
@@ -206,11 +212,14 @@ def write_pack(order: Order, sources: PackSources, progress: Progress | None = N
     covers = parse_checkpoint(parse_note(sources.note)[0])
     accounts = _accounts(order.questions, log)
     chosen, found = _gather(order.about, accounts, log, lists=True)
+    about = msgspec.structs.replace(order.about, leaves=found.asked.packed())
     _choose_receipts(order, chosen, found)
-    holdings = Holdings(origin=covers.origin, size=covers.size, accounts=accounts)
+    holdings = Holdings(
+        origin=covers.origin, size=covers.size, accounts=accounts, asked=found.asked
+    )
     with _workshop(order.out) as workshop:
         parts: dict[str, bytes | Path] = {}
-        _write_leaves(workshop, chosen, sources, holdings, order.about, tell)
+        _write_leaves(workshop, chosen, sources, holdings, about, tell)
         for index in chosen.manifests.values():
             _take_manifest(index, sources, holdings, parts)
         holdings.check()
@@ -224,14 +233,14 @@ def write_pack(order: Order, sources: PackSources, progress: Progress | None = N
         }
         parts[CHECKPOINT_FILE] = sources.note.encode()
         parts[TRUST] = format_trust(sources.trust)
-        evidence = holdings.evidence(order.about)
+        evidence = holdings.evidence(about)
         facts = PackFacts(
             format=FORMAT,
             version=sources.version,
             origin=covers.origin,
             size=covers.size,
             root=Sha256(covers.root.hex()),
-            about=order.about,
+            about=about,
             answers=tuple(answer(question, evidence) for question in order.questions),
             accounts=tuple(
                 Account(account=name, leaves=leaves.packed())
@@ -314,6 +323,8 @@ def _gather(
             raise NotFoundError(f"no statement closes `{about.exchange}`")
         chosen.leaves.add(at)
         found.take(at, signed_statement(log.leaf(at), at, log.authority)[0], about)
+    if about.kind == "derivation":
+        chosen.leaves |= _take_above(about, log, found)
     for payload in _begin(about, log, found):
         _climb(payload, log, chosen, found)
     if lists or any(
@@ -342,9 +353,56 @@ def _begin(about: About, log: LogSources, found: Holdings) -> Iterator[Sha256]:
             student = None if found.exchange is None else found.exchange[1].model.manifest
             if student is not None:
                 yield student
+        case "derivation":
+            yield from dict.fromkeys(_students(found))
         case _:
             if about.manifest is not None:
                 yield about.manifest
+
+
+def _take_above(about: About, log: LogSources, found: Holdings) -> set[int]:
+    """Take in the rows that are asked about and every leaf above them; return their places."""
+    at = log.exchange(about.derivation or "")
+    if at is None or at >= log.size:
+        raise NotFoundError(f"no derivation is called `{about.derivation}`")
+    statements: dict[int, Statement] = {}
+    waiting, seen = [(at, about.row)], {(at, about.row)}
+    # As far as the tree above them is followed, and no further.
+    while waiting and len(seen) <= LEAVES_MAX:
+        index, place = waiting.pop(0)
+        if index not in statements:
+            statements[index] = signed_statement(log.leaf(index), index, log.authority)[0]
+        said = statements[index]
+        if isinstance(said, Derivation):
+            for parent in _parents(said, place):
+                row = parent.choice if parent.derivation is not None else None
+                if parent.manifest is None and 0 <= parent.index < index:
+                    waiting += {(parent.index, row)} - seen
+                    seen.add((parent.index, row))
+    found.asked = LeafSet.of(
+        index for index, said in statements.items() if isinstance(said, Receipt | Derivation)
+    )
+    for index in found.asked:
+        found.take(index, statements[index], about)
+    return set(found.asked)
+
+
+def _parents(derivation: Derivation, place: int | None) -> Iterable[Parent]:
+    if place is None:
+        return derivation.parents
+    try:
+        return tuple(parents_of_row(derivation, place))
+    except UnresolvedParentError:
+        return ()
+
+
+def _students(found: Holdings) -> Iterator[Sha256]:
+    """Yield the students that answered, or ran in a pipeline, above rows."""
+    for said in found.above.values():
+        if isinstance(said, Receipt) and said.model.manifest is not None:
+            yield said.model.manifest
+        if isinstance(said, Derivation):
+            yield from (one.manifest for one in said.parents if one.manifest is not None)
 
 
 def _climb(start: Sha256, log: LogSources, chosen: _Chosen, found: Holdings) -> None:
@@ -381,13 +439,15 @@ def _words(
             declarations |= set(teacher.declarations)
             agreements |= set(teacher.agreements)
             verdicts |= set(teacher.verdicts)
-    asked = None
-    if found.exchange is not None:
-        receipt = found.exchange[1]
-        asked = receipt.exchange
-        declarations.add(receipt.declared.declaration or "")
-        agreements |= set(receipt.ruling.agreements)
-        libraries.add(receipt.ruling.library or "")
+    asked: set[str] = set()
+    for one in (*found.above.values(), *(found.exchange or ())[1:]):
+        declarations.add(one.declared.declaration or "")
+        if isinstance(one, Receipt):
+            asked.add(one.exchange)
+            agreements |= set(one.ruling.agreements)
+            libraries.add(one.ruling.library or "")
+        else:
+            asked.add(one.derivation)
     used = found.wanted() if found.lists else LeafSet()
     for index, said in log.statements(SAID):
         match said:
@@ -397,13 +457,14 @@ def _words(
                 bears = (
                     index in verdicts
                     or said.declaration in declarations
-                    or (said.exchange is not None and said.exchange == asked)
+                    or said.exchange in asked
                     or _among(said.exchange, used, log)
                 )
             case Withdrawal():
                 bears = (
                     said.declaration in declarations
-                    or (said.exchange is not None and said.exchange == asked)
+                    or said.exchange in asked
+                    or said.derivation in asked
                     or said.agreement in agreements
                     or said.manifest in chosen.manifests
                     or _among(said.exchange, used, log)
@@ -439,6 +500,8 @@ def _choose_receipts(order: Order, chosen: _Chosen, found: Holdings) -> None:
         for account in found.accounts.values():
             taken |= set(_spread(account, order.sample))
             taken |= set(_spread(account & members, order.sample))
+    # What stands above rows that are asked about is in any case here.
+    taken |= {index for index in chosen.leaves if index in wanted}
     chosen.leaves |= taken
     chosen.shown = Shown(
         chosen="all" if len(taken) == whole else "sample", shown=len(taken), of=whole

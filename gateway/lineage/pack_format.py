@@ -23,7 +23,7 @@ from gateway.lineage.answer import Answer
 from gateway.lineage.holdings import About
 from gateway.receipt.model import PREDICATES, Wire
 
-FORMAT: Final = "tos-gateway-pack/v1"
+FORMAT: Final = "tos-gateway-pack/v2"
 PACK_TYPE: Final = PREDICATES + "pack/v1"
 PACK: Final = "pack.json"
 SIGNATURE: Final = "pack.sigstore.json"
@@ -63,7 +63,7 @@ class Account(Wire, frozen=True, kw_only=True):
 class PackFacts(Wire, frozen=True, kw_only=True):
     """What `pack.json` says: what was asked, what is answered, and which files show it."""
 
-    format: Literal["tos-gateway-pack/v1"]
+    format: Literal["tos-gateway-pack/v2"]
     version: str
     """Of the package that made it; another may put the same answer into other words."""
     origin: str

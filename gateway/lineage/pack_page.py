@@ -15,9 +15,19 @@ from typing import Final
 from gateway.lineage.answer import Answer, share
 from gateway.lineage.ask import Evidence
 from gateway.lineage.holdings import Holdings, name_of
-from gateway.lineage.nodes import DatasetNode, ExchangeNode, Missing, ModelNode, Node, above
+from gateway.lineage.nodes import (
+    Approval,
+    Author,
+    DatasetNode,
+    DerivationNode,
+    ExchangeNode,
+    ExportNode,
+    Missing,
+    ModelNode,
+    Node,
+)
 from gateway.lineage.pack_format import FILES, PackFacts, manifest_file
-from gateway.lineage.ways import datasets_of
+from gateway.lineage.ways import authors_of, datasets_of, nodes_above
 
 _STYLE: Final = """
 :root {
@@ -86,7 +96,7 @@ def _page(facts: PackFacts, evidence: Evidence, holdings: Holdings) -> Iterator[
     for one in facts.answers:
         yield from _answer(one)
     yield from _teachers(evidence.roots)
-    yield from _approvals(evidence.roots, facts.answers)
+    yield from _approvals(evidence.roots)
     yield "<h2>From the teachers to here</h2>"
     yield "<p>What was made from what: further in is what the line above was made from.</p>"
     if facts.about.kind == "log":
@@ -116,17 +126,17 @@ def _answer(one: Answer) -> Iterator[str]:
     yield "</div>"
 
 
-def _teachers(roots: Iterable[Node]) -> Iterator[str]:
-    found = datasets_of(roots)
-    if not found:
+def _teachers(roots: tuple[Node, ...]) -> Iterator[str]:
+    rows = [*_taught(roots), *_answered(roots), *_wrote(roots)]
+    if not rows:
         return
-    yield "<h2>Teachers</h2>"
+    yield "<h2>Teachers, and people who wrote rows</h2>"
     yield '<div class="scroll"><table>'
-    yield "<caption>Whose answers reached which dataset, and under which terms.</caption>"
+    yield "<caption>Whose words or judgements reached what, and under which terms.</caption>"
     heads = (
-        "Teacher",
+        "Who",
         "How",
-        "Dataset",
+        "Where",
         "Rows",
         "Share",
         "Output tokens",
@@ -137,48 +147,124 @@ def _teachers(roots: Iterable[Node]) -> Iterator[str]:
     )
     yield "<thead><tr>" + "".join(f'<th scope="col">{h}</th>' for h in heads) + "</tr></thead>"
     yield "<tbody>"
-    for node, _ in found.values():
-        for one in node.manifest.found.teachers:
-            pins = sorted({f"{pin.policy} v{pin.version}" for pin in one.policies})
-            who = f"{one.provider} {one.model or ''}".strip()
-            if one.manifest is not None:
-                who += " (a student of ours)"
-            how = "judged" if one.influence == "judge" else "its words"
-            tokens = "not counted" if one.output_tokens is None else str(one.output_tokens)
-            yield (
-                f'<tr><th scope="row">{_safe(who)}</th><td>{how}</td>'
-                f"<td>{_safe(node.name)}</td>"
-                f'<td class="number">{one.rows} of {node.manifest.found.rows}</td>'
-                f'<td class="number">{share(one.rows, node.manifest.found.rows)}</td>'
-                f'<td class="number">{tokens}</td>'
-                f"<td>{_safe(' to '.join(dict.fromkeys((*one.days[:1], *one.days[-1:]))))}</td>"
-                f"<td>{_safe(', '.join(pins))}</td><td>{_safe(', '.join(one.clauses))}</td>"
-                f"<td>{_safe(', '.join(one.obligations))}</td></tr>"
-            )
+    for who, *others in rows:
+        cells = "".join(
+            f"<td{_NUMBER * (at in _COUNTS)}>{_safe(one)}</td>" for at, one in enumerate(others)
+        )
+        yield f'<tr><th scope="row">{_safe(who)}</th>{cells}</tr>'
     yield "</tbody></table></div>"
 
 
-def _approvals(roots: Iterable[Node], answers: Iterable[Answer]) -> Iterator[str]:
-    said = [
-        (node.name, node.owner, node.manifest.asked.declaration, node.approvals)
-        for node, _ in datasets_of(roots).values()
-    ]
+_NUMBER: Final = ' class="number"'
+_COUNTS: Final = (2, 3, 4)
+
+
+def _taught(roots: tuple[Node, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield what a dataset's manifest says of each kind of call."""
+    for node, _ in datasets_of(roots).values():
+        of_rows = node.manifest.found.rows
+        for one in node.manifest.found.teachers:
+            who = f"{one.provider} {one.model or ''}".strip()
+            yield (
+                who + (" (a student of ours)" if one.manifest is not None else ""),
+                _HOW[one.influence],
+                f"dataset {node.name}",
+                f"{one.rows:,} of {of_rows:,}",
+                share(one.rows, of_rows),
+                "not counted" if one.output_tokens is None else f"{one.output_tokens:,}",
+                " to ".join(dict.fromkeys((*one.days[:1], *one.days[-1:]))),
+                ", ".join(sorted({f"{pin.policy} v{pin.version}" for pin in one.policies})),
+                ", ".join(one.clauses),
+                ", ".join(one.obligations),
+            )
+
+
+def _answered(roots: tuple[Node, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the single answers that are asked about, or that rows were made of."""
+    told: set[tuple[str, str]] = set()
+    for node, _, influence in nodes_above(roots):
+        if not isinstance(node, ExchangeNode) or (node.receipt.exchange, influence) in told:
+            continue
+        receipt, facts = node.receipt, node.receipt.model
+        told.add((receipt.exchange, influence))
+        usage = receipt.usage
+        counted = None if usage is None else usage.output_tokens
+        who = f"{receipt.provider.name} {facts.reported or facts.requested or ''}".strip()
+        yield (
+            who + (" (a student of ours)" if facts.manifest is not None else ""),
+            _HOW[influence],
+            f"answer {receipt.exchange} (leaf {node.index})",
+            "",
+            "",
+            "not counted" if counted is None else f"{counted:,}",
+            receipt.received[:10],
+            ", ".join(f"{pin.policy} v{pin.version}" for pin in receipt.ruling.policies),
+            ", ".join(f"{one.policy}:{one.clause}" for one in receipt.ruling.reasons),
+            ", ".join(receipt.ruling.obligations),
+        )
+
+
+def _wrote(roots: tuple[Node, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield whose words rows are that no model answered."""
+    for author, node, _ in authors_of(roots):
+        yield (
+            f"people, says {author.by}",
+            f"own words, from {author.source}, licence {author.licence}",
+            f"dataset {node.name}"
+            if isinstance(node, DatasetNode)
+            else f"rows {node.derivation.derivation}",
+            f"{author.rows:,} of {author.of_rows:,}",
+            share(author.rows, author.of_rows),
+            *[""] * 5,
+        )
+
+
+_HOW: Final = {"text": "its words", "judge": "judged"}
+
+
+def _approvals(roots: tuple[Node, ...]) -> Iterator[str]:
+    said = dict.fromkeys(_declared(roots))
     if not said:
         return
-    yield "<h2>Who said yes</h2>"
+    yield "<h2>Who declared it, and who said yes</h2>"
     yield "<ul>"
-    for name, owner, declaration, approvals in said:
+    for what, declaration, owner, approvals in said:
         by = owner or "nobody whose word is in this pack"
         yield (
-            f"<li>Dataset {_safe(name)}: the use was declared as"
+            f"<li>{_safe(what)}: the use was declared as"
             f" <code>{_safe(declaration)}</code> by {_safe(by)}.</li>"
         )
         for one in approvals:
             yield (
-                f"<li>Dataset {_safe(name)}: {_safe(one.by)} approved it in leaf {one.index}:"
+                f"<li>{_safe(what)}: {_safe(one.by)} approved it in leaf {one.index}:"
                 f" {_safe(one.reason)}</li>"
             )
     yield "</ul>"
+
+
+def _declared(
+    roots: tuple[Node, ...],
+) -> Iterator[tuple[str, str, str | None, tuple[Approval, ...]]]:
+    """Yield for what something was declared, by whom, and who approved it."""
+    for node, _, _ in nodes_above(roots):
+        match node:
+            case DatasetNode():
+                what, declared = f"Dataset {node.name}", node.manifest.asked.declaration
+                yield what, declared, node.owner, node.approvals
+            case ExchangeNode() if node.receipt.declared.declaration is not None:
+                what, declared = (
+                    f"Answer {node.receipt.exchange}",
+                    node.receipt.declared.declaration,
+                )
+                yield what, declared, node.owner, node.approvals
+            case DerivationNode() if node.derivation.declared.declaration is not None:
+                what, declared = (
+                    f"Rows {node.derivation.derivation}",
+                    node.derivation.declared.declaration,
+                )
+                yield what, declared, node.owner, ()
+            case _:
+                pass
 
 
 def _tree(root: Node, shown: set[str]) -> Iterator[str]:
@@ -217,11 +303,7 @@ def _tree(root: Node, shown: set[str]) -> Iterator[str]:
                         yield from _tree(one.student, shown)
                         yield "</ul>"
                     yield "</li>"
-                for written in found.written_by:
-                    yield (
-                        f"<li>people’s words, says {_safe(written.by)}: {written.rows} rows"
-                        f" ({_safe(written.source)}, {_safe(written.licence)})</li>"
-                    )
+                yield from _authors(root.authors)
                 yield "</ul>"
             yield "</li>"
         case ExchangeNode():
@@ -235,9 +317,42 @@ def _tree(root: Node, shown: set[str]) -> Iterator[str]:
                 yield from _tree(root.student, shown)
                 yield "</ul>"
             yield "</li>"
-        case _:
-            for one_above in above(root):
-                yield from _tree(one_above, shown)
+        case DerivationNode():
+            yield from _tree_of_rows(root, shown)
+        case ExportNode():
+            for parent in root.parents:
+                yield from _tree(parent, shown)
+
+
+def _tree_of_rows(root: DerivationNode, shown: set[str]) -> Iterator[str]:
+    said = root.derivation
+    named = said.derivation if root.place is None else f"{said.derivation}/{root.place}"
+    what = f"{len(said.rows)} rows" if root.place is None else f"row {root.place}"
+    gone = f' <span class="gone">WITHDRAWN {_safe(root.withdrawn or "")}</span>'
+    yield (
+        f"<li><strong>{what} of {said.derivation}</strong>: {said.transform.kind} by"
+        f" {_safe(said.transform.name)} {_safe(said.transform.version)}"
+        f' <span class="faint">(leaf {root.index})</span>{gone * bool(root.withdrawn)}'
+    )
+    if named not in shown:
+        shown.add(named)
+        yield "<ul>"
+        for one in root.parents:
+            yield f"<li>{one.parent.role}:<ul>"
+            yield from _tree(one.node, shown)
+            yield "</ul></li>"
+        yield from _authors(root.authors)
+        yield "</ul>"
+    yield "</li>"
+
+
+def _authors(authors: Iterable[Author]) -> Iterator[str]:
+    for one in authors:
+        yield (
+            f"<li>people’s words, says {_safe(one.by)}: {one.rows} of {one.of_rows} rows"
+            f" ({share(one.rows, one.of_rows)}), from {_safe(one.source)}, licence"
+            f" {_safe(one.licence)}</li>"
+        )
 
 
 def _stands(node: ModelNode | DatasetNode) -> str:
@@ -270,7 +385,11 @@ def _limits(facts: PackFacts) -> Iterator[str]:
         "<li>What a base model from outside learned from is not known; where there is one, it"
         " can’t be told that a provider’s answers are not in it.</li>"
     )
-    if shown.chosen == "all":
+    if facts.about.kind == "derivation":
+        yield "<li>Every leaf above the rows that could be followed is in this pack.</li>"
+    if not shown.of:
+        yield "<li>No signed list of leaves stands above, so none was to be checked.</li>"
+    elif shown.chosen == "all":
         yield (
             f"<li>All {shown.of} receipts and derivations that the signed lists name are in"
             " this pack.</li>"

@@ -58,6 +58,7 @@ from gateway.lineage.pack_format import (
 )
 from gateway.lineage.pack_page import page_of
 from gateway.lineage.question import MalformedQuestionError, Question, parse_question
+from gateway.lineage.tree import LEAVES_MAX
 from gateway.lineage.zipped import MalformedPackError, Zipped, guarded
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import open_envelope, signed_by
@@ -138,6 +139,10 @@ def verify_pack(
         holdings.accounts = {
             one.account: LeafSet.unpacked(one.leaves) for one in facts.accounts
         }
+        with _in(PACK):
+            holdings.asked = LeafSet.unpacked(facts.about.leaves)
+            if len(holdings.asked) > LEAVES_MAX + 1:
+                raise MalformedPackError("too many leaves stand above rows", hint=_AGAIN)
         _take_manifests(zipped, trust, note, holdings)
         tell("manifests", f"{len(holdings.manifests)}, each signed and in the log")
         authority = _authority(zipped, checkpoint, trust)
@@ -184,8 +189,14 @@ def _facts(zipped: Zipped, trust: Trust) -> PackFacts:
         except msgspec.MsgspecError as exc:
             raise MalformedPackError(f"it signs something else: {exc}") from exc
         expected = (Subject(name=PACK, digest={"sha256": sha256_hex(said)}),)
-        if statement.predicate_type != PACK_TYPE or statement.predicate != {"format": FORMAT}:
+        if statement.predicate_type != PACK_TYPE:
             raise MalformedPackError("it signs something else")
+        if statement.predicate != {"format": FORMAT}:
+            form = str(statement.predicate.get("format", "none"))[:80]
+            raise MalformedPackError(
+                f"a pack of the format `{form}`; this version reads `{FORMAT}`",
+                hint="take a pack that was made by this version, or verify it with its own",
+            )
         if statement.subject != expected:
             raise BadDigestError(f"{PACK} is not the file that was signed")
     with _in(PACK):

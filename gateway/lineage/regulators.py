@@ -18,8 +18,8 @@ from gateway.errors import NotFoundError
 from gateway.ident import Sha256
 from gateway.lineage.answer import share
 from gateway.lineage.holdings import About, Holdings
-from gateway.lineage.nodes import DatasetNode, Missing, ModelNode, Root
-from gateway.lineage.ways import datasets_of, models_of
+from gateway.lineage.nodes import DatasetNode, Missing, ModelNode, Node
+from gateway.lineage.ways import datasets_of, models_of, nodes_above
 
 _FILL: Final = "**Fill in:**"
 _UNKNOWN: Final = f"{_FILL} not known to the gateway"
@@ -465,19 +465,8 @@ def _sources(draft: _Draft) -> Iterator[str]:
     yield "`gateway lineage pack` puts all of them into one file that verifies offline."
 
 
-def _missing(roots: Iterable[Root]) -> Iterator[str]:
-    for root in roots:
-        match root:
-            case Missing():
-                yield root.what
-            case ModelNode():
-                yield from _missing(root.parents)
-            case DatasetNode():
-                yield from _missing(
-                    one.student for one in root.teachers if one.student is not None
-                )
-            case _:
-                pass
+def _missing(roots: Iterable[Node]) -> Iterator[str]:
+    return (node.what for node, _, _ in nodes_above(roots) if isinstance(node, Missing))
 
 
 def _all_teachers(draft: _Draft) -> Iterator[tuple[DatasetNode, Teacher]]:

@@ -47,7 +47,7 @@ from gateway.receipt.model import (
 from gateway.receipt.statement import read_leaf
 from gateway.store.index.stages import stage_of
 
-_LEAVES_MAX: Final = 4096
+LEAVES_MAX: Final = 4096
 """So many leaves above a derivation are followed; beyond it the way up is not known."""
 
 _STEPS_MAX: Final = 64
@@ -79,9 +79,21 @@ class Sources:
     words: Words
     folder: Callable[[Sha256], Path | None]
     """The dataset folder of a manifest, where it is at hand."""
-    leaf: Callable[[int], bytes] | None = None
-    """The leaf at an index, for what stands above a derivation."""
+    statement: Callable[[int], Statement | None] = lambda _: None
+    """What the leaf at an index says, for what stands above rows; `None`: not at hand."""
     receipts_shown: int = 3
+
+
+def statements_in(leaf: Callable[[int], bytes]) -> Callable[[int], Statement | None]:
+    """Return what leaves say, where they are read by *leaf*."""
+
+    def statement(index: int) -> Statement | None:
+        try:
+            return read_leaf(leaf(index))
+        except (EvidenceError, NotFoundError):
+            return None
+
+    return statement
 
 
 def lineage_of_manifest(payload: Sha256, sources: Sources) -> ModelNode | DatasetNode | Missing:
@@ -203,9 +215,9 @@ class _Tree:
         place = parent.choice if parent.derivation is not None else None
         known = self._leaves.get((parent.index, place))
         if known is None:
-            if len(self._leaves) >= _LEAVES_MAX:
-                return Missing(what=f"more than {_LEAVES_MAX} leaves stand above")
-            statement = self._read(parent.index)
+            if len(self._leaves) >= LEAVES_MAX:
+                return Missing(what=f"more than {LEAVES_MAX} leaves stand above")
+            statement = self._sources.statement(parent.index)
             if isinstance(statement, Receipt) and statement.exchange == parent.exchange:
                 known = self.exchange(statement, parent.index)
             elif (
@@ -220,12 +232,6 @@ class _Tree:
                 return Missing(what=f"{name} is not what leaf {parent.index} holds")
             self._leaves[parent.index, place] = known
         return known
-
-    def _read(self, index: int) -> Statement | None:
-        try:
-            return None if self._sources.leaf is None else read_leaf(self._sources.leaf(index))
-        except (EvidenceError, NotFoundError):
-            return None
 
     def _owner(self, declared: DeclarationId | None) -> str | None:
         said = None if declared is None else self._sources.words.declaration(declared)

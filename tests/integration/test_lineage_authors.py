@@ -22,6 +22,7 @@ from gateway.lineage.tree import (
     Sources,
     lineage_of_derivation,
     lineage_of_manifest,
+    statements_in,
 )
 from gateway.lineage.uses import ancestors_of
 from gateway.lineage.ways import authors_of
@@ -49,7 +50,10 @@ def sources(chain: Chain) -> Sources:
         return None if found is None else (chain.index_of(payload), found)
 
     return Sources(
-        manifest=manifest, words=chain.register, folder=lambda _: None, leaf=chain.leaf
+        manifest=manifest,
+        words=chain.register,
+        folder=lambda _: None,
+        statement=statements_in(chain.leaf),
     )
 
 

@@ -19,10 +19,23 @@ import pytest
 
 from gateway.cli.main import main
 from gateway.dataset.manifest import DATASET_MANIFEST, manifest_dependency
-from gateway.ident import Sha256
-from gateway.receipt.model import PROVENANCE_TYPE, STATEMENT_TYPE, TRAINING_BUILD
+from gateway.ident import DeclarationId, ExchangeId, Sha256, new_derivation_id
+from gateway.intent.model import IntendedUse
+from gateway.receipt.model import (
+    PROVENANCE_TYPE,
+    STATEMENT_TYPE,
+    TRAINING_BUILD,
+    Caller,
+    Commitment,
+    Declared,
+    Derivation,
+    DerivedRow,
+    Parent,
+    Transform,
+    Written,
+)
 from gateway.receipt.sigstore import write_manifest
-from gateway.receipt.statement import payload_sha256
+from gateway.receipt.statement import payload_sha256, write_statement
 from tests.integration.test_dataset_commands import Desk
 from tests.support.dataset import a_policy
 
@@ -93,6 +106,33 @@ class LineageDesk(Desk):
             leaf = write_manifest(statement, opened.keyring.manifest)[1]
             opened.sequencer.append_and_wait(leaf)
         return payload_sha256(leaf)
+
+    def derive(self) -> str:
+        """Append rows that were made of an answer, and one of a person's own."""
+        with closing(self._open()) as opened:
+            at = opened.index.find(ExchangeId(self.exchange))
+            assert at is not None
+            named = new_derivation_id(opened.clock.now_ms())
+            value = Commitment(alg="sha256-salted", value=Sha256("a" * 64))
+            said = Derivation(
+                derivation=named,
+                caller=Caller(principal="team", project="search"),
+                declared=Declared(
+                    use=IntendedUse(purpose="train.sft"),
+                    declaration=DeclarationId(self.declaration),
+                ),
+                transform=Transform(name="rewrite", version="1", kind="rewrite"),
+                written=Written(by="grace", licence="CC0-1.0", source="the style guide"),
+                parents=(Parent(exchange=ExchangeId(self.exchange), index=at.index),),
+                rows=(
+                    DerivedRow(row=value, bytes=1, parents=(0,)),
+                    DerivedRow(row=value, bytes=1),
+                ),
+                at="2026-11-22T00:00:00.000Z",
+                writer=opened.writer,
+            )
+            opened.sequencer.append_and_wait(write_statement(said, (), opened.keyring.receipt))
+        return named
 
     def show(self, what: str) -> dict[str, Any]:
         """Return what `lineage show` says of something, as JSON."""
@@ -233,6 +273,24 @@ def test_a_page_is_whole_and_lets_nothing_in(changing: LineageDesk) -> None:
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+def test_rows_are_asked_about_and_packed(changing: LineageDesk) -> None:
+    """A derivation, one row of it, a choice and a row of a dataset are answered for."""
+    named = changing.derive()
+
+    def says(question: str, what: str, code: int = 0) -> str:
+        return changing.run("lineage", "ask", question, what, code=code)
+
+    for what in (named, f"{named}/0", f"{changing.exchange}/0", "first#0"):
+        assert says("distilled-from:open", what).startswith("Yes: "), what
+    assert says("distilled-from:*", f"{named}/1").startswith(f"No: row 1 of derivation {named}")
+    assert "states grace" in says("distilled-from:*", f"{named}/1")
+    assert f"pipeline of {named}" in says(f"declared:{changing.declaration}", named)
+    assert "there is no 2" in says("distilled-from:*", f"{named}/2", code=2)
+    pack = changing.folder / "rows.zip"
+    changing.run("lineage", "pack", named, "--out", str(pack))
+    assert "distilled-from:*: yes" in changing.run("verify", str(pack))
 
 
 def test_impact_is_asked_from_every_side(desk: LineageDesk) -> None:

@@ -100,7 +100,7 @@ def signed_again(
         "_type": STATEMENT_TYPE,
         "subject": [{"name": PACK, "digest": {"sha256": sha256_hex(said)}}],
         "predicateType": PACK_TYPE,
-        "predicate": {"format": "tos-gateway-pack/v1"},
+        "predicate": {"format": "tos-gateway-pack/v2"},
     }
     signature = wrap_leaf(seal_unnamed(canonical_json(statement), signer), signer.keyid)
     return files | {PACK: said, SIGNATURE: signature}

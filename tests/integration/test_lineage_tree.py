@@ -32,6 +32,7 @@ from gateway.lineage.tree import (
     lineage_of_derivation,
     lineage_of_export,
     lineage_of_manifest,
+    statements_in,
 )
 from gateway.lineage.uses import Rulers, allowed_uses, ancestors_of, use_of
 from gateway.receipt.model import EXPORT_BUILD, PROVENANCE_TYPE, STATEMENT_TYPE, Manifest
@@ -58,7 +59,10 @@ def sources(house: House) -> Sources:
         return None if found is None else (house.index_of(payload), found)
 
     return Sources(
-        manifest=manifest, words=house.register, folder=lambda _: None, leaf=house.leaf
+        manifest=manifest,
+        words=house.register,
+        folder=lambda _: None,
+        statement=statements_in(house.leaf),
     )
 
 

@@ -38,6 +38,7 @@ from gateway.policy.library import Library
 from gateway.receipt.model import (
     Activation,
     Caller,
+    Derivation,
     Manifest,
     Members,
     Receipt,
@@ -163,7 +164,9 @@ class Chain(House):
 
         def exchange(name: str) -> int | None:
             for index, one in self.statements():
-                if getattr(one, "exchange", None) == name and isinstance(one, Receipt):
+                if isinstance(one, Receipt) and one.exchange == name:
+                    return index
+                if isinstance(one, Derivation) and one.derivation == name:
                     return index
             return None
 
