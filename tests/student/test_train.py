@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,8 +103,35 @@ def test_a_run_is_resumed_only_as_what_it_was(school: School) -> None:
 
     with pytest.raises(GateRefusedError, match="interrupted"):
         school.train(built, recipe)
-    with pytest.raises(GateError, match="another recipe"):
-        school.train(built, recipe_for("tiny", steps=7, batch=8), resume=True)
+    with pytest.raises(GateError, match=r"another recipe \(steps 6, not 7\)"):
+        school.train(built, recipe_for("tiny", steps=7, batch=8, save_every=2), resume=True)
+
+
+@pytest.mark.parametrize("version", ["0.0.1", None])
+def test_a_run_goes_on_only_under_the_versions_it_was_begun_with(
+    school: School, version: str | None
+) -> None:
+    """Other versions might make other steps of the same words: one line names which to use."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
+    cut = school.train(built, recipe, Quiet(stop_at=2))
+    assert isinstance(cut, Interrupted)
+    run = cut.folder / "run.json"
+    begun = json.loads(run.read_bytes())
+    other = begun["versions"] | {"trl": version}
+    if version is None:
+        del other["trl"]
+    run.write_text(json.dumps(begun | {"versions": other}))
+    marks = sorted(cut.folder.glob("checkpoints/*/*/complete.json"))
+
+    with pytest.raises(
+        GateError, match=r"another version of trl: (0\.0\.1|unknown), this is "
+    ) as no:
+        school.train(built, recipe, resume=True)
+
+    assert no.value.problem == "student.resume_differs"
+    assert "go on with that version" in no.value.hint
+    assert marks == sorted(cut.folder.glob("checkpoints/*/*/complete.json"))
 
 
 def test_a_torn_checkpoint_does_not_count(school: School) -> None:

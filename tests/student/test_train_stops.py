@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.canonical import sha256_hex
-from gateway.errors import GateRefusedError, OperatorError
+from gateway.errors import (
+    EvidenceError,
+    GateRefusedError,
+    MissingPieceError,
+    OperatorError,
+)
 from gateway.ident import Sha256
 from gateway.receipt.model import PROVENANCE_TYPE, STATEMENT_TYPE, TRAINING_BUILD
 from gateway.receipt.sigstore import write_manifest
 from gateway.student.bases import SaidOfBase
 from gateway.student.progress import Step
 from gateway.student.recipe import recipe_for
-from gateway.student.run import Trained
+from gateway.student.run import Interrupted, Trained
+from tests.student.test_evaluate import answer, build
 from tests.support.evidence import MANIFEST_SIGNER
 from tests.support.student import Quiet, School
 
@@ -103,6 +109,69 @@ def test_other_policies_stop_the_run_and_it_goes_on_under_them(
     assert max(marks) == kept
     assert isinstance(student, Trained)
     assert student.manifest.found.library == "f" * 64
+
+
+class Stopping(Quiet):
+    """A screen in front of which somebody acts, once it shows a line that was named."""
+
+    def __init__(self, shown: str, act: Callable[[], object] | None = None) -> None:
+        super().__init__()
+        self._shown, self._act = shown, act or self.stop.set
+
+    def say(self, line: str) -> None:
+        """Show a line; after the one that was named, the run is told to stop."""
+        super().say(line)
+        if line.startswith(self._shown):
+            self._act()
+
+    @contextlib.contextmanager
+    def counting(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Count; a title is a line, too."""
+        with super().counting(title) as tick:
+            self.say(title)
+            yield tick
+
+
+@pytest.mark.parametrize("held_out", ["0.25", None])
+def test_whoever_is_told_to_stop_stops_and_nothing_is_made_twice(
+    school: School, held_out: str | None
+) -> None:
+    """Whatever is under way: it ends, says whether anything is kept, and goes on from there."""
+    for number in range(24):
+        answer(school, number)
+    built = build(school, "set", held_out)
+    recipe = recipe_for("tiny", steps=2, batch=8)
+    students = school.house.folder / "students"
+    size = school.house.ledger.head().size
+
+    def stopped(shown: str, *, resume: bool = True) -> tuple[int, int, bool]:
+        cut = school.train(built, recipe, Stopping(shown), resume=resume)
+        assert isinstance(cut, Interrupted)
+        assert not (students / "parser").exists()
+        return cut.step, cut.steps, cut.kept
+
+    assert stopped("gate: ", resume=False) == (0, 0, False)
+    assert stopped("loading the training", resume=False) == (0, 0, False)
+    assert [] == list(students.iterdir())
+    assert stopped("stop token trained", resume=False) == (0, 2, True)
+    assert stopped("loading the training") == (0, 0, True)
+    if held_out is not None:
+        assert stopped("asking base and student") == (2, 2, True)
+    assert stopped("writing and signing") == (2, 2, True)
+    gone = built.folder.with_name("gone")
+    away = Stopping("writing and signing", lambda: built.folder.rename(gone))
+    with pytest.raises(
+        MissingPieceError, match=r"set/manifest\.json` can't be read"
+    ) as missing:
+        school.train(built, recipe, away, resume=True)
+    with pytest.raises(EvidenceError, match="is no dataset folder"):
+        school.train(built, recipe, resume=True)
+    gone.rename(built.folder)
+    student = school.train(built, recipe, resume=True)
+
+    assert missing.value.hint == "put it back, then go on with --resume"
+    assert isinstance(student, Trained)
+    assert (student.manifest.found.steps, school.house.ledger.head().size) == (2, size + 1)
 
 
 def a_base(folder: Path, licence: str | None) -> Path:
