@@ -42,7 +42,7 @@ from gateway.intent.model import NAME, Declaration, IntendedUse
 from gateway.intent.purpose import covers
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.keys import Trust
-from gateway.receipt.model import Manifest
+from gateway.receipt.model import TRAINING_BUILD, Manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.student.corpus import Corpus, Part, TokenRow
 from gateway.student.files import file_sha256
@@ -359,9 +359,15 @@ class StudentGate:
     def _opened(self, folder: Path) -> tuple[Sha256, Gate]:
         """Return the gate of the declaration that the dataset at *folder* was built for."""
         statement, payload = verify_manifest(_read_manifest(folder), self._sources.trust)
+        known = self._sources.manifest(payload)
+        if known is not None and known.build_type == TRAINING_BUILD:
+            raise NoDatasetError(
+                f"`{folder}` is a student, no dataset",
+                hint=f"to go on from it, say --base {folder}, and name the datasets to learn",
+            )
         manifest = parse_manifest(statement)
         name, declared = manifest.asked.dataset, manifest.asked.declaration
-        if self._sources.manifest(payload) is None:
+        if known is None:
             raise _refused(
                 f"the manifest of dataset `{name}` is not in this ledger",
                 "train with the gateway whose ledger it was built from",

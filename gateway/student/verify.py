@@ -105,9 +105,16 @@ def check_files(
     tell("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
     datasets = _check_evidence(path, manifest, trust)
     for dataset in datasets:
-        tell("dataset", f"{dataset.asked.dataset}: {dataset.found.rows} rows, manifest logged")
+        tell("dataset", f"{dataset.asked.dataset}: {_rows_of(dataset)}, manifest logged")
     tell("views", check_views(path, manifest, datasets))
     return CheckedFiles(manifest=manifest, datasets=datasets, digests=digests)
+
+
+def _rows_of(dataset: DatasetManifest) -> str:
+    """Return how many rows *dataset* has, and how many of them to measure with."""
+    told = f"{dataset.found.rows} rows"
+    parts = ", ".join(f"{part.rows} {part.name}" for part in dataset.found.splits)
+    return f"{told} ({parts})" if parts else told
 
 
 def signed_files(path: Path, checked: CheckedFiles) -> dict[str, Sha256]:

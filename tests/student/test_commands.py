@@ -13,6 +13,7 @@ import pytest
 
 from gateway.cli.main import main
 from gateway.student.job import TrainingJob
+from gateway.student.progress import read_metrics
 from tests.support.student import install
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
@@ -34,7 +35,7 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After SIGTERM the same command with --resume makes the steps that were left, no other."""
-    dataset = install(tmp_path)
+    dataset = install(tmp_path, held_out="0.2")
     words = ("student", "train", str(dataset), "--steps", "40", "--batch", "8", "--json")
     training = run(*words, cwd=tmp_path)
     assert training.stderr is not None
@@ -50,15 +51,30 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(
 
     code = main(["--config", str(tmp_path / "gateway.yaml"), *words, "--resume"])
     trained = json.loads(capsys.readouterr().out)
-    steps = (Path(trained["folder"]) / "metrics.jsonl").read_bytes().splitlines()
+    steps = read_metrics(Path(trained["folder"]) / "metrics.jsonl")
 
     assert code == 0
-    assert [json.loads(line)["step"] for line in steps] == list(range(1, 41))
+    assert [step.step for step in steps] == list(range(1, 41))
 
     trust = str(tmp_path / "gateway-data" / "trust.json")
     assert main(["student", "verify", trained["folder"], "--trust", trust]) == 0
+    verified = capsys.readouterr().out
+    rows, held_out = trained["rows"], 32 - trained["rows"]
+    assert f"set: 32 rows ({rows} train, {held_out} held-out), manifest logged" in verified
+    assert f"from {rows} rows, {held_out} more held out to measure with" in verified
+    assert 0 < held_out < 32
     assert main(["student", "card", trained["folder"], "--trust", trust]) == 0
     assert "| open | open-1 | 32 | 100% |" in capsys.readouterr().out
+
+    # What stands is no place for another, nor a dataset, and a plan says so as a run does.
+    house = ["--config", str(tmp_path / "gateway.yaml")]
+    assert main([*house, *words, "--plan"]) == 1
+    assert "already stands" in capsys.readouterr().err
+    assert main([*house, "student", "train", trained["folder"]]) == 1
+    assert (
+        f"is a student, no dataset; hint: to go on from it, say --base {trained['folder']}"
+        in (capsys.readouterr().err)
+    )
 
 
 def test_what_is_missing_is_said_in_one_line(
