@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Final
+from typing import Any
 
 from gateway.clock import rfc3339
 from gateway.dataset.manifest import (
@@ -28,8 +28,9 @@ from gateway.receipt.envelope import Signer
 from gateway.receipt.keys import PublicKey, Trust
 from gateway.receipt.sigstore import open_manifest, write_manifest
 from gateway.receipt.verify import document_keys, verify_manifest
-from gateway.student.bases import load_model
+from gateway.student.bases import BESIDE, load_model, remember_base
 from gateway.student.bom import evidence_name
+from gateway.student.card import is_adapter
 from gateway.student.evaluate import Drawn, Examined
 from gateway.student.figures import Who
 from gateway.student.files import (
@@ -64,9 +65,6 @@ from gateway.student.verify import (
 )
 from gateway.student.views import write_views
 from gateway.tlog.proof import format_proof
-
-BESIDE: Final = "base"
-"""In a folder with an adapter on a tiny base: that base, which stands nowhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +151,8 @@ def finish(job: Job) -> Trained:
     )
     write_durably(job.staged / SIGNATURE, signature)
     verify_model(job.staged, trust)
+    if is_adapter(checked.manifest) and job.at_hand.path is not None:
+        remember_base(job.place, job.at_hand.path)
     put_in_place(job.staged, job.place)
     shutil.rmtree(job.folder, ignore_errors=True)
     return Trained(
@@ -174,7 +174,9 @@ def _save(job: Job, outcome: Outcome) -> None:
     else:
         beside = job.at_hand.path
         for adapter in model.peft_config.values():
-            adapter.base_model_name_or_path = str(beside.resolve() if beside else BESIDE)
+            # By name: what is signed and handed on tells nobody where things lie here.
+            adapter.base_model_name_or_path = job.at_hand.base.name if beside else BESIDE
+            adapter.revision = job.at_hand.base.revision
         # The words of the base stay as they are: the library must not go and look for them.
         model.save_pretrained(job.staged, safe_serialization=True, save_embedding_layers=False)
         model.config.save_pretrained(job.staged)
@@ -197,7 +199,7 @@ def _examined(job: Job, outcome: Outcome, drawn: Drawn) -> Examined:
 
     models: dict[Who, Callable[[], Any]] = {
         "base": base,
-        "student": lambda: load_model(job.staged),
+        "student": lambda: load_model(job.staged, path),
     }
     title = f"asking base and student {len(drawn.rows)} held-out rows"
     with job.screen.counting(title) as tick:
