@@ -24,8 +24,8 @@ import yaml
 
 from gateway.clock import SystemClock
 from gateway.ident import new_exchange_id
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.receipt.keys import Ed25519Signer, LogSigner, generate_pem
 from gateway.receipt.statement import write_statement
 from gateway.store.sqlite import SqliteLedger

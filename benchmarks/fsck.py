@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from gateway.ledger.fsck import fsck
+from gateway.ledger.custody.fsck import fsck
 from gateway.receipt.keys import Ed25519Signer, generate_pem, parse_trust
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import Frontier, leaf_hash

@@ -34,7 +34,7 @@ from search import (
 from gateway.canonical import sha256_hex
 from gateway.dataset.held import HeldWords
 from gateway.ident import DeclarationId, ExchangeId, Sha256
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.lineage.impact import Below, Impact
 from gateway.receipt.model import Withdrawal, Writer
 from gateway.store.index.chunks import CHUNK, Chunk

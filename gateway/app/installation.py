@@ -22,11 +22,11 @@ from gateway.errors import (
 )
 from gateway.exchange.items import Turns
 from gateway.ident import random_bytes
-from gateway.ledger.erasure import apply_erasures
+from gateway.ledger.custody.erasure import apply_erasures
 from gateway.ledger.ports import Sequencing, Shared
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.reader import Reader
-from gateway.ledger.register import KINDS, Register
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.reading.reader import Reader
+from gateway.ledger.reading.register import KINDS, Register
 from gateway.policy.library import Library
 from gateway.receipt.model import Writer
 from gateway.settings import Sourced

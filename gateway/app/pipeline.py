@@ -27,7 +27,7 @@ from gateway.dataset.derive import Pipeline, Progress
 from gateway.dataset.held import HeldWords
 from gateway.errors import UnknownDeclarationError
 from gateway.ident import DeclarationId
-from gateway.ledger.register import KINDS
+from gateway.ledger.reading.register import KINDS
 from gateway.receipt.statement import read_leaf
 
 _TOLD_EVERY_S = 5.0

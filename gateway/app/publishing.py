@@ -8,11 +8,11 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.errors import SettingError
-from gateway.ledger.alarms import Alarm
-from gateway.ledger.copies import Copies, Copy
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.timestamp import Stamper, read_stamps
-from gateway.ledger.witness import Witness, Witnesses
+from gateway.ledger.publishing.alarms import Alarm
+from gateway.ledger.publishing.copies import Copies, Copy
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.publishing.timestamp import Stamper, read_stamps
+from gateway.ledger.publishing.witness import Witness, Witnesses
 from gateway.log import Logger
 from gateway.receipt.keys import Trust
 from gateway.settings import CheckpointSettings, Sourced

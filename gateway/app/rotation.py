@@ -26,7 +26,7 @@ from gateway.app.upkeep import claim
 from gateway.clock import SystemClock, rfc3339
 from gateway.errors import BadProofError, KeyUnreadableError, OperatorError, SettingError
 from gateway.ident import Sha256
-from gateway.ledger.reader import Reader
+from gateway.ledger.reading.reader import Reader
 from gateway.limits import KEY_FILE_MODE_MAX, RECEIPT_KEY_ROTATION_S_MAX
 from gateway.receipt.authority import Authority, KeyLife, trust_after
 from gateway.receipt.keys import (

@@ -39,10 +39,11 @@ from gateway.exchange.rule import Law
 from gateway.exchange.seal import Notary
 from gateway.exchange.walk import Walk
 from gateway.ident import Sha256
-from gateway.ledger.frames import Counts, Whole
+from gateway.ledger.counts import Counts
 from gateway.ledger.ports import Foreign, Shared
-from gateway.ledger.register import KINDS
-from gateway.ledger.remote import RemoteSequencer
+from gateway.ledger.reading.register import KINDS
+from gateway.ledger.sequencing.frames import Whole
+from gateway.ledger.sequencing.remote import RemoteSequencer
 from gateway.live.session import Live
 from gateway.log import Logger
 from gateway.policy.library import Library

@@ -33,9 +33,9 @@ from gateway.exchange.providers import Providers
 from gateway.exchange.recover import recover
 from gateway.exchange.seal import Notary
 from gateway.ident import ExchangeId
-from gateway.ledger.hub import Hub
 from gateway.ledger.ports import Foreign
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.sequencing.hub import Hub
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.limits import HUB_BEAT_S, WORKER_ENDS_S_MAX
 from gateway.log import Logger
 from gateway.policy.library import Library

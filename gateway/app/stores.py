@@ -15,8 +15,8 @@ from gateway.clock import Clock, rfc3339
 from gateway.errors import LedgerMissingError, MissingPieceError, SettingError
 from gateway.exchange.items import Turns
 from gateway.ledger.ports import Foreign, Sequencing
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.receipt.model import Takeover, Writer
 from gateway.receipt.statement import write_statement
 from gateway.receipt.verify import verify_checkpoint
@@ -86,7 +86,7 @@ def open_stores(
             turns=FileTurns(data / "turns"),
             sequencing=alone,
         )
-    from gateway.ledger.intake import Replica  # noqa: PLC0415  the driver is an extra
+    from gateway.ledger.sequencing.intake import Replica  # noqa: PLC0415  the driver is an extra
     from gateway.store.postgres.access import PostgresAccessKeys  # noqa: PLC0415
     from gateway.store.postgres.content import PostgresContents  # noqa: PLC0415
     from gateway.store.postgres.counters import PostgresCounters  # noqa: PLC0415

@@ -12,7 +12,7 @@ from gateway.app.installation import Installation
 from gateway.app.stores import no_ledger
 from gateway.clock import rfc3339
 from gateway.errors import GatewayError, OperatorError
-from gateway.ledger.erasure import erase_overdue
+from gateway.ledger.custody.erasure import erase_overdue
 from gateway.limits import CLAIM_S_MAX
 from gateway.log import Logger
 from gateway.receipt.model import Erasure

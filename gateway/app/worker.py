@@ -14,7 +14,7 @@ from gateway.app.serve import SWEEP_S
 from gateway.app.signals import Told
 from gateway.app.upkeep import settle_down
 from gateway.errors import LedgerDamagedError
-from gateway.ledger.remote import RemoteSequencer
+from gateway.ledger.sequencing.remote import RemoteSequencer
 from gateway.limits import HUB_BEAT_S
 from gateway.log import Logger
 from gateway.store.lives import Lives

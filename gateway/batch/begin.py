@@ -16,7 +16,7 @@ from gateway.exchange.providers import Provider
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Permitted
 from gateway.ident import ExchangeId
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.provider.batch import Batches
 from gateway.provider.model import ProviderCall, Resource
 from gateway.store.lines import Lines

@@ -24,7 +24,7 @@ from gateway.exchange.providers import Provider
 from gateway.exchange.rule import Law, Ruled
 from gateway.exchange.states import Answered, Asked, Forbidden, Held, Permitted
 from gateway.intent.model import Declaration, declaration_id
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.limits import BATCH_FORM_FIELD_BYTES_MAX, BODY_BYTES_MAX
 from gateway.provider.batch import Batches, Handing
 from gateway.provider.model import ProviderCall, Resource

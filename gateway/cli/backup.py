@@ -20,8 +20,8 @@ from gateway.app.stores import needs_file, no_ledger
 from gateway.cli.ledger import lines_of
 from gateway.clock import SystemClock, rfc3339
 from gateway.errors import SettingError, UncleanBackupError
-from gateway.ledger.backup import COPIES, Doing, backup, restore
-from gateway.ledger.copies import Copies, Copy
+from gateway.ledger.custody.backup import COPIES, Doing, backup, restore
+from gateway.ledger.publishing.copies import Copies, Copy
 from gateway.settings import Sourced
 
 

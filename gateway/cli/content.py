@@ -15,7 +15,7 @@ from gateway.cli.bar import progress_bar
 from gateway.clock import rfc3339
 from gateway.errors import CallerError, NotFoundError
 from gateway.ident import ExchangeId
-from gateway.ledger.erasure import apply_erasures, count_covered
+from gateway.ledger.custody.erasure import apply_erasures, count_covered
 from gateway.receipt.model import Erasure
 from gateway.receipt.statement import write_statement
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from gateway.errors import OperatorError, PortInUseError
-from gateway.ledger.cosigner import Cosigner, Reply
+from gateway.ledger.publishing.cosigner import Cosigner, Reply
 from gateway.limits import (
     COSIGNING_BODY_TIMEOUT_S,
     COSIGNING_REQUESTS_MAX,

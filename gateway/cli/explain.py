@@ -17,7 +17,7 @@ from gateway.cli.arguments import day
 from gateway.clock import SystemClock, day_of
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.intent.declare import parse_inline
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.policy.agreement import check_lifts, lifted_by
 from gateway.policy.condition import Value, value_of
 from gateway.policy.decide import NOTHING_REGISTERED, Facts, Lifted, facts_of

@@ -17,7 +17,7 @@ from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import EvidenceError
 from gateway.ident import Sha256, random_bytes
-from gateway.ledger.register import KINDS
+from gateway.ledger.reading.register import KINDS
 from gateway.limits import TRUST_BYTES_MAX
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.model import Manifest

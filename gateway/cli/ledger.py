@@ -25,7 +25,7 @@ from gateway.errors import (
     SettingError,
 )
 from gateway.ident import ExchangeId
-from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.custody.fsck import Report, fsck
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.settings import Sourced
 from gateway.store.files import write_durably

@@ -24,7 +24,7 @@ from gateway.ident import (
     is_exchange_id,
 )
 from gateway.intent.model import Declaration
-from gateway.ledger.register import subject_of
+from gateway.ledger.reading.register import subject_of
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.lineage.folders import Copies, Folders
 from gateway.lineage.impact import Below, Impact

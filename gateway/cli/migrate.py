@@ -19,7 +19,7 @@ from gateway.app.upkeep import claim
 from gateway.cli.bar import progress_bar
 from gateway.clock import rfc3339
 from gateway.errors import LedgerMissingError, SettingError
-from gateway.ledger.migrate import Copied, copy_leaves
+from gateway.ledger.custody.migrate import Copied, copy_leaves
 from gateway.receipt.keys import Trust
 from gateway.receipt.verify import verify_checkpoint
 from gateway.settings import Sourced

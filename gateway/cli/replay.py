@@ -24,8 +24,8 @@ from gateway.dataset.recall_report import CHANGES, About, Report, text_of, write
 from gateway.dataset.ruling import Call
 from gateway.errors import MalformedPolicyError, NotFoundError, SettingError
 from gateway.ident import Sha256, random_bytes
-from gateway.ledger.register import KINDS
-from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.reading.register import KINDS
+from gateway.ledger.reading.subtrees import Subtrees
 from gateway.policy.library import Library
 from gateway.provider.model import Operation
 from gateway.receipt.model import Statement

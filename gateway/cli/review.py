@@ -36,7 +36,7 @@ from gateway.ident import (
     new_exchange_id,
 )
 from gateway.intent.model import IntendedUse
-from gateway.ledger.register import subject_of
+from gateway.ledger.reading.register import subject_of
 from gateway.lineage.impact import Below, Impact
 from gateway.policy.model import Effect
 from gateway.policy.obligation import REVIEW_FIRST

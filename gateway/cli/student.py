@@ -390,7 +390,7 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
     from gateway.dataset.held import HeldWords  # noqa: PLC0415  # as above
     from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
     from gateway.ident import Sha256  # noqa: PLC0415  # as above
-    from gateway.ledger.register import KINDS  # noqa: PLC0415  # as above
+    from gateway.ledger.reading.register import KINDS  # noqa: PLC0415  # as above
     from gateway.receipt.model import TRAINING_BUILD, Manifest  # noqa: PLC0415  # as above
     from gateway.receipt.statement import read_leaf  # noqa: PLC0415  # as above
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above

@@ -17,7 +17,12 @@ from gateway import settings as settings_module
 from gateway.app.publishing import TIMESTAMPS
 from gateway.clock import rfc3339
 from gateway.errors import EvidenceError, KeyUnreadableError, SettingError
-from gateway.ledger.timestamp import Stamp, read_certificates, read_stamps, verify_stamp
+from gateway.ledger.publishing.timestamp import (
+    Stamp,
+    read_certificates,
+    read_stamps,
+    verify_stamp,
+)
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.verify import read_checkpoint
 

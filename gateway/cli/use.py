@@ -20,7 +20,7 @@ from gateway.errors import MalformedDeclarationError, UnknownDeclarationError
 from gateway.ident import DeclarationId
 from gateway.intent.declare import LISTS, YES_NO, use_of
 from gateway.intent.model import NAME, Declaration, declaration_id
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.receipt.model import DeclarationFacts
 from gateway.receipt.statement import write_statement
 

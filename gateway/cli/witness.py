@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Answer logs until told to stop; return the exit code."""
     # The server is loaded where there is something to serve, not for `ledger --help`.
     from gateway.cli.cosigning import serve  # noqa: PLC0415
-    from gateway.ledger.cosigner import Cosigner, open_witness  # noqa: PLC0415
+    from gateway.ledger.publishing.cosigner import Cosigner, open_witness  # noqa: PLC0415
 
     host, port = settings_module.address(args.listen, "--listen")
     tls = _tls(args, host)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.receipt.model import Verdict, Withdrawal
 from gateway.store.index.index import Index
 from gateway.store.index.lineage import Stage

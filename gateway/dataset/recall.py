@@ -31,7 +31,7 @@ from gateway.dataset.ruling import Call, PolicyLaw, call_of_teacher, question_of
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration, IntendedUse
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.limits import RULINGS_REMEMBERED_MAX
 from gateway.policy.library import Library
 from gateway.policy.model import EFFECTS, Effect

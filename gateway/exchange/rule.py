@@ -23,7 +23,7 @@ from gateway.exchange.states import Asked
 from gateway.ident import Sha256
 from gateway.intent.model import INFERENCE, IntendedUse
 from gateway.intent.purpose import PROVIDER_FINE_TUNE
-from gateway.ledger.register import Register, subject_of
+from gateway.ledger.reading.register import Register, subject_of
 from gateway.limits import RULINGS_REMEMBERED_MAX
 from gateway.policy import decide as policy_reason
 from gateway.policy.agreement import lifted_by

@@ -44,7 +44,7 @@ from gateway.exchange.states import (
 )
 from gateway.ident import ExchangeId
 from gateway.ledger.ports import Sequencing
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.provider.encoding import decoder_for
 from gateway.receipt.model import Opening
 from gateway.receipt.statement import write_opening

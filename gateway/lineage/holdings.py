@@ -15,7 +15,7 @@ import msgspec
 from gateway.dataset.manifest import DatasetManifest, parse_manifest
 from gateway.errors import BadDigestError, MalformedReceiptError
 from gateway.ident import Sha256
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.lineage.ask import Evidence
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.nodes import Missing, Node, Root

@@ -1,6 +1,7 @@
 """What a registered agreement lifts: exactly the clauses it names, for exactly its scope.
 
-Not here: how it is registered (`receipt/model.py`), and which are (`ledger/register.py`).
+Not here: how it is registered (`receipt/model.py`), and which are
+(`ledger/reading/register.py`).
 """
 
 from __future__ import annotations

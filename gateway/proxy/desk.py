@@ -12,7 +12,7 @@ from gateway.exchange.states import Principal
 from gateway.ident import DeclarationId
 from gateway.intent.declare import parse_use_header
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.receipt.model import Statement
 
 HEADER: Final = "x-intended-use"

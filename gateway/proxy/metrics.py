@@ -22,8 +22,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.exchange.states import Answered, Forbidden, Held
-from gateway.ledger.alarms import ALARMS, PUBLISHED, RAISED
-from gateway.ledger.frames import PRESENT, Counts, Whole
+from gateway.ledger.counts import PRESENT, Counts
+from gateway.ledger.publishing.alarms import ALARMS, PUBLISHED, RAISED
+from gateway.ledger.sequencing.frames import Whole
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)

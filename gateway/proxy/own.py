@@ -24,11 +24,12 @@ from gateway.exchange.hall import Hall
 from gateway.exchange.rule import Law
 from gateway.exchange.states import Principal
 from gateway.ident import ExchangeId, is_exchange_id
-from gateway.ledger.alarms import ALARMS, RAISED
-from gateway.ledger.frames import Counts, Whole
+from gateway.ledger.counts import Counts
 from gateway.ledger.ports import Sequencing
-from gateway.ledger.reader import Reader
-from gateway.ledger.register import Register
+from gateway.ledger.publishing.alarms import ALARMS, RAISED
+from gateway.ledger.reading.reader import Reader
+from gateway.ledger.reading.register import Register
+from gateway.ledger.sequencing.frames import Whole
 from gateway.proxy.auth import GATEWAY_KEY, Porter
 from gateway.proxy.knock import Knock
 from gateway.proxy.metrics import ALARM, CONTENT_TYPE, UNDER_WAY, Metrics, metrics_text

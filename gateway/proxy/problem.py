@@ -43,7 +43,7 @@ from gateway.errors import (
 )
 from gateway.exchange.states import Answered, Forbidden, Held
 from gateway.ident import ExchangeId
-from gateway.ledger.alarms import UNWITNESSED
+from gateway.ledger.publishing.alarms import UNWITNESSED
 from gateway.limits import RETRY_AFTER_S_MAX
 from gateway.policy.explain import ASK_LEGAL, Explanation, reason_json
 from gateway.provider.model import Problem

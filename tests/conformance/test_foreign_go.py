@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.tiles import Tiles
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.reading.tiles import Tiles
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import EvidenceError
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.tiles import Tiles
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.reading.tiles import Tiles
 from gateway.receipt.authority import Authority
 from gateway.receipt.bundle import format_bundle, parse_bundle
 from gateway.receipt.cose import write_cose

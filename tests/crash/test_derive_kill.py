@@ -14,7 +14,7 @@ import pytest
 
 from gateway import settings
 from gateway.app.installation import open_sourced
-from gateway.ledger.fsck import fsck
+from gateway.ledger.custody.fsck import fsck
 from gateway.receipt.model import Derivation
 from gateway.receipt.statement import read_leaf
 from tests.support.pipeline import messages, works_in

@@ -20,8 +20,8 @@ BEFORE = 700
 EXPORT = """
 import os, signal, sys
 from pathlib import Path
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.tiles import Tiles
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.reading.tiles import Tiles
 from gateway.store.sqlite import SqliteLedger
 
 folder, note, step = Path(sys.argv[1]), Path(sys.argv[2]).read_text(), int(sys.argv[3])

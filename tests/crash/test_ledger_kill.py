@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.ledger.fsck import fsck
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.custody.fsck import fsck
+from gateway.ledger.publishing.publisher import Publisher
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from tests.support.evidence import ORIGIN, TRUST

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from gateway.clock import FrozenClock
-from gateway.ledger.cosigner import Cosigner, open_witness
+from gateway.ledger.publishing.cosigner import Cosigner, open_witness
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import parse_checkpoint

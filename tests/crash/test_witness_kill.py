@@ -15,7 +15,7 @@ import pytest
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerUnwellError
-from gateway.ledger.cosigner import Cosigner, open_witness
+from gateway.ledger.publishing.cosigner import Cosigner, open_witness
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.cosignature import cosigned_by
 from gateway.tlog.note import parse_note, parse_vkey

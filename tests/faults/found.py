@@ -9,7 +9,7 @@ import apsw
 
 from gateway.clock import FrozenClock
 from gateway.errors import GatewayError
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.publishing.publisher import Publisher
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import Frontier, leaf_hash
 from tests.support.evidence import LOG_SIGNER, ORIGIN

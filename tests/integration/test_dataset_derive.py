@@ -22,7 +22,7 @@ from gateway.dataset.derive import BatchErasedError, Step
 from gateway.errors import GateRefusedError
 from gateway.ident import ExchangeId, new_derivation_id
 from gateway.intent.model import Declaration
-from gateway.ledger.erasure import apply_erasures
+from gateway.ledger.custody.erasure import apply_erasures
 from gateway.limits import DERIVATION_BYTES_MAX, LEAF_BYTES_MAX, ROWS_PER_DERIVATION_MAX
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.model import Derivation, Withdrawal

@@ -474,7 +474,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_every_finding_is_explained() -> None:
     """Whatever fsck can find, the guide says what it means and what to do."""
-    source = (ROOT / "gateway" / "ledger" / "fsck.py").read_text("utf-8")
+    source = (ROOT / "gateway" / "ledger" / "custody" / "fsck.py").read_text("utf-8")
     codes = set(re.findall(r'\badd\(\s*"([a-z_]+\.[a-z_]+)"', source))
     codes |= {"receipt.malformed", "signature.bad", "proof.bad", "ledger.damaged"}
     text = (GUIDES / "recovering.md").read_text("utf-8")

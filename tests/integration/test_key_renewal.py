@@ -15,7 +15,7 @@ from gateway.app.installation import Installation, open_sourced
 from gateway.app.receipt_key import renew_receipt_key
 from gateway.app.running import Gateway
 from gateway.ident import ExchangeId
-from gateway.ledger.fsck import fsck
+from gateway.ledger.custody.fsck import fsck
 from gateway.log import build_logger
 from gateway.receipt.authority import KeyLife
 from gateway.receipt.verify import verify_bundle

@@ -15,7 +15,7 @@ from gateway import settings
 from gateway.app.installation import Installation, init, open_sourced
 from gateway.cli.main import main
 from gateway.errors import BadProofError, BadSignatureError, EvidenceError, GatewayError
-from gateway.ledger.fsck import fsck
+from gateway.ledger.custody.fsck import fsck
 from gateway.receipt.keys import (
     Trust,
     generate_pem,

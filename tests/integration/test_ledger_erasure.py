@@ -14,8 +14,8 @@ import pytest
 from gateway.clock import day_of
 from gateway.errors import LedgerUnwellError
 from gateway.ident import ExchangeId, Sha256, new_exchange_id
-from gateway.ledger.erasure import apply_erasures, count_covered, covered, erase_overdue
-from gateway.ledger.reader import Reader
+from gateway.ledger.custody.erasure import apply_erasures, count_covered, covered, erase_overdue
+from gateway.ledger.reading.reader import Reader
 from gateway.receipt.model import Abandonment, Erasure, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.store import sqlite

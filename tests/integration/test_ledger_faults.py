@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import GatewayError, LedgerDamagedError
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.sequencing.sequencer import Sequencer
 from tests.support.store import FaultStore, LedgerUnderTest, When, exchanges
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.ledger.timestamp import Stamper
+from gateway.ledger.publishing.timestamp import Stamper
 from gateway.receipt.keys import format_trust
 from tests.support.authority import Authority
 from tests.support.evidence import TRUST

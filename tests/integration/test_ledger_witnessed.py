@@ -17,10 +17,10 @@ import pytest
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.alarms import UNCHECKED, UNWITNESSED
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
-from gateway.ledger.witness import Witness, Witnesses
+from gateway.ledger.publishing.alarms import UNCHECKED, UNWITNESSED
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.publishing.witness import Witness, Witnesses
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import parse_checkpoint

@@ -14,7 +14,7 @@ import pytest
 from gateway import settings
 from gateway.app.installation import open_sourced
 from gateway.cli.main import main
-from gateway.ledger.fsck import fsck
+from gateway.ledger.custody.fsck import fsck
 from gateway.receipt.model import Derivation, Receipt
 from gateway.receipt.statement import read_leaf
 from tests.support.dataset import POLICIES, TERMS

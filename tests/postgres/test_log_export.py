@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.tiles import Tiles
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.reading.tiles import Tiles
 from gateway.store.postgres.ledger import PostgresLedger
 from gateway.tlog.tile import parse_path
 from tests.conformance.test_vectors import leaves, vectors

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import LedgerDamagedError
-from gateway.ledger.migrate import copy_leaves
+from gateway.ledger.custody.migrate import copy_leaves
 from gateway.store import sqlite
 from gateway.store.postgres.ledger import PostgresLedger
 from gateway.store.sqlite import SqliteLedger

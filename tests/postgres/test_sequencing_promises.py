@@ -13,9 +13,9 @@ import pytest
 
 from gateway.clock import Clock, FrozenClock, SystemClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.intake import Replica
 from gateway.ledger.ports import Foreign, Sequencing
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.sequencing.intake import Replica
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.model import Takeover
 from gateway.receipt.statement import read_leaf

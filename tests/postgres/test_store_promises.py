@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from gateway.errors import LedgerDamagedError, LedgerMissingError, LedgerUnwellError
-from gateway.ledger.fsck import KeepsFrontiers, fsck
-from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.custody.fsck import KeepsFrontiers, fsck
+from gateway.ledger.reading.subtrees import Subtrees
 from gateway.store import sqlite
 from gateway.store.index.index import Index
 from gateway.store.ports import LedgerStore, TileStore

@@ -19,10 +19,10 @@ from gateway.dataset.verification.keys import format_key_line, read_authority
 from gateway.dataset.verification.rows import ReceiptLine, read_receipt_line
 from gateway.errors import EvidenceError, OperatorError
 from gateway.ident import Sha256
-from gateway.ledger.backup import FORMAT, MANIFEST, Backup, CopiedFile, read_backup
-from gateway.ledger.cosigner import Cosigner, open_witness
-from gateway.ledger.frames import Ask, Frames, frame
-from gateway.ledger.timestamp import verify_stamp
+from gateway.ledger.custody.backup import FORMAT, MANIFEST, Backup, CopiedFile, read_backup
+from gateway.ledger.publishing.cosigner import Cosigner, open_witness
+from gateway.ledger.publishing.timestamp import verify_stamp
+from gateway.ledger.sequencing.frames import Ask, Frames, frame
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import WitnessSigner, format_trust, parse_public_pem, parse_trust
 from gateway.receipt.model import TRAINING_BUILD

@@ -14,7 +14,7 @@ from gateway.errors import (
     OperatorError,
     SettingError,
 )
-from gateway.ledger.frames import (
+from gateway.ledger.sequencing.frames import (
     Frames,
     error_of,
     frame,

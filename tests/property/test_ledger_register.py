@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.receipt.model import (
     Activation,
     AgreementFacts,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gateway.clock import SystemClock
 from gateway.ident import new_exchange_id
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.receipt.keys import LogSigner
 from gateway.store.sqlite import SqliteLedger
 from tests.support.evidence import ORIGIN

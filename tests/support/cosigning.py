@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.clock import SystemClock
 from gateway.errors import OperatorError
-from gateway.ledger.cosigner import Cosigner, open_witness
+from gateway.ledger.publishing.cosigner import Cosigner, open_witness
 from gateway.tlog.note import parse_vkey
 
 

@@ -22,10 +22,10 @@ from gateway.dataset.provenance import Dependency
 from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.ident import ExchangeId, Sha256, new_derivation_id, new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.register import Register
-from gateway.ledger.sequencer import Sequencer
-from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.reading.register import Register
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.policy.library import Library
 from gateway.receipt.authority import Authority
 from gateway.receipt.keys import Ed25519Signer, generate_pem, trusted_keys

@@ -19,7 +19,7 @@ from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset.assembly.build import Built, Order, build_dataset
 from gateway.ident import ExchangeId, new_exchange_id
 from gateway.intent.model import Declaration
-from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.reading.subtrees import Subtrees
 from gateway.receipt.authority import Authority
 from gateway.receipt.envelope import Envelope
 from gateway.receipt.keys import PublicKey, format_trust

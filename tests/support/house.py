@@ -37,10 +37,10 @@ from gateway.exchange.walk import Walk
 from gateway.ident import DeclarationId, Sha256, new_exchange_id
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
 from gateway.ledger.ports import Foreign
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.reader import Reader
-from gateway.ledger.register import KINDS, Register
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.reading.reader import Reader
+from gateway.ledger.reading.register import KINDS, Register
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.log import build_logger
 from gateway.policy.library import Library
 from gateway.provider.catalogue import dialect_named

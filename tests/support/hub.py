@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.ident import ExchangeId, Sha256
-from gateway.ledger.hub import Hub
 from gateway.ledger.ports import Foreign, Introducing
-from gateway.ledger.remote import RemoteSequencer
+from gateway.ledger.sequencing.hub import Hub
+from gateway.ledger.sequencing.remote import RemoteSequencer
 from gateway.store.ports import LedgerStore
 from tests.support.store import LedgerUnderTest, an_abandonment
 

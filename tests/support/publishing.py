@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from gateway.clock import SystemClock
-from gateway.ledger.copies import Copies, Copy
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.witness import Witness, Witnesses
+from gateway.ledger.publishing.copies import Copies, Copy
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.publishing.witness import Witness, Witnesses
 from gateway.receipt.keys import LogSigner
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.cosignature import parse_cosignature_vkey

@@ -19,9 +19,9 @@ from typing import Any
 from gateway.clock import Clock, SystemClock, rfc3339
 from gateway.errors import LedgerUnwellError
 from gateway.ident import new_exchange_id
-from gateway.ledger.intake import Replica
-from gateway.ledger.lease import Opens
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.intake import Replica
+from gateway.ledger.sequencing.lease import Opens
 from gateway.receipt.keys import Ed25519Signer, LogSigner
 from gateway.receipt.model import Takeover
 from gateway.receipt.statement import write_statement

@@ -14,10 +14,10 @@ import msgspec
 from gateway.clock import Clock, FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
 from gateway.ident import ExchangeId, new_exchange_id
-from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.custody.fsck import Report, fsck
 from gateway.ledger.ports import Sequencing
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.receipt.model import Abandonment, Predicate, Receipt
 from gateway.receipt.statement import write_opening, write_statement
 from gateway.store.ports import Appended, Head, LedgerStore

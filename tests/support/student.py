@@ -24,7 +24,7 @@ from gateway.dataset.ruling import Call, PolicyLaw
 from gateway.errors import LedgerUnwellError
 from gateway.ident import new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
-from gateway.ledger.register import KINDS
+from gateway.ledger.reading.register import KINDS
 from gateway.receipt.keys import trusted_keys
 from gateway.receipt.model import (
     TRAINING_BUILD,

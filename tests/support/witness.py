@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from gateway.ledger.post import Answer, Line
+from gateway.ledger.publishing.post import Answer, Line
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
 from gateway.tlog.cosignature import CosignatureVerifier, parse_cosignature_vkey

@@ -26,8 +26,8 @@ from typing import Any, Final
 
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, LedgerDamagedError
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.store.files import write_durably, write_once
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint

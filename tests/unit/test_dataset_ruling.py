@@ -11,7 +11,7 @@ from gateway.dataset.manifest import Teacher
 from gateway.dataset.ruling import Call, call_of_teacher, question_of
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.receipt.model import PolicyPin
 from tests.support.dataset import a_library, a_policy
 

@@ -17,7 +17,7 @@ from gateway.exchange.rule import Held, Law, strictest
 from gateway.exchange.states import Asked, Principal
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import INFERENCE, Declaration, IntendedUse, declaration_id
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.limits import AGREEMENTS_PER_CREDENTIAL_MAX
 from gateway.policy.decide import Decision, Reason
 from gateway.policy.library import Library

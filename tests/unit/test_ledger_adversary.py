@@ -14,7 +14,7 @@ from gateway.app.installation import init, open_sourced
 from gateway.app.rotation import Hand, renew_trust
 from gateway.errors import GatewayError
 from gateway.ident import Sha256
-from gateway.ledger.fsck import fsck
+from gateway.ledger.custody.fsck import fsck
 from gateway.receipt.keys import (
     Ed25519Signer,
     LogSigner,

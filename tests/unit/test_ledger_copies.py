@@ -12,9 +12,9 @@ import pytest
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.alarms import COPY_BEHIND, COPY_NEW
-from gateway.ledger.copies import Copies, Copy
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.publishing.alarms import COPY_BEHIND, COPY_NEW
+from gateway.ledger.publishing.copies import Copies, Copy
+from gateway.ledger.publishing.publisher import Publisher
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.receipt.verify import verify_checkpoint
 from tests.support.evidence import ORIGIN, TRUST

@@ -19,7 +19,7 @@ from gateway.errors import (
     LedgerUnwellError,
     OperatorError,
 )
-from gateway.ledger.cosigner import Cosigner, open_witness
+from gateway.ledger.publishing.cosigner import Cosigner, open_witness
 from gateway.receipt.keys import LogSigner, generate_pem
 from gateway.tlog.cosignature import cosigned_by, parse_cosignature_vkey
 from gateway.tlog.note import parse_vkey

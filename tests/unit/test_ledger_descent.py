@@ -12,7 +12,7 @@ from gateway.dataset.assembly.marks import Marks
 from gateway.dataset.assembly.members import members_of
 from gateway.dataset.manifest import Findings, MembersFacts
 from gateway.ident import Sha256
-from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.custody.fsck import Report, fsck
 from gateway.receipt.model import DATASET_BUILD, PROVENANCE_TYPE, STATEMENT_TYPE, Derivation
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import payload_sha256

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.ident import ExchangeId, Sha256, item_id
-from gateway.ledger.fsck import Report, fsck
+from gateway.ledger.custody.fsck import Report, fsck
 from gateway.limits import PART_LEAVES_MAX
 from gateway.receipt.envelope import seal_statement
 from gateway.receipt.keys import Ed25519Signer, P256Signer, RevokedKey, generate_pem

@@ -17,8 +17,8 @@ from gateway.errors import (
     LedgerUnwellError,
 )
 from gateway.ident import ExchangeId, Sha256
-from gateway.ledger.hub import brief_of
 from gateway.ledger.ports import Sequencing
+from gateway.ledger.sequencing.hub import brief_of
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.model import Withdrawal
 from gateway.store.sqlite import SqliteLedger

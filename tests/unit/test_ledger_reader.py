@@ -11,7 +11,7 @@ import pytest
 from gateway.canonical import canonical_json
 from gateway.errors import BadProofError, NotFoundError
 from gateway.ident import Sha256
-from gateway.ledger.reader import Reader
+from gateway.ledger.reading.reader import Reader
 from gateway.receipt.envelope import seal_unnamed
 from gateway.receipt.model import Manifest, Opening, Receipt
 from gateway.receipt.statement import payload_sha256

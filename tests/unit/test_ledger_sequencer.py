@@ -13,8 +13,8 @@ import pytest
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
 from gateway.ledger.ports import Foreign
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.limits import LEAF_BYTES_MAX
 from gateway.receipt.verify import verify_checkpoint
 from gateway.store.sqlite import SqliteLedger

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.reading.subtrees import Subtrees
 from gateway.store.ports import Appended, Head
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import (

@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from gateway.errors import LedgerDamagedError, NotFoundError, SettingError
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.tiles import Tiles
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.reading.tiles import Tiles
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint, format_checkpoint
 from gateway.tlog.merkle import leaf_hash, root_of

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import BadSignatureError, LedgerUnwellError, SettingError
-from gateway.ledger.alarms import UNSTAMPED
-from gateway.ledger.timestamp import (
+from gateway.ledger.publishing.alarms import UNSTAMPED
+from gateway.ledger.publishing.timestamp import (
     Stamper,
     _new_request,
     read_certificates,

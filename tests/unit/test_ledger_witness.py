@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from gateway.clock import FrozenClock
 from gateway.errors import LedgerDamagedError, LedgerUnwellError
-from gateway.ledger.cosigner import Cosigner, open_witness
-from gateway.ledger.post import Line
-from gateway.ledger.publisher import Publisher
-from gateway.ledger.witness import Witness, Witnesses
+from gateway.ledger.publishing.cosigner import Cosigner, open_witness
+from gateway.ledger.publishing.post import Line
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.publishing.witness import Witness, Witnesses
 from gateway.receipt.keys import WitnessSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint

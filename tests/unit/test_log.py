@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger.alarms import ALARMS
+from gateway.ledger.publishing.alarms import ALARMS
 from gateway.limits import PIPE_BYTES_AT_ONCE
 from gateway.log import EVENTS, Lines, build_logger, frames, redact
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import MalformedDeclarationError, UnknownDeclarationError
 from gateway.exchange.states import Principal
 from gateway.intent.model import INFERENCE, IntendedUse, declaration_id
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.proxy.desk import Desk
 from gateway.receipt.model import DeclarationFacts, Statement
 from tests.support.house import TRAINING, WRITER

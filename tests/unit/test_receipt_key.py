@@ -14,8 +14,8 @@ from gateway.app.installation import Installation, init, open_sourced
 from gateway.app.receipt_key import end_keys_of_the_gone, renew_receipt_key
 from gateway.clock import FrozenClock
 from gateway.errors import BadSignatureError, KeyUnreadableError
-from gateway.ledger.fsck import fsck
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.custody.fsck import fsck
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.limits import RECEIPT_KEY_LIFE_MS, RECEIPT_KEY_RENEWED_AFTER_MS
 from gateway.log import build_logger
 from gateway.receipt.model import Activation, KeyAuthorization, KeyRevocation

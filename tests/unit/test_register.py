@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.ident import DeclarationId, ExchangeId, Sha256
-from gateway.ledger.register import Register
+from gateway.ledger.reading.register import Register
 from gateway.policy.condition import Measured
 from gateway.receipt.model import (
     DeclarationFacts,

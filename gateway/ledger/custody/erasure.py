@@ -18,7 +18,7 @@ from gateway.canonical import sha256_hex
 from gateway.clock import rfc3339
 from gateway.day import parse_day
 from gateway.ident import ExchangeId, made_at_ms
-from gateway.ledger.reader import Reader
+from gateway.ledger.reading.reader import Reader
 from gateway.limits import DERIVATIONS_READ_AT_ONCE, EXCHANGES_ERASED_AT_ONCE
 from gateway.policy.obligation import DELETE_BY, days_to_keep
 from gateway.provider.model import Operation

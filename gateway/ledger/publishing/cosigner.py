@@ -25,7 +25,7 @@ from gateway.errors import (
     LedgerUnwellError,
     OperatorError,
 )
-from gateway.ledger.witness import SIZE_KIND
+from gateway.ledger.publishing.witness import SIZE_KIND
 from gateway.limits import COSIGNING_LOGS_MAX, KEY_FILE_MODE_MAX
 from gateway.receipt.keys import WitnessSigner, generate_pem
 from gateway.store.files import hold, write_durably, write_once

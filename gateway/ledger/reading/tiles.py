@@ -17,7 +17,7 @@ from gateway.errors import (
     NotFoundError,
     SettingError,
 )
-from gateway.ledger.subtrees import Subtrees
+from gateway.ledger.reading.subtrees import Subtrees
 from gateway.store.files import sync_folder, write_durably
 from gateway.store.ports import LedgerStore
 from gateway.tlog.checkpoint import Checkpoint, parse_checkpoint

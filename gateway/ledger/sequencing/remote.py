@@ -23,9 +23,10 @@ from gateway.errors import (
     LedgerUnwellError,
 )
 from gateway.ident import Sha256
-from gateway.ledger.frames import (
+from gateway.ledger.counts import Counts
+from gateway.ledger.ports import Foreign, Introducing, Sequenced
+from gateway.ledger.sequencing.frames import (
     Ask,
-    Counts,
     Frames,
     Hello,
     Refused,
@@ -39,8 +40,7 @@ from gateway.ledger.frames import (
     packed,
     placed_leaf,
 )
-from gateway.ledger.hub import brief_of
-from gateway.ledger.ports import Foreign, Introducing, Sequenced
+from gateway.ledger.sequencing.hub import brief_of
 from gateway.limits import (
     HUB_QUESTION_S_MAX,
     HUB_SILENCE_S_MAX,

@@ -8,9 +8,9 @@ from typing import Final
 
 from gateway.errors import BadProofError, NotFoundError
 from gateway.ident import ExchangeId, Sha256
-from gateway.ledger.authorities import Authorities
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.tiles import Tiles
+from gateway.ledger.reading.authorities import Authorities
+from gateway.ledger.reading.subtrees import Subtrees
+from gateway.ledger.reading.tiles import Tiles
 from gateway.receipt.authority import Authority
 from gateway.receipt.bundle import Bundle, Included, format_bundle
 from gateway.receipt.keys import Trust

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, LedgerDamagedError
 from gateway.ledger.ports import Introducing
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.publishing.publisher import Publisher
 from gateway.limits import LEASE_MS
 from gateway.store.postgres.intake import (
     PLACED,

@@ -25,9 +25,9 @@ from gateway.errors import (
     UncleanBackupError,
 )
 from gateway.ident import Sha256
-from gateway.ledger.erasure import apply_erasures
-from gateway.ledger.fsck import Report, fsck
-from gateway.ledger.reader import Reader
+from gateway.ledger.custody.erasure import apply_erasures
+from gateway.ledger.custody.fsck import Report, fsck
+from gateway.ledger.reading.reader import Reader
 from gateway.limits import LEAVES_READ_AT_ONCE
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.verify import verify_checkpoint

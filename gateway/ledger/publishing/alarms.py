@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.ledger.frames import PRESENT
+from gateway.ledger.counts import PRESENT, SEPARATOR
 
 UNWITNESSED: Final = "checkpoint.unwitnessed"
 """A witness has not cosigned the newest checkpoint."""
@@ -24,10 +24,6 @@ UNSTAMPED: Final = "checkpoint.unstamped"
 """A timestamp is overdue."""
 
 ALARMS: Final = (UNWITNESSED, UNCHECKED, COPY_BEHIND, COPY_NEW, UNSTAMPED)
-
-
-SEPARATOR: Final = "\x1f"
-"""Stands between the name of a count and its label."""
 
 PUBLISHED: Final = f"{PRESENT}checkpoint-leaves"
 """Counts the leaves that the newest published checkpoint covers."""

@@ -24,9 +24,9 @@ from gateway.errors import (
     LedgerUnwellError,
     OperatorError,
 )
-from gateway.ledger.lease import Leader, Opens
 from gateway.ledger.ports import NONE, Foreign, Introducing, Sequenced
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.publishing.publisher import Publisher
+from gateway.ledger.sequencing.lease import Leader, Opens
 from gateway.limits import (
     HEARTBEAT_MS,
     LEAF_BYTES_MAX,

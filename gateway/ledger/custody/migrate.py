@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.errors import LedgerDamagedError
-from gateway.ledger.fsck import KeepsFrontiers
+from gateway.ledger.custody.fsck import KeepsFrontiers
 from gateway.limits import STATEMENTS_PER_COMMIT_MAX
 from gateway.store.ports import LedgerStore
 from gateway.tlog.checkpoint import Checkpoint

@@ -23,7 +23,7 @@ import msgspec
 from gateway.errors import EvidenceError, GatewayError
 from gateway.ident import ExchangeId, Sha256, item_id
 from gateway.ledger.checkers import check_in_order, checkers_at_hand
-from gateway.ledger.descent import Descent, Told, complaints_of, told_by
+from gateway.ledger.custody.descent import Descent, Told, complaints_of, told_by
 from gateway.limits import (
     FINDINGS_LISTED_MAX,
     LEAVES_CHECKED_ALONE_MAX,

@@ -23,10 +23,10 @@ from gateway.errors import (
     LedgerUnwellError,
 )
 from gateway.ident import ExchangeId, Sha256
-from gateway.ledger.frames import (
-    PRESENT,
+from gateway.ledger.counts import PRESENT, Counts
+from gateway.ledger.ports import Foreign, Sequenced
+from gateway.ledger.sequencing.frames import (
     Ask,
-    Counts,
     Frames,
     Hello,
     State,
@@ -38,8 +38,7 @@ from gateway.ledger.frames import (
     packed,
     refused_of,
 )
-from gateway.ledger.ports import Foreign, Sequenced
-from gateway.ledger.sequencer import Sequencer
+from gateway.ledger.sequencing.sequencer import Sequencer
 from gateway.limits import HUB_BYTES_UNREAD_MAX, HUB_SILENCE_S_MAX
 from gateway.receipt.model import ABANDONMENT_TYPE, RECEIPT_TYPE, REFUSAL_TYPE
 from gateway.receipt.statement import is_opening

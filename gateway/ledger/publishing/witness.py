@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.errors import BadProofError, EvidenceError, GatewayError, LedgerDamagedError
-from gateway.ledger.post import Answer, Line
+from gateway.ledger.publishing.post import Answer, Line
 from gateway.limits import (
     WITNESS_ANSWER_BYTES_MAX,
     WITNESS_GRACE_S,

@@ -23,7 +23,8 @@ from gateway.errors import (
     LedgerDamagedError,
     LedgerUnwellError,
 )
-from gateway.ledger.alarms import (
+from gateway.ledger.counts import Counts
+from gateway.ledger.publishing.alarms import (
     ALARMS,
     COPY_BEHIND,
     COPY_NEW,
@@ -33,11 +34,10 @@ from gateway.ledger.alarms import (
     UNWITNESSED,
     Alarm,
 )
-from gateway.ledger.copies import Copies
-from gateway.ledger.frames import Counts
-from gateway.ledger.subtrees import Subtrees
-from gateway.ledger.timestamp import Stamper
-from gateway.ledger.witness import Collected, Witnesses
+from gateway.ledger.publishing.copies import Copies
+from gateway.ledger.publishing.timestamp import Stamper
+from gateway.ledger.publishing.witness import Collected, Witnesses
+from gateway.ledger.reading.subtrees import Subtrees
 from gateway.limits import (
     CHECKPOINT_INTERVAL_MS,
     CHECKPOINT_RETRY_S,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, LedgerDamagedError, LedgerUnwellError
 from gateway.ledger.ports import NONE, Foreign, Introducing, Sequenced
-from gateway.ledger.publisher import Publisher
+from gateway.ledger.publishing.publisher import Publisher
 from gateway.limits import (
     LEAF_BYTES_MAX,
     STATEMENTS_PER_COMMIT_MAX,

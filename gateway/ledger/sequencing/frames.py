@@ -22,13 +22,8 @@ from gateway.errors import (
     LedgerUnwellError,
     OperatorError,
 )
+from gateway.ledger.counts import Counts
 from gateway.limits import FRAME_BYTES_MAX
-
-Counts = dict[str, float]
-"""What one process has counted, by names that the hub need not understand."""
-
-PRESENT: Final = "now/"
-"""Begins the names of counts that end with the process that counted them."""
 
 
 class Ask(enum.IntEnum):

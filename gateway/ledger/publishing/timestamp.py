@@ -24,8 +24,8 @@ from gateway.errors import (
     MissingPieceError,
     SettingError,
 )
-from gateway.ledger.alarms import UNSTAMPED, Alarm
-from gateway.ledger.post import Line
+from gateway.ledger.publishing.alarms import UNSTAMPED, Alarm
+from gateway.ledger.publishing.post import Line
 from gateway.limits import (
     NOTE_BYTES_MAX,
     TIMESTAMP_ANSWER_BYTES_MAX,

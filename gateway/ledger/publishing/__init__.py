@@ -1,0 +1,1 @@
+"""Publishing: checkpoints signed, cosigned, stamped and copied, and never contradicted."""

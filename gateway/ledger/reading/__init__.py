@@ -1,0 +1,1 @@
+"""Reading: leaves and their proofs, the tree's parts, and what the statements add up to."""

@@ -1,0 +1,1 @@
+"""Sequencing: who gives statements their place, for one process, many, or many machines."""
