@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -132,6 +133,42 @@ def _ask(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
+    return until_stopped(args.out, lambda: _write_pack(args))
+
+
+def until_stopped(out: Path, work: Callable[[], int]) -> int:
+    """Return what *work* returns; told to stop (SIGTERM, Ctrl-C) it says so, in one line.
+
+    *work* writes *out* whole or not at all, and clears away whatever else it began.
+    """
+    told: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        for one in _STOPS:
+            # Clearing away is not to be interrupted again.
+            signal.signal(one, signal.SIG_IGN)
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, stop) for one in _STOPS}
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(
+            f"gateway: pack.interrupted: told to stop before `{_plain(str(out))}` was written;"
+            " nothing of it is left; hint: run the command again",
+            file=sys.stderr,
+        )
+        return 128 + (told or [signal.SIGINT])[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def _write_pack(args: argparse.Namespace) -> int:
     what, accounts = args.not_in or args.what, args.account
     if what is None or (args.not_in and args.what) or (args.not_in and not accounts):
         raise MalformedQuestionError(
