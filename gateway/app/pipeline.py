@@ -23,7 +23,8 @@ from rich.progress import Progress as Bar
 from gateway import settings as settings_module
 from gateway.app.installation import Installation, open_sourced
 from gateway.dataset.derivation.parents import Records
-from gateway.dataset.derive import Pipeline, Progress
+from gateway.dataset.derivation.pipeline import Pipeline
+from gateway.dataset.derivation.recording import Progress
 from gateway.dataset.held import HeldWords
 from gateway.errors import UnknownDeclarationError
 from gateway.ident import DeclarationId

@@ -17,7 +17,8 @@ from gateway.app.installation import open_installation
 from gateway.app.pipeline import pipeline_in
 from gateway.cli.bar import progress_bar
 from gateway.dataset.derivation.filed import Filed, record_file
-from gateway.dataset.derive import Pipeline, Step
+from gateway.dataset.derivation.pipeline import Pipeline
+from gateway.dataset.derivation.step import Step
 from gateway.errors import CallerError
 from gateway.receipt.model import TransformKind
 

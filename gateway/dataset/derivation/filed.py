@@ -23,7 +23,8 @@ import orjson
 from gateway.canonical import canonical_json, digest_of
 from gateway.dataset.derivation.handed import plain_row
 from gateway.dataset.derivation.parents import ParentRef, check_no_parents, parents_named
-from gateway.dataset.derive import BatchErasedError, Step
+from gateway.dataset.derivation.recording import BatchErasedError
+from gateway.dataset.derivation.step import Step
 from gateway.errors import GateRefusedError, MissingPieceError
 from gateway.ident import Sha256
 from gateway.limits import DERIVED_TEXT_BYTES_MAX, FINDINGS_LISTED_MAX
@@ -194,7 +195,7 @@ def _digest(
     try:
         return digest_of(
             {
-                "declaration": step.pipeline.declaration.id,
+                "declaration": step.recording.declaration.id,
                 "parents": [[one.reference, one.role] for one in parents],
                 "row": row,
                 "transform": msgspec.to_builtins(step.transform),

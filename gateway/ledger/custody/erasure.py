@@ -155,7 +155,7 @@ def _erase_made_of_erased(reader: Reader, contents: Contents) -> int:
     A parent's leaf stands before what was made of it, so one look at each derivation, in order,
     finds those at any distance. Which rows were judged by an erased answer plays no part: none
     of its words stand in them. What a pipeline records after this look finds its parents'
-    texts gone, and erases its own (`dataset/derive.py`).
+    texts gone, and erases its own (`dataset/derivation/recording.py`).
     """
     reader.catch_up()
     erased, gone = 0, set[tuple[int, int]]()
