@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(VENV)/bin/gateway demo
 
-# A process a core; each file of tests stays in one, where what it set up is.
+# A process a core and one more; each file of tests stays in one, where what it set up is.
 ALL := -q -n logical --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)

@@ -1,12 +1,22 @@
-"""The order of files: long ones begin first, so that no core waits for one at the end."""
+"""The order of files: long ones begin first, so that no core waits for one at the end.
+
+And no law of `property` has a deadline: how long an example takes is the machine's affair.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "house", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
 
 TESTS: Final = Path(__file__).parent
 LONG: Final = (
@@ -19,6 +29,12 @@ LONG: Final = (
     "faults",
 )
 """Folders and files that take minutes; `make test` gives each file to one process whole."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores: many tests wait for others."""
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(trylast=True)

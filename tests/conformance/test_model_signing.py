@@ -18,7 +18,7 @@ from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER
 from tests.support.model import a_model
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def asked(model: Path, key: P256Signer = MANIFEST_SIGNER) -> subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=200,
     )
 
 
@@ -116,7 +116,7 @@ def test_it_signs_as_we_do(model: Path, tmp_path: Path) -> None:
         ],
         check=True,
         capture_output=True,
-        timeout=100,
+        timeout=200,
     )
 
     made = resources(json.loads(theirs.read_bytes()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -30,7 +29,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 def peak(gateway: Gateway, count: int, size: int) -> int:
     """Return the most that the process holds while a batch of so many such lines is done."""
-    assert isinstance(gateway.process, subprocess.Popen)
+    assert gateway.process is not None
     about = Path("/proc", str(gateway.process.pid))
     # The kernel forgets the peak of before.
     (about / "clear_refs").write_text("5")

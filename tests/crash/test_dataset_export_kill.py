@@ -18,7 +18,7 @@ from tests.integration.test_dataset_commands import Desk, desk
 
 __all__ = ["desk"]
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 EXPORT = """
 import argparse, contextlib, dataclasses, os, signal, sys

@@ -38,7 +38,7 @@ Tiles(store, Subtrees(store)).export(folder / "log", note, progress)
 def export(folder: Path, note: Path, step: int) -> int:
     """Export in a process of its own, which is killed after *step* files; return its end."""
     words: list[str | Path] = [sys.executable, "-c", EXPORT, folder, note, str(step)]
-    return subprocess.run(words, check=False, capture_output=True, timeout=50).returncode
+    return subprocess.run(words, check=False, capture_output=True, timeout=200).returncode
 
 
 def test_a_killed_export_leaves_the_log_of_before(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def climb(seen: Seen, log: MemoryLog, rng: random.Random, stop: threading.Event)
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_two_histories_race_through_kills(tmp_path: Path) -> None:
     """Forks of one log are asked for at once while the witness is killed again and again."""
     witness = WitnessProcess(tmp_path / "w", "witness.example/w", LOG.vkey).start()

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.calls import JOBS, MUTANTS, Job, Mutant, faults, mutant_faults
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.mutations import faults, pieces
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("piece", [piece.name for piece in pieces()])

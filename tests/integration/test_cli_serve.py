@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.main import main
-from tests.support.proxy import free_port
+from tests.support.ports import free_port
 
 
 def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=200,
         check=False,
         env={**os.environ, **environment},
     )
@@ -145,7 +145,7 @@ def test_a_gateway_that_is_told_to_stop_stops_well(folder: Path) -> None:
         assert process.stdout is not None
         started = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=60)
 
     assert "gateway.started" in started
     assert "gateway.stopped" in rest

@@ -191,7 +191,7 @@ def test_a_feed_ends_cleanly_between_snapshots(desk: Desk) -> None:
             if "waiting" in line or time.monotonic() > deadline:
                 break
         feed.send_signal(signal.SIGTERM)
-        rest = feed.communicate(timeout=40)[0]
+        rest = feed.communicate(timeout=200)[0]
     finally:
         feed.kill()
         feed.wait()

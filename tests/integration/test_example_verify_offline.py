@@ -287,7 +287,7 @@ def test_it_runs_from_the_command_line(auditor: Auditor, house: House, trust: Pa
     script = auditor.desk / "verify_with_others.py"
     model = house.folder / "model"
     words: list[str | Path] = [sys.executable, script, "model", model, trust]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
 
     assert (0, "verified") == (done.returncode, done.stdout.splitlines()[-1]), done.stderr
 

@@ -223,7 +223,7 @@ async def upload(forwarder: Forwarder, origin: Origin) -> ProviderResponse:
             yield b"x" * 65_536
 
     outgoing = Outgoing(method=b"POST", target=b"/", headers=[], body=endless())
-    return await asyncio.wait_for(forwarder.forward(PERMITTED, origin, outgoing), 10)
+    return await asyncio.wait_for(forwarder.forward(PERMITTED, origin, outgoing), 30)
 
 
 async def test_an_early_answer_ends_an_upload_that_nobody_reads(forwarder: Forwarder) -> None:
@@ -316,7 +316,7 @@ async def test_what_could_be_read_in_two_ways_is_broken_off(
     """A framing that another reader might take otherwise never ends cleanly."""
     async with serving({b"/": b"HTTP/1.1 200 OK\r\n" + CUT[kind]}) as origin:
         with pytest.raises(ProviderBrokeOffError):
-            await whole(await asyncio.wait_for(ask(forwarder, origin, b"/"), 10))
+            await whole(await asyncio.wait_for(ask(forwarder, origin, b"/"), 30))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ async def test_a_head_that_answers_nothing_is_broken_off(
     """Another protocol's answer, or interim ones without end, are none."""
     async with serving({b"/": head}) as origin:
         with pytest.raises(ProviderBrokeOffError):
-            await asyncio.wait_for(ask(forwarder, origin, b"/"), 10)
+            await asyncio.wait_for(ask(forwarder, origin, b"/"), 30)
 
 
 async def test_trailers_come_behind_the_body(forwarder: Forwarder) -> None:
@@ -458,7 +458,7 @@ async def test_idle_connections_are_let_go() -> None:
     server = Listening(answer)
     async with server.at() as origin:
         await whole(await ask(dock, origin, b"/"))
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
     dock.close()
 
 
@@ -622,7 +622,7 @@ async def test_a_slow_reader_slows_the_sender(forwarder: Forwarder) -> None:
         while got < 64 * MIB:
             got += len(await switched.duplex.read())
         switched.duplex.abort()
-        await asyncio.wait_for(writing, 5)
+        await asyncio.wait_for(writing, 30)
 
     assert sent > before
 
@@ -645,8 +645,8 @@ async def test_either_end_is_told_when_the_other_goes(forwarder: Forwarder) -> N
         assert isinstance(switched, Upgraded)
         told: list[bool] = []
         switched.duplex.when_gone = lambda: told.append(True)
-        assert b"last" == await asyncio.wait_for(switched.duplex.read(), 5)
-        assert b"" == await asyncio.wait_for(switched.duplex.read(), 5)
+        assert b"last" == await asyncio.wait_for(switched.duplex.read(), 30)
+        assert b"" == await asyncio.wait_for(switched.duplex.read(), 30)
         await switched.duplex.write(b"nobody")
 
     assert (True, [True]) == (switched.duplex.gone, told)

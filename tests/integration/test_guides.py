@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,13 +28,14 @@ from gateway.receipt.model import Abandonment
 from gateway.receipt.statement import read_leaf
 from gateway.store import sqlite
 from gateway.store.sqlite import SqliteLedger
+from tests.support.ports import free_port
 from tests.support.store import an_opening, brittle_disk
 from tests.support.texts import Kept, kept_in
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GUIDES: Final = ROOT / "docs" / "guides"
 EXPECTED: Final = re.compile(r"\s+# exits ([0-9])$")
-WAIT_S: Final = 30.0
+WAIT_S: Final = 60.0
 
 
 def sections(guide: str) -> dict[str, list[str]]:
@@ -96,9 +96,7 @@ class Case:
 
     def _serve(self) -> None:
         """Serve in the background, as an operator's service does, and wait until it is well."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         log = self.folder / "gateway.log"
         with log.open("ab") as file:
             process = subprocess.Popen(
@@ -119,7 +117,9 @@ class Case:
     @staticmethod
     def _is_well(port: int) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/health", timeout=5) as seen:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/-/health", timeout=30
+            ) as seen:
                 return bool(seen.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from gateway.receipt.verify import verify_bundle, verify_checkpoint
 from gateway.store import sqlite
 from gateway.store.access import AccessKeys
 from gateway.store.sqlite import SqliteLedger
+from tests.support.nursery import shared
 from tests.support.store import an_exchange_id, an_opening
 
 
@@ -26,15 +26,7 @@ class Folder:
 
     def gateway(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run one command."""
-        return subprocess.run(
-            [sys.executable, "-m", "gateway", *words],
-            cwd=self.path,
-            env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+        return shared().run(self.path, words, timeout_s=200)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from scitt_cose import verify_receipt
 
 from gateway.store.sqlite import SqliteLedger
 from tests.support.foreign import GoVerifier, build_go_verifier
+from tests.support.nursery import shared
 from tests.support.store import an_exchange_id, an_opening
 
 
@@ -28,15 +28,7 @@ class Folder:
 
     def gateway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway", *words],
-            cwd=self.path,
-            env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+        done = shared().run(self.path, words, timeout_s=200)
 
         assert not ok or done.returncode == 0, done.stdout + done.stderr
         return done

@@ -26,7 +26,7 @@ def test_two_processes_keep_one_order(tmp_path: Path) -> None:
         )
         for first in ("0", "1000")
     ]
-    printed = [process.communicate(timeout=50)[0] for process in processes]
+    printed = [process.communicate(timeout=200)[0] for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0]
     promised = dict(

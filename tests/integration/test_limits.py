@@ -75,10 +75,10 @@ def left(gateway: Gateway, **of: str) -> dict[str, Any]:
     return {f"{row['measure']}/{row['window']}": row for row in rows}
 
 
-def reached(gateway: Gateway) -> float:
-    """Return how many requests met the limit of a project on requests so far."""
+def reached(gateway: Gateway, scope: str) -> float:
+    """Return how many requests met a limit of that scope on requests so far."""
     _, _, metrics = gateway.get("/-/metrics")
-    named = b'gateway_limits_reached_total{measure="requests",scope="project"} '
+    named = b'gateway_limits_reached_total{measure="requests",scope="%b"} ' % scope.encode()
     counts = [line for line in metrics.splitlines() if line.startswith(named)]
     return float(counts[0].removeprefix(named)) if counts else 0.0
 
@@ -87,7 +87,7 @@ def test_what_is_over_the_limit_is_refused_and_asks_nobody(
     limited: Gateway, provider: FakeProvider
 ) -> None:
     """The call after the last raises RateLimitError, says which limit, and dials nothing."""
-    key, before = new_key(limited, "three-a-day"), reached(limited)
+    key, before = new_key(limited, "three-a-day"), reached(limited, "project")
     for _ in range(3):
         ask(limited, key)
     with pytest.raises(openai.RateLimitError) as caught:
@@ -106,8 +106,8 @@ def test_what_is_over_the_limit_is_refused_and_asks_nobody(
         assert "limit.reached" == error.response.headers["x-gateway-problem"]
         assert 1 <= int(error.response.headers["retry-after"]) <= 60
         assert "x-gateway-exchange" not in error.response.headers
-    assert 2 == reached(limited) - before
-    until = time.monotonic() + 10
+    assert 2 == reached(limited, "project") - before
+    until = time.monotonic() + 30
     while '"limit.reached"' not in limited.log():
         assert time.monotonic() < until, limited.log()
         time.sleep(0.05)
@@ -120,9 +120,9 @@ def test_what_is_over_the_limit_is_refused_and_asks_nobody(
 def test_sdks_do_not_wait_for_a_window_that_ends_much_later(
     limited: Gateway, provider: FakeProvider
 ) -> None:
-    """Told that trying again is of no use, SDKs raise at once instead of sleeping."""
+    """Told that trying again is of no use, SDKs raise at once instead of trying again."""
     key = new_key(limited, "own", "--limit", "requests/month=0")
-    began = time.monotonic()
+    before = reached(limited, "key")
     with (
         openai.OpenAI(base_url=limited.openai(), api_key=key) as sdk,
         pytest.raises(openai.RateLimitError),
@@ -134,7 +134,7 @@ def test_sdks_do_not_wait_for_a_window_that_ends_much_later(
     ):
         other.messages.create(model="m", max_tokens=9, messages=[])
 
-    assert time.monotonic() - began < 10
+    assert 2 == reached(limited, "key") - before
     assert [] == provider.received
 
 
@@ -313,7 +313,7 @@ def test_limits_hold_across_workers_and_kill(
         provider.script = Script(slow_first_byte=True)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(cut_off) for _ in range(2)]
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while len(provider.received) < 18:
                 assert time.monotonic() < until
                 time.sleep(0.02)

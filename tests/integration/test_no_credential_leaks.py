@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +44,7 @@ limits:
 - {project: spent, requests: {day: 0}}
 """
 )
-WAIT_S: Final = 30.0
+WAIT_S: Final = 60.0
 
 
 @dataclass
@@ -304,8 +302,6 @@ def test_where_keys_pass_through(
         send_through_faults(gateway, canaries, None)
         canaries.ask(gateway, "/-/metrics", method="GET")
         killed_in_the_middle(gateway, provider, [("authorization", f"Bearer {canaries.new()}")])
-        assert isinstance(gateway.process, subprocess.Popen)
-        gateway.process.send_signal(signal.SIGTERM)
-        assert 0 == gateway.process.wait(30)
+        assert 0 == gateway.stop()
 
         assert [] == leaks(gateway, canaries)

@@ -167,7 +167,7 @@ async def test_requests_sent_ahead_are_answered_in_order(
     def talk() -> list[bytes]:
         with Caller(gateway.port) as caller:
             caller.send((wire + BODY) * 3)
-            caller._socket.settimeout(5)
+            caller._socket.settimeout(30)
             got = b""
             while got.count(b"good day") < 3:
                 got += caller._socket.recv(1 << 16)

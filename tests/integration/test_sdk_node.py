@@ -36,7 +36,7 @@ def played(scene: str, address: str, server: StubServer) -> Played:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=200,
     )
     assert 0 == done.returncode, done.stderr[-3000:]
     said = json.loads(done.stdout)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -331,7 +330,7 @@ def test_a_provider_can_not_speak_for_the_gateway(tmp_path: Any) -> None:
 
 def test_interim_answers_without_end_hold_up_nobody(tmp_path: Any) -> None:
     """A provider that never comes to the point is hung up on, and the door stays open."""
-    hints = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 1000
+    hints, swallowed = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 1000, []
 
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
@@ -340,6 +339,7 @@ def test_interim_answers_without_end_hold_up_nobody(tmp_path: Any) -> None:
             connection.recv(1 << 16)
             for _ in range(3000):
                 connection.sendall(hints)
+                swallowed.append(len(hints))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -348,14 +348,13 @@ def test_interim_answers_without_end_hold_up_nobody(tmp_path: Any) -> None:
         with running_gateway(tmp_path / "g", url) as gateway:
             headers = {"authorization": "Bearer k", "content-type": "application/json"}
             said = json.dumps({"model": "gpt-5", "messages": SAID}).encode()
-            begun = time.monotonic()
 
             got = ask(gateway.port, "POST", "/openai/v1/chat/completions", headers, said)
 
             assert 502 == got.status
-            assert time.monotonic() - begun < 5
             assert "cut-short-by-provider" == written(gateway).receipts[0].ended
-        thread.join(10)
+        thread.join(30)
+        assert len(swallowed) < 3000
 
 
 @pytest.mark.parametrize(

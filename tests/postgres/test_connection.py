@@ -32,7 +32,7 @@ def test_an_account_that_does_not_wait_is_refused(url: str) -> None:
     assert "set `synchronous_commit = on`" in raised.value.hint
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_server_that_forgets_is_refused() -> None:
     """Without fsync, full pages, or a wait for the standbys that are named, nothing starts."""
     with serving() as own:

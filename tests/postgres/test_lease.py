@@ -94,7 +94,7 @@ def test_a_lease_lost_in_the_middle_undoes_everything(ledger: PostgresLedger, ur
         began = time.monotonic()
         outlive(url)
         new = b.take_over()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
             frozen.execute("UPDATE head SET size = 7")
     assert new == 2

@@ -31,7 +31,7 @@ from tests.support.oracle import Oracle, judge
 from tests.support.postgres import Server, following, freeze, serving, thaw, until_synchronous
 from tests.support.replica import replica_of
 
-pytestmark = [pytest.mark.postgres, pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.postgres, pytest.mark.crash, pytest.mark.timeout(300)]
 
 
 class Replicas:
@@ -209,7 +209,7 @@ async def test_an_idle_replica_gets_well_by_itself(own: Server, tmp_path: Path) 
         for leaf in (b"one", b"two"):
             with pytest.raises(LedgerUnwellError, match="can't be reached"):
                 await replica.append(leaf)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert not replica.healthy
         own.start()
         await asyncio.to_thread(

@@ -113,7 +113,7 @@ def told(pieces: Sequence[bytes]) -> tuple[EchoHost, bytes]:
 
     async def run() -> tuple[EchoHost, bytes]:
         host = EchoHost()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return host, await talk(host, *pieces)
 
     return asyncio.run(run())
@@ -132,7 +132,7 @@ def test_requests_are_read_as_they_were_written(
 
     async def run() -> tuple[EchoHost, bytes]:
         host = EchoHost()
-        async with asyncio.timeout(5), connected(host) as caller:
+        async with asyncio.timeout(30), connected(host) as caller:
             for piece in pieces:
                 await caller.send(piece)
                 await asyncio.sleep(0)

@@ -17,7 +17,8 @@ from gateway.receipt.statement import read_leaf
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.merkle import leaf_hash, root_of
 from tests.support.dataset import TERMS
-from tests.support.proxy import Gateway, free_port
+from tests.support.ports import free_port
+from tests.support.proxy import Gateway
 
 PROJECT: Final = "search"
 TRAINING: Final = "purpose=train.sft, student=parser"

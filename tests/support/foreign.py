@@ -29,7 +29,7 @@ class GoVerifier:
     def __call__(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run it and return what came of it."""
         return subprocess.run(
-            [self.program, *words], capture_output=True, text=True, check=False, timeout=50
+            [self.program, *words], capture_output=True, text=True, check=False, timeout=200
         )
 
     def accepts(self, *words: str | Path) -> str:
@@ -62,7 +62,12 @@ class GoJudge:
         """Return whether Go's code says yes, question by question."""
         asked = "\n".join(map(json.dumps, questions))
         done = subprocess.run(
-            [self.program], input=asked, capture_output=True, text=True, check=False, timeout=50
+            [self.program],
+            input=asked,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
         )
 
         assert (0, "") == (done.returncode, done.stderr), done.stderr
@@ -116,7 +121,7 @@ class SigstoreJs:
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=200,
         )
         answers = done.stdout.splitlines()
 
@@ -136,7 +141,7 @@ def install_sigstore_js(folder: Path) -> SigstoreJs:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=200,
     )
     if done.returncode:
         message = f"npm can't install Sigstore's JavaScript: {done.stderr.strip()[-300:]}"

@@ -13,7 +13,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Final
 import psycopg
 
 from gateway.ident import random_bytes
+from tests.support.ports import free_port
 from tests.support.tools import needed
 
 USER: Final = "gateway"
@@ -194,14 +194,6 @@ def until_synchronous(server: Server, within_s: float = 20) -> None:
                 return
             assert time.monotonic() < deadline, rows
             time.sleep(0.05)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def freeze(pid: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.support.nursery import Nursery
+from tests.support.nursery import Nursery, shared
+from tests.support.ports import free_port
 
 PROVIDERS = ("openai", "anthropic", "deepseek")
 """The providers of the catalogue whose place the fake takes."""
@@ -28,12 +28,14 @@ NOBODY = """\
 """
 """A provider that nothing listens for, as the end of `gateway.yaml`."""
 
-START_S_MAX = 20.0
+START_S_MAX = 60.0
 """How long a gateway may take to answer `/-/health`; ordinarily it is well under a second."""
 
 
 class Process(Protocol):
     """What is needed of a running process: `Popen` has it."""
+
+    pid: int
 
     def poll(self) -> int | None:
         """Return `None` while it runs."""
@@ -61,7 +63,7 @@ class Gateway:
     settings: str
     process: Process | None = field(default=None, repr=False)
     nursery: Nursery | None = field(default=None, repr=False)
-    """Where processes come from, if not from the command line."""
+    """Where the process comes from, if not from where those of all tests do."""
 
     @property
     def url(self) -> str:
@@ -86,16 +88,9 @@ class Gateway:
         """Return the base URL for an SDK that speaks Anthropic."""
         return f"{self.url}/{provider}"
 
-    def command(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
         """Run `gateway …` with this gateway's settings and return what came of it."""
-        return subprocess.run(
-            [sys.executable, "-m", "gateway", *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return shared().run(self.folder, words, timeout_s=timeout_s)
 
     def init(self) -> None:
         """Write the settings and make the data folder."""
@@ -106,9 +101,11 @@ class Gateway:
 
     def spawn(self) -> None:
         """Start the process; it may not listen yet when this returns."""
-        if self.nursery is not None:
-            self.process = self.nursery.spawn(self.folder)
+        if "\nworkers:" not in self.settings_file.read_text():
+            nursery = self.nursery or shared()
+            self.process = nursery.spawn(self.folder, "--config", str(self.settings_file))
             return
+        # Several processes are told apart by their command lines.
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "--config", str(self.settings_file), "serve"],
@@ -138,7 +135,7 @@ class Gateway:
             time.sleep(0.01)
         raise AssertionError("the gateway never became healthy\n" + self.log())
 
-    def wait_until_idle(self, *, within_s: float = 10) -> None:
+    def wait_until_idle(self, *, within_s: float = 30) -> None:
         """Return once no exchange is under way."""
         until = time.monotonic() + within_s
         while json.loads(self.get("/-/health")[2])["exchanges"]:
@@ -169,7 +166,7 @@ class Gateway:
         self, path: str, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Ask the door for *path*; return status, headers (lower case) and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path, headers=dict(headers or {}))
             answer = connection.getresponse()
@@ -180,7 +177,7 @@ class Gateway:
         finally:
             connection.close()
 
-    def receipt(self, exchange: str, *, within_s: float = 5) -> dict[str, Any]:
+    def receipt(self, exchange: str, *, within_s: float = 30) -> dict[str, Any]:
         """Return `/-/receipts/{exchange}` as JSON, waiting until it is there."""
         until = time.monotonic() + within_s
         while True:
@@ -190,14 +187,6 @@ class Gateway:
                 found: dict[str, Any] = json.loads(body)
                 return found
             time.sleep(0.02)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings_text(

@@ -12,7 +12,8 @@ from pathlib import Path
 from gateway.receipt.keys import parse_trust
 from gateway.store.postgres.ledger import PostgresLedger
 from tests.support.oracle import Oracle, Record, Violation
-from tests.support.proxy import Gateway, free_port, new_gateway, settings_text
+from tests.support.ports import free_port
+from tests.support.proxy import Gateway, new_gateway, settings_text
 
 READY_S_MAX = 60.0
 """Several interpreters start at once, on a machine that may be busy."""

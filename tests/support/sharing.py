@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.proxy import PROVIDER_SECRET, Gateway, free_port
+from tests.support.ports import free_port
+from tests.support.proxy import PROVIDER_SECRET, Gateway
 from tests.support.surface import surface_text
 
 CREDENTIALS: Final = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}

@@ -20,8 +20,9 @@ import httpx2
 
 from gateway.provider.catalogue import BUILT_IN
 from gateway.provider.catalogue import DIALECTS as KNOWN
+from tests.support.ports import free_port
 from tests.support.provider import Received
-from tests.support.proxy import Gateway, free_port
+from tests.support.proxy import Gateway
 from tests.support.stub.server import NAMES, StubServer
 
 BORROWED: Final = frozenset(

@@ -39,7 +39,7 @@ CHANGES: Final = (
 )
 """Every call by which these processes change what is on the disk."""
 
-JOB_S_MAX: Final = 60.0
+JOB_S_MAX: Final = 200.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ class WitnessProcess:
         if process is None:
             return 0
         how(process)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         return process.returncode
 
 

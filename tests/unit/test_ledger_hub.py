@@ -205,7 +205,7 @@ async def test_without_its_hub_a_worker_fails_at_once(ledger: LedgerUnderTest) -
             await worker.sequencer.append(an_opening_of(worker, 0))
         unwell = worker.sequencer.healthy
         hub.begin()
-        await asyncio.wait_for(worker.found.wait(), 5)
+        await asyncio.wait_for(worker.found.wait(), 30)
         index = (await worker.sequencer.append(an_opening_of(worker, 1))).index
 
     assert LedgerUncertainError is not type(failed.value)
@@ -229,7 +229,7 @@ async def test_an_opening_in_doubt_is_closed_by_the_next_hub(ledger: LedgerUnder
             if (an_exchange := brief_of(leaf).exchange) is not None
         )
         worker.found.clear()
-        await asyncio.wait_for(worker.found.wait(), 5)
+        await asyncio.wait_for(worker.found.wait(), 30)
         stood = len(ledger.leaves())
         swept = await hub.hub.sweep(hub.abandon)
 
@@ -250,7 +250,7 @@ async def test_a_receipt_in_doubt_is_not_followed_by_a_second_end(
         await hub.lose()
         hub.begin()
         worker.found.clear()
-        await asyncio.wait_for(worker.found.wait(), 5)
+        await asyncio.wait_for(worker.found.wait(), 30)
         with pytest.raises(ExchangeClosedError):
             await worker.sequencer.append(an_abandonment(ONE, opening))
 
@@ -312,7 +312,7 @@ async def test_whoever_talks_otherwise_is_cut_off(ledger: LedgerUnderTest, said:
         reader, writer = await asyncio.open_unix_connection(str(hub.path))
         writer.write(said)
         with contextlib.suppress(ConnectionError):
-            assert b"" == await asyncio.wait_for(reader.read(), 5)
+            assert b"" == await asyncio.wait_for(reader.read(), 30)
         writer.close()
         assert 0 == (await worker.sequencer.append(an_opening_of(worker, 0))).index
 

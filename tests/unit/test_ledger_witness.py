@@ -161,7 +161,7 @@ def test_a_quorum_is_enough(tmp_path: Path) -> None:
         ):
             three[2].server.answer = wrong
             # Who is not waited for may answer after the others were counted.
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while True:
                 collected = witnesses.collect(log.note(size), log.checkpoint(size), Shown(log))
                 assert 2 == len(collected.lines), collected
@@ -339,7 +339,7 @@ def test_an_answer_that_drips_is_cut(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnwellError, match="timed out"):
         line.post(b"x", PLAIN)
 
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     stop.set()
     thread.join()
     listener.close()

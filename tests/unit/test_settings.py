@@ -301,7 +301,10 @@ def test_every_setting_is_shown(tmp_path: Path) -> None:
     assert ("behind_tls_proxy", "false", "default") in rows
 
 
-@profile(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@profile(
+    max_examples=100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.text(max_size=60)
     | st.lists(st.sampled_from(["data:", " a", "\n", "- ", "{", "'"])).map("".join),

@@ -212,7 +212,7 @@ async def test_a_lock_that_is_held_makes_wait_and_then_refuses(
     began = time.monotonic()
     with pytest.raises(LedgerUnwellError):
         await counters.take([charge()])
-    assert 1.9 < time.monotonic() - began < 10
+    assert 1.9 < time.monotonic() - began < 30
     os.close(handle)
     assert {charge().counter: 1} == used(counters)
 

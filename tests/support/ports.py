@@ -1,0 +1,44 @@
+"""Ports for servers that are told where to listen, before they do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_EACH: Final = 750
+_PROCESSES_MAX: Final = 16
+
+
+def _ports() -> Iterator[int]:
+    """Yield ports of loopback, beginning anew after the last.
+
+    They lie below those that the system hands out by itself, and each process of the tests has
+    its own: between a look and a server's start nobody else comes to listen there.
+    """
+    told = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(told.read_text().split()[0]) if told.exists() else 49152
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = lowest - _EACH * (1 + process % _PROCESSES_MAX)
+    begin = secrets.randbelow(_EACH)
+    for count in itertools.count(begin):
+        yield first + count % _EACH
+
+
+_NEXT: Final = _ports()
+
+
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on, and that is given out once."""
+    for port in itertools.islice(_NEXT, _EACH):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("no port is free")
