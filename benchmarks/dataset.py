@@ -29,7 +29,8 @@ from gateway import settings
 from gateway.app.installation import Installation, init, open_installation
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.clock import day_of, rfc3339
-from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.dataset.calls import Call
+from gateway.dataset.ruling import PolicyLaw
 from gateway.ident import DeclarationId, DerivationId, ExchangeId, new_exchange_id
 from gateway.intent.model import IntendedUse, declaration_id
 from gateway.receipt.model import (

@@ -30,7 +30,8 @@ from gateway import settings
 from gateway.app.installation import Installation, init, open_installation
 from gateway.canonical import digest_of
 from gateway.cli.replay import replay as run_replay
-from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.dataset.calls import Call
+from gateway.dataset.ruling import PolicyLaw
 from gateway.ident import new_exchange_id
 from gateway.intent.model import IntendedUse, declaration_id
 from gateway.policy.condition import Measured, OneOf, Value

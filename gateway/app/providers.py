@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.app.installation import Installation
+from gateway.dataset.calls import call_of_teacher
 from gateway.dataset.manifest import Teacher
-from gateway.dataset.ruling import asked_of, call_of_teacher
+from gateway.dataset.ruling import asked_of
 from gateway.errors import (
     MissingPieceError,
     SettingError,

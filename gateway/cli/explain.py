@@ -22,10 +22,10 @@ from gateway.policy.agreement import check_lifts, lifted_by
 from gateway.policy.condition import Value, value_of
 from gateway.policy.decide import NOTHING_REGISTERED, Facts, Lifted, facts_of
 from gateway.policy.explain import Explanation, explain
-from gateway.policy.library import UNLISTED, Library
+from gateway.policy.library import Library
 from gateway.policy.model import Effect
 from gateway.policy.source import nearest, read
-from gateway.policy.vocabulary import FACTS
+from gateway.policy.vocabulary import FACTS, UNLISTED
 from gateway.provider.model import Operation, ProviderCall
 from gateway.store.policies import builtin_policies, read_policy_files
 

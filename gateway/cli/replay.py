@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from gateway.cli.arguments import day
 from gateway.cli.bar import progress_bar
 from gateway.clock import day_of
+from gateway.dataset.calls import Call
 from gateway.dataset.recall import Recall, Sources
 from gateway.dataset.recall_report import CHANGES, About, Report, text_of, write_signed
-from gateway.dataset.ruling import Call
 from gateway.errors import MalformedPolicyError, NotFoundError, SettingError
 from gateway.ident import Sha256, random_bytes
 from gateway.ledger.reading.register import KINDS

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.dataset.calls import Call, call_of
 from gateway.dataset.facts import Facts, read_answer
 from gateway.dataset.manifest import Influence, parse_training
-from gateway.dataset.ruling import Call, call_of
 from gateway.errors import MalformedReceiptError
 from gateway.ident import Sha256
 from gateway.limits import ANCESTORS_PER_ROW_MAX
@@ -32,6 +32,8 @@ from gateway.receipt.statement import is_opening, read_leaf, read_payload
 
 Ancestor = Receipt | Derivation | Manifest
 """What can stand above a row: an answer, rows that were made, a student run in the pipeline."""
+
+_ANCESTORS: Final = (Receipt, Derivation, Manifest)
 
 Find = Callable[[int], bytes]
 """Gives the leaf at an index, or raises `MalformedReceiptError` where there is none."""
@@ -63,7 +65,7 @@ class Above:
             MalformedReceiptError: it is not written in the one way to write it.
         """
         _, statement = opened(self.leaf)
-        if not isinstance(statement, Receipt | Derivation | Manifest):
+        if not isinstance(statement, _ANCESTORS):
             raise MalformedReceiptError(f"leaf {self.index}: rows are made from no such thing")
         return statement
 

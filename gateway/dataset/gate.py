@@ -20,9 +20,9 @@ import msgspec
 from gateway.canonical import salted_sha256, sha256_hex
 from gateway.dataset.above import Above, call_of_student
 from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.calls import REWRITE, VERIFY, Call, call_of, call_of_teacher
 from gateway.dataset.digests import Digests
 from gateway.dataset.manifest import Influence
-from gateway.dataset.ruling import Call, call_of, call_of_teacher
 from gateway.dataset.shape import check_shape
 from gateway.dataset.standing import Standing, standing_of
 from gateway.errors import MalformedReceiptError
@@ -88,10 +88,6 @@ REFUSALS: Final[dict[str, str]] = {
     "row.empty": "the answer is empty",
 }
 """Every reason for which something is left out, and what it means. A code never changes."""
-
-REWRITE: Final = "data.rewrite"
-VERIFY: Final = "verify"
-"""What answers above a row may have been declared for, besides the use of the row itself."""
 
 _WHOLE: Final = frozenset(
     {

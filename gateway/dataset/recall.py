@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.calls import Call, call_of_teacher
 from gateway.dataset.gate import Gate, Group, RuledAgain, group_of
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
@@ -27,7 +28,7 @@ from gateway.dataset.manifest import (
     parse_manifest,
     parse_training,
 )
-from gateway.dataset.ruling import Call, PolicyLaw, call_of_teacher, question_of
+from gateway.dataset.ruling import PolicyLaw, question_of
 from gateway.errors import MalformedReceiptError
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration, IntendedUse

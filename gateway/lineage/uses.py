@@ -16,9 +16,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.gate import REWRITE, VERIFY, Gate, Group, Law, LeftOut, Words, group_of
+from gateway.dataset.calls import REWRITE, VERIFY, Call, call_of_teacher
+from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, group_of
 from gateway.dataset.manifest import Influence
-from gateway.dataset.ruling import Call, call_of_teacher
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration
 from gateway.intent.purpose import PURPOSES, covers, teaches

@@ -37,6 +37,7 @@ from gateway.policy.model import (
 )
 from gateway.policy.obligation import OBLIGATIONS, obligation_of
 from gateway.policy.source import Keyed, Node, convert, line_at, nearest, node_at, read
+from gateway.policy.vocabulary import UNLISTED
 
 QUOTED_WORDS_MAX: Final = 10
 """Words of terms are paraphrased and cited, never copied at length."""
@@ -47,9 +48,6 @@ MODELS_FILE: Final = "models.yaml"
 _TOP_FILES: Final = frozenset({"vocabulary.yaml", MODELS_FILE, "standard-uses.yaml"})
 _FOLDER_FILES: Final = ("policy.yaml", "terms.yaml", "review.md")
 _KINDS: Final[Mapping[str, Kind]] = {"licences": "licence", "overlays": "overlay"}
-
-UNLISTED: Final = "unlisted-model"
-"""The policy that binds where the terms of a model are not known, or only from hearsay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

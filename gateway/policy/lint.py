@@ -18,10 +18,10 @@ from typing import Final
 from gateway.policy.cases import Case, load_cases
 from gateway.policy.condition import AllOf, AnyOf, Between, Condition, During, Test
 from gateway.policy.decide import RESERVED
-from gateway.policy.library import UNLISTED, Library
+from gateway.policy.library import Library
 from gateway.policy.model import Clause, Effect, Policy, WrittenPolicy
 from gateway.policy.source import convert, line_at, nearest, read
-from gateway.policy.vocabulary import FACTS, is_plain_use
+from gateway.policy.vocabulary import FACTS, UNLISTED, is_plain_use
 
 REVIEW_SECTIONS: Final = ("## Open questions",)
 """Headings that every `review.md` has."""

@@ -28,6 +28,9 @@ Presumed = Literal["always", "plain use"]
 """Where a fact that nobody stated is taken to be the value that accounts usually have: in every
 use, or in plain use only (inference and evaluation)."""
 
+UNLISTED: Final = "unlisted-model"
+"""The policy that binds where the terms of a model are not known, or only from hearsay."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:

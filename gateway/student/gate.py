@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.canonical import sha256_hex
 from gateway.dataset.ancestry import Ancestry
+from gateway.dataset.calls import Call
 from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, barred_by, unmet_prefix
 from gateway.dataset.manifest import (
     MANIFEST,
@@ -28,7 +29,6 @@ from gateway.dataset.manifest import (
     Teacher,
     parse_manifest,
 )
-from gateway.dataset.ruling import Call
 from gateway.dataset.verification.prompts import HeldOutPrompts
 from gateway.dataset.verification.verify import (
     NoDatasetError,
@@ -76,6 +76,8 @@ class Sources:
     """Every training manifest of the ledger."""
     lifted: int = 0
     """Rises when an agreement ends, or something else that rulings rest on is said."""
+    folders: Callable[[], Iterable[Path]] = tuple
+    """Where datasets stand in this house, to look through what a base learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from gateway.dataset.assembly.build import EmptyDatasetError
+from gateway.dataset.calls import Call
 from gateway.dataset.gate import REFUSALS
-from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.dataset.ruling import PolicyLaw
 from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import GateRefusedError, LedgerDamagedError
 from gateway.ident import DeclarationId, Sha256

@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from gateway.policy.library import UNLISTED, Library
+from gateway.policy.library import Library
+from gateway.policy.vocabulary import UNLISTED
 from gateway.store.policies import builtin_policies, read_policy_files
 
 DAY: Final = dt.date(2026, 11, 22)

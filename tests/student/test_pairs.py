@@ -20,7 +20,8 @@ from gateway.app.installation import open_sourced
 from gateway.app.running import start
 from gateway.cli.main import main
 from gateway.clock import day_of
-from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.dataset.calls import Call
+from gateway.dataset.ruling import PolicyLaw
 from gateway.log import build_logger
 from gateway.receipt.keys import parse_trust
 from gateway.receipt.model import ModelFacts, Receipt

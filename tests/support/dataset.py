@@ -12,6 +12,7 @@ import msgspec
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.clock import FrozenClock, day_of, rfc3339
 from gateway.dataset.assembly.build import Built, Order, Sources, build_dataset
+from gateway.dataset.calls import Call
 from gateway.dataset.held import HeldWords
 from gateway.dataset.manifest import (
     BASE_MODEL,
@@ -19,7 +20,7 @@ from gateway.dataset.manifest import (
     manifest_dependency,
 )
 from gateway.dataset.provenance import Dependency
-from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.dataset.ruling import PolicyLaw
 from gateway.ident import ExchangeId, Sha256, new_derivation_id, new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
 from gateway.ledger.publishing.publisher import Publisher

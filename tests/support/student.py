@@ -19,8 +19,9 @@ from gateway.clock import SystemClock, day_of, rfc3339
 from gateway.dataset.assembly.build import Built, build_dataset
 from gateway.dataset.assembly.build import Order as DatasetOrder
 from gateway.dataset.assembly.build import Sources as DatasetSources
+from gateway.dataset.calls import Call
 from gateway.dataset.held import HeldWords
-from gateway.dataset.ruling import Call, PolicyLaw
+from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import LedgerUnwellError
 from gateway.ident import new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
@@ -105,6 +106,7 @@ class School:
             manifest=self.house.manifest,
             today=day_of(self.house.clock.now_ms()),
             students=self._students,
+            folders=lambda: sorted((self.house.folder / "datasets").glob("*")),
         )
 
     def _students(self) -> Iterator[Manifest]:

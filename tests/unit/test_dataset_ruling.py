@@ -7,8 +7,9 @@ import datetime as dt
 
 import pytest
 
+from gateway.dataset.calls import Call, call_of_teacher
 from gateway.dataset.manifest import Teacher
-from gateway.dataset.ruling import Call, call_of_teacher, question_of
+from gateway.dataset.ruling import question_of
 from gateway.ident import Sha256
 from gateway.intent.model import IntendedUse
 from gateway.ledger.reading.register import Register

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.errors import MalformedPolicyError
 from gateway.limits import YAML_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
-from gateway.policy.library import UNLISTED, Library, load_policy, load_terms
+from gateway.policy.library import Library, load_policy, load_terms
 from gateway.policy.model import Effect
+from gateway.policy.vocabulary import UNLISTED
 from tests.support.policies import (
     CLAUSES,
     DAY,

@@ -39,6 +39,7 @@ class Covered:
         self._authority = authority
         self._known: dict[int, collections.OrderedDict[int, bytes]] = {}
         self._edges: dict[int, tuple[int, bytes]] = {}
+        self._newest = (-1, b"")
         frontier: list[bytes] = []
         for level in reversed(range(levels_of(covers.size))):
             edge = edge_of(level, covers.size)
@@ -119,8 +120,10 @@ class Covered:
         Raises:
             LedgerDamagedError: it is another.
         """
-        number = index // TILE_WIDTH
-        if _at(self.tile(Tile(0, number)), index % TILE_WIDTH) != leaf_hash(leaf):
+        number, place = divmod(index, TILE_WIDTH)
+        if number != self._newest[0]:
+            self._newest = (number, self.tile(Tile(0, number)))
+        if _at(self._newest[1], place) != leaf_hash(leaf):
             raise LedgerDamagedError(
                 f"leaf {index} of the ledger is not the one under its checkpoint", hint=_FSCK
             )

@@ -16,12 +16,13 @@ from gateway.dataset.above import Above, UnresolvedParentError, above_of
 from gateway.dataset.assembly.covered import Covered
 from gateway.dataset.assembly.signed import Signatures
 from gateway.dataset.assembly.upward import Upward
+from gateway.dataset.facts import Facts, Shared
 from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row
 from gateway.dataset.manifest import Influence
 from gateway.dataset.verification.count import Author, Kind, Maker, kind_of
 from gateway.errors import LedgerDamagedError
 from gateway.ident import DerivationId, ExchangeId
-from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE
+from gateway.limits import CONTENT_BYTES_AT_ONCE, CONTENTS_AT_ONCE, KINDS_REMEMBERED_MAX
 from gateway.receipt.model import Derivation, DerivedRow, Manifest, Receipt, RowKind
 
 _ABOVE_AT_ONCE: Final = 4_096
@@ -97,6 +98,7 @@ class Reaches:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._groups: dict[Group, int] = {}
+        self._answers: dict[tuple[Shared, Influence], int] = {}
         self.kinds: dict[Kind, int] = {}
         self.makers: dict[Maker, int] = {}
         self.authors: dict[Author, int] = {}
@@ -110,18 +112,23 @@ class Reaches:
     def of_derived(self, derivation: Derivation, above: Sequence[Above]) -> int:
         """Return what reached a row of *derivation*."""
         makers, authors, kinds = set(), set(), set()
-        for one in (derivation, *(one.statement for one in above)):
-            if isinstance(one, Derivation):
-                said, written = one.transform, one.written
-                maker = (said.name, said.version, said.kind)
-                makers.add(self.makers.setdefault(maker, len(self.makers)))
-                if written is not None:
-                    author = (written.by, written.licence, written.source)
-                    authors.add(self.authors.setdefault(author, len(self.authors)))
-        for ancestor in above:
-            group = self._gate.group_above(ancestor)
-            if group is not None:
+        made = [derivation]
+        for one in above:
+            if one.answer is not None:
+                kinds.add(self._kind_of_answer(one, one.answer))
+                continue
+            statement = one.statement
+            if isinstance(statement, Derivation):
+                made.append(statement)
+            elif (group := self._gate.group_above(one)) is not None:
                 kinds.add(self._kind(group))
+        for step in made:
+            said, written = step.transform, step.written
+            maker = (said.name, said.version, said.kind)
+            makers.add(self.makers.setdefault(maker, len(self.makers)))
+            if written is not None:
+                author = (written.by, written.licence, written.source)
+                authors.add(self.authors.setdefault(author, len(self.authors)))
         return self._number(
             Reach(tuple(sorted(kinds)), tuple(sorted(makers)), tuple(sorted(authors)))
         )
@@ -135,6 +142,19 @@ class Reaches:
         if isinstance(above.statement, Receipt):
             return _given(kind, above.statement)
         return Given(kind, None)
+
+    def _kind_of_answer(self, above: Above, facts: Facts) -> int:
+        """Return the kind of an answer above rows; of each kind one is read whole."""
+        key = (facts.shared, above.influence)
+        known = self._answers.get(key)
+        if known is None:
+            group = self._gate.group_above(above)
+            if group is None:
+                raise LedgerDamagedError(f"leaf {above.index}: it is no answer")
+            if len(self._answers) >= KINDS_REMEMBERED_MAX:
+                self._answers.clear()
+            known = self._answers[key] = self._kind(group)
+        return known
 
     def _kind(self, group: Group) -> int:
         known = self._groups.get(group)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.dataset.calls import Call, call_of_teacher
 from gateway.dataset.manifest import (
     ABOVE,
     HELD_OUT,
@@ -26,11 +27,10 @@ from gateway.dataset.manifest import (
     Teacher,
     WrittenBy,
 )
-from gateway.dataset.ruling import Call, call_of_teacher
 from gateway.errors import BadDigestError
 from gateway.ident import Sha256
 from gateway.limits import KINDS_REMEMBERED_MAX
-from gateway.policy.library import UNLISTED
+from gateway.policy.vocabulary import UNLISTED
 from gateway.receipt.model import Derivation, TransformKind
 
 RELABELLED: Final = "dataset.relabelled"

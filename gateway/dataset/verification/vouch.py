@@ -14,8 +14,8 @@ import orjson
 
 from gateway.canonical import canonical_json, salted_sha256, sha256_hex
 from gateway.dataset.above import Above, UnresolvedParentError, above_of, call_above
+from gateway.dataset.calls import REWRITE, VERIFY, call_of
 from gateway.dataset.facts import Facts, Shared, read_facts
-from gateway.dataset.gate import REWRITE, VERIFY
 from gateway.dataset.manifest import (
     ABOVE,
     LEAVES,
@@ -24,7 +24,6 @@ from gateway.dataset.manifest import (
     DatasetManifest,
     Influence,
 )
-from gateway.dataset.ruling import call_of
 from gateway.dataset.shape import check_shape
 from gateway.dataset.verification.ancestors import Ancestors
 from gateway.dataset.verification.count import (
