@@ -33,7 +33,7 @@ JOIN_S: Final = 300
 WAIT_H: Final = 24
 """How long a rank waits for another at work: the first one may be at the gate for hours."""
 
-GONE_S: Final = 5.0
+GONE_S: Final = 60.0
 """How long a rank that broke off may take to be gone."""
 
 RANK_LOST: Final = "student.rank_lost"

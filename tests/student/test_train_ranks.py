@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.errors import BadDigestError
+from gateway.errors import BadDigestError, OperatorError
 from gateway.student.course import Course
 from gateway.student.progress import Metrics, Step, read_held_out
 from gateway.student.ranks import Team, assembled
@@ -36,6 +37,9 @@ class Found:
     resumed: list[float] = field(default_factory=list)
     told: list[float] = field(default_factory=list)
     refused: str = ""
+    lost: dict[str, OperatorError] = field(default_factory=dict)
+    begun_at: dict[str, int] = field(default_factory=dict)
+    gone_on: dict[str, list[float]] = field(default_factory=dict)
     sockets: list[str] = field(default_factory=list)
 
 
@@ -53,16 +57,41 @@ def listened(found: list[str]) -> Iterator[None]:
     listening.clear()
 
 
-class Interrupting(Quiet):
-    """A screen in front of which the other ranks are interrupted, as by a terminal."""
+class Visited(Quiet):
+    """A screen in front of which something befalls the other ranks after a step."""
+
+    def __init__(self, at: int, befalls: Callable[[int], object]) -> None:
+        super().__init__()
+        self._at, self._befalls = at, befalls
 
     def step(self, step: Step) -> None:
-        """Show a step; after the first, every process below this one is told to end."""
+        """Show a step; after the one that was named, visit every other rank."""
         super().step(step)
-        if step.step == 1:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-            for child in children:
-                os.kill(int(child), signal.SIGINT)
+        if step.step == self._at:
+            for child in ranks_below():
+                self._befalls(child)
+
+
+def ranks_below() -> list[int]:
+    """Return the other ranks' processes."""
+    below = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    words = ((child, Path(f"/proc/{child}/cmdline").read_bytes()) for child in below)
+    return [int(child) for child, cmdline in words if b"gateway.student.ranks" in cmdline]
+
+
+def interrupted(rank: int) -> None:
+    """Interrupt a rank, as a terminal does."""
+    os.kill(rank, signal.SIGINT)
+
+
+def killed(rank: int) -> None:
+    """Kill a rank, as a machine without memory does."""
+    os.kill(rank, signal.SIGKILL)
+
+
+def out_of_room(rank: int) -> None:
+    """Leave a rank no room on its disk."""
+    resource.prlimit(rank, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
 def learn_together(
@@ -84,6 +113,14 @@ def learn_together(
     return metrics
 
 
+def begun_at(course: Course) -> int:
+    """Return the step of the newest whole checkpoint of *course*."""
+    from gateway.student import engine  # noqa: PLC0415  # after the seal
+
+    last = engine.last_checkpoint(course)
+    return 0 if last is None else last.step
+
+
 @pytest.fixture(scope="module")
 def together(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Return what two ranks say of a whole run, a resumed one, and one over changed rows."""
@@ -97,6 +134,13 @@ def together(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
 
     found = Found()
     whole, cut = course("whole"), course("cut")
+    ends = {"killed": (5, killed), "out-of-room": (2, out_of_room)}
+    lost = {name: course(name) for name in ends}
+    for name, (at, befalls) in ends.items():
+        with pytest.raises(OperatorError) as ended, assembled(2) as team:
+            learn_together(team, lost[name], tokenizer, Visited(at, befalls))
+        found.lost[name] = ended.value
+        assert [] == ranks_below()
     with listened(found.sockets):
         try:
             with assembled(2) as team:
@@ -106,7 +150,11 @@ def together(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
                 learn_together(team, cut, tokenizer, Quiet(stop_at=2))
                 metrics = learn_together(team, cut, tokenizer)
                 found.resumed = [step.loss for step in metrics.steps]
-                told = learn_together(team, course("told"), tokenizer, Interrupting())
+                for name, course_of_lost in lost.items():
+                    found.begun_at[name] = begun_at(course_of_lost)
+                    metrics = learn_together(team, course_of_lost, tokenizer)
+                    found.gone_on[name] = [step.loss for step in metrics.steps]
+                told = learn_together(team, course("told"), tokenizer, Visited(1, interrupted))
                 found.told = [step.loss for step in told.steps]
                 rows = Path(cut.rows[0].path)
                 content = bytearray(rows.read_bytes())
@@ -135,6 +183,31 @@ def test_ranks_resume_to_the_bit_and_refuse_other_rows(together: Found) -> None:
     assert len(together.whole) == 5
     assert together.resumed == together.whole
     assert "the token rows changed" in together.refused
+
+
+def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_to_the_bit(
+    together: Found,
+) -> None:
+    """Killed outright, a rank ends the other with one line; what was saved is gone on from."""
+    lost = together.lost["killed"]
+
+    assert lost.problem == "student.rank_lost"
+    assert lost.message == "rank 1 was lost: killed by SIGKILL"
+    assert "go on with --resume" in lost.hint
+    assert together.begun_at["killed"] == 3
+    assert together.gone_on["killed"] == together.whole
+
+
+def test_a_rank_without_room_for_its_part_ends_all_of_them(together: Found) -> None:
+    """A checkpoint that one rank could not write counts for none; nobody waits for it."""
+    lost = together.lost["out-of-room"]
+
+    assert (lost.problem, lost.message) == (
+        "student.rank_lost",
+        "rank 1 was lost: ended with code 1",
+    )
+    assert together.begun_at["out-of-room"] == 0
+    assert together.gone_on["out-of-room"] == together.whole
 
 
 def test_ranks_talk_over_the_loopback_alone(together: Found) -> None:
