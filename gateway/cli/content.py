@@ -15,7 +15,7 @@ from gateway.cli.bar import progress_bar
 from gateway.clock import rfc3339
 from gateway.errors import CallerError, NotFoundError
 from gateway.ident import ExchangeId
-from gateway.ledger.custody.erasure import apply_erasures, count_covered
+from gateway.ledger.custody.erasure import apply_erasures, count_covered, count_made_of
 from gateway.receipt.model import Erasure
 from gateway.receipt.statement import write_statement
 
@@ -85,7 +85,9 @@ def _erase(house: Installation, erasure: Erasure, *, dry_run: bool) -> int:
             hint="names are written as `gateway receipt list` finds them",
         )
     if dry_run:
-        print(f"{exchanges} exchanges, {texts} of them with a text; nothing was erased")
+        rows = count_made_of(house.reader, house.content, erasure)
+        made = f", and {rows} rows that pipelines made of them" if rows else ""
+        print(f"{exchanges} exchanges, {texts} of them with a text{made}; nothing was erased")
         return 0
     # The leaf first: what a crash leaves undone after it, the next command does.
     leaf = write_statement(erasure, (), house.keyring.receipt)

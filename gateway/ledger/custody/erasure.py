@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from gateway.canonical import sha256_hex
@@ -70,6 +70,30 @@ def count_covered(reader: Reader, contents: Contents, erasure: Erasure) -> tuple
         exchanges += len(batch)
         texts += len(contents.kept_of(batch))
     return exchanges, texts
+
+
+def count_made_of(reader: Reader, contents: Contents, erasure: Erasure) -> int:
+    """Return how many rows of others' pipelines would go with the texts that *erasure* covers.
+
+    Rows that the erasure names itself, as whoever recorded them, are among its texts already;
+    those of which nothing is kept are counted no more.
+    """
+    size = reader.size()
+
+    def named(one: ExchangeId) -> bool:
+        return _is_named(reader.index, erasure, one, size)
+
+    def gone_then(names: Sequence[ExchangeId]) -> set[ExchangeId]:
+        return contents.erased_of(names) | {one for one in names if named(one)}
+
+    count = 0
+    today, then = _made_of(reader, contents.erased_of), _made_of(reader, gone_then)
+    # Twice over the same leaves: what is gone already is not to be counted as going.
+    for (_, one, before), (_, _, after) in zip(today, then, strict=True):
+        more = after - before
+        if more and not named(one.derivation) and contents.kept_of([one.derivation]):
+            count += len(more)
+    return count
 
 
 def erase_overdue(
@@ -158,16 +182,29 @@ def _erase_made_of_erased(reader: Reader, contents: Contents) -> int:
     texts gone, and erases its own (`dataset/derivation/recording.py`).
     """
     reader.catch_up()
-    erased, gone = 0, set[tuple[int, int]]()
+    return sum(
+        contents.erase_rows(one.derivation, reached)
+        for _, one, reached in _made_of(reader, contents.erased_of)
+    )
+
+
+def _made_of(
+    reader: Reader, without: Callable[[Sequence[ExchangeId]], set[ExchangeId]]
+) -> Iterator[tuple[int, Derivation, set[int]]]:
+    """Yield each derivation, and which of its rows were made of a text that is gone.
+
+    *without* tells which of some exchanges and derivations have no text any more.
+    """
+    gone = set[tuple[int, int]]()
     rows = reader.index.select(kind="derivation")
     while batch := list(itertools.islice(rows, DERIVATIONS_READ_AT_ONCE)):
         read = [(row.index, read_leaf(reader.leaf(row.index))) for row in batch]
         made = [(index, one) for index, one in read if isinstance(one, Derivation)]
         named = {id_ for _, one in made for parent in one.parents if (id_ := _text_of(parent))}
-        without = contents.erased_of(sorted(named))
+        lacking = without(sorted(named))
         for index, one in made:
             lost = [
-                _text_of(parent) in without or (parent.index, parent.choice) in gone
+                _text_of(parent) in lacking or (parent.index, parent.choice) in gone
                 for parent in one.parents
             ]
             reached = {
@@ -176,8 +213,7 @@ def _erase_made_of_erased(reader: Reader, contents: Contents) -> int:
                 if any(lost[at] and one.parents[at].role != "judge" for at in row.parents)
             }
             gone.update((index, place) for place in reached)
-            erased += contents.erase_rows(one.derivation, reached)
-    return erased
+            yield index, one, reached
 
 
 def _erase_unstated(reader: Reader, contents: Contents, erasure: Erasure) -> int:
@@ -222,6 +258,20 @@ def _openings(index: Index, erasure: Erasure, size: int) -> Iterator[Row]:
         for row in itertools.takewhile(lambda row: row.index < size, rows):
             if erasure.before is None or (row.at or "") < erasure.before:
                 yield row
+
+
+def _is_named(index: Index, erasure: Erasure, one: ExchangeId, size: int) -> bool:
+    """Tell whether an exchange, or a derivation, is among those that *erasure* names."""
+    if erasure.exchange is not None:
+        return one == erasure.exchange
+    row = index.opening_of(one) or index.derivation(one)
+    return (
+        row is not None
+        and row.index < size
+        and erasure.principal in (None, row.principal)
+        and erasure.project in (None, row.project)
+        and (erasure.before is None or (row.at or "") < erasure.before)
+    )
 
 
 def _overdue(reader: Reader, contents: Contents, day: str, size: int) -> Iterator[ExchangeId]:
