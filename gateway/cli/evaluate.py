@@ -96,6 +96,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         retest = Retest(
             model=model,
             datasets=datasets_of(model, among, sources),
+            among=tuple(among),
             base=args.base,
             suite=args.suite,
             asking=asking,

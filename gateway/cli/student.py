@@ -430,6 +430,7 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
             today=day_of(installation.clock.now_ms()),
             students=students,
             lifted=installation.register.lifted,
+            folders=lambda: sorted((installation.data / "datasets").glob("*")),
         )
 
     return Rooms(

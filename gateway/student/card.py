@@ -239,6 +239,12 @@ def evaluation_told(evaluation: Evaluation) -> str:
         if evaluation.left_out
         else ""
     )
+    unseen = ", ".join(map(_cell, evaluation.overlap.unseen))
+    not_seen = (
+        f" Not looked through, for it was not at hand: {unseen}, from which its base learned."
+        if unseen
+        else ""
+    )
     return (
         f"{asked}{of} held-out rows with {evaluation.prompts} different prompts, "
         f"answered with the likeliest token each time. In brackets the "
@@ -246,7 +252,7 @@ def evaluation_told(evaluation: Evaluation) -> str:
         f"({evaluation.resamples} bootstrap draws).{left_out} "
         f"{evaluation.overlap.rows} of the rows were found among the "
         f"{evaluation.overlap.compared} rows that were learned, and "
-        f"{float(evaluation.overlap.share):.1%} of their runs of 13 words."
+        f"{float(evaluation.overlap.share):.1%} of their runs of 13 words.{not_seen}"
     )
 
 

@@ -41,7 +41,7 @@ ROWS_DEFAULT: Final = 200
 """Rows asked where nobody says how many: enough for an interval, few enough to wait for."""
 
 CONTAMINATED_MAX: Final = 0.01
-"""The share of asked rows that may have been learned; beyond it no figure means anything."""
+"""The share of asked rows that may be alike to learned ones; a copy of a prompt is none."""
 
 SAMPLES: Final = 3
 """Rows whose answers are shown in full."""
@@ -196,19 +196,20 @@ class Search:
         """Look at one row that is learned."""
         self._asked.see(row)
 
-    def drawn(self) -> Drawn:
-        """Return the rows to ask, once every learned row went by.
+    def drawn(self, unseen: tuple[str, ...] = ()) -> Drawn:
+        """Return the rows to ask, once every learned row went by; *unseen* names what did not.
 
         Raises:
-            GateRefusedError: too many of them are learned.
+            GateRefusedError: a prompt of theirs is learned as it is spelt, or too many are
+                learned in other ways.
             CallerError: the task metric fails on the teacher's own answer.
         """
         asked, rows = self._asked, self._rows
         found = len(asked.learned_too)
-        if found > CONTAMINATED_MAX * len(rows):
+        if asked.copied or found > CONTAMINATED_MAX * len(rows):
             raise GateRefusedError(
-                f"{found} of {len(rows)} held-out rows stand among the rows that are learned "
-                f"({asked.share:.1%} of their runs of words do)",
+                f"{found} of {len(rows)} held-out rows stand among the rows that are learned, "
+                f"or that the base learned ({asked.share:.1%} of their runs of words do)",
                 hint="build the rows as one dataset with --held-out, which keeps alike prompts "
                 "together; a student can also be trained unasked, with --no-eval",
                 code="student.contaminated",
@@ -217,7 +218,12 @@ class Search:
             rows=rows,
             of=self._drawing.of,
             seed=self._drawing.seed,
-            overlap=Overlap(rows=found, share=f"{asked.share:.4f}", compared=asked.learned),
+            overlap=Overlap(
+                rows=found,
+                share=f"{asked.share:.4f}",
+                compared=asked.learned,
+                unseen=unseen,
+            ),
             asking=self._drawing.asking,
             task=self._drawing.task,
         )

@@ -89,6 +89,8 @@ class Overlap(Wire, frozen=True, kw_only=True):
     """The share of all 13-grams of what was asked that stand in what was learned."""
     compared: int
     """Rows that were learned and looked through."""
+    unseen: tuple[str, ...] = ()
+    """Datasets that the base learned from and nobody could look through: not at hand."""
 
 
 class Evaluation(Wire, frozen=True, kw_only=True):

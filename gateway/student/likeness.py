@@ -25,6 +25,9 @@ _CHRF_RECALL: Final = 2.0
 # Scripts that write no blanks between words: there each sign counts as one.
 _SIGN: Final = "぀-ヿ㐀-鿿가-힯豈-﫿"
 _WORD: Final = re.compile(rf"[{_SIGN}]|[^\W{_SIGN}]+")
+# `2 + 3` and `2 - 3` ask for different things, `What is it` and `What is it?` don't.
+_MARKS: Final = r".,;:!?…'\"“”„‘’«»()\[\]"
+_WORD_OR_SIGN: Final = re.compile(rf"{_WORD.pattern}|[^\w\s{_MARKS}]")
 
 
 def same(text: str, other: str) -> bool:
@@ -97,19 +100,23 @@ def prompt_words(row: Mapping[str, Any]) -> list[str]:
 class Asked:
     """Rows that are asked, looked for among the rows that are learned.
 
-    Memory grows with what is asked, never with what is learned.
+    Two prompts are spelt alike where only blanks and case differ, and alike where only marks of
+    a sentence do. Memory grows with what is asked, never with what is learned.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._spelt: dict[int, list[int]] = {}
         self._prompts: dict[int, list[int]] = {}
         self._grams: dict[int, list[int]] = {}
         self._vocabulary: set[str] = set()
         self._counts: list[int] = []
         self._seen: set[int] = set()
         self._found: set[int] = set()
+        self._copied: set[int] = set()
         self.learned = 0
         for at, row in enumerate(rows):
-            self._prompts.setdefault(hash(tuple(prompt_words(row))), []).append(at)
+            self._spelt.setdefault(_spelling(row), []).append(at)
+            self._prompts.setdefault(hash(tuple(_signs(row))), []).append(at)
             grams = set(_grams(_own_words(row)))
             self._counts.append(len(grams))
             for gram in grams:
@@ -119,16 +126,22 @@ class Asked:
     def see(self, row: Mapping[str, Any]) -> None:
         """Look at one row that is learned."""
         self.learned += 1
-        self._found.update(self._prompts.get(hash(tuple(prompt_words(row))), ()))
+        self._copied.update(self._spelt.get(_spelling(row), ()))
+        self._found.update(self._prompts.get(hash(tuple(_signs(row))), ()))
         for other in _answers(row):
             for run in self._known_runs(_own_words(row, other)):
                 self._seen.update(gram for gram in _grams(run) if gram in self._grams)
 
     @property
+    def copied(self) -> frozenset[int]:
+        """Return which rows have a prompt that was learned, spelt alike."""
+        return frozenset(self._copied)
+
+    @property
     def learned_too(self) -> frozenset[int]:
         """Return which rows were learned: their prompt, or most of their runs of words."""
         return frozenset(
-            self._found.union(
+            self._found.union(self._copied).union(
                 at
                 for at, seen in self._seen_of().items()
                 if self._counts[at] and 2 * seen >= self._counts[at]
@@ -151,6 +164,19 @@ class Asked:
                 if at - start >= GRAM_WORDS:
                     yield words[start:at]
                 start = at + 1
+
+
+def _spelling(row: Mapping[str, Any]) -> int:
+    """Return a digest of the whole conversation before the answer, blanks and case aside."""
+    told = ((one.get("role"), text_of(one)) for one in prompt_of(row))
+    return hash(tuple((role, " ".join(text.casefold().split())) for role, text in told))
+
+
+def _signs(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the words of that conversation, and every sign that is no mark of a sentence."""
+    for message in prompt_of(row):
+        text = unicodedata.normalize("NFKC", text_of(message)).casefold()
+        yield from _WORD_OR_SIGN.findall(text)
 
 
 def _own_words(row: Mapping[str, Any], answer: Mapping[str, Any] | None = None) -> list[str]:

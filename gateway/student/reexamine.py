@@ -14,12 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.dataset.manifest import DATASET_MANIFEST, MANIFEST
-from gateway.errors import CallerError, EvidenceError, GateRefusedError, MissingPieceError
-from gateway.ident import Sha256
-from gateway.limits import BUNDLE_BYTES_MAX
-from gateway.receipt.verify import verify_manifest
+from gateway.dataset.manifest import DATASET_MANIFEST
+from gateway.errors import CallerError, GateRefusedError, MissingPieceError
 from gateway.student.bases import base_beside, base_digest, load_model, load_tokenizer
+from gateway.student.before import payload_of, show_learned_before
 from gateway.student.evaluate import Asking, Drawing, Drawn, Examined
 from gateway.student.figures import Who
 from gateway.student.gate import Sources, StudentGate
@@ -38,6 +36,8 @@ class Retest:
     model: VerifiedModel
     datasets: tuple[Path, ...]
     """Exactly the datasets it learned from."""
+    among: tuple[Path, ...] = ()
+    """Where the datasets that its base learned from may be, besides those of the house."""
     base: Path | None = None
     """Where its base is, if it is to be asked too; a tiny one is made again."""
     suite: Path | None = None
@@ -61,6 +61,8 @@ def reexamine(retest: Retest, sources: Sources, screen: Screen) -> Examined:
         f"{len(drawn.rows)} of {drawn.of} rows; {drawn.overlap.rows} stand among the "
         f"{drawn.overlap.compared} that were learned"
     )
+    for name in drawn.overlap.unseen:
+        screen.say(f"not looked through: {name}, from which its base learned, is not at hand")
     base = _base_of(retest)
     seal_off()
     screen.say("loading the training libraries …")
@@ -92,7 +94,7 @@ def datasets_of(
     """
     at_hand: dict[str, Path] = {}
     for folder in among:
-        payload = _payload_of(folder, sources)
+        payload = payload_of(folder, sources.trust)
         if payload is not None:
             at_hand.setdefault(payload, folder)
     found: list[Path] = []
@@ -109,15 +111,6 @@ def datasets_of(
             )
         found.append(folder_of)
     return tuple(found)
-
-
-def _payload_of(folder: Path, sources: Sources) -> Sha256 | None:
-    """Return the digest that names the dataset in *folder*, or `None` where there is none."""
-    try:
-        with (folder / MANIFEST).open("rb") as file:
-            return verify_manifest(file.read(BUNDLE_BYTES_MAX + 1), sources.trust)[1]
-    except (OSError, EvidenceError):
-        return None
 
 
 def _drawn(retest: Retest, sources: Sources) -> Drawn:
@@ -142,7 +135,8 @@ def _drawn(retest: Retest, sources: Sources) -> Drawn:
         )
     for row in gate.texts(admitted):
         search.see(row)
-    return search.drawn()
+    places = (*retest.among, *sources.folders())
+    return search.drawn(show_learned_before(asked.base, sources, places, search.see))
 
 
 def suite_lines(path: Path) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST
 from gateway.errors import GateRefusedError, GatewayError, MissingPieceError, OperatorError
 from gateway.student.bases import check_outside, context_of, find_base, load_tokenizer
+from gateway.student.before import show_learned_before
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
 from gateway.student.course import Course, RowsFile, pool_of
@@ -258,7 +259,11 @@ def _drawn(job: Job, search: Search | None, snapshot: Snapshot) -> Drawn | None:
     if snapshot.held_out is None:
         job.screen.say("no row that is held out fits: no evaluation")
         return None
-    drawn = search.drawn()
+    sources = job.rooms.sources()
+    unseen = show_learned_before(job.at_hand.base, sources, sources.folders(), search.see)
+    for name in unseen:
+        job.screen.say(f"not looked through: {name}, from which its base learned")
+    drawn = search.drawn(unseen)
     job.screen.say(
         f"held out: {drawn.of} rows; {len(drawn.rows)} are asked at the end, of which "
         f"{drawn.overlap.rows} stand among the learned"

@@ -269,6 +269,65 @@ def test_what_one_dataset_holds_out_another_does_not_teach(made: Asked) -> None:
     assert evaluation.overlap == signed.overlap
 
 
+def test_a_copy_that_another_dataset_teaches_in_capitals_is_found(tmp_path: Path) -> None:
+    """One held-out prompt that another dataset teaches, spelt alike, ends it before a step."""
+    school = School(tmp_path)
+    for number in range(24):
+        answer(school, number)
+    first = build(school, "first", "0.25")
+    held_out = msgspec.json.decode(
+        (first.folder / "held-out.jsonl").read_bytes().splitlines()[0]
+    )
+    held_out["messages"][0]["content"] = f" {held_out['messages'][0]['content'].upper()}"
+    for number in range(200, 224):
+        answer(school, number)
+    answer(school, 0, held_out)
+    second = build(school, "second", None)
+    screen = Quiet()
+
+    with pytest.raises(GateRefusedError, match="1 of ") as refused:
+        school.train(
+            first,
+            recipe_for("tiny", steps=2, batch=16),
+            screen,
+            datasets=(first.folder, second.folder),
+        )
+    school.close()
+
+    assert refused.value.problem == "student.contaminated"
+    assert "step" not in screen.written.getvalue()
+
+
+def test_what_the_base_learned_is_not_asked(made: Asked, tmp_path: Path) -> None:
+    """A row that a base of ours learned ends it; where that can't be seen, it is said."""
+    folder, away = made.dataset.folder, tmp_path / "away"
+    other = build(made.school, "other", "0.5", seed=1)
+    going_on: dict[str, Any] = {"base": str(made.trained.folder), "out": "going-on"}
+    recipe, screen = recipe_for("base", steps=2, batch=16), Quiet()
+    with pytest.raises(GateRefusedError, match="or that the base learned") as refused:
+        made.school.train(other, recipe, **going_on)
+
+    folder.rename(away)
+    try:
+        student = made.school.train(other, recipe, screen, **going_on)
+        assert isinstance(student, Trained)
+        model = verify_model(student.folder, TRUST)
+        again = Retest(model=model, datasets=(other.folder,), among=(away,), asking=Asking())
+        with pytest.raises(GateRefusedError, match="or that the base learned"):
+            reexamine(again, made.school.sources(), Quiet())
+    finally:
+        away.rename(folder)
+    evaluation = model.manifest.found.evaluation
+    assert evaluation is not None
+
+    assert refused.value.problem == "student.contaminated"
+    assert evaluation.overlap.unseen == ("dataset:set",)
+    assert "not looked through: dataset:set" in screen.written.getvalue()
+    assert "not at hand: dataset:set, from which its base" in (
+        (student.folder / "README.md").read_text()
+    )
+
+
 def test_a_copy_in_other_words_around_it_is_found(tmp_path: Path) -> None:
     """Held-out rows whose text another dataset teaches under another prompt end it early."""
     school = School(tmp_path)

@@ -139,12 +139,34 @@ def test_rows_that_are_learned_are_not_asked() -> None:
 
 
 def test_what_little_overlap_there_is_stands_beside_the_figures() -> None:
-    """One of two hundred may be there; it is counted."""
+    """One of two hundred may be there but for a mark; it is counted."""
     rows = [a_row(number) for number in range(200)]
-    drawn = draw(lines(*rows), [a_row(3), *(a_row(900 + n) for n in range(5))], Asking())
+    like = said_otherwise(3, lambda text: text + "?")
+    drawn = draw(lines(*rows), [like, *(a_row(900 + n) for n in range(5))], Asking())
     overlap = asked(drawn).overlap
 
     assert (overlap.rows, overlap.compared) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    "how", [str, str.upper, lambda text: f"\n {text.replace(' ', '  ')}\t"]
+)
+def test_no_copy_of_a_prompt_is_asked_however_few_there_are(how: Callable[[str], str]) -> None:
+    """One of two hundred whose prompt is learned ends it, however it is written."""
+    rows = [a_row(number) for number in range(200)]
+
+    with pytest.raises(GateRefusedError, match="1 of 200 held-out rows") as refused:
+        draw(lines(*rows), [said_otherwise(3, how)], Asking())
+
+    assert refused.value.problem == "student.contaminated"
+
+
+def said_otherwise(number: int, how: Callable[[str], str]) -> dict[str, Any]:
+    """Return a row whose last question is written in another way, and answered otherwise."""
+    row = a_row(number)
+    row["messages"][-2]["content"] = how(row["messages"][-2]["content"])
+    row["messages"][-1]["content"] = "something else"
+    return row
 
 
 def test_base_student_and_gain_stand_side_by_side() -> None:

@@ -72,6 +72,24 @@ def test_a_prompt_that_was_learned_is_found() -> None:
     assert found.learned == 1
 
 
+def test_a_prompt_that_is_spelt_alike_is_a_copy() -> None:
+    """Blanks and case make no other prompt; marks of a sentence make it only alike."""
+    asked = a_row("What is  it\n?", "amber", system="Be brief")
+
+    assert seen(asked, a_row("WHAT is it ?", "birch", system="be brief")).copied == {0}
+    assert seen(asked, a_row("What is it", "birch", system="Be brief")).copied == frozenset()
+    assert seen(asked, a_row("What is it", "birch", system="Be brief")).learned_too == {0}
+    assert seen(asked, a_row("What is it ?", "birch")).learned_too == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("asked", "learned"), [("2 + 3", "2 - 3"), ("🙂", "🙁"), ("a<b", "a>b")]
+)
+def test_signs_that_mean_something_make_another_prompt(asked: str, learned: str) -> None:
+    """What differs in a sign that is no mark of a sentence was not learned."""
+    assert seen(a_row(asked, "x"), a_row(learned, "x")).learned_too == frozenset()
+
+
 def test_a_text_that_was_learned_is_found_in_another_row() -> None:
     """A row most of which stands in a learned one was learned, whatever it was asked as."""
     found = seen(a_row("Say it.", LONG), a_row("Something else altogether.", f"Well: {LONG}"))
