@@ -30,7 +30,7 @@ from gateway.dataset.assembly.build import (
     Sources,
     build_dataset,
 )
-from gateway.dataset.gate import REFUSALS
+from gateway.dataset.gate.refusals import REFUSALS
 from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import CallerError, MalformedDeclarationError, NotFoundError

@@ -34,7 +34,7 @@ from gateway.dataset.assembly.build import (
     parameters_of,
 )
 from gateway.dataset.assembly.follow import Chain, Watch
-from gateway.dataset.gate import Gate
+from gateway.dataset.gate.gate import Gate
 from gateway.dataset.held import HeldWords
 from gateway.ident import is_derivation_id
 

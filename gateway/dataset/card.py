@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.dataset.croissant import HELD_OUT_SPLIT, LICENCE, TRAIN
-from gateway.dataset.gate import REFUSALS
+from gateway.dataset.gate.refusals import REFUSALS
 from gateway.dataset.manifest import HELD_OUT, ROWS, DatasetManifest, Teacher
 from gateway.policy.obligation import sentence_of
 

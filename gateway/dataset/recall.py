@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.calls import Call, call_of_teacher
-from gateway.dataset.gate import Gate, Group, RuledAgain, group_of
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.groups import Group, RuledAgain, group_of
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     DatasetManifest,

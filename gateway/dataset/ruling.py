@@ -1,7 +1,7 @@
 """Rule again on what a call gave, from what its receipt says of it.
 
 The policies that bound the call are those that its receipt names; which version of each speaks
-depends on the day. Not here: what follows from a ruling (`gate.py`).
+depends on the day. Not here: what follows from a ruling (`gate`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ import msgspec
 
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.calls import REWRITE, VERIFY, Call, call_of_teacher
-from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, group_of
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.groups import Group, group_of
+from gateway.dataset.gate.ports import Law, Words
+from gateway.dataset.gate.refusals import LeftOut
 from gateway.dataset.manifest import Influence
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import Declaration

@@ -21,7 +21,11 @@ import msgspec
 from gateway.canonical import sha256_hex
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.calls import Call
-from gateway.dataset.gate import Gate, Group, Law, LeftOut, Words, barred_by, unmet_prefix
+from gateway.dataset.gate.duties import barred_by, unmet_prefix
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.groups import Group
+from gateway.dataset.gate.ports import Law, Words
+from gateway.dataset.gate.refusals import LeftOut
 from gateway.dataset.manifest import (
     MANIFEST,
     TRAINING_MANIFEST,

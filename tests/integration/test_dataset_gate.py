@@ -13,7 +13,7 @@ import pytest
 
 from gateway.dataset.assembly.build import EmptyDatasetError
 from gateway.dataset.calls import Call
-from gateway.dataset.gate import REFUSALS
+from gateway.dataset.gate.refusals import REFUSALS
 from gateway.dataset.ruling import PolicyLaw
 from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import GateRefusedError, LedgerDamagedError

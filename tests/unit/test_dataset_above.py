@@ -12,7 +12,8 @@ import pytest
 from gateway.clock import day_of
 from gateway.dataset.above import Above, UnresolvedParentError, above_of, call_above
 from gateway.dataset.ancestry import Ancestry
-from gateway.dataset.gate import Gate, LeftOut
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.refusals import LeftOut
 from gateway.errors import LedgerDamagedError
 from gateway.ident import ExchangeId, Sha256
 from gateway.intent.model import Declaration

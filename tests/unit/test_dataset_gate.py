@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.dataset.gate import REFUSALS
+from gateway.dataset.gate.refusals import REFUSALS
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats" / "dataset.md"
 

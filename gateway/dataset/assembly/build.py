@@ -31,7 +31,10 @@ from gateway.dataset.assembly.upward import Leaves, Upward
 from gateway.dataset.assembly.writing import LeftOutFile, RowsWriter, Tally
 from gateway.dataset.card import card_of
 from gateway.dataset.croissant import croissant_of
-from gateway.dataset.gate import Gate, Law, LeftOut, RuledAgain, Words
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.groups import RuledAgain
+from gateway.dataset.gate.ports import Law, Words
+from gateway.dataset.gate.refusals import LeftOut
 from gateway.dataset.manifest import (
     CARD,
     CHECKPOINT,

@@ -20,7 +20,8 @@ import msgspec
 
 from gateway.dataset.above import above_of
 from gateway.dataset.assembly.build import Feed
-from gateway.dataset.gate import Gate, LeftOut
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.refusals import LeftOut
 from gateway.dataset.manifest import (
     LEDGER_CHECKPOINT,
     LEFT_OUT,

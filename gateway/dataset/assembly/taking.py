@@ -17,7 +17,10 @@ from gateway.dataset.assembly.covered import Covered
 from gateway.dataset.assembly.signed import Signatures
 from gateway.dataset.assembly.upward import Upward
 from gateway.dataset.facts import Facts, Shared
-from gateway.dataset.gate import Gate, Group, Kept, LeftOut, Row
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.groups import Group
+from gateway.dataset.gate.refusals import LeftOut
+from gateway.dataset.gate.rows import Kept, Row
 from gateway.dataset.manifest import Influence
 from gateway.dataset.verification.count import Author, Kind, Maker, kind_of
 from gateway.errors import LedgerDamagedError

@@ -44,7 +44,9 @@ from gateway.dataset.export.manifest import (
 from gateway.dataset.export.parts import PartWriter
 from gateway.dataset.export.receipts import ReceiptLine, exported_sha256
 from gateway.dataset.export.verify import verify_export
-from gateway.dataset.gate import Gate, Law, LeftOut, Words
+from gateway.dataset.gate.gate import Gate
+from gateway.dataset.gate.ports import Law, Words
+from gateway.dataset.gate.refusals import LeftOut
 from gateway.dataset.manifest import (
     DATASET_MANIFEST,
     MANIFEST,
