@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -196,6 +197,7 @@ def _measure(folder: Path, some: list[ExchangeId], rounds: int) -> dict[str, Any
         "a principal, one of the quietest": lambda index: _below(index).of_principal(
             "team-2991"
         ),
+        "principals by a pattern, 111 of 3,000": lambda index: _of_pattern(index, "team-29*"),
         "an exchange": lambda index: _of_exchange(index, some[-1]),
         "a student": lambda index: _below(index).of_manifests(
             "student", a_dataset, [sha256_hex(f"student {a_dataset}".encode())]
@@ -211,6 +213,11 @@ def _measure(folder: Path, some: list[ExchangeId], rounds: int) -> dict[str, Any
 
 def _below(index: Index) -> Below:
     return Below(index, Register())
+
+
+def _of_pattern(index: Index, pattern: str) -> Impact:
+    names = [one for one in index.values("principal") if fnmatchcase(one, pattern)]
+    return _below(index).of_principal(pattern, names)
 
 
 def _of_exchange(index: Index, exchange: ExchangeId) -> Impact:

@@ -514,6 +514,9 @@ PACK_RECEIPTS_MAX: Final = 20_000
 PACK_SAMPLE: Final = 1_000
 """Receipts of such a sample, spread evenly over all."""
 
+ACCOUNTS_ASKED_MAX: Final = 10_000
+"""Accounts that one pattern may stand for: each is looked up in the index by itself."""
+
 PACK_FILE_BYTES_MAX: Final = 16 * MIB
 """A file of a pack that is read whole: a card, a policy, an answer."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +14,11 @@ from gateway.app.installation import Installation, open_installation
 from gateway.cli.bar import progress_bar
 from gateway.cli.ledger import write_out
 from gateway.cli.lineage_subject import CHOICE, ROW, Looking, answered
+from gateway.cli.stopping import until_stopped
 from gateway.cli.use import screen
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.ident import ExchangeId, Sha256, is_derivation_id, is_exchange_id
+from gateway.limits import ACCOUNTS_ASKED_MAX
 from gateway.lineage.answer import as_json
 from gateway.lineage.folders import payload_in
 from gateway.lineage.holdings import About, name_of
@@ -27,12 +28,14 @@ from gateway.lineage.question import MalformedQuestionError, account_matches, pa
 from gateway.lineage.regulators import FORMATS, report_of
 from gateway.receipt.model import Derivation, Statement
 from gateway.receipt.statement import read_leaf
+from gateway.store.index.index import Index
 from gateway.store.index.rows import Kind
 from gateway.store.libraries import kept_library
 from gateway.tlog.checkpoint import parse_checkpoint
 from gateway.tlog.note import parse_note
 
 _GLOB: Final = frozenset("*?[")
+_ACCOUNTS_SHOWN: Final = 8
 _EVERYTHING: Final = "all"
 _QUESTIONS: Final = (
     "distilled-from:PROVIDER[/MODEL], judged-by:PROVIDER[/MODEL], policy:ID[@VERSION], "
@@ -124,48 +127,30 @@ def _ask(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
         house.reader.catch_up()
         (answer,) = ask_log(_about(args.what, house), [question], log_of(house))
+        named = list(accounts_told(house.index, question.value))
     if args.json:
         print(json.dumps(as_json(answer), indent=2, ensure_ascii=False))
     else:
         for sentence in answer.sentences:
             screen().print(_plain(sentence), soft_wrap=True, markup=False, highlight=False)
+        for line in named if question.kind == "principal" else ():
+            screen().print(_plain(line), soft_wrap=True, markup=False, highlight=False)
     return 1 if answer.says == "can't tell" else 0
 
 
 def _pack(args: argparse.Namespace) -> int:
-    return until_stopped(args.out, lambda: _write_pack(args))
+    return until_packed(args.out, lambda: _write_pack(args))
 
 
-def until_stopped(out: Path, work: Callable[[], int]) -> int:
-    """Return what *work* returns; told to stop (SIGTERM, Ctrl-C) it says so, in one line.
-
-    *work* writes *out* whole or not at all, and clears away whatever else it began.
-    """
-    told: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        for one in _STOPS:
-            # Clearing away is not to be interrupted again.
-            signal.signal(one, signal.SIG_IGN)
-        told.append(number)
-        raise KeyboardInterrupt
-
-    before = {one: signal.signal(one, stop) for one in _STOPS}
-    try:
-        return work()
-    except KeyboardInterrupt:
-        print(
-            f"gateway: pack.interrupted: told to stop before `{_plain(str(out))}` was written;"
-            " nothing of it is left; hint: run the command again",
-            file=sys.stderr,
-        )
-        return 128 + (told or [signal.SIGINT])[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+def until_packed(out: Path, work: Callable[[], int]) -> int:
+    """Return what *work* returns, which writes *out* whole; told to stop, say so."""
+    return until_stopped(
+        work,
+        lambda: (
+            f"pack.interrupted: told to stop before `{_plain(str(out))}` was written;"
+            " nothing of it is left; hint: run the command again"
+        ),
+    )
 
 
 def _write_pack(args: argparse.Namespace) -> int:
@@ -249,6 +234,41 @@ def _about_answer(house: Installation, name: str, choice: int | None) -> About:
     return About(kind="exchange", name=name, exchange=name, leaf=leaf)
 
 
+def accounts_like(index: Index, pattern: str) -> list[str]:
+    """Return the accounts that a question names; `*` and `?` stand for any letters.
+
+    Names are looked at, each once, and no leaf.
+
+    Raises:
+        MalformedQuestionError: it stands for too many.
+    """
+    if not _GLOB & set(pattern):
+        return [pattern]
+    found = [one for one in index.values("principal") if account_matches(pattern, one)]
+    if len(found) > ACCOUNTS_ASKED_MAX:
+        raise MalformedQuestionError(
+            f"`{_plain(pattern[:64])}` stands for {len(found):,} names, more than"
+            f" {ACCOUNTS_ASKED_MAX:,}",
+            hint="ask for fewer at once",
+        )
+    return found
+
+
+def accounts_told(index: Index, pattern: str) -> Iterator[str]:
+    """Yield in a line what a pattern stands for; nothing where it is a name."""
+    if _GLOB & set(pattern):
+        found = accounts_like(index, pattern)
+        shown = ", ".join(found[:_ACCOUNTS_SHOWN]) or "none"
+        more = len(found) - _ACCOUNTS_SHOWN
+        also = f" and {more:,} more" if more > 0 else ""
+        yield f"`{pattern}` stands for {len(found):,} names: {shown}{also}"
+
+
+def _leaves(index: Index, role: str, value: str, size: int) -> LeafSet:
+    chunks = index.lineage.chunks_with(((role, value),), size)
+    return LeafSet({chunk * PART_LEAVES: bits for chunk, bits in chunks})
+
+
 def log_of(house: Installation, size: int | None = None) -> LogSources:
     """Return the ledger of *house* as answers are made of it, up to *size* leaves."""
     trust, reader, index = house.keyring.trust, house.reader, house.index
@@ -262,19 +282,10 @@ def log_of(house: Installation, size: int | None = None) -> LogSources:
             yield at, read_leaf(reader.leaf(at))
 
     def account(pattern: str) -> LeafSet:
-        if _GLOB & set(pattern):
-            return LeafSet.of(
-                row.index
-                for row in index.select(kind="receipt")
-                if account_matches(pattern, row.principal or "")
-            )
-        words = (("kind", "receipt"), ("principal", pattern))
-        return LeafSet(
-            {
-                chunk * PART_LEAVES: bits
-                for chunk, bits in index.lineage.chunks_with(words, reader.size())
-            }
-        )
+        of_all = LeafSet()
+        for name in accounts_like(index, pattern):
+            of_all |= _leaves(index, "principal", name, reader.size())
+        return of_all & _leaves(index, "kind", "receipt", reader.size())
 
     def exchange(name: str) -> int | None:
         find = reader.derivation if is_derivation_id(name) else reader.find

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.app.installation import Installation, open_installation
+from gateway.cli.lineage_ask import accounts_like, accounts_told
 from gateway.cli.lineage_subject import Looking
 from gateway.cli.lineage_tree import plain
 from gateway.cli.replay import changed_library, sources_of
@@ -47,9 +48,14 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("transform", "NAME", "what a transform of a pipeline made"),
         ("author", "NAME", "what holds rows that somebody wrote or answers for"),
         ("base", "NAME", "what began as a model from outside"),
-        ("principal", "NAME", "what was asked for under a name"),
     ):
         asked.add_argument(f"--{name}", metavar=metavar, help=sentence)
+    asked.add_argument(
+        "--principal",
+        "--account",
+        metavar="NAME",
+        help="what was asked for under a name; * stands for any letters",
+    )
     asked.add_argument("--declaration", metavar="use-…", help="what was declared so")
     asked.add_argument("--exchange", metavar="x-…|d-…", help="what an answer or rows went into")
     asked.add_argument(
@@ -73,6 +79,8 @@ def _impact(args: argparse.Namespace) -> int:
             impact, changes = _of_policies(house, args.policy_change)
         else:
             impact = _of(house, args)
+        asked = args.principal
+        named = [] if asked is None else list(accounts_told(house.index, asked))
     if args.json:
         document = impact_json(impact)
         if args.policy_change is not None:
@@ -82,6 +90,8 @@ def _impact(args: argparse.Namespace) -> int:
     for one in changes:
         for line in _change(one):
             screen().print(plain(line), soft_wrap=True)
+    for line in named:
+        screen().print(plain(line), soft_wrap=True)
     print_impact(impact)
     for doubt in impact.unknown:
         screen().print(plain(f"Mind: {doubt}."), soft_wrap=True)
@@ -96,7 +106,7 @@ def _of(house: Installation, args: argparse.Namespace) -> Impact:
             _check_named(kind, name)
             return below.of_named(kind, name)
     if args.principal is not None:
-        return below.of_principal(args.principal)
+        return below.of_principal(args.principal, accounts_like(house.index, args.principal))
     if args.declaration is not None:
         if not is_declaration_id(args.declaration):
             raise CallerError(f"`{args.declaration[:40]}` is not use-…")

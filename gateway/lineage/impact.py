@@ -10,7 +10,7 @@ answered; a row that is reached in two ways may be counted twice, but never more
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -136,9 +136,18 @@ class Below:
         seeds = self._made_from(words) | self._mentioning("declaration", declaration)
         return self._impact("declaration", declaration, seeds, also=[declaration])
 
-    def of_principal(self, principal: str) -> Impact:
-        """Return what came of everything that was asked, or derived, under a name."""
-        seeds = self._made_from([("principal", principal)])
+    def of_principal(self, principal: str, names: Sequence[str] | None = None) -> Impact:
+        """Return what came of everything that was asked, or derived, under a name.
+
+        Where *principal* is a pattern, *names* are those that it stands for.
+        """
+        seeds: dict[int, _Met] = {}
+        for name in (principal,) if names is None else names:
+            # A leaf is of one name, so what is of several adds up.
+            for one, met in self._made_from([("principal", name)]).items():
+                known = seeds.get(one)
+                more = 0 if known is None else known.leaves or 0
+                seeds[one] = _Met(stage=met.stage, leaves=(met.leaves or 0) + more)
         return self._impact("principal", principal, seeds, unknown=self._without_members())
 
     def of_leaf(self, kind: str, name: str, leaf: int) -> Impact:

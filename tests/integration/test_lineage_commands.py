@@ -317,6 +317,19 @@ def test_impact_is_asked_from_every_side(desk: LineageDesk) -> None:
     )
 
 
+def test_a_pattern_stands_for_the_accounts_that_are_there(desk: LineageDesk) -> None:
+    """Names are matched, each once; what they stand for is said, and adds up."""
+    exact = desk.impact("--principal", "team")["touched"]
+
+    assert exact == desk.impact("--account", "te*")["touched"]
+    assert [] == desk.impact("--account", "nobody*")["touched"]
+    told = desk.run("lineage", "impact", "--account", "te?m")
+    assert "`te?m` stands for 1 names: team" in told
+    answered = desk.run("lineage", "ask", "principal:*", "reader")
+    assert answered.startswith("Yes: ")
+    assert "`*` stands for " in answered
+
+
 def test_impact_says_who_must_act(desk: LineageDesk) -> None:
     """Each owner stands once, with all that is theirs."""
     out = desk.run("lineage", "impact", "--provider", "open")

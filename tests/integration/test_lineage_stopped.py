@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.lineage_ask import until_stopped
+from gateway.cli.lineage_ask import until_packed
 from gateway.errors import OperatorError
 from gateway.ident import Sha256
 from gateway.lineage.pack import Order, write_pack
@@ -57,7 +57,7 @@ def test_a_pack_that_is_told_to_stop_leaves_nothing(
         if done == 3:
             signal.raise_signal(number)
 
-    left = until_stopped(out, packing(world, out, stop))
+    left = until_packed(out, packing(world, out, stop))
 
     said = capsys.readouterr().err
     assert 128 + number == left
@@ -65,7 +65,7 @@ def test_a_pack_that_is_told_to_stop_leaves_nothing(
     assert 1 == said.count("\n")
     assert [] == list(out.parent.iterdir())
     assert handler == signal.getsignal(number)
-    assert 0 == until_stopped(out, packing(world, out))
+    assert 0 == until_packed(out, packing(world, out))
     assert [out] == list(out.parent.iterdir())
 
 
@@ -81,7 +81,7 @@ def test_clearing_up_is_not_interrupted(
             signal.raise_signal(signal.SIGTERM)
         return 0
 
-    assert 130 == until_stopped(tmp_path / "pack.zip", work)
+    assert 130 == until_packed(tmp_path / "pack.zip", work)
     assert 1 == capsys.readouterr().err.count("\n")
 
 

@@ -206,6 +206,17 @@ class Index:
         filters = () if kinds is None else (exactly("kind", *kinds),)
         return self._search.leaves(Wanted(filters), first)
 
+    def values(self, role: str) -> list[str]:
+        """Return every value of a searched role that some leaf has, or had before, in order.
+
+        Each is kept once, however many leaves have it, so that no leaf is looked at.
+        """
+        with self._file.asked() as connection:
+            found = connection.execute(
+                "SELECT value FROM word WHERE role = ? ORDER BY value", (role,)
+            ).fetchall()
+        return [str(value) for (value,) in found]
+
     def select(
         self,
         *,
