@@ -7,7 +7,7 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.table import Table
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day, seed
+from gateway.cli.stopping import until_stopped
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.assembly.build import (
     BEST_OF,
@@ -29,9 +30,11 @@ from gateway.dataset.assembly.build import (
     Order,
     Sources,
     build_dataset,
+    workshop_of,
 )
 from gateway.dataset.gate.refusals import REFUSALS
 from gateway.dataset.held import HeldWords
+from gateway.dataset.manifest import MANIFEST
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import CallerError, MalformedDeclarationError, NotFoundError
 from gateway.ident import Sha256, random_bytes
@@ -140,8 +143,14 @@ def share(text: str) -> str:
 
 
 def _build(args: argparse.Namespace) -> int:
+    begun: list[Order] = []
+    return until_stopped(lambda: _build_begun(args, begun), lambda: stopped(args.name, begun))
+
+
+def _build_begun(args: argparse.Namespace, begun: list[Order]) -> int:
     with contextlib.closing(open_installation(args)) as house:
         order = order_of(args, house, args.name, args.out)
+        begun.append(order)
         try:
             with shown() as progress:
                 built = build_dataset(order, sources_of(house, order), progress)
@@ -150,6 +159,21 @@ def _build(args: argparse.Namespace) -> int:
             raise
     print_built(built)
     return 0
+
+
+def stopped(name: str, begun: Sequence[Order]) -> str:
+    """Return what is left of a build that was told to stop, and what to do."""
+    told = f"dataset.interrupted: told to stop while dataset `{name}` was built;"
+    for order in begun:
+        if order.folder.exists():
+            return f"{told} it was done, and stands; hint: gateway verify {order.folder}"
+        if (workshop_of(order.folder) / MANIFEST).exists():
+            return (
+                f"{told} its manifest may be in the ledger, so all of it is kept in"
+                f" `{workshop_of(order.folder)}`; hint: run the same command again, which"
+                " puts it into place, or begins anew where it must"
+            )
+    return f"{told} nothing of it was kept; hint: run the same command again"
 
 
 def order_of(

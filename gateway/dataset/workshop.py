@@ -1,6 +1,10 @@
 """The folder that something is built in, beside the place where it will stand.
 
-It is made by one process at a time, and put into place whole or not at all.
+It is made by one process at a time, and put into place whole or not at all: its manifest
+becomes a leaf of the ledger, the proof of that joins the folder, the folder is renamed. What is
+true if it is interrupted: before the leaf, nothing was made, and the next of that name starts
+over. Between leaf and rename, all of it is on the disk; the next of that name with the same
+words finds it (`interrupted`), fetches the proof anew, and puts the folder into place.
 """
 
 from __future__ import annotations
@@ -10,14 +14,45 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from gateway.canonical import canonical_json
-from gateway.dataset.manifest import MANIFEST
-from gateway.errors import GateRefusedError
+from gateway.dataset.manifest import MANIFEST, PROOF
+from gateway.dataset.verification.logged import verify_logged
+from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError
 from gateway.ident import Sha256
+from gateway.receipt.keys import Trust
+from gateway.receipt.verify import verify_manifest
+from gateway.tlog.proof import InclusionProof, format_proof
+
+Parsed = TypeVar("Parsed")
+
+
+class Log(Protocol):
+    """The ledger, as far as what is made beside it needs it at its end."""
+
+    @property
+    def trust(self) -> Trust:
+        """Whose signatures count."""
+        ...
+
+    @property
+    def index_of(self) -> Callable[[Sha256], int | None]:
+        """Leaf index of the manifest whose payload has that digest."""
+        ...
+
+    @property
+    def prove(self) -> Callable[[int, str], InclusionProof]:
+        """Show that a leaf is under a checkpoint."""
+        ...
+
+    @property
+    def publish(self) -> Callable[[], str]:
+        """Sign a checkpoint that covers every leaf there is."""
+        ...
 
 
 class DigestedFile:
@@ -139,3 +174,47 @@ def put_into_place(workshop: Path, folder: Path) -> None:
             code="dataset.exists",
         ) from exc
     sync_folder(folder.parent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted(Generic[Parsed]):
+    """What was made before, up to the leaf of its manifest, and not put into place."""
+
+    manifest: Parsed
+    payload_sha256: Sha256
+    index: int
+    """Leaf index of the manifest."""
+
+
+def interrupted(
+    workshop: Path, log: Log, parse: Callable[[dict[str, Any]], Parsed]
+) -> Interrupted[Parsed] | None:
+    """Return what stands in *workshop* since an interruption, or `None` where nothing does."""
+    try:
+        encoded = (workshop / MANIFEST).read_bytes()
+        statement, payload = verify_manifest(encoded, log.trust)
+        manifest = parse(statement)
+    except (FileNotFoundError, EvidenceError):
+        return None
+    index = log.index_of(payload)
+    if index is None:
+        return None
+    return Interrupted(manifest=manifest, payload_sha256=payload, index=index)
+
+
+def write_proof(workshop: Path, log: Log, index: int) -> None:
+    """Put into the folder what shows that its manifest is leaf *index* of the ledger.
+
+    Raises:
+        LedgerDamagedError: it does not show that.
+    """
+    (workshop / PROOF).unlink(missing_ok=True)
+    write_file(workshop, PROOF, format_proof(log.prove(index, log.publish())).encode())
+    sync_folder(workshop)
+    try:
+        verify_logged(workshop, log.trust)
+    except EvidenceError as exc:
+        raise LedgerDamagedError(
+            f"the manifest at leaf {index} does not verify: {exc.message}",
+            hint="run `gateway ledger fsck`; then run the same command again, nothing is lost",
+        ) from exc

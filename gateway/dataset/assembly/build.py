@@ -1,11 +1,6 @@
 """Write a dataset folder: rows, their receipts, the evidence, and a signed manifest.
 
-The folder appears whole or not at all. It is built under a name of its own beside the place
-where it will stand; the manifest becomes a leaf of the ledger, and the proof of that joins the
-folder; then the folder is renamed into place. What is true if the power fails: before the leaf,
-nothing was built, and the next build of that name starts over. Between leaf and rename, all
-that was built is on the disk, and the next build of that name with the same words fetches the
-proof of the manifest's leaf and puts the folder into place instead of building again.
+The folder appears whole or not at all, by the steps of `workshop.py`, whenever the power fails.
 """
 
 from __future__ import annotations
@@ -45,7 +40,6 @@ from gateway.dataset.manifest import (
     MANIFEST,
     POLICIES,
     PREVIOUS_SNAPSHOT,
-    PROOF,
     TRAINING_MANIFEST,
     DatasetManifest,
     Findings,
@@ -59,18 +53,19 @@ from gateway.dataset.manifest import (
 from gateway.dataset.provenance import Dependency, Metadata
 from gateway.dataset.verification.count import Kind, kind_of
 from gateway.dataset.verification.keys import format_key_line
-from gateway.dataset.verification.logged import verify_logged
 from gateway.dataset.verification.tree import ReadTile
 from gateway.dataset.workshop import (
     DigestedFile,
     empty_folder,
+    interrupted,
     only_builder,
     put_into_place,
     swept_on_failure,
     sync_folder,
     write_file,
+    write_proof,
 )
-from gateway.errors import EvidenceError, GateRefusedError, LedgerDamagedError, OperatorError
+from gateway.errors import GateRefusedError, OperatorError
 from gateway.ident import Sha256
 from gateway.intent.model import NAME, Declaration
 from gateway.receipt.authority import Authority
@@ -91,7 +86,7 @@ from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.statement import read_leaf, write_statement
 from gateway.receipt.verify import verify_manifest
 from gateway.tlog.checkpoint import Checkpoint
-from gateway.tlog.proof import InclusionProof, format_proof
+from gateway.tlog.proof import InclusionProof
 
 TRANSFORM: Final = "transform"
 JUDGED: Final = "judged"
@@ -213,7 +208,7 @@ def build_dataset(order: Order, sources: Sources, progress: Progress | None = No
         OperatorError: the ledger or the disk can't take it.
     """
     _check(order, sources)
-    workshop = order.folder.parent / f".{order.folder.name}.building"
+    workshop = workshop_of(order.folder)
     try:
         order.folder.parent.mkdir(parents=True, exist_ok=True)
         with only_builder(workshop):
@@ -302,7 +297,7 @@ def _build(order: Order, sources: Sources, workshop: Path, progress: Progress) -
         sources.append(write_statement(members, (), sources.states))
     # The first durable mark: from here on the ledger says that this dataset was built.
     index = sources.append(leaf)
-    _write_proof(workshop, sources, index)
+    write_proof(workshop, sources, index)
     put_into_place(workshop, order.folder)
     return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=index)
 
@@ -586,31 +581,21 @@ def _rulings(gate: Gate, library: Sha256) -> bytes:
     )
 
 
+def workshop_of(folder: Path) -> Path:
+    """Return where the dataset that will stand as *folder* is built."""
+    return folder.parent / f".{folder.name}.building"
+
+
 def _finish_interrupted(order: Order, sources: Sources, workshop: Path) -> Built | None:
     """Put a build into place whose manifest is a leaf already and whose words are the same."""
-    try:
-        encoded = (workshop / MANIFEST).read_bytes()
-        statement, payload = verify_manifest(encoded, sources.trust)
-        manifest = parse_manifest(statement)
-    except (FileNotFoundError, EvidenceError):
+    left = interrupted(workshop, sources, parse_manifest)
+    if left is None or left.manifest.asked != parameters_of(order):
         return None
-    index = sources.index_of(payload)
-    if manifest.asked != parameters_of(order) or index is None:
-        return None
-    _write_proof(workshop, sources, index)
+    write_proof(workshop, sources, left.index)
     put_into_place(workshop, order.folder)
-    return Built(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=None)
-
-
-def _write_proof(workshop: Path, sources: Sources, index: int) -> None:
-    """Put into the folder what shows that its manifest is leaf *index* of the ledger."""
-    (workshop / PROOF).unlink(missing_ok=True)
-    write_file(workshop, PROOF, format_proof(sources.prove(index, sources.publish())).encode())
-    sync_folder(workshop)
-    try:
-        verify_logged(workshop, sources.trust)
-    except EvidenceError as exc:
-        raise LedgerDamagedError(
-            f"the manifest at leaf {index} does not verify: {exc.message}",
-            hint="run `gateway ledger fsck`; then build the same again, nothing is lost",
-        ) from exc
+    return Built(
+        folder=order.folder,
+        manifest=left.manifest,
+        manifest_sha256=left.payload_sha256,
+        index=None,
+    )

@@ -1,11 +1,8 @@
 """Write an export: a dataset in another form, its receipts beside it, signed as one.
 
 The dataset is verified and every row of it ruled on again, as of today, in the pass that writes
-it: an export is a use. The folder appears whole or not at all, by the same steps as a dataset's
-(`build.py`): its manifest is a leaf of the ledger before the folder is renamed into place. What
-is true if the power fails: before the leaf, nothing was exported, and the next export of that
-name starts over. Between leaf and rename, all of it is on the disk; the next export of that
-name with the same words rules on every row once more, and puts the folder into place.
+it: an export is a use. The folder appears whole or not at all, by the steps of `workshop.py`;
+what an interruption left is put into place only after every row was ruled on once more.
 """
 
 from __future__ import annotations
@@ -61,17 +58,18 @@ from gateway.dataset.verification.verify import Row, VerifiedDataset, verified_r
 from gateway.dataset.workshop import (
     DigestedFile,
     empty_folder,
+    interrupted,
     only_builder,
     put_into_place,
     swept_on_failure,
     sync_folder,
     write_file,
+    write_proof,
 )
 from gateway.errors import (
     BadDigestError,
     EvidenceError,
     GateRefusedError,
-    LedgerDamagedError,
     MalformedReceiptError,
     OperatorError,
 )
@@ -84,7 +82,7 @@ from gateway.receipt.model import Manifest, Receipt, Subject
 from gateway.receipt.sigstore import write_manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.tlog.merkle import leaf_hash
-from gateway.tlog.proof import InclusionProof, format_proof
+from gateway.tlog.proof import InclusionProof
 
 _ERASURES_REMEMBERED: Final = 4_096
 """Of rows that follow each other, many come from the same answers."""
@@ -465,7 +463,7 @@ def _export(
         sync_folder(folder)
     # The first durable mark: from here on the ledger says that this was exported.
     index = sources.append(leaf)
-    _write_proof(workshop, sources, index)
+    write_proof(workshop, sources, index)
     put_into_place(workshop, order.folder)
     return Exported(
         folder=order.folder, manifest=manifest, manifest_sha256=payload, index=index
@@ -547,40 +545,28 @@ def _finish_interrupted(
     order: Order, asked: Asked, sources: Sources, workshop: Path, passing: _Passing
 ) -> Exported | None:
     """Put an export into place whose manifest is a leaf already, of the same words."""
-    try:
-        encoded = (workshop / MANIFEST).read_bytes()
-        statement, payload = verify_manifest(encoded, sources.trust)
-        manifest = parse_export(statement)
-    except (FileNotFoundError, EvidenceError):
+    left = interrupted(workshop, sources, parse_export)
+    if left is None or left.manifest.asked != asked:
         return None
+    manifest = left.manifest
     made_of = {dependency.digest["sha256"] for dependency in manifest.dependencies}
-    index = sources.index_of(payload)
-    if manifest.asked != asked or index is None or made_of != {passing.source.payload_sha256}:
+    if made_of != {passing.source.payload_sha256}:
         return None
     # What may no longer be learned from may have been said since.
     passing.all_pass()
-    _write_proof(workshop, sources, index)
+    write_proof(workshop, sources, left.index)
     try:
         verify_export(workshop, sources.trust)
     except EvidenceError:
         # What stands here is not what was signed: it is written anew.
         return None
     put_into_place(workshop, order.folder)
-    return Exported(folder=order.folder, manifest=manifest, manifest_sha256=payload, index=None)
-
-
-def _write_proof(workshop: Path, sources: Sources, index: int) -> None:
-    """Put into the folder what shows that its manifest is leaf *index* of the ledger."""
-    (workshop / PROOF).unlink(missing_ok=True)
-    write_file(workshop, PROOF, format_proof(sources.prove(index, sources.publish())).encode())
-    sync_folder(workshop)
-    try:
-        verify_logged(workshop, sources.trust)
-    except EvidenceError as exc:
-        raise LedgerDamagedError(
-            f"the manifest at leaf {index} does not verify: {exc.message}",
-            hint="run `gateway ledger fsck`; then export the same again, nothing is lost",
-        ) from exc
+    return Exported(
+        folder=order.folder,
+        manifest=manifest,
+        manifest_sha256=left.payload_sha256,
+        index=None,
+    )
 
 
 def _refused(message: str, hint: str, *, code: str = "export.refused") -> GateRefusedError:
