@@ -21,6 +21,7 @@ from gateway.errors import CallerError, OperatorError
 from gateway.student.card import evaluation_told, figure_told
 from gateway.student.evaluate import EXACT_MATCH, ROWS_DEFAULT, SAMPLES, Asking
 from gateway.student.figures import MEASURES, Evaluation, Who
+from gateway.student.files import write_durably
 from gateway.student.recipe import SEED_MAX
 from gateway.student.report import evaluation_html, page
 from gateway.student.verify import VerifiedModel, verify_model
@@ -180,7 +181,12 @@ def _page(model: VerifiedModel, examined: Examined) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        place = path.resolve()
+        if place.exists() and not place.is_file():
+            # A pipe, or a terminal: nothing can be put in its place.
+            place.write_text(text, encoding="utf-8")
+        else:
+            write_durably(place, text.encode())
     except OSError as error:
         raise OperatorError(
             f"`{path}` can't be written: {error.strerror}",

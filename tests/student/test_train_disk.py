@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli.evaluate import _write
 from gateway.errors import OperatorError
 from gateway.receipt.envelope import Signer
 from gateway.student.progress import read_metrics
@@ -161,6 +162,18 @@ def test_a_full_disk_anywhere_is_one_line_and_the_run_goes_on_after(school: Scho
     assert verify_model(place, TRUST).manifest == student.manifest
     assert school.house.ledger.head().size == before + 1
     assert not run.exists()
+
+
+def test_a_page_is_whole_or_the_one_before(tmp_path: Path) -> None:
+    """Where there is no room for a page of figures the old one stays, and nothing else."""
+    page, disk = tmp_path / "page.html", Disk()
+    page.write_text("before")
+    with disk.emptied():
+        disk.fill(10)
+        with pytest.raises(OperatorError, match=r"page\.html` can't be written"):
+            _write(page, "a longer page")
+
+    assert ["before"] == [path.read_text() for path in tmp_path.iterdir()]
 
 
 def test_a_full_disk_at_a_plan_is_one_line(school: School) -> None:

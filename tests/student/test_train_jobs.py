@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from gateway.cli.main import main
+from gateway.clock import day_of
+from gateway.dataset.calls import Call
+from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import CallerError, GateRefusedError
+from gateway.intent.model import Declaration
 from gateway.student.job import TrainingJob, overridden, read_job
 from gateway.student.progress import read_metrics
 from gateway.student.recipe import Lora, Recipe, recipe_for
 from gateway.student.run import RUN, Trained, only_run
 from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
-from tests.support.student import Quiet, School, install
+from tests.support.pipeline import Works, works_in
+from tests.support.student import Quiet, School, answer, install, question
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
 
@@ -200,6 +210,72 @@ def test_rounds_go_on_from_one_another_and_the_manifest_lists_them(school: Schoo
     assert (whole.folder / "model.safetensors").read_bytes() == (
         grown.folder / "model.safetensors"
     ).read_bytes()
+
+
+def start(works: Works, *words: str) -> subprocess.Popen[str]:
+    """Start a command of the gateway."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway", "--config", str(works.file), *words],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def heard(said: IO[str] | None, word: str) -> str:
+    """Return the line of what a command says in which *word* comes next."""
+    assert said is not None
+    return next(line for line in said if word in line)
+
+
+def answered(works: Works, declared: Declaration, numbers: range) -> None:
+    """Have questions answered under the policies in force."""
+    call = Call(provider="open", model="open-1", operation="chat", policies=("open",))
+    law = PolicyLaw(works.house.library, works.house.register)
+    ruling = law.rule(declared.use, call, day_of(works.house.clock.now_ms()))
+    for number in numbers:
+        works.answer(declared, answer(number), prompt=question(number), ruling=ruling)
+
+
+@pytest.mark.timeout(300)
+def test_a_feed_that_grows_is_learned_round_by_round_until_told_to_stop(
+    tmp_path: Path,
+) -> None:
+    """While one command freezes snapshots another learns them; what it learned is kept."""
+    with works_in(tmp_path) as works, ExitStack() as running:
+        declared = works.declare()
+        answered(works, declared, range(8))
+        follow = ("dataset", "follow", "daily", "--for", declared.id, "--rows", "8")
+        feed = running.enter_context(start(works, *follow, "--rounds", "2"))
+        running.callback(feed.kill)
+        heard(feed.stdout, "waiting: 0 of 8 rows")
+        words = ("student", "train", "--feed", "daily", "--steps", "2", "--batch", "8")
+        learning = running.enter_context(start(works, *words, "--follow"))
+        running.callback(learning.kill)
+        heard(learning.stderr, "waiting for the next snapshot")
+        answered(works, declared, range(8, 16))
+        heard(learning.stderr, "waiting for the next snapshot")
+        learning.send_signal(signal.SIGTERM)
+        cut = learning.communicate()[0]
+        assert (learning.returncode, feed.wait()) == (143, 0)
+        again = (*words, "--resume", "--json")
+        first = works.house.data / "datasets" / "daily-0001"
+        gone = first.rename(first.with_name("gone"))
+        code, _, told = works.command(*again)
+        gone.rename(first)
+        left, out, _ = works.command(*again)
+        trained = json.loads(out)
+        student = verify_model(Path(trained["folder"]), works.house.keyring.trust)
+
+    assert cut.startswith("interrupted at step 4 of 4; go on with --resume; ")
+    assert cut.count("\n") == 1
+    assert (code, told.count("\n")) == (1, 1)
+    assert "`daily-0001` of feed `daily` is missing" in told
+    assert (left, trained["steps"]) == (0, 4)
+    assert [one.steps for one in student.manifest.found.rounds] == [2, 2]
+    assert [one.asked.dataset for one in student.datasets] == ["daily-0001", "daily-0002"]
+    assert student.manifest.found.resumes == 1
 
 
 def test_a_run_that_never_began_leaves_nothing(school: School) -> None:
