@@ -17,6 +17,8 @@ from tests.support.provider import FakeProvider, Script
 from tests.support.proxy import Gateway, running_gateway
 from tests.support.workers import ended, kill, new_house, start
 
+pytestmark = pytest.mark.usefixtures("one_day")
+
 PRICES: Final = """\
 currency: EUR
 as_of: 2026-11-22
@@ -31,7 +33,7 @@ limits:
   - {project: tokens, tokens: {day: 1000}}
   - {project: money, money: {month: 0.01}}
   - {declaration: "*", requests: {month: 2}}
-  - {project: many, requests: {hour: 25, day: 1000}, tokens: {month: 1000000}}
+  - {project: many, requests: {day: 25, month: 1000}, tokens: {month: 1000000}}
 """
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.support.proxy import Gateway, running_gateway
 from tests.support.stub.server import StubServer
 
+pytestmark = pytest.mark.usefixtures("one_day")
+
 ENDPOINT: Final = "/v1/chat/completions"
 PRICES: Final = """\
 currency: EUR

@@ -775,6 +775,7 @@ async def test_an_answer_belongs_to_who_asked_for_it(
     assert [] == provider.sessions[-1].heard
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_limits_hold_inside_a_session(ruled: Gateway, provider: LiveProvider) -> None:
     """Each answer counts as a request; one more than a limit allows is not asked for."""
     done = ruled.command(

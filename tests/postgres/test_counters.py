@@ -24,7 +24,11 @@ from tests.support.provider import fake_provider
 from tests.support.replicas import new_replicas, running
 from tests.support.workers import CHAT, OPENAI, chat
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("one_day"),
+]
 
 NAME = "project a tokens/day"
 OTHER = "key k tokens/month"

@@ -6,7 +6,6 @@ with `!` is a script (`!stall`, `!break`, `!burst`, `!close 1011`).
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import ssl
@@ -20,6 +19,8 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from tests.support.aside import aside
 
 SOUND = b"\x00\x01" * 400
 """What is spoken, whatever is said."""
@@ -311,14 +312,5 @@ async def _say(connection: ServerConnection, event: Event, *, binary: bool = Fal
 def live_provider(tls: ssl.SSLContext | None = None) -> Iterator[tuple[LiveProvider, str]]:
     """Run a provider of sessions on a thread of its own; yield it and its base URL."""
     provider = LiveProvider()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="live-provider", daemon=True)
-    thread.start()
-    try:
-        port = asyncio.run_coroutine_threadsafe(provider.start(tls), loop).result(10)
+    with aside(lambda: provider.start(tls), provider.stop) as port:
         yield provider, f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-        asyncio.run_coroutine_threadsafe(provider.stop(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()

@@ -20,6 +20,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway.demo.provider import Generation, Reply, StubProvider
+from tests.support.aside import aside
 
 SCRIPT_HEADER = "x-fake-script"
 
@@ -103,6 +104,11 @@ class FakeProvider(StubProvider):
         """Listen, and return the base URL."""
         self._loop = asyncio.get_running_loop()
         return await super().start(host, port)
+
+    async def stop(self) -> None:
+        """Let go of what is stalled, close every connection and stop listening."""
+        self._released.set()
+        await super().stop()
 
     def release(self) -> None:
         """Let every answer that is stalled go on; later ones stall again. From any thread."""
@@ -257,17 +263,8 @@ class FakeProvider(StubProvider):
 def fake_provider(*, numbered: bool = False) -> Iterator[tuple[FakeProvider, str]]:
     """Run a fake provider on a thread of its own; yield it and its base URL."""
     provider = FakeProvider(numbered=numbered)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="fake-provider", daemon=True)
-    thread.start()
-    try:
-        yield provider, asyncio.run_coroutine_threadsafe(provider.start(), loop).result(10)
-        provider.release()
-        asyncio.run_coroutine_threadsafe(provider.stop(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    with aside(provider.start, provider.stop) as url:
+        yield provider, url
 
 
 def _break_off(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:

@@ -7,8 +7,6 @@ it generated.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.demo.provider import Reply
+from tests.support.aside import aside
 from tests.support.provider import FakeProvider
 from tests.support.stub.anthropic import AnthropicStub
 from tests.support.stub.azure import AzureStub
@@ -146,14 +145,5 @@ def _key_of(headers: dict[str, str], query: dict[str, list[str]]) -> str:
 def stub_server() -> Iterator[tuple[StubServer, str]]:
     """Run the server on a thread of its own; yield it and its address."""
     server = StubServer()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="stub-server", daemon=True)
-    thread.start()
-    try:
-        yield server, asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-        server.release()
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    with aside(server.start, server.stop) as url:
+        yield server, url
