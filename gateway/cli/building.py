@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gateway.app.activation import activate
@@ -42,6 +42,9 @@ from gateway.intent.purpose import is_purpose, teaches
 from gateway.receipt.model import Manifest
 from gateway.receipt.verify import read_checkpoint, verify_leaf
 from gateway.store.index.rows import Row
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _FILTERS = (
     "provider",
@@ -383,27 +386,30 @@ def print_left_out(left_out: dict[str, int]) -> None:
 @contextlib.contextmanager
 def shown() -> Iterator[Bar]:
     """Show how far a build is: a bar where somebody looks, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield Bar()
+        return
+    # Loading what draws it takes a moment, which is saved where nobody watches.
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[seen]} looked at, {task.fields[rows]} rows"),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        yield Bar(progress, watched=console.is_terminal)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress)
 
 
 class Bar:
     """Tells how far a build is, a few times a second or, to a file, every ten seconds."""
 
-    def __init__(self, progress: Progress, *, watched: bool) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
-        self._task = progress.add_task(RULING, total=None, seen=0, rows=0)
-        self._every = 0.1 if watched else _TOLD_EVERY_S
-        self._watched = watched
+        if progress is not None:
+            self._task = progress.add_task(RULING, total=None, seen=0, rows=0)
+        self._every = _TOLD_EVERY_S if progress is None else 0.1
         self._told = time.monotonic()
 
     def __call__(self, doing: str, seen: int, rows: int) -> None:
@@ -412,7 +418,7 @@ class Bar:
         if now - self._told < self._every:
             return
         self._told = now
-        if self._watched:
+        if self._progress is not None:
             self._progress.update(self._task, description=doing, seen=seen, rows=rows)
         else:
             print(f"{doing}: {seen} looked at, {rows} rows", file=sys.stderr, flush=True)
