@@ -1,10 +1,14 @@
 """Drafts of what regulators ask for, filled from signed manifests.
 
-Two forms: the public summary of training content that Article 53(1)(d) of the EU AI Act asks
-for, by the sections of the Commission's template (C(2025) 8311), and the documentation of
-California's AB 2013 (Civil Code 3111), by its twelve items. Every figure says which manifest it
-is from. What the gateway doesn't know is marked to be filled in, never guessed. A draft is for
-a person to finish and to have reviewed; it is no legal advice.
+Two forms. The public summary of training content that Article 53(1)(d) of Regulation (EU)
+2024/1689 (the AI Act) asks for, by the sections and questions of the Commission's template
+(Communication C(2025) 8311 final of 5 December 2025, first published on 24 July 2025). And the
+documentation of California Civil Code 3111 (AB 2013, Statutes of 2024, chapter 817), by the
+twelve paragraphs of its subdivision (a), with the definitions of 3110.
+
+Every figure says which manifest it is from. What the gateway doesn't know, or can't, is marked
+to be filled in, never guessed. A draft is for a person to finish and to have reviewed; it is no
+legal advice.
 """
 
 from __future__ import annotations
@@ -88,56 +92,95 @@ def _eu(draft: _Draft) -> Iterator[str]:
     yield ""
     yield from _notice(
         draft,
-        "Regulation (EU) 2024/1689, Article 53(1)(d), by the sections of the Commission's"
-        " template (Communication C(2025) 8311 final, first published 24 July 2025)",
+        "Regulation (EU) 2024/1689, Article 53(1)(d), by the Commission's template"
+        " (Communication C(2025) 8311 final of 5 December 2025)",
     )
-    yield "Whether the obligation applies is for a person to decide: it binds providers of"
-    yield "general-purpose AI models; who modifies one reports on the modification."
+    yield "Whether the obligation applies is for a person to decide. It binds providers of"
+    yield "general-purpose AI models, free and open-source ones among them; for who modifies a"
+    yield "model of another it is limited to the modification (recital 109)."
+    yield ""
+    yield f"- Version of the summary: {_UNKNOWN}."
+    yield f"- Last update: {_UNKNOWN}."
     yield ""
     yield "## 1. General information"
     yield ""
-    yield "### 1.1 Provider"
+    yield "### 1.1 Provider identification"
     yield ""
-    yield f"- Name and contact details: {_UNKNOWN}."
-    yield f"- Authorised representative, where the provider is outside the Union: {_UNKNOWN}."
+    yield f"- Provider name and contact details: {_UNKNOWN}."
+    yield f"- Authorised representative name and contact details: {_UNKNOWN}."
     yield ""
-    yield "### 1.2 Model"
+    yield "### 1.2 Model identification"
     yield ""
     yield from _model(draft)
-    yield f"- Date of placement on the Union market: {_UNKNOWN}."
+    yield f"- Date of placement of the model on the Union market: {_UNKNOWN}."
     yield ""
-    yield "### 1.3 Modalities, size and other characteristics of the training data"
+    yield "### 1.3 Modalities, overall training data size and other characteristics"
     yield ""
     yield "- Modality: text. Rows of other modalities are never taken."
     yield from _sizes(draft)
-    yield f"- Size band of the template, from these figures: {_FILL} whichever fits."
-    yield f"- Latest date of collection: {_last(draft)}."
-    yield f"- Languages: {_UNKNOWN}."
+    yield f"- Training data size, as the template's range: {_band(draft)}"
+    yield f"- Types of content: {_UNKNOWN}; the gateway does not look into texts."
+    yield f"- Latest date of data acquisition/collection for model training: {_last(draft)}."
+    yield f"- Linguistic characteristics of the overall training data: {_UNKNOWN}."
+    yield f"- Other relevant characteristics of the overall training data: {_UNKNOWN}."
     yield ""
     yield "## 2. List of data sources"
     yield ""
     yield "### 2.1 Publicly available datasets"
     yield ""
-    yield from _from_people(draft)
+    yield (
+        f"- Have you used publicly available datasets to train the model? {_UNKNOWN}; rows"
+        " that are stated to come from outside stand under 2.6."
+    )
     yield ""
-    yield "### 2.2 Private datasets obtained from third parties"
+    yield "### 2.2 Private non-publicly available datasets obtained from third parties"
     yield ""
-    yield f"- None went through the gateway but what 2.1 lists. {_FILL} what was added past it."
+    yield "#### 2.2.1 Datasets commercially licensed by rightsholders or their representatives"
+    yield ""
+    yield (
+        "- Have you concluded transactional commercial licensing agreement(s) with"
+        f" rightsholder(s) or with their representatives? {_UNKNOWN}."
+    )
+    yield ""
+    yield "#### 2.2.2 Private datasets obtained from other third parties"
+    yield ""
+    yield (
+        "- Have you obtained private datasets from third parties that are not licensed as"
+        f" under 2.2.1? {_UNKNOWN}; rows that are stated to come from outside stand under 2.6."
+    )
     yield ""
     yield "### 2.3 Data crawled and scraped from online sources"
     yield ""
-    yield "- The gateway collects no web pages."
-    yield f"- Whether prompts held such data: {_UNKNOWN}."
+    yield (
+        "- Were crawlers used by the provider or on its behalf? None by the gateway; whether"
+        f" prompts held such data is {_UNKNOWN}."
+    )
     yield ""
     yield "### 2.4 User data"
     yield ""
-    yield f"- Whether prompts held data of users of the provider's services: {_UNKNOWN}."
+    yield (
+        "- Was data from user interactions with the AI model (e.g. user input and prompts)"
+        f" used to train the model? {_UNKNOWN}: whose words prompts are is not told."
+    )
+    yield (
+        "- Was data collected from user interactions with the provider's other services or"
+        f" products used to train the model? {_UNKNOWN}."
+    )
     yield f"- Accounts whose calls were taken belong to project {_projects(draft)}."
     yield ""
     yield "### 2.5 Synthetic data"
     yield ""
     told = "Yes." if draft.is_synthetic else "None that went through the gateway."
-    yield f"- Was data generated by AI used to train the model directly? {told}"
+    yield (
+        "- Was synthetic AI-generated data created by the provider or on their behalf to"
+        f" train the model? {told}"
+    )
+    if draft.is_synthetic:
+        yield "- Modality of the synthetic data: text."
+    yield (
+        "- Which of these are general-purpose AI models available on the market, and which"
+        f" are other AI models, the provider's own among them: {_FILL} by the names below."
+    )
     yield ""
     yield from _teachers(draft)
     yield ""
@@ -145,27 +188,67 @@ def _eu(draft: _Draft) -> Iterator[str]:
     yield from _own_models(draft)
     yield f"- Links to what the teachers' providers publish of their own training: {_UNKNOWN}."
     yield ""
-    yield "### 2.6 Other sources"
+    yield "### 2.6 Other sources of data"
     yield ""
-    yield f"- What was not taken from the gateway's log: {_UNKNOWN}."
+    yield (
+        "- Have data sources other than those described in Sections 2.1 to 2.5 been used to"
+        f" train the model? What was not taken from the gateway's log: {_UNKNOWN}."
+    )
+    yield from _from_people(draft)
+    if any(node.manifest.found.written_by for node, _ in draft.datasets):
+        yield f"- {_FILL} which of 2.1, 2.2, 2.4 and 2.6 each of these belongs to."
     yield ""
-    yield "## 3. Data processing"
+    yield "## 3. Data processing aspects"
     yield ""
-    yield "### 3.1 Respect of reservations of rights (text and data mining)"
+    yield (
+        "### 3.1 Respect of reservation of rights from text and data mining exception or"
+        " limitation"
+    )
     yield ""
-    yield "- Each answer was ruled on under its provider's terms when it was asked for, and"
-    yield "  again over every teacher when the dataset was built:"
-    yield from _terms(draft)
-    yield f"- Measures under Article 4(3) of Directive (EU) 2019/790: {_UNKNOWN}."
+    yield (
+        "- Are you a signatory to the Code of Practice for general-purpose AI models that"
+        " includes commitments to respect reservations of rights from the TDM exception or"
+        f" limitation? {_UNKNOWN}."
+    )
+    yield (
+        "- Measures implemented before model training (Article 4(3) of Directive (EU)"
+        f" 2019/790): {_UNKNOWN}. What the providers' terms say (3.3) is no such measure."
+    )
     yield ""
     yield "### 3.2 Removal of illegal content"
     yield ""
-    yield f"- {_UNKNOWN}."
+    yield f"- General description of measures taken: {_UNKNOWN}; the gateway removes none."
     yield ""
-    yield "### 3.3 Other information"
+    yield "### 3.3 Other information (optional)"
     yield ""
+    yield (
+        "- Each answer was ruled on under its provider's terms when it was asked for, and"
+        " again over every teacher when the dataset was built:"
+    )
+    yield from _terms(draft)
     yield from _processing(draft)
     yield ""
+
+
+def _band(draft: _Draft) -> str:
+    """Return the template's range for what a model learned, as far as tokens were counted."""
+    for model in draft.models[:1]:
+        tokens = _dict(_found(draft, model.payload).get("snapshot")).get("tokens")
+        if isinstance(tokens, int):
+            band = next(name for most, name in _BANDS if tokens < most)
+            cite = draft.cite(model.payload)
+            return (
+                f"{band}, of this training {cite}. {_FILL} what was learned past the gateway."
+            )
+    return f"{_FILL} {', '.join(name.lower() for _, name in _BANDS)}."
+
+
+_BANDS: Final = (
+    (10**9, "Less than 1 billion tokens"),
+    (10**13, "1 billion to 10 trillion tokens"),
+    (float("inf"), "More than 10 trillion tokens"),
+)
+"""Of text, as the template has them."""
 
 
 # -- California AB 2013 -------------------------------------------------------------------
@@ -175,24 +258,61 @@ def _california(draft: _Draft) -> Iterator[str]:
     yield f"# Draft: training data documentation of {_plain(str(draft.about))}"
     yield ""
     yield from _notice(
-        draft, "California AB 2013 (Civil Code sections 3110 and 3111), item by item"
+        draft, "California Civil Code 3111(a)(1) to (12), as added by AB 2013 (2024)"
     )
-    yield "Whether the duty applies, and its exceptions (security and integrity, aircraft,"
-    yield "national security), is for a person to decide."
+    yield (
+        "Whether the duty applies, and its exceptions (3111(b): a sole purpose of security and"
+    )
+    yield "integrity, or of operating aircraft in the national airspace; national security,"
+    yield "military or defense purposes for a federal entity alone), is for a person to decide."
+    yield (
+        "To train includes to test, to validate and to fine-tune (3110): what was measured with"
+    )
+    yield f"belongs into it, too. {_FILL} datasets of evaluations that the log doesn't hold."
     yield ""
     items: tuple[tuple[str, Callable[[_Draft], Iterable[str]]], ...] = (
-        ("Sources or owners of the datasets", _ab_sources),
-        ("How the datasets further the intended purpose", _ab_purpose),
-        ("Number of data points", _sizes),
-        ("Types of data points", _ab_types),
-        ("Copyright, trademark, patent, or public domain", _ab_rights),
-        ("Whether the datasets were purchased or licensed", _ab_licensed),
-        ("Personal information (Civil Code 1798.140(v))", _ab_personal),
-        ("Aggregate consumer information (Civil Code 1798.140(b))", _ab_aggregate),
-        ("Cleaning, processing or other modification, and its purpose", _processing),
-        ("Time period of collection, and whether it is ongoing", _ab_period),
-        ("Dates when the datasets were first used", _ab_first_used),
-        ("Synthetic data generation", _ab_synthetic),
+        ("The sources or owners of the datasets", _ab_sources),
+        ("How the datasets further the intended purpose of the system or service", _ab_purpose),
+        ("The number of data points included in the datasets", _sizes),
+        ("The types of data points within the datasets", _ab_types),
+        (
+            (
+                "Whether the datasets include data protected by copyright, trademark or patent,"
+                " or are entirely in the public domain"
+            ),
+            _ab_rights,
+        ),
+        ("Whether the datasets were purchased or licensed by the developer", _ab_licensed),
+        (
+            "Whether the datasets include personal information (Civil Code 1798.140(v))",
+            _ab_personal,
+        ),
+        (
+            (
+                "Whether the datasets include aggregate consumer information"
+                " (Civil Code 1798.140(b))"
+            ),
+            _ab_aggregate,
+        ),
+        (
+            (
+                "Cleaning, processing or other modification of the datasets by the developer,"
+                " and the intended purpose of those efforts"
+            ),
+            _processing,
+        ),
+        (
+            (
+                "The time period in which the data were collected, with a notice if the"
+                " collection is ongoing"
+            ),
+            _ab_period,
+        ),
+        ("The dates the datasets were first used during development", _ab_first_used),
+        (
+            "Whether synthetic data generation was or is used in development",
+            _ab_synthetic,
+        ),
     )
     for number, (title, tell) in enumerate(items, start=1):
         yield f"## ({number}) {title}"
@@ -284,7 +404,7 @@ def _ab_first_used(draft: _Draft) -> Iterator[str]:
 
 def _ab_synthetic(draft: _Draft) -> Iterator[str]:
     if draft.is_synthetic:
-        yield "- Synthetic data generation was used in development, with these models:"
+        yield "- Answers of these models were used in development:"
     else:
         yield "- No synthetic data went through the gateway."
     yield ""
@@ -292,7 +412,12 @@ def _ab_synthetic(draft: _Draft) -> Iterator[str]:
     yield ""
     yield from _judges(draft)
     yield from _own_models(draft)
-    yield f"- Why, in words for the public: {_UNKNOWN}."
+    yield (
+        "- Whether answers of models are synthetic data generation as 3110 defines it"
+        " (artificial data made from seed data, with some of its statistical"
+        " characteristics): for a person to decide; nothing is left out here."
+    )
+    yield f"- The functional need or desired purpose, which may be told: {_UNKNOWN}."
 
 
 # -- what both tell -----------------------------------------------------------------------
@@ -311,20 +436,26 @@ def _notice(draft: _Draft, form: str) -> Iterator[str]:
 
 def _model(draft: _Draft) -> Iterator[str]:
     if not draft.models:
-        yield f"- Model: {_UNKNOWN}; the draft is about {_plain(str(draft.about))}."
+        yield (
+            f"- Versioned model name(s): {_UNKNOWN}; the draft is about"
+            f" {_plain(str(draft.about))}."
+        )
         return
     model = draft.models[0]
-    yield f"- Model: `{_plain(model.name)}` {draft.cite(model.payload)}."
+    yield f"- Versioned model name(s): `{_plain(model.name)}` {draft.cite(model.payload)}."
     for base in model.bases:
         licence = _licence(draft, model.payload, base) or f"{_FILL} not stated"
         yield (
-            f"- It began as `{_plain(base)}`, from outside (licence: {licence}); see its"
-            f" provider's own summary {draft.cite(model.payload)}."
+            f"- Model dependencies: it began as `{_plain(base)}`, from outside (licence:"
+            f" {licence}); see its provider's own summary {draft.cite(model.payload)}."
         )
     for parent in model.parents:
         if isinstance(parent, ModelNode):
             cite = draft.cite(parent.payload)
-            yield f"- It began as `{_plain(parent.name)}`, a student of ours {cite}."
+            yield (
+                f"- Model dependencies: it began as `{_plain(parent.name)}`, a student of ours"
+                f" {cite}."
+            )
     trained = _text(_details(draft, model.payload).get("finishedOn"))
     if trained:
         yield f"- Training ended on {trained[:10]} {draft.cite(model.payload)}."
