@@ -192,6 +192,12 @@ class _SuiteRow(msgspec.Struct, forbid_unknown_fields=True):
 def _base_of(retest: Retest) -> Path | None:
     """Return where the base is, once it is seen to be the one the student began as."""
     base = retest.model.manifest.asked.base
+    if base.kind == "tiny" and retest.base is not None:
+        raise GateRefusedError(
+            f"the student began as a tiny base, and not as what is at `{retest.base}`",
+            hint="leave --base out: a tiny base is made again",
+            code="student.other_base",
+        )
     # The base of an adapter is known, for it is needed.
     path = retest.base or base_beside(retest.model.path)
     if path is None or base.kind == "tiny":

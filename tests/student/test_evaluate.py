@@ -298,6 +298,16 @@ def test_a_copy_that_another_dataset_teaches_in_capitals_is_found(tmp_path: Path
     assert "step" not in screen.written.getvalue()
 
 
+def test_no_folder_is_the_base_of_a_student_that_began_as_none(
+    made: Asked, tmp_path: Path
+) -> None:
+    """What is given as the base and can't be it is refused, and not passed over."""
+    with pytest.raises(GateRefusedError, match="leave --base out") as refused:
+        reexamine(retest(made, base=tmp_path), made.school.sources(), Quiet())
+
+    assert refused.value.problem == "student.other_base"
+
+
 def test_what_the_base_learned_is_not_asked(made: Asked, tmp_path: Path) -> None:
     """A row that a base of ours learned ends it; where that can't be seen, it is said."""
     folder, away = made.dataset.folder, tmp_path / "away"
