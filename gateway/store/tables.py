@@ -30,6 +30,7 @@ __all__ = [
     "Database",
     "Migrations",
     "deferred",
+    "error_of",
     "immediate",
     "open_database",
     "translated",
@@ -82,10 +83,11 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as wrong:
-        raise _error_of(wrong, path) from wrong
+        raise error_of(wrong, path) from wrong
 
 
-def _error_of(wrong: sqlite3.Error, path: Path) -> OperatorError:
+def error_of(wrong: sqlite3.Error, path: Path) -> OperatorError:
+    """Return what the operator must do about what SQLite raised about *path*."""
     if isinstance(wrong, sqlite3.DatabaseError) and not isinstance(
         wrong, sqlite3.OperationalError
     ):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway.errors import LedgerDamagedError
 from gateway.store.index.schema import migrations
-from gateway.store.tables import deferred, immediate, open_database, translated
+from gateway.store.tables import deferred, error_of, immediate, open_database, translated
 
 
 class IndexFile:
@@ -34,9 +34,12 @@ class IndexFile:
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[sqlite3.Connection]:
-        """Ask one thing."""
-        with self._lock, translated(self.path):
-            yield self.connection
+        """Ask one thing; an answer takes so little time that one frame less is worth having."""
+        with self._lock:
+            try:
+                yield self.connection
+            except sqlite3.Error as wrong:
+                raise error_of(wrong, self.path) from wrong
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
