@@ -210,6 +210,11 @@ def _parts(found: Finding) -> Iterator[str]:
         yield f"and since WITHDRAWN {found.withdrawn}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many of something, in words."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def share(part: int, whole: int) -> str:
     """Return how much *part* is of *whole*, in percent; what is there is never told as 0."""
     if not part or not whole:

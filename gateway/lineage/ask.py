@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.dataset.manifest import Influence
 from gateway.ident import Sha256
-from gateway.lineage.answer import Answer, Approved, Clear, Finding
+from gateway.lineage.answer import Answer, Approved, Clear, Finding, counted
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.nodes import (
     DatasetNode,
@@ -174,14 +174,16 @@ def _stated(roots: Iterable[Node]) -> Iterator[str]:
         if isinstance(node, DatasetNode):
             for one in node.manifest.found.written_by:
                 yield (
-                    f"{one.rows} rows of dataset `{node.name}` are people's own words, states"
+                    f"{counted(one.rows, 'row')} of dataset `{node.name}`"
+                    f" {'is' if one.rows == 1 else 'are'} people's own words, states"
                     f" {one.by} ({one.source}, {one.licence})"
                 )
         if isinstance(node, DerivationNode):
             for author in node.authors:
                 yield (
-                    f"{author.rows} rows of {node.derivation.derivation} are people's own"
-                    f" words, states {author.by} ({author.source}, {author.licence})"
+                    f"{counted(author.rows, 'row')} of {node.derivation.derivation}"
+                    f" {'is' if author.rows == 1 else 'are'} people's own words, states"
+                    f" {author.by} ({author.source}, {author.licence})"
                 )
 
 

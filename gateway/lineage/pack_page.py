@@ -56,7 +56,10 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 caption { text-align: left; padding: .3rem 0; color: var(--faint); }
 th, td { border: 1px solid var(--line); padding: .3rem .5rem; vertical-align: top; }
 th { background: var(--head); text-align: left; }
+td { overflow-wrap: break-word; }
 td.number { text-align: right; white-space: nowrap; }
+td.day { white-space: nowrap; }
+a { color: var(--mark); }
 code { font-family: ui-monospace, monospace; font-size: .88em; overflow-wrap: anywhere; }
 .faint { color: var(--faint); }
 .gone { color: var(--warn); font-weight: 600; }
@@ -93,8 +96,14 @@ def _page(facts: PackFacts, evidence: Evidence, holdings: Holdings) -> Iterator[
         f'<p class="faint">From the log <code>{_safe(facts.origin)}</code> as it stood at'
         f" {facts.size} leaves. Evidence, not legal advice.</p>"
     )
-    for one in facts.answers:
-        yield from _answer(one)
+    if len(facts.answers) > 1:
+        yield "<h2>In short</h2>"
+        yield "<ol>"
+        for at, one in enumerate(facts.answers, 1):
+            yield f'<li><a href="#answer-{at}">{_told(one.sentences[0])}</a></li>'
+        yield "</ol>"
+    for at, one in enumerate(facts.answers, 1):
+        yield from _answer(one, at)
     yield from _teachers(evidence.roots)
     yield from _approvals(evidence.roots)
     yield "<h2>From the teachers to here</h2>"
@@ -114,9 +123,9 @@ def _page(facts: PackFacts, evidence: Evidence, holdings: Holdings) -> Iterator[
     yield "</html>"
 
 
-def _answer(one: Answer) -> Iterator[str]:
+def _answer(one: Answer, at: int) -> Iterator[str]:
     headline, *others = one.sentences
-    yield f"<h2>Question: <code>{_safe(one.question)}</code></h2>"
+    yield f'<h2 id="answer-{at}">Question: <code>{_safe(one.question)}</code></h2>'
     yield '<div class="says">'
     yield f"<p>{_told(headline)}</p>"
     yield "<ul>"
@@ -149,14 +158,14 @@ def _teachers(roots: tuple[Node, ...]) -> Iterator[str]:
     yield "<tbody>"
     for who, *others in rows:
         cells = "".join(
-            f"<td{_NUMBER * (at in _COUNTS)}>{_safe(one)}</td>" for at, one in enumerate(others)
+            f"<td{_STYLES.get(at, '')}>{_safe(one)}</td>" for at, one in enumerate(others)
         )
         yield f'<tr><th scope="row">{_safe(who)}</th>{cells}</tr>'
     yield "</tbody></table></div>"
 
 
 _NUMBER: Final = ' class="number"'
-_COUNTS: Final = (2, 3, 4)
+_STYLES: Final = {2: _NUMBER, 3: _NUMBER, 4: _NUMBER, 5: ' class="day"'}
 
 
 def _taught(roots: tuple[Node, ...]) -> Iterator[tuple[str, ...]]:
@@ -423,6 +432,8 @@ def _limits(facts: PackFacts) -> Iterator[str]:
 
 
 def _manifests(facts: PackFacts, holdings: Holdings) -> Iterator[str]:
+    if not holdings.manifests:
+        return
     yield "<h2>What is in it</h2>"
     yield '<div class="scroll"><table>'
     yield "<caption>Each manifest is signed, and shown to be a leaf of the log.</caption>"

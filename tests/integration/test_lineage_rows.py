@@ -97,7 +97,7 @@ def test_one_row_has_only_its_own_ancestors(pipeline: Pipeline) -> None:
     made = pipeline.says("distilled-from:*", pipeline.rows(pipeline.outer, 0))
 
     assert ("no", "yes") == (own.says, made.says)
-    assert "1 rows of" in own.rests_on[0]
+    assert "1 row of" in own.rests_on[0]
     assert "grace" in own.rests_on[0]
     assert [("watched", "text")] == [(one.provider, one.influence) for one in made.findings]
     assert [("open", "judge")] == [(one.provider, one.influence) for one in made.judged]
