@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
-import mlcroissant
 import msgspec
 import pytest
 
@@ -19,13 +19,20 @@ from tests.support.described import ROW, a_folder
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+def loaded(folder: Path) -> Any:
+    """Return *folder* as others' loader has it."""
+    import mlcroissant  # noqa: PLC0415  # slow, and no other file needs it
+
+    return mlcroissant.Dataset(str(folder))
+
+
 @pytest.mark.parametrize("kind", ROW)
 def test_the_library_finds_nothing_to_say(
     kind: RowKind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every kind of dataset validates as Croissant 1.1: no error, and no warning either."""
     with caplog.at_level(logging.WARNING):
-        read = mlcroissant.Dataset(str(a_folder(tmp_path, kind)))
+        read = loaded(a_folder(tmp_path, kind))
 
     assert read.metadata.ctx.is_v1_1()
     assert not read.metadata.ctx.issues.errors
@@ -36,7 +43,7 @@ def test_the_library_finds_nothing_to_say(
 @pytest.mark.parametrize("kind", ROW)
 def test_records_come_out_as_they_went_in(kind: RowKind, tmp_path: Path) -> None:
     """Each part's rows are read under its name, words and speakers in their places."""
-    read = mlcroissant.Dataset(str(a_folder(tmp_path, kind)))
+    read = loaded(a_folder(tmp_path, kind))
 
     column = "messages" if kind == "messages" else "prompt"
     for part, rows in (("train", 2), ("test", 1)):
@@ -58,7 +65,7 @@ def test_records_come_out_as_they_went_in(kind: RowKind, tmp_path: Path) -> None
 
 def test_each_record_is_joined_to_what_vouches_for_it(tmp_path: Path) -> None:
     """The record set of receipts names a leaf of the log for every row of every part."""
-    read = mlcroissant.Dataset(str(a_folder(tmp_path, "preference")))
+    read = loaded(a_folder(tmp_path, "preference"))
 
     receipts = list(read.records("receipts"))
     assert [0, 1, 2] == [one["receipts/row"] for one in receipts]
@@ -72,8 +79,10 @@ def test_a_file_that_was_changed_is_not_loaded(tmp_path: Path) -> None:
     with (tmp_path / ROWS).open("ab") as rows:
         rows.write(canonical_json(ROW["messages"]) + b"\n")
 
+    import mlcroissant  # noqa: PLC0415  # as above
+
     with pytest.raises(mlcroissant.GenerationError, match="Download"):
-        list(mlcroissant.Dataset(str(written)).records("train"))
+        list(loaded(written).records("train"))
 
 
 def test_nothing_is_granted_by_default(tmp_path: Path) -> None:
@@ -113,7 +122,7 @@ def test_where_rows_come_from_is_said(tmp_path: Path) -> None:
 
 def test_a_dataset_in_one_part_has_one(tmp_path: Path) -> None:
     """Where nothing was kept apart, no part is named that has no file."""
-    read = mlcroissant.Dataset(str(a_folder(tmp_path, held_out=False)))
+    read = loaded(a_folder(tmp_path, held_out=False))
 
     assert ["splits", "train", "receipts"] == [one.id for one in read.metadata.record_sets]
     assert 3 == len(list(read.records("train")))
@@ -129,7 +138,7 @@ def test_a_dataset_that_was_built_describes_itself(tmp_path: Path) -> None:
     built = build(house, declaration, of="clean", held_out="0.4")
     house.close()
 
-    read = mlcroissant.Dataset(str(built.folder / CROISSANT))
+    read = loaded(built.folder / CROISSANT)
 
     issues = read.metadata.ctx.issues
     assert not issues.errors | issues.warnings

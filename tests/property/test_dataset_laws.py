@@ -34,7 +34,7 @@ from tests.support.dataset import House
 from tests.support.derived import build, derive, messages, parent
 from tests.support.evidence import RECEIPT, TRUST
 
-BYTES_STEP = int(os.environ.get("BYTES_STEP", "7"))
+BYTES_STEP = int(os.environ.get("BYTES_STEP", "13"))
 """Every such byte is changed, from another first one each time; `make faults` changes all."""
 
 WRITER = Writer(instance="test", version="0")
