@@ -597,10 +597,17 @@ def test_what_is_refused_is_counted_and_logged(ada: Sharer, bob: Sharer) -> None
 
     metrics = ada.gateway.get("/-/metrics")[2].decode()
     assert 'gateway_problems_total{code="resource.unknown"}' in metrics
-    ada.gateway.get("/-/health")
-    time.sleep(0.5)
-    lines = [json.loads(line) for line in ada.gateway.log().splitlines() if line[:1] == "{"]
-    refused = [line for line in lines if line["event"] == "resource.refused"]
+    refused: list[dict[str, Any]] = []
+    until = time.monotonic() + 30
+    while not refused:
+        assert time.monotonic() < until, ada.gateway.log()
+        lines = [json.loads(line) for line in ada.gateway.log().splitlines() if line[:1] == "{"]
+        refused = [
+            line
+            for line in lines
+            if line["event"] == "resource.refused" and line["kind"] == "file" and line["known"]
+        ]
+        time.sleep(0.02)
     assert ("bob", "openai", "file", True) == tuple(
         refused[-1][key] for key in ("principal", "provider", "kind", "known")
     )
