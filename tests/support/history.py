@@ -21,14 +21,12 @@ from gateway.ident import ExchangeId, new_exchange_id
 from gateway.intent.model import Declaration
 from gateway.ledger.reading.subtrees import Subtrees
 from gateway.receipt.authority import Authority
-from gateway.receipt.envelope import Envelope
 from gateway.receipt.keys import PublicKey, format_trust
 from gateway.receipt.model import (
     Commitment,
     Opening,
     OutputFacts,
     Receipt,
-    Statement,
     Subject,
 )
 from gateway.receipt.statement import read_leaf, write_opening, write_statement
@@ -183,9 +181,17 @@ class History:
 class Believing(Authority):
     """Takes what was signed here a moment ago as signed: building is not what is measured."""
 
-    def signer_of(self, envelope: Envelope, statement: Statement, index: int) -> PublicKey:
-        """Return the key that is named, where it may sign; trust the rest."""
-        return self.receipt_key(envelope.signatures[0].keyid or "", index)
+    def receipt_key(self, keyid: str, index: int) -> PublicKey:
+        """Return the key that is named, where it may sign; it takes every signature."""
+        return _Credulous(super().receipt_key(keyid, index))
+
+
+class _Credulous(PublicKey):
+    def __init__(self, key: PublicKey) -> None:
+        self._key, self.kind, self.keyid, self.pem = key._key, key.kind, key.keyid, key.pem
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Take any signature."""
 
 
 def _row(exchange: str) -> bytes:

@@ -9,7 +9,7 @@ from gateway.errors import LedgerDamagedError
 from gateway.receipt.envelope import Envelope, open_envelope
 from gateway.receipt.keys import Ed25519Signer, generate_pem
 from gateway.receipt.statement import write_statement
-from tests.support.evidence import AUTHORITY, RECEIPT, RECEIPT_SIGNER
+from tests.support.evidence import RECEIPT, RECEIPT_SIGNER
 
 GOOD = open_envelope(write_statement(RECEIPT, (), RECEIPT_SIGNER))
 STRANGE = open_envelope(write_statement(RECEIPT, (), Ed25519Signer(generate_pem("ed25519"))))
@@ -19,9 +19,9 @@ MORE = 600
 
 def check(bad: dict[int, Envelope], count: int, workers: int) -> None:
     """Have so many signatures checked, some of them bad."""
-    with Signatures(AUTHORITY, workers) as signatures:
+    with Signatures(workers) as signatures:
         for index in range(count):
-            signatures.add(index, bad.get(index, GOOD))
+            signatures.add(index, bad.get(index, GOOD), RECEIPT_SIGNER.public)
         signatures.finish()
 
 

@@ -346,7 +346,7 @@ def _write_rows(
             judged=JUDGED in order.filters,
             verdict=order.filters.get(VERDICT),
         )
-        signatures = stack.enter_context(Signatures(sources.authority))
+        signatures = stack.enter_context(Signatures())
         upward = Upward(covered, signatures, sources.leaf, sources.leaves)
         taker = Taker(gate, covered, sources.texts, signatures, upward, choosing, tell)
         if order.feed is not None:

@@ -108,10 +108,10 @@ class Covered:
             if envelope is None or keyid is None or not isinstance(statement, _WAITS):
                 return self.statement(index, leaf)
             self.check(index, leaf)
-            self._authority.receipt_key(keyid, index)
+            key = self._authority.receipt_key(keyid, index)
         except EvidenceError as exc:
             raise _unverified(index, exc) from exc
-        signatures.add(index, envelope)
+        signatures.add(index, envelope, key)
         return statement, keyid
 
     def check(self, index: int, leaf: bytes) -> None:

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Sequence
+from typing import Final, Self
 
 from gateway.errors import BadSignatureError, LedgerDamagedError
 from gateway.ledger.checkers import Checkers, checkers_at_hand
 from gateway.receipt.envelope import Envelope, pae
 from gateway.receipt.keys import PublicKey, parse_public_pem
-
-if TYPE_CHECKING:
-    # Whoever only checks knows no statements, and starts the sooner.
-    from gateway.receipt.authority import Authority
 
 CHECKED_ALONE_MAX: Final = 4_096
 """So many leaves are checked by one process alone: others take a while to start."""
@@ -31,25 +27,21 @@ _AHEAD: Final = 4
 _HELPERS_MAX: Final = 3
 """More would be idle: one process rules on rows, which takes about as long."""
 
-Signed = tuple[int, str | None, bytes, bytes]
-"""A leaf's index, the key that it names, the signature, and what that covers."""
+Page = Sequence[tuple[int, str, bytes, bytes]]
+"""Of some leaves the index, the key as PEM, the signature, and what that covers."""
 
-Page = Sequence[Signed]
-
-Keys = tuple[tuple[str, str], ...]
-"""Ids of keys, and the keys."""
+_Waiting = tuple[int, PublicKey, bytes, bytes]
 
 
 class Signatures:
     """Checks signatures by receipt keys; all of them were good once `finish` returns."""
 
-    def __init__(self, authority: Authority, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None) -> None:
         """Begin alone; *workers* help where there is much to check, or one a core beside us."""
-        self._check = functools.partial(check_signatures, receipt_keys(authority))
         spare = min(checkers_at_hand() - 1, _HELPERS_MAX)
         self._workers = spare if workers is None else workers
-        self._page: list[Signed] = []
-        self._backlog: deque[Page] = deque()
+        self._page: list[_Waiting] = []
+        self._backlog: deque[Sequence[_Waiting]] = deque()
         self._helpers: Checkers[Page, str | None] | None = None
 
     def __enter__(self) -> Self:
@@ -59,25 +51,24 @@ class Signatures:
         if self._helpers is not None:
             self._helpers.close()
 
-    def add(self, index: int, envelope: Envelope) -> None:
-        """Have the signature of the leaf at *index* checked, now or later.
+    def add(self, index: int, envelope: Envelope, key: PublicKey) -> None:
+        """Have the signature of the leaf at *index* checked by *key*, now or later.
 
         Raises:
             LedgerDamagedError: this one, or one before it, is bad; says which.
             CheckInterruptedError: a process that checked was ended from outside.
         """
-        signature = envelope.signatures[0]
         message = pae(envelope.payload_type, envelope.payload)
-        self._page.append((index, signature.keyid, signature.sig, message))
+        self._page.append((index, key, envelope.signatures[0].sig, message))
         if len(self._page) < _PAGE:
             return
         self._turn()
         much = len(self._backlog) * _PAGE > CHECKED_ALONE_MAX
         if much and self._helpers is None and self._workers > 0:
-            self._helpers = Checkers(self._check, self._workers, ahead=_AHEAD)
+            self._helpers = Checkers(check_page, self._workers, ahead=_AHEAD)
         self._hand_out()
         if len(self._backlog) * _PAGE > CHECKED_ALONE_MAX:
-            _raise(self._check(self._backlog.popleft()))
+            _raise(_wrong(self._backlog.popleft()))
 
     def finish(self) -> None:
         """Return once all were checked; raises as `add` does."""
@@ -85,7 +76,7 @@ class Signatures:
         while self._backlog:
             self._hand_out()
             if self._backlog:
-                _raise(self._check(self._backlog.popleft()))
+                _raise(_wrong(self._backlog.popleft()))
         while self._helpers is not None and self._helpers.waiting:
             _raise(self._helpers.hear())
 
@@ -98,7 +89,8 @@ class Signatures:
         while self._helpers is not None and self._helpers.answered:
             _raise(self._helpers.hear())
         while self._helpers is not None and self._backlog and not self._helpers.full:
-            self._helpers.hand_out(self._backlog.popleft())
+            page = self._backlog.popleft()
+            self._helpers.hand_out([(at, key.pem, sig, said) for at, key, sig, said in page])
 
 
 def _raise(found: str | None) -> None:
@@ -106,19 +98,13 @@ def _raise(found: str | None) -> None:
         raise LedgerDamagedError(found, hint="run `gateway ledger fsck`; nothing was built")
 
 
-def receipt_keys(authority: Authority) -> Keys:
-    """Return every receipt key that *authority* knows, with its id."""
-    keys = {life.keyid: life.key.pem for life in authority.lives if life.role == "receipt"}
-    return tuple(sorted(keys.items()))
-
-
-def check_signatures(keys: Keys, page: Page) -> str | None:
+def check_page(page: Page) -> str | None:
     """Return what is wrong with the first leaf of *page* whose signature is bad, or `None`."""
-    known = _parsed(keys)
-    for index, keyid, sig, message in page:
-        key = known.get(keyid or "")
-        if key is None:
-            return f"leaf {index} of the ledger is signed by no receipt key that it knows"
+    return _wrong([(at, _parsed(pem), sig, said) for at, pem, sig, said in page])
+
+
+def _wrong(page: Sequence[_Waiting]) -> str | None:
+    for index, key, sig, message in page:
         try:
             key.verify(sig, message)
         except BadSignatureError as exc:
@@ -126,6 +112,4 @@ def check_signatures(keys: Keys, page: Page) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=1)
-def _parsed(keys: Keys) -> Mapping[str, PublicKey]:
-    return {keyid: parse_public_pem(pem) for keyid, pem in keys}
+_parsed = functools.lru_cache(maxsize=256)(parse_public_pem)
