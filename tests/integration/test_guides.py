@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from gateway.receipt.model import Abandonment
 from gateway.receipt.statement import read_leaf
 from gateway.store import sqlite
 from gateway.store.sqlite import SqliteLedger
+from tests.support.nursery import shared
 from tests.support.ports import free_port
 from tests.support.store import an_opening, brittle_disk
 from tests.support.texts import Kept, kept_in
@@ -36,6 +38,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 GUIDES: Final = ROOT / "docs" / "guides"
 EXPECTED: Final = re.compile(r"\s+# exits ([0-9])$")
 WAIT_S: Final = 60.0
+FOR_A_SHELL: Final = frozenset("|&;<>()$`#*?[]~=%\\")
+"""What only a shell understands; a command without is run as it is."""
 
 
 def sections(guide: str) -> dict[str, list[str]]:
@@ -82,14 +86,17 @@ class Case:
         if command == "gateway serve" and code == 0:
             self._serve()
             return
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        if command.startswith("gateway ") and not FOR_A_SHELL.intersection(command):
+            done = self._gateway(*shlex.split(command)[1:])
+        else:
+            done = subprocess.run(
+                ["bash", "-c", command],
+                cwd=self.folder,
+                env=self._environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
 
         assert code == done.returncode, (line, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
@@ -153,16 +160,12 @@ class Case:
 
     def gateway(self, *words: str) -> str:
         """Run one command that must succeed; return what it said."""
-        done = subprocess.run(
-            ["gateway", *words],
-            cwd=self.folder,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self._gateway(*words)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
+
+    def _gateway(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return shared().run(self.folder, words, environment=self._environment())
 
 
 # -- the states ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import importlib.util
 import json
@@ -19,10 +20,10 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NoReturn, Self
 
 
 class Child:
@@ -105,10 +106,15 @@ class Nursery:
     def spawn(self, folder: Path, *words: str) -> Child:
         """Fork `gateway serve` in *folder*; what it says is appended to `gateway.log` there."""
         log = folder / "gateway.log"
-        return self._fork(folder, [*words, "serve"], (log, log), PYTHONUNBUFFERED="1")
+        return self._fork(folder, [*words, "serve"], (log, log), os.environ)
 
     def run(
-        self, folder: Path, words: Sequence[str], *, timeout_s: float
+        self,
+        folder: Path,
+        words: Sequence[str],
+        *,
+        timeout_s: float = 200,
+        environment: Mapping[str, str] = os.environ,
     ) -> subprocess.CompletedProcess[str]:
         """Run `gateway *words*` in *folder* and return what came of it.
 
@@ -116,7 +122,7 @@ class Nursery:
             subprocess.TimeoutExpired: It had not ended, and was killed.
         """
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            child = self._fork(folder, words, (_path_of(out), _path_of(err)))
+            child = self._fork(folder, words, (_path_of(out), _path_of(err)), environment)
             try:
                 code = child.wait(timeout_s)
             finally:
@@ -127,13 +133,17 @@ class Nursery:
             )
 
     def _fork(
-        self, folder: Path, words: Sequence[str], into: tuple[Path, Path], **more: str
+        self,
+        folder: Path,
+        words: Sequence[str],
+        into: tuple[Path, Path],
+        environment: Mapping[str, str],
     ) -> Child:
         wanted = {
             "folder": str(folder),
             "words": list(words),
             "into": list(map(str, into)),
-            "environment": {**os.environ, **more},
+            "environment": dict(environment),
         }
         return Child(self._ask(wanted), lambda pid: self._ask({"reap": pid}))
 
@@ -179,12 +189,13 @@ def raise_gateways(prepare: Callable[[], None] = lambda: None) -> None:
             for word in wanted["words"]:
                 if word in GROUPS:
                     importlib.import_module(GROUPS[word])
+            # What is shared stays shared: no collector of a fork looks at it.
+            gc.freeze()
             told = os.fork()
             if told == 0:
                 _become(wanted)
                 prepare()
-                # The way out is the ordinary one: what is to be done at the end is done.
-                sys.exit(_gateway(wanted["words"]))
+                _leave(_gateway(wanted["words"]))
         print(told, flush=True)  # noqa: T201 - the other side reads it
 
 
@@ -204,6 +215,15 @@ def _become(wanted: dict[str, Any]) -> None:
     main = types.ModuleType("__main__")
     main.__spec__, main.__file__ = found, found.origin
     sys.modules["__main__"] = main
+
+
+def _leave(code: int) -> NoReturn:
+    """Do what an interpreter does at its end, but for taking itself apart."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _gateway(words: list[str]) -> int:
