@@ -32,8 +32,11 @@ LONG: Final = (
     "property/test_dataset_laws.py",
     "postgres",
     "faults",
+    "integration/test_workers.py",
+    "integration/test_gateway_witnessed.py",
+    "integration",
 )
-"""Folders and files that take minutes; `make test` gives each file to one process whole."""
+"""What takes long, longest first; `make test` gives each file to one process whole."""
 
 
 @pytest.fixture
