@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +20,6 @@ from gateway.errors import (
     LedgerDamagedError,
     LedgerUnwellError,
     LimitReachedError,
-    MalformedBodyError,
     MalformedDeclarationError,
     MalformedRequestError,
     ProviderBrokeOffError,
@@ -34,7 +32,7 @@ from gateway.errors import (
 from gateway.exchange.allowance import Allowance, Reserved
 from gateway.exchange.attempt import attempt_of
 from gateway.exchange.body import StreamedBody
-from gateway.exchange.forward import Outgoing, RawHeaders
+from gateway.exchange.forward import Outgoing
 from gateway.exchange.providers import Provider, Providers
 from gateway.exchange.resources import UPLOAD, Resources
 from gateway.exchange.scope import check_scope
@@ -52,31 +50,23 @@ from gateway.ident import ExchangeId, new_exchange_id
 from gateway.intent.tags import HEADER as TAGS
 from gateway.intent.tags import parse_tags
 from gateway.limits import BODY_BYTES_HELD_MAX, BODY_BYTES_MAX
-from gateway.live.handshake import (
-    WEBSOCKET,
-    asks_for_websocket,
-    before_talk,
-    call_of,
-    showing_key,
-    without_keys,
-)
+from gateway.live.handshake import WEBSOCKET, before_talk, call_of
 from gateway.live.session import SWITCHING, Live
 from gateway.log import Logger
-from gateway.provider.encoding import decoder_for
-from gateway.provider.model import Dialect, Found, Operation, Problem, Taking
+from gateway.provider.model import Dialect, Operation, Taking
 from gateway.proxy.auth import Porter
+from gateway.proxy.body import check_charset, decoded, held, is_large_form, too_large
 from gateway.proxy.desk import HEADER, Desk
 from gateway.proxy.knock import Knock
 from gateway.proxy.metrics import Metrics
+from gateway.proxy.outgoing import outgoing_of
 from gateway.proxy.own import Own
-from gateway.proxy.problem import problem_json, problem_of, provider_problem, refusal
-from gateway.proxy.reply import Reply, end_to_end
-from gateway.store.access import SECRET
+from gateway.proxy.problem import problem_of, provider_problem, refusal
+from gateway.proxy.reply import Reply, send_problem
+from gateway.proxy.switch import headers_with_key, talks
 
 _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 """Headers by which some providers take a request for one with another method."""
-
-_NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +114,7 @@ class Handlers:
             provider = self.providers.named(prefix)
             dialect = provider.dialect
             asked = await self._asked(knock, exchange, received_ms, provider, "/" + rest, query)
-            if _talks(knock, asked.call.found):
+            if talks(knock, asked.call.found):
                 await self._talk(knock, asked, provider, target[len(prefix) + 1 :], reply)
                 return
             await self._through(knock, asked, provider, target[len(prefix) + 1 :], reply)
@@ -146,7 +136,7 @@ class Handlers:
     ) -> None:
         """Carry a session over a connection that is switched."""
         await self.resources.admit(asked, provider)
-        outgoing = _outgoing(
+        outgoing = outgoing_of(
             knock, asked, target, provider.dialect, managed=self.porter.managed
         )
         outgoing = msgspec.structs.replace(outgoing, body=None, protocol=WEBSOCKET)
@@ -155,7 +145,9 @@ class Handlers:
         reserved = await self.allowance.reserve(msgspec.structs.replace(asked, call=opened))
 
         def admit() -> None:
-            self.porter.principal_of(_shown(knock), knock.raw_path.partition("?")[2], provider)
+            self.porter.principal_of(
+                headers_with_key(knock), knock.raw_path.partition("?")[2], provider
+            )
 
         async def ask(
             permitted: Permitted, provider: Provider, outgoing: Outgoing, _: Caller
@@ -182,14 +174,14 @@ class Handlers:
             amendment = self.resources.amendment(
                 asked, provider, kept, self._public_url(knock, provider)
             )
-            outgoing = _outgoing(
+            outgoing = outgoing_of(
                 knock,
                 asked,
                 target,
                 provider.dialect,
                 managed=self.porter.managed,
                 plain=amendment is not None and amendment.wants_plain,
-                dropped=_NOTHING if errand is None else errand.drops,
+                dropped=frozenset() if errand is None else errand.drops,
                 added=() if errand is None else errand.adds,
             )
             # What breaks on the way leaves its reservation counted: too much, never too little.
@@ -268,7 +260,9 @@ class Handlers:
                     f"`{name}` makes another request of this one",
                     hint="send the method itself",
                 )
-        principal = await self._principal(_shown(knock), path, query, provider, received_ms)
+        principal = await self._principal(
+            headers_with_key(knock), path, query, provider, received_ms
+        )
         said = headers.getall(HEADER, [])
         if len(said) > 1:
             raise MalformedDeclarationError(
@@ -277,20 +271,17 @@ class Handlers:
         tags = parse_tags(headers.getall(TAGS, []))
         declaration, declared = await self.desk.declared(said[0] if said else None, principal)
         kind = headers.get("content-type", "")
-        if "charset" in kind and (odd := _CHARSET.search(kind)) is not None:
-            raise MalformedBodyError(
-                f"the body comes in `{odd[1][:64]}`", hint="send it in UTF-8, as JSON is"
-            )
+        check_charset(kind)
         body: bytes | StreamedBody
         found = provider.dialect.found(knock.method, path, query)
-        switches = _talks(knock, found)
-        if found.route.taking is Taking.HELD and not _is_large_form(knock, kind):
-            body = await _held(knock)
-            readable = _decoded(body, headers.get("content-encoding"))
+        switches = talks(knock, found)
+        if found.route.taking is Taking.HELD and not is_large_form(knock, kind):
+            body = await held(knock)
+            readable = decoded(body, headers.get("content-encoding"))
             call = provider.dialect.read_request(provider.id, found, kind, readable)
         elif knock.body_exists and self.resources.reads_words(found, streams=switches):
             # Nobody here knows what it asks for, but what it names is looked for.
-            body = await _held(knock)
+            body = await held(knock)
             call = provider.dialect.read_request(provider.id, found, kind, None)
         else:
             body = self._passing(knock, exchange)
@@ -301,7 +292,7 @@ class Handlers:
             and (found.route.taking is Taking.HELD)
         ):
             # It calls itself a form where none is taken, so that nobody would read it.
-            raise _too_large(BODY_BYTES_HELD_MAX)
+            raise too_large(BODY_BYTES_HELD_MAX)
         if switches:
             body = StreamedBody(knock.chunks(), None, exchange, self.commitment_key)
             call = call_of(call, found)
@@ -329,7 +320,7 @@ class Handlers:
             return b""
         length = knock.content_length
         if length is not None and length > BODY_BYTES_MAX:
-            raise _too_large(BODY_BYTES_MAX)
+            raise too_large(BODY_BYTES_MAX)
         return StreamedBody(knock.chunks(), length, exchange, self.commitment_key)
 
     async def _settle(
@@ -386,7 +377,7 @@ class Handlers:
         # A whole answer may carry an error by any name; only a cut one's name can be ours.
         broken = answered.ended != "complete" and answered.error in _BROKEN
         if answered.error == BodyTooLargeError.code and answered.status is None:
-            problem = problem_of(_too_large(BODY_BYTES_MAX), answered.permitted.asked.exchange)
+            problem = problem_of(too_large(BODY_BYTES_MAX), answered.permitted.asked.exchange)
             await send_problem(reply, problem, provider.dialect)
         elif answered.error in _BADLY_SENT and answered.status is None:
             problem = problem_of(_BADLY_SENT[answered.error], answered.permitted.asked.exchange)
@@ -409,31 +400,6 @@ class Handlers:
             )
 
 
-async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) -> None:
-    """Answer with *problem*, in the shape that the calling SDK turns into its exception."""
-    if reply.begun:
-        reply.break_off()
-        return
-    headers: list[tuple[bytes, bytes]] = [(b"x-gateway-problem", problem.code.encode())]
-    if problem.code in _EFFECTS:
-        headers.append((b"x-gateway-effect", _EFFECTS[problem.code]))
-    if problem.exchange:
-        headers.append((b"x-gateway-exchange", problem.exchange.encode()))
-    if dialect is None:
-        headers.append((b"content-type", b"application/problem+json"))
-        body = problem_json(problem)
-    else:
-        headers.append((b"content-type", b"application/json"))
-        body = dialect.problem_body(problem)
-    again_s = 1 if problem.status == 503 else problem.again_s
-    if again_s is not None:
-        headers.append((b"retry-after", str(again_s).encode()))
-    if problem.never_again:
-        headers.append((b"x-should-retry", b"false"))
-    reason = REASONS.get(problem.status, b"Error")
-    await reply.answer(problem.status, reason, headers, body)
-
-
 _BROKEN: Final = frozenset(
     kind.code
     for kind in (
@@ -452,109 +418,6 @@ _BADLY_SENT: Final = {
     )
 }
 """What may be wrong with a body that was passed on as it came; its provider was hung up on."""
-_EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
-REASONS: Final = {
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    417: b"Expectation Failed",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
-
-
-def _shown(knock: Knock) -> Mapping[str, str]:
-    """Return the headers in which a key may stand."""
-    if not _switches(knock):
-        return knock.headers
-    return showing_key(knock.headers, knock.headers.getall("sec-websocket-protocol", []))
-
-
-def _talks(knock: Knock, found: Found | None) -> bool:
-    """Tell whether a session is asked for, where there may be one.
-
-    Elsewhere that is ignored, as any server may (RFC 9110 section 7.8): what is kept is handed
-    out by the rules for that, whatever a provider would make of such a request.
-    """
-    if found is None or not _switches(knock):
-        return False
-    route = found.route
-    return route.operation is Operation.SESSION or (
-        route.operation is Operation.OPAQUE and route.lists is None
-    )
-
-
-_CHARSET: Final = re.compile(r"""(?i)\bcharset\s*=\s*+"?+(?!utf-?8\b|us-ascii\b)([^";]*)""")
-"""Says that a body is in other signs than it is read in here: a provider may heed it."""
-
-
-def _switches(knock: Knock) -> bool:
-    return "upgrade" in knock.headers and asks_for_websocket(knock.method, knock.headers)
-
-
-def _outgoing(
-    knock: Knock,
-    asked: Asked,
-    target: str,
-    dialect: Dialect,
-    *,
-    managed: bool,
-    plain: bool = False,
-    dropped: frozenset[bytes] = _NOTHING,
-    added: RawHeaders = (),
-) -> Outgoing:
-    """Return the request as it goes upstream: the caller's bytes, less what is ours."""
-    if managed:
-        # Whatever header the gateway key came in, it never reaches a provider.
-        dropped = dropped | {name.encode() for name in dialect.CREDENTIAL_HEADERS}
-        target = _without_key(target, dialect)
-    target = _without_secrets(target)
-    if plain:
-        dropped = dropped | {b"accept-encoding"}
-    headers = [*end_to_end(knock.lines, dropped), *added]
-    if managed and _switches(knock):
-        headers = without_keys(headers)
-    if plain:
-        # It may have to change on its way back.
-        headers.append((b"accept-encoding", b"identity"))
-    if SECRET.search(b"\n".join(value for _, value in headers)):
-        # A gateway key in a header where none belongs, such as a cookie, or where callers
-        # bring their own key of the provider.
-        headers = [header for header in headers if not SECRET.search(header[1])]
-    if managed and asked.principal.credential is not None:
-        found = asked.call.found
-        name, value = dialect.credential_header(
-            asked.principal.credential, "" if found is None else found.path
-        )
-        headers.append((name.encode(), value.encode()))
-    body, length = asked.body, None
-    if isinstance(body, StreamedBody):
-        length = body.length
-        passing: bytes | AsyncIterator[bytes] | None = aiter(body)
-    elif knock.trailers:
-        passing = _in_chunks(body)
-    else:
-        # Where the caller speaks of no body, not even of an empty one, neither do we.
-        framed = knock.content_length is not None or knock.is_chunked
-        passing = body if framed else None
-    return Outgoing(
-        method=knock.method.encode(),
-        target=(target or "/").encode("utf-8", "surrogateescape"),
-        headers=headers,
-        body=passing,
-        length=length,
-        trailers=(lambda: end_to_end(knock.trailers, dropped)) if knock.is_chunked else None,
-        takes_trailers="trailers" in knock.headers.get("te", "").lower(),
-    )
 
 
 def _incoming(knock: Knock) -> Incoming:
@@ -568,82 +431,4 @@ def _incoming(knock: Knock) -> Incoming:
         length=knock.content_length,
         mode=headers.get(LINES),
         declared=HEADER in headers,
-    )
-
-
-async def _in_chunks(body: bytes) -> AsyncIterator[bytes]:
-    """Yield *body* as what comes in chunks: only behind those is there room for trailers."""
-    yield body
-
-
-def _is_large_form(knock: Knock, content_type: str) -> bool:
-    """Tell whether the body is a form too large to be held: a film, or an hour of speech."""
-    length = knock.content_length
-    return (
-        length is not None
-        and length > BODY_BYTES_HELD_MAX
-        and content_type.lower().startswith("multipart/form-data")
-    )
-
-
-def _without_key(target: str, dialect: Dialect) -> str:
-    """Return *target* without a key in its query; one that holds none as it was sent."""
-    path, mark, query = target.partition("?")
-    upstream = dialect.query_upstream(query)
-    if upstream == query:
-        return target
-    return path + mark + upstream if upstream else path
-
-
-def _without_secrets(target: str) -> str:
-    """Return *target* without a gateway key in its query, where none belongs."""
-    path, mark, query = target.partition("?")
-    if not mark or not SECRET.search(query.encode(*_AS_SENT)):
-        return target
-    pairs = (pair for pair in query.split("&") if not SECRET.search(pair.encode(*_AS_SENT)))
-    left = "&".join(pairs)
-    return path + mark + left if left else path
-
-
-_AS_SENT: Final = ("utf-8", "surrogateescape")
-
-
-async def _held(knock: Knock) -> bytes:
-    """Read the whole body.
-
-    Raises:
-        BodyTooLargeError: it is over what is held.
-        DoorFullError: all bodies together are.
-        CallerGoneError: it broke off.
-        MalformedRequestError: its framing is broken, or it came too slowly.
-    """
-    if knock.content_length is not None and knock.content_length > BODY_BYTES_HELD_MAX:
-        raise _too_large(BODY_BYTES_HELD_MAX)
-    body = knock.whole()
-    if body is not None:
-        # All of it came with the head, as small bodies do.
-        knock.sender.hold(len(body))
-        return body
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in knock.chunks():
-        size += len(chunk)
-        if size > BODY_BYTES_HELD_MAX:
-            raise _too_large(BODY_BYTES_HELD_MAX)
-        knock.sender.hold(len(chunk))
-        parts.append(chunk)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _decoded(body: bytes, encoding: str | None) -> bytes:
-    decoder = decoder_for(encoding)
-    if decoder is None:
-        return body
-    # What does not decode comes back as bytes that no dialect can read.
-    return decoder.decode(body)
-
-
-def _too_large(limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(
-        f"the request body is larger than {limit} bytes", hint="send less at once"
     )

@@ -14,9 +14,11 @@ from typing import Final
 from gateway.exchange.duplex import Duplex
 from gateway.exchange.forward import RawHeaders
 from gateway.exchange.states import Permitted
+from gateway.provider.model import Dialect, Problem
 from gateway.proxy.connection import Connection
 from gateway.proxy.framing import OURS, Line
 from gateway.proxy.knock import Knock
+from gateway.proxy.problem import problem_json
 
 _BODILESS: Final = frozenset({204, 304})
 _OF_THE_CONNECTION: Final = frozenset({b"", b"keep-alive", b"close"})
@@ -213,3 +215,48 @@ def end_to_end(
     if unwanted:
         kept = [line for line in kept if line.lowered not in unwanted]
     return [line.raw for line in kept]
+
+
+async def send_problem(reply: Reply, problem: Problem, dialect: Dialect | None) -> None:
+    """Answer with *problem*, in the shape that the calling SDK turns into its exception."""
+    if reply.begun:
+        reply.break_off()
+        return
+    headers: list[tuple[bytes, bytes]] = [(b"x-gateway-problem", problem.code.encode())]
+    if problem.code in _EFFECTS:
+        headers.append((b"x-gateway-effect", _EFFECTS[problem.code]))
+    if problem.exchange:
+        headers.append((b"x-gateway-exchange", problem.exchange.encode()))
+    if dialect is None:
+        headers.append((b"content-type", b"application/problem+json"))
+        body = problem_json(problem)
+    else:
+        headers.append((b"content-type", b"application/json"))
+        body = dialect.problem_body(problem)
+    again_s = 1 if problem.status == 503 else problem.again_s
+    if again_s is not None:
+        headers.append((b"retry-after", str(again_s).encode()))
+    if problem.never_again:
+        headers.append((b"x-should-retry", b"false"))
+    reason = REASONS.get(problem.status, b"Error")
+    await reply.answer(problem.status, reason, headers, body)
+
+
+_EFFECTS: Final = {"use.held": b"hold", "use.forbidden": b"forbid"}
+REASONS: Final = {
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}

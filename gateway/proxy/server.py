@@ -16,10 +16,10 @@ from gateway.limits import CONNECTIONS_MAX, DRAIN_TIMEOUT_S
 from gateway.log import Logger, frames
 from gateway.provider.model import Problem
 from gateway.proxy.connection import Connection
-from gateway.proxy.handlers import REASONS, Handlers, send_problem
+from gateway.proxy.handlers import Handlers
 from gateway.proxy.knock import Knock
 from gateway.proxy.problem import problem_json, problem_of
-from gateway.proxy.reply import Reply
+from gateway.proxy.reply import REASONS, Reply, send_problem
 
 LOOK_S = 1.0
 """How often connections are looked at for what takes too long."""
