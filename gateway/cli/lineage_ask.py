@@ -21,9 +21,10 @@ from gateway.ident import ExchangeId, Sha256, is_derivation_id, is_exchange_id
 from gateway.limits import ACCOUNTS_ASKED_MAX
 from gateway.lineage.answer import as_json
 from gateway.lineage.folders import payload_in
+from gateway.lineage.gathering import LogSources, ask_log, hold_log
 from gateway.lineage.holdings import About, name_of
 from gateway.lineage.leaves import PART_LEAVES, LeafSet
-from gateway.lineage.pack import LogSources, Order, PackSources, ask_log, hold_log, write_pack
+from gateway.lineage.pack import Order, PackSources, write_pack
 from gateway.lineage.question import MalformedQuestionError, account_matches, parse_question
 from gateway.lineage.regulators import FORMATS, report_of
 from gateway.receipt.model import Derivation, Statement

@@ -228,6 +228,8 @@ class _Tree:
                 self._steps += 1
                 known = self.derivation(statement, parent.index, place)
                 self._steps -= 1
+            elif statement is None:
+                return Missing(what=f"{name}: leaf {parent.index} is not at hand, or no answer")
             else:
                 return Missing(what=f"{name} is not what leaf {parent.index} holds")
             self._leaves[parent.index, place] = known

@@ -13,8 +13,8 @@ from gateway.dataset.manifest import WrittenBy
 from gateway.errors import BadDigestError
 from gateway.ident import Sha256
 from gateway.lineage.answer import Answer, as_json, share
+from gateway.lineage.gathering import ask_log
 from gateway.lineage.holdings import About
-from gateway.lineage.pack import ask_log
 from gateway.lineage.question import MalformedQuestionError, parse_question
 from gateway.receipt.model import ModelFacts, PolicyPin
 from tests.support.chain import Chain, two_stages

@@ -18,8 +18,8 @@ from gateway.canonical import canonical_json, sha256_hex
 from gateway.errors import BadDigestError, EvidenceError, OperatorError
 from gateway.ident import Sha256
 from gateway.lineage.folders import payload_in
+from gateway.lineage.gathering import ask_log
 from gateway.lineage.holdings import About
-from gateway.lineage.pack import ask_log
 from gateway.lineage.pack_format import PACK, PACK_TYPE, PAGE, SIGNATURE
 from gateway.lineage.pack_format import TRUST as TRUST_FILE
 from gateway.lineage.pack_verify import ClaimDiffersError, VerifiedPack, verify_pack

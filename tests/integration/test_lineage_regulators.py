@@ -11,8 +11,8 @@ import pytest
 from gateway.dataset.manifest import WrittenBy
 from gateway.errors import NotFoundError
 from gateway.ident import Sha256
+from gateway.lineage.gathering import hold_log
 from gateway.lineage.holdings import About
-from gateway.lineage.pack import hold_log
 from gateway.lineage.regulators import FORMATS, report_of
 from tests.support.chain import Chain, two_stages
 

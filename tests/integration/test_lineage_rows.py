@@ -10,8 +10,8 @@ import pytest
 
 from gateway.errors import EvidenceError, NotFoundError
 from gateway.lineage.answer import Answer
+from gateway.lineage.gathering import ask_log
 from gateway.lineage.holdings import About
-from gateway.lineage.pack import ask_log
 from gateway.lineage.pack_format import PACK, PAGE
 from gateway.lineage.pack_verify import verify_pack
 from gateway.lineage.question import parse_question
@@ -123,7 +123,7 @@ def test_a_parent_that_is_not_there_is_no_no(tmp_path: Path) -> None:
     found = chain.says("distilled-from:acme", chain.rows(made))
 
     assert "can't tell" == found.says
-    assert "is not what leaf 0 holds" in found.unknown[0]
+    assert "leaf 0 is not at hand, or no answer" in found.unknown[0]
     chain.close()
 
 

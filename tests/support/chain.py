@@ -30,9 +30,10 @@ from gateway.dataset.provenance import Metadata
 from gateway.ident import Sha256
 from gateway.intent.model import Declaration
 from gateway.lineage.folders import payload_in
+from gateway.lineage.gathering import LogSources
 from gateway.lineage.holdings import About, name_of
 from gateway.lineage.leaves import PART_LEAVES, LeafSet
-from gateway.lineage.pack import LogSources, Order, Packed, PackSources, write_pack
+from gateway.lineage.pack import Order, Packed, PackSources, write_pack
 from gateway.lineage.question import Question, parse_question
 from gateway.policy.library import Library
 from gateway.receipt.model import (
