@@ -16,7 +16,11 @@ from rich.table import Table
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
 from gateway.clock import rfc3339
-from gateway.errors import MalformedDeclarationError, UnknownDeclarationError
+from gateway.errors import (
+    GateRefusedError,
+    MalformedDeclarationError,
+    UnknownDeclarationError,
+)
 from gateway.ident import DeclarationId
 from gateway.intent.declare import LISTS, YES_NO, use_of
 from gateway.intent.model import NAME, Declaration, declaration_id
@@ -88,20 +92,30 @@ def _declare(args: argparse.Namespace) -> int:
         raise MalformedDeclarationError(
             f"`{args.project}` is no name for a project", hint="like `search` or `acme.ocr-2`"
         )
-    if not args.owner.strip():
-        raise MalformedDeclarationError("a declaration has an owner", hint="--owner NAME")
+    owner = args.owner.strip()
+    if not owner or not owner.isprintable():
+        raise MalformedDeclarationError(
+            "a declaration has an owner, in one line that can be read", hint="--owner NAME"
+        )
+    expires = args.expires and args.expires.isoformat()
     named = declaration_id(args.project, use)
     with contextlib.closing(open_installation(args)) as house:
-        known = house.register.declaration(named)
+        declared = house.register.declarations()
+        known = next((one for one in declared if one.declaration == named), None)
         if known is not None:
+            _check_as_known(house, known, expires)
             print(f"{named} (declared already, by {known.owner})")
             return 0
+        if expires is not None and expires < rfc3339(house.clock.now_ms())[:10]:
+            raise MalformedDeclarationError(
+                f"its last day, {expires}, is over", hint="--expires DAY, or leave it out"
+            )
         facts = DeclarationFacts(
             declaration=named,
             project=args.project,
             use=use,
-            owner=args.owner.strip(),
-            expires=args.expires and args.expires.isoformat(),
+            owner=owner,
+            expires=expires,
             at=rfc3339(house.clock.now_ms()),
             writer=house.writer,
         )
@@ -109,6 +123,25 @@ def _declare(args: argparse.Namespace) -> int:
         index = house.sequencer.append_and_wait(leaf).index
     print(f"{named} (leaf {index})")
     return 0
+
+
+def _check_as_known(house: Installation, known: DeclarationFacts, expires: str | None) -> None:
+    """Raise where a use that is declared again is not what it was asked to be.
+
+    Its words make its id, and the first declaration counts: nothing renews or widens it.
+    """
+    standing = _standing(known, house)
+    asked_more = expires is not None and expires != known.expires
+    if standing in {"declared", "approved"} and not asked_more:
+        return
+    ends = "has no last day" if known.expires is None else f"ends on {known.expires}"
+    raise GateRefusedError(
+        f"{known.declaration}, declared by {known.owner}, "
+        + (ends if standing in {"declared", "approved"} else f"is {standing}"),
+        hint="these words name that declaration for ever; declare a use that differs, like one "
+        "for the next student",
+        code="declaration.ended",
+    )
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -135,6 +135,25 @@ def test_a_use_is_declared_once(desk: Desk) -> None:
     assert "owner: ada" in desk.run("use", "show", first)
 
 
+def test_what_ended_is_not_declared_again(desk: Desk) -> None:
+    """Whoever declares it anew is told that it ended, and what to do; nothing is written."""
+    kept, gone = desk.declare(), desk.declare(competes="no")
+    desk.run("review", "withdraw", gone, "--by", "grace", "--reason", "asked to")
+    size = desk.size()
+    use = ("use", "declare", "--project", "search", "--owner", "ada", "purpose=train.sft")
+
+    said = desk.run(*use, "student=parser", "competes=no", code=1)
+    assert "is withdrawn" in said
+    assert "declare a use that differs" in said
+    said = desk.run(*use, "student=parser", "--expires", "2099-01-01", code=1)
+    assert f"{kept}, declared by ada, has no last day" in said
+    over = desk.run(*use, "student=other", "--expires", "2020-01-01", code=2)
+    assert "its last day, 2020-01-01, is over" in over
+    masked = (*use[:5], "a\u202eb", "purpose=train.sft", "student=other")
+    assert "that can be read" in desk.run(*masked, code=2)
+    assert size == desk.size()
+
+
 @pytest.mark.parametrize(
     "words",
     [
