@@ -30,6 +30,7 @@ from gateway.lineage.regulators import FORMATS, report_of
 from gateway.receipt.model import Derivation, Statement
 from gateway.receipt.statement import read_leaf
 from gateway.store.index.index import Index
+from gateway.store.index.lineage import Word
 from gateway.store.index.rows import Kind
 from gateway.store.libraries import kept_library
 from gateway.tlog.checkpoint import parse_checkpoint
@@ -265,11 +266,6 @@ def accounts_told(index: Index, pattern: str) -> Iterator[str]:
         yield f"`{pattern}` stands for {len(found):,} names: {shown}{also}"
 
 
-def _leaves(index: Index, role: str, value: str, size: int) -> LeafSet:
-    chunks = index.lineage.chunks_with(((role, value),), size)
-    return LeafSet({chunk * PART_LEAVES: bits for chunk, bits in chunks})
-
-
 def log_of(house: Installation, size: int | None = None) -> LogSources:
     """Return the ledger of *house* as answers are made of it, up to *size* leaves."""
     trust, reader, index = house.keyring.trust, house.reader, house.index
@@ -283,10 +279,10 @@ def log_of(house: Installation, size: int | None = None) -> LogSources:
             yield at, read_leaf(reader.leaf(at))
 
     def account(pattern: str) -> LeafSet:
-        of_all = LeafSet()
-        for name in accounts_like(index, pattern):
-            of_all |= _leaves(index, "principal", name, reader.size())
-        return of_all & _leaves(index, "kind", "receipt", reader.size())
+        names = tuple(accounts_like(index, pattern))
+        words: tuple[Word, ...] = (("kind", "receipt"), ("principal", names))
+        chunks = index.lineage.chunks_with(words, reader.size())
+        return LeafSet({chunk * PART_LEAVES: bits for chunk, bits in chunks})
 
     def exchange(name: str) -> int | None:
         find = reader.derivation if is_derivation_id(name) else reader.find

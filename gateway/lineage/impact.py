@@ -18,7 +18,7 @@ from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import Declaration
 from gateway.receipt.model import Withdrawal
 from gateway.store.index.index import Index
-from gateway.store.index.lineage import Stage
+from gateway.store.index.lineage import Stage, Word
 from gateway.store.index.stages import What
 
 MENTIONED: Final[dict[str, What]] = {
@@ -141,13 +141,7 @@ class Below:
 
         Where *principal* is a pattern, *names* are those that it stands for.
         """
-        seeds: dict[int, _Met] = {}
-        for name in (principal,) if names is None else names:
-            # A leaf is of one name, so what is of several adds up.
-            for one, met in self._made_from([("principal", name)]).items():
-                known = seeds.get(one)
-                more = 0 if known is None else known.leaves or 0
-                seeds[one] = _Met(stage=met.stage, leaves=(met.leaves or 0) + more)
+        seeds = self._made_from([("principal", principal if names is None else tuple(names))])
         return self._impact("principal", principal, seeds, unknown=self._without_members())
 
     def of_leaf(self, kind: str, name: str, leaf: int) -> Impact:
@@ -176,7 +170,7 @@ class Below:
         found = self._lineage.mentioning(what, value)
         return {one: _Met(stage=stage, rows=rows) for one, (stage, rows) in found.items()}
 
-    def _made_from(self, words: list[tuple[str, str]]) -> dict[int, _Met]:
+    def _made_from(self, words: Sequence[Word]) -> dict[int, _Met]:
         found = self._lineage.made_from(words)
         return {one: _Met(stage=stage, leaves=count) for one, (stage, count) in found.items()}
 

@@ -38,7 +38,10 @@ from gateway.store.index.stages import StageFacts, StageKind, What
 _STRETCHES: Final = CHUNK // STRETCH
 _PAGE: Final = 1_000
 
-Bits = Callable[[str, str, int, int], Mapping[int, int]]
+Word = tuple[str, str | tuple[str, ...]]
+"""A column of the index, and its value; or several, any of which will do."""
+
+Bits = Callable[[str, str | tuple[str, ...], int, int], Mapping[int, int]]
 """Where a word of a role stands: its bits by stretch, from one stretch to another."""
 
 
@@ -308,7 +311,7 @@ class Lineage:
         )
 
     def made_from(
-        self, words: Iterable[tuple[str, str]], among: Iterable[Stage] | None = None
+        self, words: Iterable[Word], among: Iterable[Stage] | None = None
     ) -> dict[int, tuple[Stage, int]]:
         """Return the datasets made from leaves that have all of *words*, and how many each.
 
@@ -333,9 +336,7 @@ class Lineage:
             known = {stage.id: stage for stage in self._by_ids(reached)}
         return {one: (known[one], found[one]) for one in reached if one in known}
 
-    def chunks_with(
-        self, words: Iterable[tuple[str, str]], size: int
-    ) -> list[tuple[int, bytes]]:
+    def chunks_with(self, words: Iterable[Word], size: int) -> list[tuple[int, bytes]]:
         """Return the chunks of the first *size* leaves where all *words* stand, as bits.
 
         The last chunk may hold leaves beyond those.
@@ -343,15 +344,13 @@ class Lineage:
         with self._reading():
             return list(self._chunks_before(list(words), -(-size // CHUNK) * _STRETCHES))
 
-    def _chunks_of(self, words: Sequence[tuple[str, str]]) -> Iterator[tuple[int, bytes]]:
+    def _chunks_of(self, words: Sequence[Word]) -> Iterator[tuple[int, bytes]]:
         """Yield each chunk of which a dataset has members and where all *words* stand."""
         (last,) = self._connection.execute("SELECT max(chunk) FROM member").fetchone()
         if last is not None:
             yield from self._chunks_before(words, (int(last) + 1) * _STRETCHES)
 
-    def _chunks_before(
-        self, words: Sequence[tuple[str, str]], stop: int
-    ) -> Iterator[tuple[int, bytes]]:
+    def _chunks_before(self, words: Sequence[Word], stop: int) -> Iterator[tuple[int, bytes]]:
         """Yield each chunk up to a stretch where all *words* stand, as bits."""
         stretches: Mapping[int, int] | None = None
         for role, value in words:

@@ -244,19 +244,26 @@ class Search:
                     ) from broken
         return found
 
-    def bits_of(self, role: str, value: str, first: int, stop: int) -> dict[int, int]:
-        """Return where a word stands, by stretch, in that which is not full yet as well."""
+    def bits_of(
+        self, role: str, value: str | tuple[str, ...], first: int, stop: int
+    ) -> dict[int, int]:
+        """Return where a word, or any of several, stands, by stretch.
+
+        That which is not full yet is told of as well.
+        """
         if role not in SEARCHED:
             raise ValueError(f"places of `{role}` are not kept")
-        word = self._found(exactly(role, value)).words
-        if not word:
+        values = (value,) if isinstance(value, str) else value
+        words = self._found(exactly(role, *values)).words
+        if not words:
             return {}
         closed = self._file.watermark()[0] // STRETCH
-        found = self._bits(word, first, min(stop, closed))
+        found = self._bits(words, first, min(stop, closed))
         if first <= closed < stop:
+            numbers = ", ".join(map(str, words))
             leaves = self._file.connection.execute(
-                f"SELECT leaf FROM coded WHERE leaf >= ? AND {role} = ?",  # noqa: S608 — ours
-                (closed * STRETCH, word[0]),
+                f"SELECT leaf FROM coded WHERE leaf >= ? AND {role} IN ({numbers})",  # noqa: S608 — ours
+                (closed * STRETCH,),
             )
             if tail := sum(1 << (leaf - closed * STRETCH) for (leaf,) in leaves):
                 found[closed] = tail
