@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(args.run(args))
         sys.stdout.flush()
     except GatewayError as error:
-        print(f"gateway: {error}", file=sys.stderr)
+        # What others named may hold what a terminal obeys, or a line that looks like ours.
+        told = "".join(char if char.isprintable() else "?" for char in str(error))
+        print(f"gateway: {told}", file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
         return 130

@@ -539,6 +539,11 @@ def _said(args: argparse.Namespace) -> tuple[str, str]:
     by, reason = args.by.strip(), args.reason.strip()
     if not by or not reason:
         raise CallerError("a word needs a name and a reason", hint="--by NAME --reason TEXT")
+    if not (by + reason).isprintable():
+        raise CallerError(
+            "a name and a reason are one line each, of characters that can be read",
+            hint="they stand in the ledger for good",
+        )
     return by, reason
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day
@@ -66,9 +67,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show.set_defaults(run=_show)
 
 
+class _Screen(Console):
+    """A console on which words of others, in tables too, are no controls."""
+
+    def render_str(self, text: str, *more: Any, **said: Any) -> Text:
+        return super().render_str(shown(text), *more, **said)
+
+
 def screen() -> Console:
     """Return where tables go; what is not a terminal gets lines that are not broken early."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    return _Screen(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+
+
+def shown(text: str) -> str:
+    """Return words of others with nothing in them that a terminal would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def declaration_named(register: Register, text: str) -> Declaration:

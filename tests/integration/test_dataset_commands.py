@@ -14,7 +14,14 @@ import pytest
 from gateway.app.installation import open_installation
 from gateway.cli.main import main
 from gateway.ident import ExchangeId, new_exchange_id
-from gateway.receipt.model import KeyAuthorization, KeyRevocation, Receipt, Refusal, Verdict
+from gateway.receipt.model import (
+    KeyAuthorization,
+    KeyRevocation,
+    ModelFacts,
+    Receipt,
+    Refusal,
+    Verdict,
+)
 from gateway.receipt.statement import read_leaf, write_statement
 from gateway.store.content import Content
 from tests.support.dataset import POLICIES, TERMS, House
@@ -133,6 +140,24 @@ def test_a_use_is_declared_once(desk: Desk) -> None:
     assert size == desk.size()
     assert first in desk.run("use", "list")
     assert "owner: ada" in desk.run("use", "show", first)
+
+
+def test_words_of_others_are_no_controls(desk: Desk) -> None:
+    """What others named moves no cursor, in a table or in the line of an error."""
+    declaration = desk.declare()
+    masked = "m\x1b[2J\u202e"
+    exchange = desk.answer(declaration, "text", model=ModelFacts(requested=masked))
+
+    for words in (("receipt", "list"), ("lineage", "show", exchange)):
+        said = desk.run(*words)
+        assert "m?[2J?" in said
+        assert not {"\x1b", "\u202e"} & {*said}
+    build = ("dataset", "build", "a\nb\x1b[2J", "--for", declaration)
+    assert "`a?b?[2J` is not a name" in desk.run(*build, code=1)
+    said = desk.run(
+        "review", "withdraw", exchange, "--by", masked, "--reason", "asked to", code=2
+    )
+    assert "one line each" in said
 
 
 def test_what_ended_is_not_declared_again(desk: Desk) -> None:
