@@ -158,7 +158,8 @@ def assembled(ranks: int) -> Iterator[Team]:
 def accompany(clock: Clock | None = None, port: int | None = None) -> int:
     """Be one of the ranks that are not the first, until it says that all is done.
 
-    The first rank is met at *port* of this machine, or where a launcher says.
+    The first rank is met at *port* of this machine, or where a launcher says. Where it is lost,
+    the process ends.
 
     Raises:
         BadDigestError: the rows that this rank sees are not what the gate wrote.
@@ -192,6 +193,13 @@ def accompany(clock: Clock | None = None, port: int | None = None) -> int:
             # only this one does, the first would never hear: this process must end.
             with contextlib.suppress(GateError):
                 engine.learn(orders.course, begin, tokenizer, crew)
+    except (OperatorError, RuntimeError) as error:
+        if isinstance(error, OperatorError) and error.problem != RANK_LOST:
+            rank, _ = launched() or (0, 1)
+            sys.stderr.write(f"gateway: rank {rank}: {error}\n")
+            sys.stderr.flush()
+        # Whoever takes a broken group apart may wait for it forever, and nobody would know.
+        os._exit(1)
     finally:
         distributed.destroy_process_group()
 
@@ -346,11 +354,6 @@ def _first_gone(others: Sequence[subprocess.Popen[bytes]]) -> OperatorError | No
 if __name__ == "__main__":
     try:
         sys.exit(accompany(port=int(sys.argv[1])))
-    except OperatorError as error:
-        if error.problem != RANK_LOST:
-            rank, _ = launched() or (0, 1)
-            sys.stderr.write(f"gateway: rank {rank}: {error}\n")
-        sys.exit(1)
     except (GatewayError, RuntimeError):
         # The first rank knows, and says it in one line for all of them.
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from gateway.student.ranks import Team, assembled
 from gateway.student.recipe import recipe_for
 from tests.student.test_train_engine import course_of, learn
 from tests.student.test_train_engine import tokenizer as tokenizer  # noqa: PLC0414  # a fixture
-from tests.support.student import Quiet
+from tests.support.student import Quiet, install
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
 
@@ -72,9 +73,10 @@ class Visited(Quiet):
                 self._befalls(child)
 
 
-def ranks_below() -> list[int]:
-    """Return the other ranks' processes."""
-    below = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+def ranks_below(first: int | None = None) -> list[int]:
+    """Return the other ranks' processes, below the first one's."""
+    first = first or os.getpid()
+    below = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     words = ((child, Path(f"/proc/{child}/cmdline").read_bytes()) for child in below)
     return [int(child) for child, cmdline in words if b"gateway.student.ranks" in cmdline]
 
@@ -219,3 +221,26 @@ def test_a_signal_to_any_rank_ends_all_of_them_at_a_step(together: Found) -> Non
     """Ctrl-C reaches every process: all save in the same step, none is lost."""
     assert 1 <= len(together.told) < len(together.whole)
     assert together.told == together.whole[: len(together.told)]
+
+
+@pytest.mark.crash
+def test_no_rank_outlives_the_first(tmp_path: Path) -> None:
+    """Killed outright, the first rank takes the others along, without another word."""
+    dataset = install(tmp_path)
+    words = ("student", "train", str(dataset), "--steps", "1000", "--ranks", "2")
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", "--config", str(tmp_path / "gateway.yaml"), *words],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stderr is not None
+        next(line for line in first.stderr if line.startswith("step"))
+        others = ranks_below(first.pid)
+        first.kill()
+        # It ends once nobody is left that could write to it.
+        rest = first.stderr.read()
+
+    assert len(others) == 1
+    assert [line for line in rest.splitlines() if not line.startswith("step")] == []
