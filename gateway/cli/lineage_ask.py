@@ -180,7 +180,8 @@ def _write_pack(args: argparse.Namespace) -> int:
     for one in packed.facts.answers:
         print(_plain(one.sentences[0]))
     shown = packed.facts.receipts
-    print(f"receipts: {shown.shown} of {shown.of} ({shown.chosen})")
+    if shown.of:
+        print(f"receipts: {shown.shown} of {shown.of} ({shown.chosen})")
     for missing in packed.facts.missing:
         print(_plain(f"not in it: {missing}"), file=sys.stderr)
     print(f"{args.out}: verify it anywhere with `gateway verify {args.out}` and trust.json")

@@ -376,6 +376,8 @@ def _check_shown(facts: PackFacts, holdings: Holdings) -> None:
 
 def _shown_line(facts: PackFacts) -> str:
     said = facts.receipts
+    if not said.of:
+        return "no list of leaves names any"
     if said.chosen == "all":
         return f"all {said.of} that the lists name are here"
     return f"{said.shown} of {said.of} that the lists name are here, as a sample"

@@ -168,6 +168,14 @@ def test_members_are_found_from_a_leaf_and_from_words(ledger: Ledger) -> None:
     )
     assert {} == ledger.lineage.made_from([("principal", "nobody")])
     assert {two.id: (two, 2)} == ledger.lineage.made_from([("principal", "ada")], [two])
+    anybody = ledger.lineage.made_from([("principal", ("ada", "bob", "nobody"))])
+    of_each = [ledger.lineage.made_from([("principal", name)]) for name in ("ada", "bob")]
+    assert {at: found[1] for at, found in anybody.items()} == {
+        at: sum(each[at][1] for each in of_each if at in each)
+        for at in {at for each in of_each for at in each}
+    }
+    assert {} == ledger.lineage.made_from([("principal", ())])
+    assert ["ada", "bob"] == ledger.index.values("principal")
     assert [leaves[1], leaves[5]] == list(ledger.lineage.leaves_of(two))
     assert 3 == ledger.lineage.members(one)
 
@@ -188,8 +196,10 @@ def test_words_are_found_in_full_stretches_as_in_the_last(tmp_path: Path) -> Non
         index.add([Row(index=size + 1, kind="manifest", stage=facts)], b"")
 
         ((_, count),) = index.lineage.made_from([("principal", "bob")]).values()
+        ((_, both),) = index.lineage.made_from([("principal", ("ada", "bob"))]).values()
 
     assert len(range(0, size, 6)) == count
+    assert len(range(0, size, 2)) == both
 
 
 def test_members_that_come_after_their_manifest_count_for_nothing(ledger: Ledger) -> None:
