@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.dataset.calls import Call, call_of
 from gateway.dataset.facts import Facts, read_answer
@@ -47,8 +48,7 @@ class UnresolvedParentError(MalformedReceiptError):
     code = "dataset.parent_unresolved"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Above:
+class Above(msgspec.Struct, frozen=True, kw_only=True):
     """One leaf above a row, and how it reached the row."""
 
     index: int

@@ -6,6 +6,7 @@ Some take a value; on the wire such a one is written `name=value`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ OBLIGATIONS: Final[dict[str, Obligation]] = {
 """Every obligation by name."""
 
 
+@functools.lru_cache(maxsize=1024)
 def obligation_of(text: str) -> tuple[Obligation, str] | None:
     """Return the obligation that *text* (`name` or `name=value`) spells, and its value.
 
