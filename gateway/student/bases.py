@@ -190,20 +190,57 @@ def load_model(path: Path, base: Path | None = None) -> Any:
         BadDigestError: an adapter's base is not the one that it was learned beside.
     """
     import torch  # noqa: PLC0415  # slow; only where it is used
+    from safetensors import SafetensorError  # noqa: PLC0415  # as above
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  # as above
 
     if (path / ADAPTER).is_file():
         return _adapted(path, base or base_beside(path))
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             path,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise _unreadable(path, "model", error) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        # The library would make them up by chance, and say nothing.
+        raise MissingPieceError(
+            f"the weights of the base at `{os.fspath(path)}` are not those of its config.json: "
+            f"{len(missing)} are missing, `{missing[0]}` is one",
+            hint=_HINT,
+        )
+    return model
+
+
+def check_weights(path: Path) -> None:
+    """Look at every file of weights at *path*, its table of contents alone; cheap.
+
+    Raises:
+        MissingPieceError: one is cut off, or is no such file.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # only to train
+
+    for file in sorted(path.glob(_WEIGHTS)):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise MissingPieceError(
+                f"`{os.fspath(file)}` holds no whole weights: {_line(error)}",
+                hint="get the checkpoint again",
+            ) from error
 
 
 def base_beside(path: Path) -> Path | None:
@@ -377,8 +414,12 @@ def _wanted(path: Path) -> Iterable[Path]:
     return sorted(files)
 
 
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _unreadable(path: Path, what: str, error: Exception) -> MissingPieceError:
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    why = _line(error)
     return MissingPieceError(
         f"the {what} of the base at `{os.fspath(path)}` can't be read: {why[:200]}", hint=_HINT
     )

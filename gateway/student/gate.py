@@ -8,6 +8,7 @@ begins.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 from collections import Counter
@@ -40,7 +41,12 @@ from gateway.dataset.verification.verify import (
     VerifiedDataset,
     verified_rows,
 )
-from gateway.errors import BadDigestError, GateRefusedError, MalformedReceiptError
+from gateway.errors import (
+    BadDigestError,
+    EvidenceError,
+    GateRefusedError,
+    MalformedReceiptError,
+)
 from gateway.ident import DeclarationId, Sha256
 from gateway.intent.model import NAME, Declaration, IntendedUse
 from gateway.intent.purpose import covers
@@ -246,7 +252,10 @@ class StudentGate:
         if written.example is None:
             counted = Counter(written.left_out).most_common()
             reasons = ", ".join(f"{count} {why}" for why, count in counted)
-            raise _refused(f"no row is left to learn from ({reasons})", "raise --max-length")
+            raise _refused(
+                f"no row is left to learn from ({reasons})",
+                "raise --max-length, as far as the context of the base goes",
+            )
         tokenizer = corpus.tokenizer
         return Snapshot(
             parts=written.parts,
@@ -331,6 +340,12 @@ class StudentGate:
 
         *admitted* is the dataset that must be there: another one may verify just as well.
         """
+        with _naming(folder):
+            return (yield from self._ruled_on(folder, admitted))
+
+    def _ruled_on(
+        self, folder: Path, admitted: Sha256 | None
+    ) -> Generator[Row, None, VerifiedDataset]:
         payload, gate = self._opened(folder)
         if admitted not in {None, payload}:
             raise BadDigestError(
@@ -610,6 +625,21 @@ def _rows_refused(
         _BUILD_AGAIN + " leaves them out",
         code="student.rows_refused",
     )
+
+
+@contextlib.contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Say in which folder it is that something does not verify: several may be named."""
+    try:
+        yield
+    except EvidenceError as error:
+        if str(folder) in error.message:
+            raise
+        raise type(error)(
+            f"{folder}: {error.message}",
+            hint=error.hint or "take the dataset from its source again",
+            code=error.problem,
+        ) from error
 
 
 def _refused(message: str, hint: str, *, code: str = "student.refused") -> GateRefusedError:

@@ -25,7 +25,13 @@ import msgspec
 from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST
 from gateway.errors import GateRefusedError, GatewayError, MissingPieceError, OperatorError
-from gateway.student.bases import check_outside, context_of, find_base, load_tokenizer
+from gateway.student.bases import (
+    check_outside,
+    check_weights,
+    context_of,
+    find_base,
+    load_tokenizer,
+)
 from gateway.student.before import show_learned_before
 from gateway.student.card import shares
 from gateway.student.corpus import Corpus, Shape, all_texts, check_stop_token, pieces_of
@@ -506,6 +512,7 @@ def _gate(job: Job, sources: Sources) -> StudentGate:
 
 def _tokenizer(job: Job) -> Any:
     if job.at_hand.path is not None:
+        check_weights(job.at_hand.path)
         return load_tokenizer(job.at_hand.path)
     from gateway.student.tiny import tiny_tokenizer  # noqa: PLC0415  # training libraries
 

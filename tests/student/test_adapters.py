@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,11 @@ pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
 
 SECRET = "merger-with-hooli"
 """A word that stands in the path of the base and nowhere else."""
+
+
+TABLE = b'{"__metadata__":{"format":"pt"},"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+OTHER_WEIGHTS = len(TABLE).to_bytes(8, "little") + TABLE + bytes(4)
+"""A file of weights, whole, with one tensor that no model has."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,35 @@ def test_where_it_was_trained_it_is_asked_with_its_base(made: Adapter) -> None:
 
     assert again.evaluation == made.model.manifest.found.evaluation
     assert again.evaluation.figure("loss", "base") is not None
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda whole: whole[:5000], "holds no whole weights"),
+        (lambda _: b"", "holds no whole weights"),
+        (lambda _: OTHER_WEIGHTS, "not those of its config.json"),
+    ],
+    ids=["cut-off", "empty", "of-another"],
+)
+def test_a_base_without_its_weights_is_no_base(
+    made: Adapter,
+    tmp_path: Path,
+    harm: Callable[[bytes], bytes],
+    told: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Weights that are cut off, or another model's, are a line; chance makes up for none."""
+    base = tmp_path / "base"
+    shutil.copytree(made.base, base)
+    weights = base / "model.safetensors"
+    weights.write_bytes(harm(weights.read_bytes()))
+    recipe, out = recipe_for("base", steps=2, batch=4), request.node.name
+
+    with pytest.raises(MissingPieceError, match=told):
+        made.school.train(made.dataset, recipe, base=str(base), out=out, asking=None)
+
+    assert not (made.model.path.parent / out).exists()
 
 
 def test_elsewhere_it_says_what_it_needs_and_takes_no_other(

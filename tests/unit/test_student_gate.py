@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,31 @@ def test_an_agreement_that_ends_is_asked_about(school: School) -> None:
 
     again = gate_of(school, lifted=register.lifted).still(admitted)
     assert again is not admitted
+
+
+def test_a_fault_names_the_folder_that_it_is_in(school: School, tmp_path: Path) -> None:
+    """Of several datasets, that which does not verify is named, and what to do about it."""
+    whole = school.dataset(2).folder
+    harms: dict[str, Callable[[Path], object]] = {
+        "signature.bad": lambda at: _replaced(at / "manifest.json", b"payload", b"paylaod", 2),
+        "receipt.malformed": lambda at: (at / "manifest.json").write_bytes(b"{}"),
+        "dataset.file_missing": lambda at: (at / "rows.jsonl").unlink(),
+        "dataset.file_changed": lambda at: (at / "README.md").write_bytes(b"# mine"),
+    }
+    for problem, harm in harms.items():
+        broken = tmp_path / problem
+        shutil.copytree(whole, broken)
+        harm(broken)
+        with pytest.raises(EvidenceError, match=f"{broken}: ") as refused:
+            gate_of(school).admit([whole, broken])
+
+        assert refused.value.hint
+        assert refused.value.problem in {problem, "receipt.malformed"}
+
+
+def _replaced(path: Path, old: bytes, new: bytes, count: int) -> None:
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, count))
 
 
 def test_a_pipe_is_no_manifest(school: School, tmp_path: Path) -> None:
