@@ -8,12 +8,13 @@ from pathlib import Path
 from gateway import settings as settings_module
 from gateway.cli import building, derive, export, follow
 from gateway.cli.bar import progress_bar
+from gateway.cli.trust import read_trust
 from gateway.dataset.card import card_of
 from gateway.dataset.manifest import MANIFEST, parse_manifest
 from gateway.dataset.verification.verify import verify_dataset
 from gateway.errors import EvidenceError
-from gateway.limits import BUNDLE_BYTES_MAX, TRUST_BYTES_MAX
-from gateway.receipt.keys import Trust, parse_trust
+from gateway.limits import BUNDLE_BYTES_MAX
+from gateway.receipt.keys import Trust
 from gateway.receipt.verify import verify_manifest
 
 
@@ -82,12 +83,4 @@ def trust_of(args: argparse.Namespace) -> Trust:
         config = getattr(args, "config", None)
         sourced = settings_module.load(Path(config) if config else None)
         path = sourced.path(sourced.settings.data) / "trust.json"
-    try:
-        with path.open("rb") as file:
-            return parse_trust(file.read(TRUST_BYTES_MAX + 1))
-    except OSError as exc:
-        raise EvidenceError(
-            f"the trust file {path} can't be read: {exc.strerror}",
-            hint="give --trust FILE, the `trust.json` that the log's operator publishes",
-            code="trust.malformed",
-        ) from exc
+    return read_trust(path)

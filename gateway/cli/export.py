@@ -10,16 +10,15 @@ from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import count
 from gateway.cli.bar import progress_bar
+from gateway.cli.trust import read_trust
 from gateway.dataset.export.forms import FORMS
 from gateway.dataset.export.lost import LEFT_OUT, LOSSES
 from gateway.dataset.export.write import PARTS, Exported, Order, Sources, export_dataset
 from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import PolicyLaw
-from gateway.errors import EvidenceError
 from gateway.ident import Sha256, random_bytes
 from gateway.ledger.reading.register import KINDS
-from gateway.limits import TRUST_BYTES_MAX
-from gateway.receipt.keys import Trust, parse_trust
+from gateway.receipt.keys import Trust
 from gateway.receipt.model import Manifest
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf
@@ -79,7 +78,7 @@ def _export(args: argparse.Namespace) -> int:
             receipt_column=args.receipt_column,
             strict=args.strict,
         )
-        trust = house.keyring.trust if args.trust is None else _read_trust(args.trust)
+        trust = house.keyring.trust if args.trust is None else read_trust(args.trust)
         with progress_bar("ruling again and writing rows") as progress:
             exported = export_dataset(order, sources_of(house, trust), progress)
     _print(exported)
@@ -146,15 +145,3 @@ def _print(exported: Exported) -> None:
         f"{exported.manifest_sha256} ({where})"
     )
     print(f"check it: gateway verify {exported.folder}")
-
-
-def _read_trust(path: Path) -> Trust:
-    try:
-        with path.open("rb") as file:
-            return parse_trust(file.read(TRUST_BYTES_MAX + 1))
-    except OSError as exc:
-        raise EvidenceError(
-            f"the trust file {path} can't be read: {exc.strerror}",
-            hint="give --trust FILE, the `trust.json` that the log's operator publishes",
-            code="trust.malformed",
-        ) from exc

@@ -152,7 +152,7 @@ def test_a_resource_is_whose_statement_told_of_it_first(
         (kept.exchange, kept.principal) for kept in found.values()
     }
     assert ("output", "batch/b") == (found["g"].role, found["g"].of)
-    assert found["f"] == index.resource(named, "file", "f")
+    assert {"f": found["f"]} == index.resources(named, "file", ["f"])
     assert ["batch", "file"] == sorted(k.kind for k in index.resources_named(named, ["f", "x"]))
     assert {} == index.resources("other", "file", ["f"])
     assert {} == index.resources(named, "file", [])

@@ -137,10 +137,6 @@ class Index:
             ).fetchone()
         return row is not None and bool(row[0] == exchange)
 
-    def resource(self, provider: str, kind: str, id: str) -> Kept | None:  # noqa: A002 — its name
-        """Return what is known of a resource at *provider*, or `None`."""
-        return self.resources(provider, kind, [id]).get(id)
-
     def resources(self, provider: str, kind: str, ids: Sequence[str]) -> dict[str, Kept]:
         """Return what is known of resources of one *kind* at *provider*, by their ids."""
         return {one.id: one for one in self._kept(provider, ids, "AND r.kind = ?", kind)}
