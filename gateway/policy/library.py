@@ -80,13 +80,18 @@ class Library:
         policies: dict[str, tuple[Policy, ...]] = {}
         terms: dict[str, tuple[Document, ...]] = {}
         rules: list[str] = []
+        written = _policy_files(files)
         for folder in _folders(files):
             policy_id = _split(folder)[1]
             if policy_id in policies:
                 raise MalformedPolicyError(
                     f"{folder}/policy.yaml", 1, f"a second policy `{policy_id}`"
                 )
-            names = _policy_files(files, folder)
+            if f"{folder}/policy.yaml" not in files:
+                raise MalformedPolicyError(
+                    f"{folder}/policy.yaml", 1, "the file is missing", hint="copy `_template`"
+                )
+            names = written[folder]
             documents = load_terms(files, folder)
             versions = [load_policy(files[name], name, documents) for name in names]
             policies[policy_id] = _one_a_day(versions)
@@ -400,18 +405,14 @@ def _split(path: str) -> tuple[str, str]:
     return folder, name
 
 
-def _policy_files(files: Mapping[str, str], folder: str) -> list[str]:
-    prefix = f"{folder}/"
-    names = [
-        name
-        for name in files
-        if name.startswith(prefix) and _POLICY_FILE.fullmatch(name.removeprefix(prefix))
-    ]
-    if f"{folder}/policy.yaml" not in files:
-        raise MalformedPolicyError(
-            f"{folder}/policy.yaml", 1, "the file is missing", hint="copy `_template`"
-        )
-    return sorted(names)
+def _policy_files(files: Iterable[str]) -> dict[str, list[str]]:
+    """Return the files of each folder that spell a version of its policy, sorted."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(files):
+        folder, name = _split(path)
+        if _POLICY_FILE.fullmatch(name):
+            found.setdefault(folder, []).append(path)
+    return found
 
 
 def _one_a_day(versions: Iterable[Policy]) -> tuple[Policy, ...]:

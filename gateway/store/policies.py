@@ -5,8 +5,10 @@ Not here: what the text means (`policy/library.py`).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from gateway.errors import MalformedPolicyError, SettingError
 from gateway.limits import YAML_BYTES_MAX
@@ -14,7 +16,7 @@ from gateway.limits import YAML_BYTES_MAX
 OWN: Final = "own"
 """What stands before the paths of the organisation's own files, beside those that ship."""
 
-_SUFFIXES: Final = frozenset({".yaml", ".yml", ".md"})
+_SUFFIXES: Final = (".yaml", ".yml", ".md")
 _FILES_MAX: Final = 20_000
 """A library of more files than this is some other folder."""
 
@@ -63,12 +65,12 @@ def _files(folder: Path) -> dict[str, str]:
         )
     files: dict[str, str] = {}
     try:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix not in _SUFFIXES or not path.is_file():
+        for name in sorted(_names(folder), key=lambda name: name.split("/")):
+            path = folder / name
+            if not path.is_file():
                 continue
             if len(files) >= _FILES_MAX:
                 raise SettingError(f"`{folder}` holds more than {_FILES_MAX} files")
-            name = path.relative_to(folder).as_posix()
             if not name.isprintable():
                 # It could not be kept beside the receipts that name the library.
                 raise SettingError(f"`{folder}` holds a file with an odd name: {name!a}")
@@ -76,6 +78,20 @@ def _files(folder: Path) -> dict[str, str]:
     except OSError as error:
         raise SettingError(f"`{folder}` can't be read: {error.strerror}") from error
     return files
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Yield what may belong to a policy, by its path below *folder*."""
+
+    def unread(error: OSError) -> NoReturn:
+        raise error
+
+    for place, _, names in os.walk(folder, onerror=unread):
+        inside = Path(place).relative_to(folder).as_posix()
+        before = "" if inside == "." else f"{inside}/"
+        for name in names:
+            if name.endswith(_SUFFIXES) and name not in _SUFFIXES:
+                yield before + name
 
 
 def _text(path: Path, name: str) -> str:

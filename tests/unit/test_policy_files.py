@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,28 @@ def test_a_folder_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
     """A typo in the path is named, with what to set."""
     with pytest.raises(SettingError, match="is no folder of policies"):
         read_policy_files(tmp_path / "polices")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_wrong_setting() -> None:
+    """What lies in it might forbid something: no library is loaded without it."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = lay(Path(place), acme_files())
+        folder.chmod(0o755)
+        (folder / "closed").mkdir(mode=0)
+        with as_nobody(), pytest.raises(SettingError, match="can't be read: Permission denied"):
+            read_policy_files(folder)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be an account whom a file's mode binds."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
 
 
 def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
