@@ -43,6 +43,8 @@ _GAP: Final = 20
 _BETWEEN: Final = 88
 _FITS: Final = 1_800
 """A graph that is no wider is shrunk to the page and stays readable; others are scrolled."""
+_SHRUNK: Final = 1_000
+"""No graph is shrunk below that width: on a small screen it is scrolled."""
 _LETTERS: Final = 28
 """What fits on a line of a node, in the type that the page uses; a wide letter counts twice."""
 
@@ -174,7 +176,9 @@ def _add_teachers(graph: Graph, node: DatasetNode, key: str) -> None:
         rows = sum(one.teacher.rows for one in rest)
         title = f"{len(rest)} more teachers"
         box = Box(key=f"more {key}", kind="teacher", title=title, lines=(f"{rows:,} rows",))
-        graph.join(graph.add(box), key)
+        of_rows = node.manifest.found.rows
+        # Several may stand in one row; then their sum is no share.
+        graph.join(graph.add(box), key, _share(rows, of_rows) if rows <= of_rows else "")
 
 
 def _add_authors(graph: Graph, authors: Sequence[Author], key: str) -> None:
@@ -394,7 +398,8 @@ def svg_of(graph: Graph) -> str:
             (
                 f'<svg class="graph{" fits" * (width <= _FITS)}" role="img"'
                 f' viewBox="0 0 {width} {height:.0f}"'
-                f' width="{width}" height="{height:.0f}" aria-label="What was made of what">'
+                f' width="{width}" height="{height:.0f}" aria-label="What was made of what"'
+                f' style="min-width: {min(width, _SHRUNK)}px">'
             ),
             *(_line(line, [places[step] for step in steps]) for line, steps in ways),
             # Above the lines, so that none runs through them.
@@ -473,11 +478,14 @@ def _line(line: Line, steps: Sequence[tuple[int, _Place]]) -> str:
 
 def _label(text: str, steps: Sequence[tuple[int, _Place]], near: str) -> str:
     """Write on a line, at the end of it where no other begins or ends."""
-    (column, place), x, anchor = steps[0], _x(steps[0][0]) + WIDTH + 4, "start"
+    (column, place), (_, other) = steps[0], steps[1]
+    x, anchor = _x(column) + WIDTH + 4, "start"
     if near == "target":
-        (column, place), anchor = steps[-1], "end"
-        x = _x(column) - 4
-    y = place.y + place.height / 2 - 5
+        (column, place), (_, other) = steps[-1], steps[-2]
+        x, anchor = _x(column) - 4, "end"
+    # On the side that the line bends away from.
+    middle = place.y + place.height / 2
+    y = middle - 5 if other.y + other.height / 2 >= middle else middle + 13
     return (
         f'<text class="share" x="{x}" y="{y:.0f}" text-anchor="{anchor}">{escape(text)}</text>'
     )

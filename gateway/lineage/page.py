@@ -103,7 +103,7 @@ svg.graph .focus rect { stroke-width: 3; }
   body { padding: 0; font-size: 10px; }
   .scroll { overflow: visible; border: 0; }
   table { min-width: 0; }
-  svg.graph { width: 100%; height: auto; }
+  svg.graph { width: 100%; min-width: 0 !important; height: auto; }
   svg.graph rect, .effect { print-color-adjust: exact; }
 }
 """
