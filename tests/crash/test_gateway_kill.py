@@ -180,7 +180,7 @@ def gateway_and_provider(tmp_path: Path) -> Iterator[tuple[Gateway, FakeProvider
 def test_no_kill_loses_what_a_caller_saw(
     gateway_and_provider: tuple[Gateway, FakeProvider],
 ) -> None:
-    """After each of 200 kills, every answer that was seen whole has its receipt."""
+    """After each kill, every answer that was seen whole has its receipt."""
     gateway, provider = gateway_and_provider
     seed = random.SystemRandom().randrange(1 << 32)
     sys.stderr.write(f"seed {seed}\n")
