@@ -83,6 +83,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from gateway.cli.student import check_extra, rooms_of  # noqa: PLC0415  # adds this module
 
     asking = _asking(args)
+    if args.html is not None and (args.html.is_dir() or not args.html.parent.is_dir()):
+        # Before anybody is asked: that may take hours.
+        raise _unwritable(args.html, "no place for a file")
     check_extra()
     # What follows needs the extra, and seconds to load.
     from gateway.app.installation import open_installation  # noqa: PLC0415
@@ -188,7 +191,10 @@ def _write(path: Path, text: str) -> None:
         else:
             write_durably(place, text.encode())
     except OSError as error:
-        raise OperatorError(
-            f"`{path}` can't be written: {error.strerror}",
-            hint="name another place with --html",
-        ) from error
+        raise _unwritable(path, error.strerror or type(error).__name__) from error
+
+
+def _unwritable(path: Path, why: str) -> OperatorError:
+    return OperatorError(
+        f"`{path}` can't be written: {why}", hint="name another place with --html"
+    )

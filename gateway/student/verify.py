@@ -73,7 +73,11 @@ def verify_model(path: Path, trust: Trust, passed: Passed | None = None) -> Veri
         EvidenceError: something does not verify; the message names the file.
     """
     tell = passed or _say_nothing
-    logged = verify_logged(path, trust)
+    try:
+        logged = verify_logged(path, trust)
+    except EvidenceError as error:
+        hint = error.hint or _FOLDER_HINT
+        raise type(error)(error.message, hint=hint, code=error.problem) from error
     tell("signature", f"training manifest {logged.payload_sha256}")
     tell("logged", f"the manifest is leaf {logged.index} of the log")
     checked = check_files(path, logged.statement, trust, tell)

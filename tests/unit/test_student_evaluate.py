@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.canonical import canonical_json
+from gateway.cli.main import main
 from gateway.errors import CallerError, GateRefusedError
 from gateway.student.evaluate import (
     Asking,
@@ -302,3 +303,12 @@ def test_samples_are_rows_that_were_asked() -> None:
 
     assert [one.prompt for one in samples] == [prompt_of(row) for row in drawn.rows[:2]]
     assert {(one.teacher, one.base, one.student) for one in samples} == {("amber", "", "amber")}
+
+
+def test_a_page_that_can_not_be_written_is_said_before_anybody_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An evaluation takes long; what would be lost at its end is refused at its beginning."""
+    for place in (tmp_path, tmp_path / "nowhere" / "page.html"):
+        assert main(["student", "evaluate", str(tmp_path), "--html", str(place)]) == 3
+        assert f"`{place}` can't be written" in capsys.readouterr().err
