@@ -130,7 +130,10 @@ def learn(course: Course, begin: Checkpoint | None, tokenizer: Any, crew: Crew) 
         try:
             trainer.train(resume_from_checkpoint=str(begin.path) if begin else None)
         except Exception as error:  # libraries raise what they like where a disk is full
-            raise _explained(error, course, watch) from error
+            explained = _explained(error, course, watch)
+            if explained is not None:
+                raise explained from error
+            raise
         finally:
             if crew.screen is not None:
                 crew.screen.end()
@@ -599,10 +602,10 @@ def _memory() -> int:
     return memory_of_process()
 
 
-def _explained(error: Exception, course: Course, watch: _Watch) -> Exception:
-    """Return *error* as what a person can do something about, where it is that."""
+def _explained(error: Exception, course: Course, watch: _Watch) -> GatewayError | None:
+    """Return what a person can do about *error*; `None` where it says so, or nobody can."""
     if isinstance(error, GatewayError):
-        return error
+        return None
     if isinstance(error, torch.OutOfMemoryError):
         return OperatorError(
             "the accelerator has not enough memory for this run",
@@ -623,7 +626,7 @@ def _explained(error: Exception, course: Course, watch: _Watch) -> Exception:
             hint="make room there, then go on with --resume",
             code="disk.unwell",
         )
-    return error
+    return None
 
 
 def _of_ranks(error: Exception) -> bool:

@@ -81,13 +81,11 @@ def written_by_others() -> Iterator[None]:
     """Raise as `OSError` what the system told a library that says it in its own words."""
     try:
         yield
-    except OSError:
-        raise
-    except Exception as error:  # some raise a bare one; what is no word of the system goes on
+    except Exception as error:  # some raise a bare one
         number = system_error(error)
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number)) from error
+        if number is not None and not isinstance(error, OSError):
+            raise OSError(number, os.strerror(number)) from error
+        raise
 
 
 def system_error(error: Exception) -> int | None:
