@@ -6,6 +6,7 @@ It needs the evidence and a trust file, and no gateway, settings or network.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -197,12 +198,12 @@ def _build_type(path: Path) -> str:
     """Return which of the builds the folder of the manifest at *path* claims to be."""
     folder = path.parent
     if path.is_file() or (folder / PROOF).is_file():
-        try:
-            leaf, _ = open_manifest(_read(path, BUNDLE_BYTES_MAX))
-            manifest = read_leaf(leaf)
-        except (MalformedReceiptError, OSError):
-            # A broken manifest has a name of its own only in the folder that it belongs to.
-            manifest = None
+        manifest = None
+        # A broken manifest has a name of its own only in the folder that it belongs to.
+        with contextlib.suppress(MalformedReceiptError):
+            # One that is gone, or no file, has one there, too; a pipe would never end.
+            encoded = _read(path, BUNDLE_BYTES_MAX) if path.is_file() else b""
+            manifest = read_leaf(open_manifest(encoded)[0])
         if isinstance(manifest, Manifest):
             return manifest.build_type
         if (folder / "rows.jsonl").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,20 @@ def test_a_folder_whose_manifest_is_gone_is_not_fine(
 
     assert run(folder, "--trust", trust) == 1
     assert "manifest.json" in capsys.readouterr().out
+
+
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(
+    tmp_path: Path, trust: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What never ends is no manifest, and is said to be none."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "manifest.tlog-proof").write_bytes(b"")
+    (folder / "rows.jsonl").write_bytes(b"")
+    os.mkfifo(folder / "manifest.json")
+
+    assert run(folder, "--trust", trust) == 1
+    assert "not a plain file" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("beside", ["rows.jsonl", "model.safetensors", "lost.json"])
