@@ -94,6 +94,8 @@ class StudentServer:
         try:
             asked = read_request(await request.read())
             question = question_of(asked)
+        except web.RequestPayloadError:
+            return _problem(400, "invalid_request", "the body is not packed as it says")
         except UnanswerableError as error:
             return _problem(400, error.code, str(error))
         if asked.model != self._name:

@@ -274,6 +274,19 @@ def test_a_body_of_any_bytes_is_answered_in_openais_shape(
     assert refused.value.code == "invalid_request"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "unheard-of"])
+def test_a_body_that_is_not_packed_as_it_says_is_the_callers_error(
+    shy: openai.OpenAI, coding: str
+) -> None:
+    """A coding that the body does not have is a 400, no fault of the student's."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        shy.chat.completions.create(
+            model="parser", messages=[], extra_headers={"content-encoding": coding}
+        )
+
+    assert coding not in {"gzip", "deflate"} or "not packed as it says" in str(refused.value)
+
+
 def test_what_is_not_there_is_said_in_openais_shape(shy: openai.OpenAI) -> None:
     """Other addresses and other methods are an error that the SDK reads."""
     with pytest.raises(openai.NotFoundError, match="no POST /v1/embeddings"):
