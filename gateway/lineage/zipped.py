@@ -28,6 +28,8 @@ NAME: Final = re.compile(f"(?:{_STEP}/){{0,4}}{_STEP}")
 """Names of files in a pack: no blanks, no steps upwards, nothing hidden."""
 
 _CHUNK: Final = 1 << 20
+_STREAM: Final = 1 << 12
+"""Of a stream at once where it is only followed to its end: at most some MiB come of it."""
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
 _LOCAL_BYTES: Final = _LOCAL.size
@@ -161,8 +163,25 @@ class Zipped:
                 except _BROKEN as exc:
                     raise _broken(name, exc) from exc
                 if not chunk:
-                    return
+                    break
                 yield chunk
+        self._check_nothing_after(self._infos[name])
+
+    def _check_nothing_after(self, info: zipfile.ZipInfo) -> None:
+        """Check that a file's stream takes up all of its place: nothing is hidden behind it."""
+        left = info.compress_size
+        inflate = None if info.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15)
+        if inflate is None:
+            left -= info.file_size
+        self._file.seek(info.header_offset + _LOCAL_BYTES + len(info.filename))
+        while inflate is not None and not inflate.eof and left:
+            part = self._file.read(min(_STREAM, left))
+            left -= len(part)
+            inflate.decompress(part)
+        if left or (inflate is not None and (inflate.unused_data or not inflate.eof)):
+            raise MalformedPackError(
+                f"{info.filename}: there is more, or less, than the file", hint=_AGAIN
+            )
 
     def open(self, name: str) -> IO[bytes]:
         """Return the file *name*, to be read from front to back; see `guarded`.

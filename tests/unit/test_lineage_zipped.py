@@ -158,6 +158,24 @@ def test_no_bit_of_a_header_may_be_another(tmp_path: Path) -> None:
                 opened(tmp_path / "bent.zip")
 
 
+@pytest.mark.parametrize("cut", [b"hidden", b""])
+def test_nothing_is_hidden_behind_a_file(tmp_path: Path, cut: bytes) -> None:
+    """What stands between the end of a file's stream and the next file is refused."""
+    write_zip(tmp_path / "pack.zip", [("a", b"x" * 100)])
+    raw = (tmp_path / "pack.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "pack.zip") as ordinary:
+        (info,), at = ordinary.infolist(), ordinary.start_dir
+    stream = raw[31 : 31 + info.compress_size] + cut
+    stream = stream if cut else stream[:-1]
+    size = len(stream).to_bytes(4, "little")
+    directory = raw[at : at + 20] + size + raw[at + 24 : -22]
+    end = raw[-22:-6] + (31 + len(stream)).to_bytes(4, "little") + raw[-2:]
+    (tmp_path / "pack.zip").write_bytes(raw[:18] + size + raw[22:31] + stream + directory + end)
+
+    with pytest.raises(MalformedPackError):
+        opened(tmp_path / "pack.zip")
+
+
 def test_files_that_overlap_are_refused(tmp_path: Path) -> None:
     """No bytes are two files at once."""
     write_zip(tmp_path / "pack.zip", [("a", b"x" * 100), ("b", b"x" * 100)])
