@@ -55,11 +55,11 @@ def _grow(tree: Tree, node: Node, grown: set[int]) -> None:
             for author in node.authors:
                 tree.add(_author(author))
             if node.receipts:
-                shown = tree.add(
+                receipts = tree.add(
                     plain(f"receipts, {len(node.receipts)} of {node.receipts_in_all}")
                 )
                 for leaf in node.receipts:
-                    shown.add(plain(f"{leaf.exchange} (leaf {leaf.index})"))
+                    receipts.add(plain(f"{leaf.exchange} (leaf {leaf.index})"))
             else:
                 tree.add(plain(f"{node.receipts_in_all} receipts; the folder is not at hand"))
         case ExchangeNode():
