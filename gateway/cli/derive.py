@@ -11,16 +11,17 @@ import contextlib
 import os
 import pwd
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from gateway.app.installation import open_installation
-from gateway.app.pipeline import pipeline_in
 from gateway.cli.bar import progress_bar
-from gateway.dataset.derivation.filed import Filed, record_file
-from gateway.dataset.derivation.pipeline import Pipeline
-from gateway.dataset.derivation.step import Step
 from gateway.errors import CallerError
 from gateway.receipt.model import TransformKind
+
+if TYPE_CHECKING:
+    from gateway.dataset.derivation.filed import Filed
+    from gateway.dataset.derivation.pipeline import Pipeline
+    from gateway.dataset.derivation.step import Step
 
 _SHOWN = 20
 _KINDS = tuple(kind for kind in get_args(TransformKind) if kind != "written")
@@ -66,6 +67,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    # The other verbs of `dataset` have no use for it, and it takes a tenth of a second.
+    from gateway.app.pipeline import pipeline_in  # noqa: PLC0415
+    from gateway.dataset.derivation.filed import record_file  # noqa: PLC0415
+
     _check(args)
     with contextlib.closing(open_installation(args)) as house:
         by = args.by or pwd.getpwuid(os.getuid()).pw_name

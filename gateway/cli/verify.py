@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -145,6 +144,9 @@ def _verify_pack(path: Path, trust: Trust) -> int:
 
 
 def _our_version() -> str:
+    # Only where a pack is verified: loading it takes as long as checking a thousand rows.
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
     try:
         return version("tos-gateway")
     except PackageNotFoundError:

@@ -8,19 +8,18 @@ process that ends from outside is an error, never a part that passed.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from gateway.errors import CheckInterruptedError
 from gateway.limits import CHECKERS_MAX, PARTS_AHEAD_PER_CHECKER
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Part = TypeVar("Part")
 Answer = TypeVar("Answer")
@@ -43,6 +42,10 @@ class Checkers(Generic[Part, Answer]):
         ahead: int = PARTS_AHEAD_PER_CHECKER,
     ) -> None:
         """Begin *count* processes; *check* is a module's function, or a partial of one."""
+        # Whoever checks alone, as most do, loads none of this.
+        import multiprocessing  # noqa: PLC0415
+        from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
         self._check = check
         self._others = set(multiprocessing.active_children())
         # Processes start anew: what a fork would hand down (locks, open files) is not theirs.
@@ -97,6 +100,9 @@ class Checkers(Generic[Part, Answer]):
 
     @contextlib.contextmanager
     def _interrupted(self) -> Iterator[None]:
+        import multiprocessing  # noqa: PLC0415  as above
+        from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415  as above
+
         try:
             yield
         except (BrokenProcessPool, OSError) as broken:
@@ -133,6 +139,8 @@ def check_in_order(
 
 def _follow_parent() -> None:
     """Leave interruptions to the parent, and end when it ends, however it ends."""
+    import multiprocessing  # noqa: PLC0415  as above
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -140,5 +148,7 @@ def _follow_parent() -> None:
 
 
 def _end_after(sentinel: int) -> None:
+    from multiprocessing.connection import wait  # noqa: PLC0415  as above
+
     wait([sentinel])
     os._exit(1)

@@ -57,7 +57,7 @@ def test_a_withdrawal_ends_exports(desk: Desk, dataset: Path) -> None:
     ("words", "code", "told"),
     [
         (("--format", "csv"), 2, "invalid choice"),
-        (("--format", "openai", "--shard-rows", "0"), 2, "invalid"),
+        (("--format", "openai", "--shard-rows", "0"), 2, "no number"),
         (("--format", "trl-preference"), 1, "export.unfit"),
         (("--format", "openai", "--split", "held-out"), 1, "export.no_split"),
         (("--format", "openai", "--out", "Not A Name"), 1, "dataset.misnamed"),
