@@ -95,7 +95,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "answers": {},
     "packed": {"packing": True, "batch": 2},
     "adapter": {"lora": Lora(rank=4)},
-    "accumulated": {"rows_at_once": 2},
+    "accumulated": {"rows_at_once": 2, "keep": 1},
     "pairs": {"objective": "dpo", "batch": 4},
     "pairs-adapter": {"objective": "dpo", "batch": 4, "lora": Lora(rank=4)},
     "bf16": {"precision": "bf16"},
@@ -118,6 +118,8 @@ def test_a_resumed_run_takes_the_very_same_steps(
         (s.step, s.loss, s.tokens) for s in resumed
     ]
     assert [step.step for step in whole] == [1, 2, 3, 4, 5]
+    kept = sorted(path.name for path in tmp_path.glob("whole/checkpoints/checkpoint-*"))
+    assert kept == ["checkpoint-3", "checkpoint-5"][-recipe.keep :]
 
 
 def test_the_engine_makes_the_steps_of_a_plain_loop(tokenizer: Any, tmp_path: Path) -> None:
