@@ -24,7 +24,7 @@ import msgspec
 from gateway.canonical import canonical_json
 from gateway.errors import CallerError, GateRefusedError
 from gateway.ident import Sha256
-from gateway.student.figures import Evaluation, Figure, Overlap, Part, Who, figures_of
+from gateway.student.figures import Evaluation, Overlap, Part, Who, figures_of
 from gateway.student.likeness import (
     Asked,
     answer_of,
@@ -482,12 +482,6 @@ def _samples(
             base=said["base"].text if "base" in said else None,
             student=said["student"].text,
         )
-
-
-def figures_by_measure(evaluation: Evaluation) -> Iterator[tuple[str, Mapping[Who, Figure]]]:
-    """Yield each measure with its figures, in the order in which they are shown."""
-    for name in evaluation.measures:
-        yield name, {one.of: one for one in evaluation.figures if one.measure == name}
 
 
 def _unheard() -> None:
