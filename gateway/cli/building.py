@@ -17,7 +17,7 @@ from rich.table import Table
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import day, seed
-from gateway.cli.stopping import until_stopped
+from gateway.cli.stopping import told_to_stop, until_stopped
 from gateway.cli.use import declaration_named, screen
 from gateway.dataset.assembly.build import (
     BEST_OF,
@@ -34,7 +34,6 @@ from gateway.dataset.assembly.build import (
 )
 from gateway.dataset.gate.refusals import REFUSALS
 from gateway.dataset.held import HeldWords
-from gateway.dataset.manifest import MANIFEST
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import CallerError, MalformedDeclarationError, NotFoundError
 from gateway.ident import Sha256, random_bytes
@@ -168,15 +167,8 @@ def stopped(name: str, begun: Sequence[Order]) -> str:
     """Return what is left of a build that was told to stop, and what to do."""
     told = f"dataset.interrupted: told to stop while dataset `{name}` was built;"
     for order in begun:
-        if order.folder.exists():
-            return f"{told} it was done, and stands; hint: gateway verify {order.folder}"
-        if (workshop_of(order.folder) / MANIFEST).exists():
-            return (
-                f"{told} its manifest may be in the ledger, so all of it is kept in"
-                f" `{workshop_of(order.folder)}`; hint: run the same command again, which"
-                " puts it into place, or begins anew where it must"
-            )
-    return f"{told} nothing of it was kept; hint: run the same command again"
+        return told_to_stop(told, order.folder, workshop_of(order.folder))
+    return told_to_stop(told, None, None)
 
 
 def order_of(

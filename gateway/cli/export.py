@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.app.activation import activate
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.arguments import count
 from gateway.cli.bar import progress_bar
+from gateway.cli.stopping import told_to_stop, until_stopped
 from gateway.cli.trust import read_trust
 from gateway.dataset.export.forms import FORMS
 from gateway.dataset.export.lost import LEFT_OUT, LOSSES
-from gateway.dataset.export.write import PARTS, Exported, Order, Sources, export_dataset
+from gateway.dataset.export.write import (
+    PARTS,
+    Exported,
+    Order,
+    Sources,
+    export_dataset,
+    workshop_of,
+)
 from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import PolicyLaw
 from gateway.ident import Sha256, random_bytes
@@ -66,6 +75,19 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
+    begun: list[Order] = []
+    return until_stopped(lambda: _export_begun(args, begun), lambda: stopped(args.path, begun))
+
+
+def stopped(dataset: Path, begun: Sequence[Order]) -> str:
+    """Return what is left of an export that was told to stop, and what to do."""
+    told = f"export.interrupted: told to stop while `{dataset}` was exported;"
+    for order in begun:
+        return told_to_stop(told, order.folder, workshop_of(order.folder))
+    return told_to_stop(told, None, None)
+
+
+def _export_begun(args: argparse.Namespace, begun: list[Order]) -> int:
     form = FORMS[args.format]
     with contextlib.closing(open_installation(args)) as house:
         name = f"{args.path.resolve().name}-{args.format}"
@@ -78,6 +100,7 @@ def _export(args: argparse.Namespace) -> int:
             receipt_column=args.receipt_column,
             strict=args.strict,
         )
+        begun.append(order)
         trust = house.keyring.trust if args.trust is None else read_trust(args.trust)
         with progress_bar("ruling again and writing rows") as progress:
             exported = export_dataset(order, sources_of(house, trust), progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import signal
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from gateway.app.installation import Installation, open_installation
+from gateway.cli import export
 from gateway.cli.building import sources_of, stopped
 from gateway.cli.stopping import until_stopped
 from gateway.dataset.assembly.build import Order, build_dataset
+from gateway.dataset.export.forms import FORMS
+from gateway.dataset.export.write import Order as ExportOrder
+from gateway.dataset.export.write import export_dataset
 from gateway.ident import DeclarationId
 from gateway.receipt.model import Manifest
 from gateway.receipt.statement import read_leaf
@@ -89,6 +94,59 @@ def test_a_build_that_is_told_to_stop_says_what_was_kept(
     assert (point == "manifest") is ("put into place" in again)
     with closing(open_installation(argparse.Namespace(config=str(desk.config)))) as house:
         assert "it was done" in stopped("set", [order_in(house, use)])
+
+
+@pytest.mark.parametrize(("after", "kept"), [(False, False), (True, True)])
+def test_an_export_that_is_told_to_stop_says_what_was_kept(
+    desk: Desk,
+    capsys: pytest.CaptureFixture[str],
+    after: bool,  # noqa: FBT001 — a case
+    kept: bool,  # noqa: FBT001 — a case
+) -> None:
+    """Before its manifest is a leaf nothing is left; afterwards the same command ends it."""
+    use = desk.declare()
+    desk.answer(use, "one")
+    desk.run("dataset", "build", "set", "--for", use)
+    capsys.readouterr()
+    place = desk.folder / "data"
+    order = ExportOrder(
+        dataset=place / "datasets" / "set",
+        form=FORMS["openai"],
+        folder=place / "exports" / "set-openai",
+    )
+    with closing(open_installation(argparse.Namespace(config=str(desk.config)))) as house:
+        sources = export.sources_of(house, house.keyring.trust)
+
+        def stop() -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+        def append(leaf: bytes) -> int:
+            index = sources.append(leaf)
+            stop()
+            return index
+
+        def work() -> int:
+            asked = dataclasses.replace(sources, append=append) if after else sources
+            export_dataset(order, asked, lambda *_: None if after else stop())
+            return 0
+
+        left = until_stopped(work, lambda: export.stopped(order.dataset, [order]))
+
+    said = capsys.readouterr().err
+    assert 143 == left
+    assert said.startswith("gateway: export.interrupted: ")
+    assert 1 == said.count("\n")
+    assert ([".set-openai.exporting"] if kept else []) == [
+        path.name for path in (place / "exports").iterdir()
+    ]
+    assert kept is ("all of it is kept" in said)
+    again = desk.run("dataset", "export", str(order.dataset), "--format", "openai")
+    assert kept is ("put into place" in again)
+
+
+async def test_in_another_thread_nobody_is_told() -> None:
+    """Only a main thread is told to stop; a command in another one runs as it is."""
+    assert 3 == await asyncio.to_thread(until_stopped, lambda: 3, lambda: "told")
 
 
 def test_nothing_is_kept_of_what_was_not_begun() -> None:

@@ -168,7 +168,7 @@ def export_dataset(
     """
     source = _open(order, sources)
     asked = _asked(order, source.manifest)
-    workshop = order.folder.parent / f".{order.folder.name}.exporting"
+    workshop = workshop_of(order.folder)
     passing = _Passing(source, order, sources, progress or _silent)
     try:
         order.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -539,6 +539,11 @@ def _write_rows(order: Order, asked: Asked, workshop: Path, passing: _Passing) -
                 written.digests[file.name] = sha256
         written.digests[RECEIPTS] = receipts.finish()
     return written
+
+
+def workshop_of(folder: Path) -> Path:
+    """Return where the export that will stand as *folder* is made."""
+    return folder.parent / f".{folder.name}.exporting"
 
 
 def _finish_interrupted(
