@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.canonical import sha256_hex
 from gateway.clock import SystemClock
 from gateway.errors import BadDigestError, OperatorError
 from gateway.student.course import Course
@@ -221,6 +222,41 @@ def test_a_signal_to_any_rank_ends_all_of_them_at_a_step(together: Found) -> Non
     """Ctrl-C reaches every process: all save in the same step, none is lost."""
     assert 1 <= len(together.told) < len(together.whole)
     assert together.told == together.whole[: len(together.told)]
+
+
+FSDP = ("--config_file", "gateway/student/fsdp.yaml", "--num_processes", "2")
+LAUNCHERS = {
+    "ours": ("-m", "gateway"),
+    # It starts ranks with `torchrun`. On a CPU what the file says of sharding comes to nothing.
+    "accelerate": (
+        *("-m", "accelerate.commands.launch", *FSDP),
+        *("--mixed_precision", "no", "-m", "gateway"),
+    ),
+}
+
+
+@pytest.mark.timeout(600)
+def test_a_launcher_from_outside_starts_the_same_run(tmp_path: Path) -> None:
+    """Under `accelerate launch` two ranks make the weights that ours make, to the bit."""
+    dataset = install(tmp_path)
+    told, weights = {}, {}
+    for name, launcher in LAUNCHERS.items():
+        out = tmp_path / name
+        words = ["--config", str(tmp_path / "gateway.yaml"), "student", "train", str(dataset)]
+        words += ["--out", str(out), "--steps", "2"] + ["--ranks=2"] * (name == "ours")
+        done = subprocess.run(
+            [sys.executable, *launcher, *words],
+            env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+        told[name] = "2 ranks" in done.stderr
+        weights[name] = sha256_hex((out / "model.safetensors").read_bytes())
+
+    assert told == dict.fromkeys(LAUNCHERS, True)
+    assert len(set(weights.values())) == 1
 
 
 @pytest.mark.crash
