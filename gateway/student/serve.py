@@ -95,7 +95,7 @@ class StudentServer:
             asked = read_request(await request.read())
             question = question_of(asked)
         except web.RequestPayloadError:
-            return _problem(400, "invalid_request", "the body is not packed as it says")
+            return _last(_problem(400, "invalid_request", "the body is not packed as it says"))
         except UnanswerableError as error:
             return _problem(400, error.code, str(error))
         if asked.model != self._name:
@@ -317,7 +317,7 @@ async def _in_openais_shape(
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge:
-        return _problem(413, "body_too_large", "the request is too large")
+        return _last(_problem(413, "body_too_large", "the request is too large"))
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         return _problem(
             error.status,
@@ -330,6 +330,12 @@ def _problem(status: int, code: str, message: str) -> web.Response:
     kind = "invalid_request_error" if status < 429 else "rate_limit_error"
     error = {"message": message, "type": kind, "param": None, "code": code}
     return web.json_response({"error": error}, status=status)
+
+
+def _last(response: web.Response) -> web.Response:
+    """Return *response*, the last on its connection: where another would begin nobody knows."""
+    response.force_close()
+    return response
 
 
 async def _send(
