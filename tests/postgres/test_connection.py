@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.errors import LedgerDamagedError, LedgerUnwellError, SettingError
 from gateway.store.postgres.connection import DoubtfulCommitError, Session, connect
-from gateway.store.postgres.ledger import PostgresLedger
+from gateway.store.postgres.ledger import PostgresLedger, settled
 from tests.support.evidence import ORIGIN
 from tests.support.postgres import Server, serving
 
@@ -65,6 +66,34 @@ def test_nobody_there_says_so() -> None:
         connect("postgresql://127.0.0.1:1/x")
 
 
+def test_who_stood_still_asks_once_more() -> None:
+    """A commit that was in doubt only after a long time is asked about all the same."""
+    asked: list[bool] = []
+
+    def attempt(again: bool) -> int:  # noqa: FBT001 — what `settled` hands over
+        asked.append(again)
+        if not again:
+            # As one that was stopped in the middle of it, and goes on much later.
+            time.sleep(0.05)
+            raise DoubtfulCommitError("the connection broke meanwhile")
+        return 7
+
+    assert 7 == settled(attempt, doubt_ms=10)
+    assert [False, True] == asked
+
+
+def test_a_doubt_that_stays_is_said() -> None:
+    """Where the effect can't be found out in time, it is said to be in doubt."""
+
+    def attempt(again: bool) -> int:  # noqa: FBT001 — what `settled` hands over
+        if again:
+            raise LedgerUnwellError("nobody answers")
+        raise DoubtfulCommitError("the connection broke")
+
+    with pytest.raises(DoubtfulCommitError, match="broke"):
+        settled(attempt, doubt_ms=10)
+
+
 def test_a_warning_makes_a_commit_doubtful(session: Session) -> None:
     """A commit that comes with a warning is not taken for durable, whatever it says."""
     with (
@@ -84,7 +113,7 @@ def test_a_connection_that_broke_is_made_again(server: Server, session: Session)
     def cut() -> None:
         with psycopg.connect(server.dsn("postgres"), autocommit=True) as other:
             other.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 120000) FROM pg_stat_activity"
                 " WHERE application_name = 'tos-gateway'"
             )
 

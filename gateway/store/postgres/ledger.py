@@ -383,17 +383,18 @@ class PostgresLedger:
         return str(origin)
 
 
-def settled(attempt: Callable[[bool], Result]) -> Result:
+def settled(attempt: Callable[[bool], Result], *, doubt_ms: int = DOUBT_MS_MAX) -> Result:
     """Return what *attempt* does, tried again until its effect is known.
 
-    It is told whether an earlier one may have taken effect, and must then find that out.
+    It is told whether an earlier one may have taken effect, and must then find that out. Time
+    counts from the first doubt on: who stood still before can ask at once.
 
     Raises:
         LedgerUnwellError: nothing was done.
         DoubtfulCommitError: it could not be found out in time.
     """
     doubt: DoubtfulCommitError | None = None
-    deadline = time.monotonic() + DOUBT_MS_MAX / 1000
+    deadline: float | None = None
     while True:
         try:
             return attempt(doubt is not None)
@@ -402,7 +403,9 @@ def settled(attempt: Callable[[bool], Result]) -> Result:
         except LedgerUnwellError:
             if doubt is None:
                 raise
-        if time.monotonic() > deadline:
+        if deadline is None:
+            deadline = time.monotonic() + doubt_ms / 1000
+        elif time.monotonic() > deadline:
             raise doubt
         time.sleep(_PAUSE_S)
 
