@@ -100,7 +100,7 @@ class Replicas:
             names = self.placed if name is None else [name]
             return sum(len(self.placed[one]) for one in names)
 
-    def until_placed(self, count: int, name: str | None = None, within_s: float = 40) -> None:
+    def until_placed(self, count: int, name: str | None = None, within_s: float = 120) -> None:
         """Wait until *count* more places were promised."""
         goal = self.count(name) + count
         until(lambda: self.count(name) >= goal, within_s, self.errors)
@@ -209,11 +209,11 @@ async def test_an_idle_replica_gets_well_by_itself(own: Server, tmp_path: Path) 
         for leaf in (b"one", b"two"):
             with pytest.raises(LedgerUnwellError, match="can't be reached"):
                 await replica.append(leaf)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
         assert not replica.healthy
         own.start()
         await asyncio.to_thread(
-            until, lambda: replica.healthy, 20, lambda: str(replica.trouble)
+            until, lambda: replica.healthy, 120, lambda: str(replica.trouble)
         )
         await replica.append(b"after")
         await asyncio.to_thread(replica.stop)
@@ -259,7 +259,7 @@ def test_a_standby_that_lags_is_refused(own: Server, tmp_path: Path) -> None:
             standby.start()
             standby.promote()
             process = replicas._processes["a"]
-            process.wait(60)
+            process.wait(120)
             errors = replicas.errors()
             replicas.stop()
             with contextlib.closing(PostgresLedger(url)) as ledger:
@@ -273,30 +273,56 @@ def test_a_standby_that_lags_is_refused(own: Server, tmp_path: Path) -> None:
     assert size < replicas.count()
 
 
+def cut_waits_short(server: Server, place: str, replicas: Replicas) -> None:
+    """Cancel what waits for a standby, until more is to be seen than was promised."""
+    deadline, times = time.monotonic() + 120, 0
+    with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
+        while times < 20 or visible(place) <= replicas.count():
+            connection.execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                " WHERE wait_event = 'SyncRep'"
+            )
+            assert time.monotonic() < deadline
+            times += 1
+            time.sleep(0.1)
+
+
+def visible(place: str) -> int:
+    """Return how many statements are to be seen in the database, with and without places."""
+    with psycopg.connect(place) as connection:
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM intake) + (SELECT size FROM head)"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def test_a_wait_that_was_cut_short_is_no_promise(own: Server, tmp_path: Path) -> None:
-    """A commit whose wait for the standby is cancelled is not taken for durable."""
+    """A commit whose wait for the standby is cancelled is not taken for durable.
+
+    The standby, which never had it, holds all that was promised.
+    """
     place = own.new_place()
     with following(own, "standby") as standby, replicas_of(tmp_path, place) as replicas:
         replicas.start("a")
         replicas.until_placed(50)
         standby.stop("fast")
-        time.sleep(0.5)
-        before = replicas.count()
-        with psycopg.connect(own.dsn("postgres"), autocommit=True) as connection:
-            for _ in range(20):
-                connection.execute(
-                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-                    " WHERE wait_event = 'SyncRep'"
-                )
-                time.sleep(0.1)
-        # Visible in the primary by now, and still nobody was told.
-        with psycopg.connect(place) as connection:
-            row = connection.execute(
-                "SELECT (SELECT count(*) FROM intake) + (SELECT size FROM head)"
-            ).fetchone()
-        assert row is not None
-        assert row[0] > before
-        assert replicas.count() == before
+        cut_waits_short(own, place, replicas)
+        own.stop("immediate")
+        standby.start()
+        standby.promote()
+        replicas.stop()
+        replicas.judge(own.by_way_of(place, standby.port))
+
+
+def test_waits_that_were_cut_short_are_made_good(own: Server, tmp_path: Path) -> None:
+    """Once the standby is back all goes on, and the standby has every promise after that."""
+    place = own.new_place()
+    with following(own, "standby") as standby, replicas_of(tmp_path, place) as replicas:
+        replicas.start("a")
+        replicas.until_placed(50)
+        standby.stop("fast")
+        cut_waits_short(own, place, replicas)
         standby.start()
         until_synchronous(own)
         replicas.until_placed(20)
@@ -306,33 +332,54 @@ def test_a_wait_that_was_cut_short_is_no_promise(own: Server, tmp_path: Path) ->
         replicas.judge(own.by_way_of(place, standby.port))
 
 
+def holder_in(place: str) -> str:
+    """Return which replica holds the lease, or held it last."""
+    with psycopg.connect(place) as connection:
+        row = connection.execute("SELECT holder FROM lease").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def both_of(replicas: Replicas) -> tuple[str, str]:
+    """Start two replicas; return the one that sequences, and the other."""
+    for name in "ab":
+        replicas.start(name)
+    for name in "ab":
+        replicas.until_placed(50, name)
+    # On a machine that stands still for seconds they may have changed places by themselves.
+    if holder_in(replicas.url) == "b":
+        return "b", "a"
+    return "a", "b"
+
+
 def test_a_killed_sequencer_is_replaced(server: Server, tmp_path: Path) -> None:
     """When the replica that sequences is killed another takes over, in a new epoch."""
     with replicas_of(tmp_path, server.new_place()) as replicas:
-        for name in "ab":
-            replicas.start(name)
-        replicas.until_placed(50, "b")
-        replicas.kill("a")
-        replicas.until_placed(50, "b")
+        leader, other = both_of(replicas)
+        replicas.kill(leader)
+        replicas.until_placed(50, other)
+        until(lambda: holder_in(replicas.url) == other, 120)
+        replicas.until_placed(50, other)
         replicas.stop()
         leaves = replicas.judge()
 
-    assert epochs_of(leaves) == [1, 2]
+    assert len(epochs_of(leaves)) >= 2
+    assert epochs_of(leaves) == sorted(set(epochs_of(leaves)))
 
 
 def test_a_sequencer_that_stood_still_writes_nothing(server: Server, tmp_path: Path) -> None:
     """A replica that was frozen past its lease and wakes up sequences nothing in its epoch."""
     with replicas_of(tmp_path, server.new_place()) as replicas:
-        for name in "ab":
-            replicas.start(name)
-        replicas.until_placed(50, "b")
-        freeze(replicas.pid("a"))
-        replicas.until_placed(100, "b")
-        thaw(replicas.pid("a"))
+        leader, other = both_of(replicas)
+        freeze(replicas.pid(leader))
+        until(lambda: holder_in(replicas.url) == other, 120)
+        replicas.until_placed(100, other)
+        thaw(replicas.pid(leader))
         # It goes on as a replica like any other.
-        replicas.until_placed(50, "a")
-        replicas.until_placed(50, "b")
+        replicas.until_placed(50, leader)
+        replicas.until_placed(50, other)
         replicas.stop()
         leaves = replicas.judge()
 
-    assert epochs_of(leaves) == [1, 2]
+    assert len(epochs_of(leaves)) >= 2
+    assert epochs_of(leaves) == sorted(set(epochs_of(leaves)))
