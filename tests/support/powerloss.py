@@ -156,6 +156,14 @@ class Record:
         """Return what was promised before position *upto*."""
         return [op for op in self.ops[:upto] if isinstance(op, Ack)]
 
+    def content(self, number: int) -> bytes:
+        """Return what whoever reads a file finds in it now."""
+        content = bytearray(self._first_content.get(number, b""))
+        for op in self.ops:
+            if isinstance(op, Write | Truncate) and op.file == number:
+                _apply(content, op)
+        return bytes(content)
+
     def image(self, upto: int, dice: Random) -> dict[str, bytes]:
         """Return what may be on the disk if the power fails before position *upto*."""
         files: dict[int, _File] = {}

@@ -21,7 +21,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.support.nursery import Child
-from tests.support.powerloss import Ack, Record, Sync, SyncFolder, Truncate, Write
+from tests.support.powerloss import (
+    SECTOR,
+    Ack,
+    Record,
+    Sync,
+    SyncFolder,
+    Truncate,
+    Write,
+)
 from tests.support.tools import needed
 from tests.support.writer import leaf_of
 
@@ -189,24 +197,30 @@ class Player:
     record: Record
     offsets: dict[int, int] = field(default_factory=dict)
     """Where sequential writes of each handle go."""
-    _begun: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _begun: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    _unknown: list[tuple[str, str]] = field(default_factory=list)
+    """Calls that were under way when the process was killed, and what they were given."""
 
     def play(self, trace: Path) -> None:
-        """Play a whole trace."""
+        """Play a whole trace; the folder is as the process left it."""
         for line in trace.read_text("latin-1").splitlines():
             if begun := _BEGUN.match(line):
-                self._begun[begun[1]] = (self.record.now(), begun[3])
+                self._begun[begun[1]] = (self.record.now(), begun[2], begun[3])
             elif resumed := _RESUMED.match(line):
-                since, before = self._begun.pop(resumed[1])
+                since, _, before = self._begun.pop(resumed[1])
                 self._done(resumed[2], before + resumed[3], resumed[4], since)
             elif whole := _WHOLE.match(line):
                 self._done(whole[2], whole[3], whole[4], self.record.now())
+        for call, given in (*self._unknown, *(one[1:] for one in self._begun.values())):
+            self._found(call, given)
 
     def _done(self, call: str, given: str, result: str, since: int) -> None:
         number = result.partition(" ")[0]
         failed = number.startswith("-")
-        # `?`: the process was killed before the call was made.
-        if number == "?" or (failed and call not in {"fsync", "fdatasync"}):
+        if number == "?":
+            self._unknown.append((call, given))
+            return
+        if failed and call not in {"fsync", "fdatasync"}:
             return
         texts = [bytes.fromhex(text.replace("\\x", "")) for text in _TEXT.findall(given)]
         handle = _HANDLE.match(given)
@@ -239,6 +253,41 @@ class Player:
                     self.record.unlinked(name)
             case _:
                 pass
+
+    def _found(self, call: str, given: str) -> None:
+        """Add what a call did that a kill came upon, if it did anything: the folder says."""
+        texts = [bytes.fromhex(text.replace("\\x", "")) for text in _TEXT.findall(given)]
+        handle = _HANDLE.match(given)
+        names = [self._name(_decoded(text)) for text in texts] if handle is None else []
+        match call, names:
+            case "rename", [str(old), str(new)] if not self._is_there(old):
+                self.record.renamed(old, new)
+            case "link", [str(old), str(new)] if self._is_there(new):
+                self.record.linked(old, new)
+            case "unlink", [str(name)] if not self._is_there(name):
+                self.record.unlinked(name)
+            case "openat", [str(name)] if "O_DIRECTORY" not in given and self._is_there(name):
+                self._look_at(name)
+            case (("write" | "pwrite64" | "ftruncate"), _) if handle is not None:
+                if (written := self._name(_path(handle))) in self.record.live:
+                    self._look_at(str(written))
+            case _:
+                # A sync that nobody heard of makes nothing durable that could be relied on.
+                pass
+
+    def _is_there(self, name: str) -> bool:
+        return (self.record.root / name).exists()
+
+    def _look_at(self, name: str) -> None:
+        """Add what tells the file from what was recorded of it."""
+        number = self.record.opened(name, makes=True)
+        found, known = (self.record.root / name).read_bytes(), self.record.content(number)
+        if len(found) != len(known):
+            self.record.add(Truncate(number, len(found)))
+            known = known[: len(found)].ljust(len(found), b"\0")
+        for at in range(0, len(found), SECTOR):
+            if found[at : at + SECTOR] != known[at : at + SECTOR]:
+                self.record.add(Write(number, at, found[at : at + SECTOR]))
 
     def _open(self, number: str, given: str, path: bytes) -> None:
         handle = int(number.partition("<")[0])
