@@ -22,7 +22,7 @@ from tests.support.caller import Answer, Caller, Headers
 from tests.support.faults import Injected, workplace
 from tests.support.oracle import Oracle, Record
 from tests.support.provider import FakeProvider, Script, fake_provider
-from tests.support.proxy import Gateway, new_gateway
+from tests.support.proxy import START_S_MAX, Gateway, new_gateway
 
 OPENAI: Final[Headers] = (
     ("authorization", "Bearer sk-1"),
@@ -123,7 +123,7 @@ class House:
     def ask(self, asking: Asking) -> Answer:
         """Ask as a caller does, and tell the oracle what was seen."""
         try:
-            with Caller(self.gateway.port, timeout_s=10) as caller:
+            with Caller(self.gateway.port, timeout_s=60) as caller:
                 answer = caller.ask(
                     "POST",
                     asking.target,
@@ -144,16 +144,28 @@ class House:
             self.seen = exchange if answer.whole else self.seen
         return answer
 
-    def die(self) -> bool:
-        """Wait for the gateway to end by itself, and end it if it does not; tell which."""
+    def die(self, *, starting: bool = False) -> bool:
+        """Wait for the gateway to end by itself, and end it if it does not; tell which.
+
+        One that is *starting* is waited for until it has started, too.
+        """
         assert self.gateway.process is not None
-        until = time.monotonic() + DEATH_S_MAX
+        until = time.monotonic() + (START_S_MAX if starting else DEATH_S_MAX)
         while self.gateway.process.poll() is None and time.monotonic() < until:
+            if starting and self.is_well():
+                starting, until = False, time.monotonic() + DEATH_S_MAX
             time.sleep(0.002)
         died = self.gateway.process.poll() is not None
         self.gateway.kill()
         withdraw(self.folder)
         return died
+
+    def is_well(self) -> bool:
+        """Tell whether the gateway answers, and is well."""
+        try:
+            return self.gateway.get("/-/health")[0] == 200
+        except OSError:
+            return False
 
     def live(self) -> list[str]:
         """Start the gateway again; return every promise that its log breaks then."""
@@ -183,8 +195,11 @@ class House:
         """Return how many steps of *phase* a request takes."""
         Order(phase=phase).give(self.folder)
         self.ask(asking)
-        time.sleep(0.1)
-        count = counted(self.folder)
+        count, before = counted(self.folder), -1
+        while count != before:
+            # The last steps come when the caller has gone.
+            time.sleep(0.1)
+            count, before = counted(self.folder), count
         withdraw(self.folder)
         return count
 
@@ -275,7 +290,7 @@ def faults_at_start(
             house.die()
             Order(phase="suspend", at=at, starting=True).give(house.folder)
             house.gateway.spawn()
-            house.die()
+            house.die(starting=True)
             found = house.live()
             house.gateway.kill()
             yield Injected(kind="awaits.start", seed=str(at), violations=tuple(found))

@@ -27,7 +27,7 @@ from tests.support.tools import needed
 PLAIN: Final = ("whole", "stream", "messages", "kept", "opaque")
 """Requests that are answered on any ordinary day."""
 
-WELL_S_MAX: Final = 30.0
+WELL_S_MAX: Final = 120.0
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def clock_jumps() -> Iterator[Injected]:
     library = _faketime()
     with a_house() as (house, _):
         clock = house.folder / "clock"
-        clock.write_text(f"{JUMPS[0]}\n")
+        _set(clock, JUMPS[0])
         house.gateway.nursery = None
         log = (house.folder / "gateway.log").open("ab")
         house.gateway.process = subprocess.Popen(
@@ -145,13 +145,20 @@ def clock_jumps() -> Iterator[Injected]:
         log.close()
         house.gateway.wait_until_healthy()
         for number, jump in enumerate(JUMPS):
-            clock.write_text(f"{jump}\n")
+            _set(clock, jump)
             # After a year in which nobody looked at the terms, what they lift is held.
             held = frozenset({"kept"} if jump == "+365d" else ())
             wrong = [*ask_all(house, held), *_kept_valid(house), *house.judge()]
             if number == len(JUMPS) - 1:
                 wrong += fsck(house)
             yield Injected(kind="day.clock", seed=f"{number}:{jump}", violations=tuple(wrong))
+
+
+def _set(clock: Path, jump: str) -> None:
+    """Let the clock be *jump* ahead, at one stroke: it is read at every look at the time."""
+    beside = clock.with_name("clock.new")
+    beside.write_text(f"{jump}\n")
+    beside.rename(clock)
 
 
 def _kept_valid(house: House) -> Iterator[str]:
@@ -196,7 +203,7 @@ def rollback() -> Iterator[Injected]:
         (house.gateway.data / "ledger.db").rename(newer)
         shutil.copyfile(older, house.gateway.data / "ledger.db")
         for words in (SERVE, DECLARE):
-            done = house.gateway.command(*words, timeout_s=30)
+            done = house.gateway.command(*words, timeout_s=200)
             if done.returncode != 3 or "older" not in done.stderr:
                 wrong.append(f"{words[0]} took an older copy: {done.returncode} {done.stderr}")
         newer.rename(house.gateway.data / "ledger.db")
@@ -210,7 +217,7 @@ def second_gateway() -> Iterator[Injected]:
     with a_house() as (house, _):
         house.start()
         wrong = list(ask_all(house))
-        done = house.gateway.command("serve", "--listen", "127.0.0.1:0", timeout_s=30)
+        done = house.gateway.command("serve", "--listen", "127.0.0.1:0", timeout_s=200)
         if done.returncode != 3:
             wrong.append(f"a second gateway was let in: {done.returncode} {done.stderr}")
         wrong += ask_all(house)

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.awaits import faults, faults_at_start
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1200)]
 
 
 def test_no_kill_at_an_await_breaks_a_promise() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.calls import JOBS, MUTANTS, Job, Mutant, faults, mutant_faults
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("job", JOBS)

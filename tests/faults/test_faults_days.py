@@ -7,7 +7,7 @@ import pytest
 from tests.faults.days import clock_jumps, full_disk, rollback, second_gateway
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1200)]
 
 
 def test_a_full_disk_refuses_and_heals() -> None:

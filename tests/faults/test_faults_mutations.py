@@ -7,7 +7,7 @@ import pytest
 from tests.faults.mutations import faults, pieces
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("piece", [piece.name for piece in pieces()])

@@ -8,7 +8,7 @@ from tests.faults.power import MUTANTS, TROUBLES, Mutant, Trouble, faults
 from tests.faults.texts import faults as faults_of_texts
 from tests.support.faults import broken
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

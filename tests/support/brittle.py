@@ -110,7 +110,10 @@ class _Fate:
 
     def tell(self) -> None:
         """Say how many steps there were."""
-        Path(COUNT).write_text(str(self._count))
+        beside = Path(f"{COUNT}.new")
+        beside.write_text(str(self._count))
+        # At one stroke: somebody may be reading it.
+        beside.replace(COUNT)
 
     def trace(self, frame: FrameType, _event: str, _arg: object) -> Any:
         """Count the lines of our rooms; what Python calls in every new frame."""
