@@ -187,7 +187,7 @@ async def test_a_worker_that_only_lost_its_line_keeps_its_exchanges(
     async with a_hub(ledger) as hub, a_worker(hub) as worker:
         await worker.sequencer.append(an_opening_of(worker, 0))
         hub.lines[0].abort()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: worker.lost == 1)
         swept = await hub.hub.sweep(hub.abandon)
         await worker.found.wait()
         placed = (await worker.sequencer.append(an_opening_of(worker, 1))).index
@@ -200,7 +200,7 @@ async def test_without_its_hub_a_worker_fails_at_once(ledger: LedgerUnderTest) -
     """Appends fail while the hub is away, and work again once it is back."""
     async with a_hub(ledger) as hub, a_worker(hub) as worker:
         await hub.lose()
-        await asyncio.sleep(0.01)
+        await eventually(lambda: worker.lost == 1)
         with pytest.raises(LedgerUnwellError) as failed:
             await worker.sequencer.append(an_opening_of(worker, 0))
         unwell = worker.sequencer.healthy

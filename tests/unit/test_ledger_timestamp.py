@@ -96,6 +96,7 @@ def test_a_checkpoint_is_stamped_and_verifies(stamping: Stamping, authority: Aut
     note = a_log(7).note(7)
     stamper = stamping.stamper(2)
     stamper.offer(note)
+    begun = int(time.time())
     stamper.stamp_what_is_due()
 
     assert ["7-1.tsr", "7-2.tsr", "7.checkpoint"] == stamping.names()
@@ -105,7 +106,7 @@ def test_a_checkpoint_is_stamped_and_verifies(stamping: Stamping, authority: Aut
 
         assert note.encode() == stamp.note
         assert "CN=Test TSA" == says.by
-        assert abs(says.at.timestamp() - time.time()) < 60
+        assert begun <= says.at.timestamp() <= time.time()
         assert authority.verify(stamping.folder / "7.checkpoint", stamp.path)
 
 
@@ -249,7 +250,7 @@ def test_a_publisher_has_its_checkpoints_stamped(
     publisher = ledger.publisher(stamper=stamper)
     publisher.check()
     publisher.start()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while "4-1.tsr" not in (stamping.names() if stamping.folder.is_dir() else ()):
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -20,6 +20,7 @@ from gateway.ledger.publishing.cosigner import Cosigner, open_witness
 from gateway.ledger.publishing.post import Line
 from gateway.ledger.publishing.publisher import Publisher
 from gateway.ledger.publishing.witness import Witness, Witnesses
+from gateway.limits import WITNESS_GRACE_S
 from gateway.receipt.keys import WitnessSigner, generate_pem
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.checkpoint import Checkpoint
@@ -70,7 +71,7 @@ class Neighbour:
         reply = self.cosigner.answer(body)
         return reply.status, reply.kind, reply.text.encode()
 
-    def client(self, *, timeout_s: float = 5.0) -> Witness:
+    def client(self, *, timeout_s: float = 60.0) -> Witness:
         """Return what asks it."""
         verifier = parse_cosignature_vkey(self.cosigner.vkey)
         self._clients.append(Witness(self.server.url, verifier, timeout_s=timeout_s))
@@ -107,7 +108,7 @@ def test_all_who_are_well_cosign(tmp_path: Path) -> None:
     with neighbours(tmp_path, 3) as three:
         witnesses = Witnesses([one.client() for one in three], quorum=2)
         for size in (1, 7, 7, 40):
-            note = add_cosignatures(log.note(size), ask(witnesses, log, size))
+            note = add_cosignatures(log.note(size), ask(witnesses, log, size, enough=3))
             verifiers = [one._verifier for one in witnesses.all]
 
             assert 3 == len(check_quorum(note, verifiers, 3))
@@ -116,6 +117,28 @@ def test_all_who_are_well_cosign(tmp_path: Path) -> None:
         assert [b"old 0", b"old 1", b"old 7", b"old 7"] == [
             body.split(b"\n")[0] for body in three[0].server.bodies
         ]
+
+
+def test_who_is_well_is_waited_for_a_moment(tmp_path: Path) -> None:
+    """One that answers after the quorum has is counted too, unless it takes too long."""
+    log = a_log(9)
+    with neighbours(tmp_path, 2) as (quick, later):
+        witnesses = Witnesses([quick.client(), later.client()], quorum=1)
+        first = threading.Event()
+
+        def honest(body: bytes) -> tuple[int, str, bytes]:
+            first.set()
+            return quick.honest(body)
+
+        def afterwards(body: bytes) -> tuple[int, str, bytes]:
+            first.wait(60)
+            return later.honest(body)
+
+        quick.server.answer, later.server.answer = honest, afterwards
+        begun = time.monotonic()
+        lines = ask(witnesses, log, 9)
+
+        assert 2 == len(lines) or time.monotonic() - begun >= WITNESS_GRACE_S
 
 
 def test_an_unknown_size_is_found_out(tmp_path: Path) -> None:
@@ -137,7 +160,7 @@ def test_a_quorum_is_enough(tmp_path: Path) -> None:
         stranger = WitnessSigner(generate_pem("ed25519"), three[2].signer.name)
 
         def slow(body: bytes) -> tuple[int, str, bytes]:
-            released.wait(20)
+            released.wait(60)
             return three[2].honest(body)
 
         def lie(body: bytes) -> tuple[int, str, bytes]:
@@ -161,7 +184,7 @@ def test_a_quorum_is_enough(tmp_path: Path) -> None:
         ):
             three[2].server.answer = wrong
             # Who is not waited for may answer after the others were counted.
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while True:
                 collected = witnesses.collect(log.note(size), log.checkpoint(size), Shown(log))
                 assert 2 == len(collected.lines), collected
@@ -196,7 +219,7 @@ def test_who_answers_late_is_not_asked_twice(tmp_path: Path) -> None:
     with neighbours(tmp_path, 1) as (one,):
 
         def hang(body: bytes) -> tuple[int, str, bytes]:
-            released.wait(20)
+            released.wait(200)
             return one.honest(body)
 
         one.server.answer = hang
@@ -207,7 +230,8 @@ def test_who_answers_late_is_not_asked_twice(tmp_path: Path) -> None:
             assert () == ask(witnesses, log, 9)
         released.set()
 
-        assert time.monotonic() - begun < 10
+        assert "timed out" in client.trouble
+        assert time.monotonic() - begun < 60
         assert len(one.server.bodies) <= 3
 
 
@@ -264,7 +288,7 @@ def test_damage_that_is_told_late_is_told(tmp_path: Path) -> None:
     with neighbours(tmp_path, 2) as two:
 
         def late(_: bytes) -> tuple[int, str, bytes]:
-            released.wait(20)
+            released.wait(60)
             return 422, PLAIN, b""
 
         two[1].server.answer = late
@@ -339,7 +363,7 @@ def test_an_answer_that_drips_is_cut(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnwellError, match="timed out"):
         line.post(b"x", PLAIN)
 
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     stop.set()
     thread.join()
     listener.close()
@@ -410,6 +434,6 @@ async def test_it_publishes_again_after_it_was_stopped(tmp_path: Path) -> None:
             publisher.start()
             for _ in range(2):
                 index = store.append([b"leaf %d" % number]).first
-                note = await asyncio.wait_for(publisher.integrated(index), 20)
+                note = await asyncio.wait_for(publisher.integrated(index), 60)
                 assert int(note.split("\n")[1]) > index
             publisher.stop()
