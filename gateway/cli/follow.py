@@ -90,8 +90,16 @@ def lasts(text: str) -> int:
 
 def _follow(args: argparse.Namespace) -> int:
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stops = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in stops}
+    try:
+        return _freeze_until(stop, args)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _freeze_until(stop: threading.Event, args: argparse.Namespace) -> int:
     feed, frozen = _Feed(args), 0
     while not stop.is_set():
         if feed.freeze_if_due():
