@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,3 +43,17 @@ def free_port() -> int:
                 continue
         return port
     raise AssertionError("no port is free")
+
+
+def held_port(owner: object) -> int:
+    """Return a port of loopback that is kept from everybody but servers, as long as *owner* is.
+
+    Nobody is given it by the system, and no connection begins there; who asks for it by number
+    may listen there, as often as it likes.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = int(held.getsockname()[1])
+        weakref.finalize(owner, os.close, held.detach())
+    return port

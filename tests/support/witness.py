@@ -19,6 +19,7 @@ from gateway.tlog.cosignature import CosignatureVerifier, parse_cosignature_vkey
 from gateway.tlog.merkle import consistency_proof, leaf_hash, root_of
 from gateway.tlog.note import sign_note
 from gateway.tlog.proof import ConsistencyProof, format_consistency
+from tests.support.ports import held_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOG: Final = LogSigner(generate_pem("ed25519"), "log.example/one")
@@ -68,7 +69,8 @@ class WitnessProcess:
         self.key, self.state = folder / "witness.key", folder / "witness.json"
         self.name = name
         self._vkeys = vkeys
-        self._port = 0
+        # Killed, it comes back to the same place, to which nobody else may come meanwhile.
+        self._port = held_port(self)
         self.vkey = ""
         self._process: subprocess.Popen[str] | None = None
 
@@ -106,6 +108,11 @@ class WitnessProcess:
     def url(self) -> str:
         """Where it answers."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    def cosigned(self, origin: str) -> int:
+        """Return how many leaves of the log *origin* it has cosigned."""
+        held = json.loads(self.state.read_bytes())["logs"].get(origin)
+        return 0 if held is None else int(held["size"])
 
     @property
     def verifier(self) -> CosignatureVerifier:
@@ -154,7 +161,7 @@ class WitnessProcess:
 
 def post(url: str, body: bytes) -> Answer:
     """Ask a witness, over a connection of its own."""
-    line = Line(f"{url}/add-checkpoint", timeout_s=10, bytes_max=65_536)
+    line = Line(f"{url}/add-checkpoint", timeout_s=60, bytes_max=65_536)
     try:
         return line.post(body, "text/plain")
     finally:
