@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -164,15 +167,15 @@ def test_a_body_over_the_limit(
     """A body that must be held and is larger than the named limit is a 413."""
     size = BODY_BYTES_HELD_MAX + 1
     framing = ("content-length", str(size)) if declared else ("transfer-encoding", "chunked")
-    with Caller(gateway.port, timeout_s=30) as caller:
+    with Caller(gateway.port) as caller:
         caller.send_request("POST", TARGET, (*OPENAI, framing))
-        try:
-            if not declared:
-                caller.send(b"%x\r\n" % size)
-            for _ in range(0, size, 1 << 20):
-                caller.send(bytes(1 << 20))
-        except ConnectionError:
-            pass
+        if not declared:
+            caller.send(b"%x\r\n" % size)
+        # Like any client it reads its answer once there is one, which is not kept for ever.
+        for _ in range(0, size, 1 << 20):
+            if select.select([caller._socket], [], [], 0)[0]:
+                break
+            caller.send(bytes(1 << 20))
         answer = caller.read()
 
     assert 413 == answer.status
@@ -194,12 +197,12 @@ def test_a_body_over_the_limit(
 )
 def test_what_is_not_http(wire: bytes, gateway: Gateway, provider: FakeProvider) -> None:
     """Bytes that are no request get a 400 or a closed connection, and harm nobody else."""
-    with Caller(gateway.port, timeout_s=0.5) as caller:
-        caller.send(wire)
-        try:
-            answer = caller.read()
-        except TimeoutError:
-            answer = Answer()
+    with Caller(gateway.port) as caller:
+        with contextlib.suppress(OSError):
+            caller.send(wire)
+            # Where the end of a head is still waited for, it does not come.
+            caller._socket.shutdown(socket.SHUT_WR)
+        answer = caller.read()
 
     assert answer.status in {0, 400, 414, 431, 505}
     assert [] == provider.received
