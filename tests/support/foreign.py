@@ -96,7 +96,7 @@ def _build_go(source: Path, program: Path) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
     )
 
     assert 0 == built.returncode, built.stderr

@@ -127,7 +127,7 @@ class Nursery:
                 code = child.wait(timeout_s)
             finally:
                 child.kill()
-                child.wait(10)
+                child.wait(60)
             return subprocess.CompletedProcess(
                 ["gateway", *words], code, _content(out), _content(err)
             )
