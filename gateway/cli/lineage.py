@@ -136,6 +136,7 @@ def _document(asked: Asked, answer: Answer | None, allowed: list[Allowed]) -> di
     document: dict[str, Any] = {
         "what": asked.title,
         "held": asked.held or None,
+        "by_weights": asked.by_weights or None,
         "lineage": as_json(asked.root),
         "ancestors": [ancestor_json(one) for one in ancestors_of(asked.root)],
         "authors": [
@@ -162,6 +163,8 @@ def _print(
     console = screen()
     if asked.held:
         console.print(Text(plain(asked.held).plain, style="bold red"), soft_wrap=True)
+    if asked.by_weights:
+        console.print(plain(f"It takes as given: {asked.by_weights}."), soft_wrap=True)
     console.print(tree_of(asked.root))
     console.print()
     authors = authors_of([asked.root])

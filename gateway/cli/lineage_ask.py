@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from gateway.app.installation import Installation, open_installation
 from gateway.cli.bar import progress_bar
 from gateway.cli.ledger import write_out
@@ -128,8 +130,11 @@ def _ask(args: argparse.Namespace) -> int:
     question = parse_question(args.question)
     with contextlib.closing(open_installation(args)) as house:
         house.reader.catch_up()
-        (answer,) = ask_log(_about(args.what, house), [question], log_of(house))
+        about, by_weights = _about(args.what, house)
+        (answer,) = ask_log(about, [question], log_of(house))
         named = list(accounts_told(house.index, question.value))
+    if by_weights:
+        answer = msgspec.structs.replace(answer, rests_on=(by_weights, *answer.rests_on))
     if args.json:
         print(json.dumps(as_json(answer), indent=2, ensure_ascii=False))
     else:
@@ -168,8 +173,9 @@ def _write_pack(args: argparse.Namespace) -> int:
     )
     with contextlib.closing(open_installation(args)) as house:
         house.reader.catch_up()
+        about, by_weights = _about(what, house, everything=True)
         order = Order(
-            about=_about(what, house, everything=True),
+            about=about,
             questions=questions,
             out=args.out,
             receipts=args.receipts,
@@ -179,6 +185,8 @@ def _write_pack(args: argparse.Namespace) -> int:
             packed = write_pack(order, pack_sources_of(house, what), progress)
     for one in packed.facts.answers:
         print(_plain(one.sentences[0]))
+    if by_weights:
+        print(_plain(f"It takes as given: {by_weights}."))
     shown = packed.facts.receipts
     if shown.of:
         print(f"receipts: {shown.shown} of {shown.of} ({shown.chosen})")
@@ -191,7 +199,7 @@ def _write_pack(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     with contextlib.closing(open_installation(args)) as house:
         house.reader.catch_up()
-        about = _about(args.what, house)
+        about, _ = _about(args.what, house)
         draft = report_of(args.format, about, hold_log(about, log_of(house)))
     if args.out is None:
         print(draft, end="")
@@ -201,23 +209,23 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _about(what: str, house: Installation, *, everything: bool = False) -> About:
-    """Return what *what* names.
+def _about(what: str, house: Installation, *, everything: bool = False) -> tuple[About, str]:
+    """Return what *what* names, and how it was recognised, where it says nothing of itself.
 
     Raises:
         NotFoundError: it names nothing in this log, or several things.
     """
     if everything and what == _EVERYTHING:
-        return About(kind="log", name=_EVERYTHING)
+        return About(kind="log", name=_EVERYTHING), ""
     row, choice = ROW.fullmatch(what), CHOICE.fullmatch(what)
     if choice is not None:
-        return _about_answer(house, choice["of"], int(choice["choice"]))
+        return _about_answer(house, choice["of"], int(choice["choice"])), ""
     if is_exchange_id(what) or is_derivation_id(what):
-        return _about_answer(house, what, None)
+        return _about_answer(house, what, None), ""
     looking = Looking(house, 1)
     if row is not None and not Path(what).is_dir():
         _, source, place = looking.row(row["of"], int(row["row"]))
-        return _about_answer(house, source, place)
+        return _about_answer(house, source, place), ""
     payload = looking.named(what)
     known = house.reader.manifest(payload)
     if known is None:
@@ -226,7 +234,8 @@ def _about(what: str, house: Installation, *, everything: bool = False) -> About
             hint="give a folder, a name or the sha256 of a manifest, x-… or d-…",
         )
     kind, name = name_of(known[1])
-    return About(kind=kind, name=name, manifest=payload, leaf=known[0])
+    about = About(kind=kind, name=name, manifest=payload, leaf=known[0])
+    return about, looking.by_weights
 
 
 def _about_answer(house: Installation, name: str, choice: int | None) -> About:
@@ -295,6 +304,7 @@ def log_of(house: Installation, size: int | None = None) -> LogSources:
         size=reader.size() if size is None else size,
         leaf=reader.leaf,
         manifest=manifest,
+        students=index.lineage.students_with,
         manifests=lambda: index.statements(("manifest",)),
         statements=statements,
         account=account,

@@ -13,7 +13,7 @@ from gateway.cli.lineage_tree import gone_of, kind_of, name_of, plain
 from gateway.clock import day_of
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.held import HeldWords
-from gateway.dataset.manifest import MANIFEST
+from gateway.dataset.manifest import MANIFEST, parse_training
 from gateway.dataset.ruling import PolicyLaw
 from gateway.dataset.verification.verify import iterate_rows
 from gateway.errors import NotFoundError
@@ -55,6 +55,8 @@ from gateway.receipt.model import EXPORT_BUILD, Derivation, Manifest, Receipt
 from gateway.receipt.statement import read_leaf
 from gateway.receipt.verify import verify_leaf, verify_manifest
 from gateway.store.index.lineage import Stage
+from gateway.student.recognise import recognise, training_manifests
+from gateway.student.weights import WEIGHTS, read_weights
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -69,6 +71,8 @@ class Asked:
     held: str
     stages_held: frozenset[Sha256]
     """The manifests above and below it that a withdrawal holds."""
+    by_weights: str = ""
+    """How it was recognised, where it says nothing of itself; as a sentence goes on."""
 
 
 ROW: Final = re.compile(r"(?P<of>.+)#(?P<row>[0-9]{1,18})")
@@ -116,10 +120,13 @@ class Looking:
         self._places = [house.data / "datasets"]
         self._words = HeldWords(house.register, house.index)
         self._below = Below(house.index, house.register)
+        self.by_weights = ""
+        """How what was asked for is known by its weights; empty where it says what it is."""
         self._sources = Sources(
             manifest=self._manifest,
             words=house.register,
             folder=Folders(self._places),
+            students=house.index.lineage.students_with,
             statement=statements_in(house.reader.leaf),
             receipts_shown=receipts,
         )
@@ -134,7 +141,8 @@ class Looking:
         path = Path(what)
         row, choice = ROW.fullmatch(what), CHOICE.fullmatch(what)
         if path.is_dir():
-            return self._of_manifest(self._payload_at(path))
+            asked = self._of_manifest(self._payload_at(path))
+            return dataclasses.replace(asked, by_weights=self.by_weights)
         if choice is not None:
             return self._of_answer(choice["of"], int(choice["choice"]))
         if is_exchange_id(what) or is_derivation_id(what):
@@ -270,6 +278,8 @@ class Looking:
         )
 
     def _payload_at(self, path: Path) -> Sha256:
+        if not (path / MANIFEST).exists() and any(path.glob(f"*{WEIGHTS}")):
+            return self._recognised(path)
         try:
             with (path / MANIFEST).open("rb") as file:
                 _, payload = verify_manifest(file.read(BUNDLE_BYTES_MAX + 1), self._trust)
@@ -281,6 +291,32 @@ class Looking:
         self._copies.take(path)
         self._places += [path, path.resolve().parent]
         return payload
+
+    def _recognised(self, path: Path) -> Sha256:
+        """Return the training manifest of the student whose weights lie in a folder without it.
+
+        Raises:
+            NotFoundError: they are no student's of this ledger.
+            EvidenceError: they can't be read.
+        """
+        house = self._house
+        places = house.index.statements(("manifest",))
+        weights = read_weights(path)
+        known = recognise(weights, training_manifests(places, house.reader.leaf)).whole
+        if not known:
+            raise NotFoundError(
+                f"the weights in `{plain(str(path))}` are no student's of this ledger, as far"
+                " as digests can tell, and there is no manifest beside them",
+                hint="of weights that were changed, merged or rounded nothing is known here",
+            )
+        held = (one for one in known if self._words.held(one.payload_sha256) is not None)
+        student = next(held, known[0])
+        name = parse_training(student.statement).student
+        self.by_weights = (
+            f"that what is in `{plain(str(path))}` is the student `{name}`: its training"
+            f" manifest signs these weights, digest {weights.sha256 or 'none'}"
+        )
+        return student.payload_sha256
 
     def _manifest(self, wanted: Sha256) -> tuple[int | None, Manifest] | None:
         found = self._house.reader.manifest(wanted)

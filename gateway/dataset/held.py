@@ -30,7 +30,8 @@ class _Past:
     manifests: frozenset[Sha256]
     declarations: frozenset[str]
     newest: int | None
-    """The newest stage that was known; `None` where all above is, so that none can matter."""
+    """The newest stage that was known; `None` where all above is, so that none can matter:
+    nothing above is only named, and nothing began as weights from outside."""
     version: int | None = None
     """Of the register, when it was asked last."""
     seen: int = 0
@@ -93,6 +94,8 @@ class HeldWords:
         newest, stage = lineage.newest(), lineage.stage(manifest)
         above = [] if stage is None else lineage.above(stage)
         complete = bool(above) and all(one.leaf is not None for one in above)
+        # A student may come into the log after one that began as its weights.
+        complete = complete and not lineage.mentions_of(above, "began")
         named = lineage.mentions_of(above, "declaration").values()
         return _Past(
             above=above,

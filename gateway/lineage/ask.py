@@ -171,6 +171,12 @@ def _holes(roots: Iterable[Node]) -> Iterator[str]:
 def _stated(roots: Iterable[Node]) -> Iterator[str]:
     """Yield whose word stands for rows that no receipt speaks for."""
     for node, _, _ in nodes_above(roots):
+        if isinstance(node, ModelNode):
+            for base, weights in node.recognised:
+                yield (
+                    f"that `{base}`, as which `{node.name}` began, is the student whose"
+                    f" training manifest signs the same weights digest, {weights}"
+                )
         if isinstance(node, DatasetNode):
             for one in node.manifest.found.written_by:
                 yield (

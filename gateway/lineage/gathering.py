@@ -16,7 +16,7 @@ from gateway.errors import NotFoundError
 from gateway.ident import Sha256
 from gateway.lineage.answer import Answer
 from gateway.lineage.ask import answer
-from gateway.lineage.holdings import About, Holdings, parents_of
+from gateway.lineage.holdings import About, Holdings, began_of, parents_of
 from gateway.lineage.leaves import LeafSet
 from gateway.lineage.pack_format import (
     Shown,
@@ -60,6 +60,8 @@ class LogSources:
     leaf: Callable[[int], bytes]
     manifest: Callable[[Sha256], int | None]
     """Leaf index of the manifest with that payload."""
+    students: Callable[[Sha256], Iterable[Sha256]]
+    """The training manifests of the students that have a weights digest."""
     manifests: Callable[[], Iterable[int]]
     """Leaf indices of every manifest, rising."""
     statements: Callable[[Sequence[Kind]], Iterable[tuple[int, Statement]]]
@@ -222,6 +224,13 @@ def _climb(start: Sha256, log: LogSources, chosen: Chosen, found: Holdings) -> N
             chosen.manifests[payload] = index
             found.take_manifest(index, manifest)
             waiting += parents_of(manifest)
+            for weights in began_of(manifest):
+                # What came into the log later is none of the leaves that count.
+                waiting += [
+                    one
+                    for one in log.students(weights)
+                    if (at := log.manifest(one)) is not None and at < log.size
+                ]
 
 
 def _words(log: LogSources, chosen: Chosen, found: Holdings) -> Iterator[tuple[int, Statement]]:

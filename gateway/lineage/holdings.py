@@ -172,12 +172,23 @@ class Holdings:
         """Return the leaves that are receipts of an account."""
         return self.accounts.get(pattern, LeafSet())
 
+    def students(self, weights: Sha256) -> list[Sha256]:
+        """Return the training manifests of the students with these weights, oldest first."""
+        return [
+            payload
+            for payload, (_, manifest) in sorted(
+                self.manifests.items(), key=lambda one: one[1][0]
+            )
+            if (facts := stage_of(manifest)) is not None and facts.weights == weights
+        ]
+
     def roots(self, about: About) -> tuple[Node, ...]:
         """Return the trees that are asked about."""
         sources = Sources(
             manifest=self.manifests.get,
             words=self.register,
             folder=lambda _: None,
+            students=self.students,
             statement=self.above.get,
         )
         if about.kind == "log":
@@ -275,6 +286,12 @@ def parents_of(manifest: Manifest) -> tuple[Sha256, ...]:
     """Return the manifests that *manifest* says it was made from, one step up."""
     facts = stage_of(manifest)
     return () if facts is None else facts.parents
+
+
+def began_of(manifest: Manifest) -> tuple[Sha256, ...]:
+    """Return the weights digests of the models from outside that a student began as."""
+    facts = stage_of(manifest)
+    return () if facts is None else facts.began
 
 
 def name_of(manifest: Manifest) -> tuple[SubjectKind, str]:

@@ -105,6 +105,9 @@ class ModelNode:
     bases: tuple[str, ...]
     """Base models from outside."""
     parents: tuple[DatasetNode | ModelNode | Missing, ...]
+    recognised: tuple[tuple[str, Sha256], ...] = ()
+    """Base models that are students of ours by their weights, as they are named, and the
+    weights digest; the students are among the parents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ the gateway and its trainers; what a base model from outside learned from is not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -79,6 +79,8 @@ class Sources:
     words: Words
     folder: Callable[[Sha256], Path | None]
     """The dataset folder of a manifest, where it is at hand."""
+    students: Callable[[Sha256], Iterable[Sha256]] = lambda _: ()
+    """The training manifests of the students that have a weights digest."""
     statement: Callable[[int], Statement | None] = lambda _: None
     """What the leaf at an index says, for what stands above rows; `None`: not at hand."""
     receipts_shown: int = 3
@@ -255,16 +257,28 @@ class _Tree:
 
     def _model(self, payload: Sha256, index: int | None, manifest: Manifest) -> ModelNode:
         training = parse_training(manifest.statement)
+        parents = [
+            (Sha256(parent.digest.get("sha256", "")), parent.name)
+            for parent in training.parents()
+        ]
+        bases: list[str] = []
+        recognised: list[tuple[str, Sha256]] = []
+        for base in training.bases():
+            weights = Sha256(str(base.annotations.get("weights", "")))
+            same = [one for one in self._sources.students(weights) if one != payload]
+            if weights and same:
+                recognised.append((base.name.removeprefix("base:"), weights))
+                parents += [(one, base.name) for one in same]
+            else:
+                bases.append(base.name.removeprefix("base:"))
         return ModelNode(
             name=training.student,
             payload=payload,
             index=index,
             withdrawn=self._withdrawn(payload),
-            bases=tuple(base.name.removeprefix("base:") for base in training.bases()),
-            parents=tuple(
-                self.manifest(Sha256(parent.digest.get("sha256", "")), parent.name)
-                for parent in training.parents()
-            ),
+            bases=tuple(bases),
+            parents=tuple(self.manifest(one, what) for one, what in parents),
+            recognised=tuple(recognised),
         )
 
     def _dataset(

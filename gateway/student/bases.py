@@ -10,35 +10,39 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST, parse_training
-from gateway.errors import BadDigestError, GateRefusedError, MissingPieceError
+from gateway.errors import (
+    BadDigestError,
+    GateRefusedError,
+    MalformedReceiptError,
+    MissingPieceError,
+)
 from gateway.ident import Sha256
 from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import Trust
-from gateway.receipt.model import Manifest, Subject
+from gateway.receipt.model import Manifest
 from gateway.receipt.sigstore import open_manifest
 from gateway.student.files import file_sha256, write_durably
 from gateway.student.manifest import UNKNOWN, Base, parse_model_manifest
 from gateway.student.offline import hushed
 from gateway.student.recipe import CONTEXT_TOKENS, TINY, VOCABULARY_COUNT_MAX
+from gateway.student.recognise import recognise
 from gateway.student.verify import verify_model
+from gateway.student.weights import WEIGHTS, Weights, read_weights
 
 ADAPTER: Final = "adapter_config.json"
 """The file that makes a folder one of an adapter."""
 
 BESIDE: Final = "base"
 """In a folder with an adapter on a tiny base: that base, which stands nowhere else."""
-
-_WEIGHTS: Final = "*.safetensors"
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 WANTED: Final = (
@@ -74,6 +78,8 @@ class BaseAtHand:
 
     base: Base
     path: Path | None
+    is_student: str | None = None
+    """The name of the student of ours that it is by its weights, where it says nothing."""
 
 
 class SaidOfBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,25 +94,54 @@ class SaidOfBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("base_licence needs the name of a licence, and who says so")
 
 
-def find_base(
-    asked: str, seed: int, trust: Trust, said: SaidOfBase | None = None
-) -> BaseAtHand:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """The students of this ledger, among which a base is looked for."""
+
+    trust: Trust
+    students: Callable[[], Iterable[Manifest]]
+    """Their training manifests, oldest first."""
+    held: Callable[[Sha256], object | None]
+    """Returns the withdrawal of a manifest, or of anything above it, if any."""
+
+
+def find_base(asked: str, seed: int, ours: Ours, said: SaidOfBase | None = None) -> BaseAtHand:
     """Return the base that *asked* names: `tiny`, a folder, or an id of the hub.
+
+    One that has the weights of a student of ours is that student, whatever files hold them.
 
     Raises:
         MissingPieceError: there is none, or what is there can't be trained from.
         EvidenceError: it is a student of ours whose folder does not verify.
-        GateRefusedError: nobody knows under which licence it stands.
+        GateRefusedError: nobody knows under which licence it stands, or it mixes weights of a
+            student of ours with others.
     """
     if asked == TINY:
         return BaseAtHand(base=tiny_base(seed), path=None)
     path = Path(asked).expanduser()
     if path.is_dir():
-        return BaseAtHand(base=_licensed(_local(path, trust), said), path=path)
-    if HUB_ID.fullmatch(asked) and not path.parent.is_dir():
-        found = _from_hub(asked)
-        return BaseAtHand(base=_licensed(found.base, said), path=found.path)
-    raise MissingPieceError(f"there is no base checkpoint at `{asked}`", hint=_HINT)
+        found = _local(path, ours)
+    elif HUB_ID.fullmatch(asked) and not path.parent.is_dir():
+        found = _from_hub(asked, ours)
+    else:
+        raise MissingPieceError(f"there is no base checkpoint at `{asked}`", hint=_HINT)
+    return replace(found, base=_licensed(found.base, said))
+
+
+def weights_at(path: Path) -> Weights:
+    """Return what the weights of the checkpoint at *path* are.
+
+    Raises:
+        MissingPieceError: a file holds none, or can't be read.
+    """
+    try:
+        return read_weights(path)
+    except MalformedReceiptError as error:
+        raise MissingPieceError(
+            f"`{os.fspath(path)}`: {error.message}", hint="get the checkpoint again"
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, "weights", error) from error
 
 
 def _licensed(base: Base, said: SaidOfBase | None) -> Base:
@@ -232,7 +267,7 @@ def check_weights(path: Path) -> None:
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # only to train
 
-    for file in sorted(path.glob(_WEIGHTS)):
+    for file in sorted(path.glob(f"*{WEIGHTS}")):
         try:
             with safe_open(file, framework="np"):
                 pass
@@ -297,44 +332,19 @@ def _adapted(path: Path, beside: Path | None) -> Any:
         return PeftModel.from_pretrained(load_model(beside), path).merge_and_unload()
 
 
-def base_digest(path: Path) -> Sha256:
-    """Return the digest over the files of the checkpoint at *path*, by name."""
-    return digest_of({file.name: file_sha256(file) for file in _wanted(path)})
+def base_digest(path: Path, known: Mapping[str, Sha256] | None = None) -> Sha256:
+    """Return the digest over the files of the checkpoint at *path*, by name.
+
+    Those of files that are *known* are not worked out again.
+    """
+    at_hand = known or {}
+    return digest_of(
+        {file.name: at_hand.get(file.name) or file_sha256(file) for file in _wanted(path)}
+    )
 
 
 class _Adapter(msgspec.Struct):
     base_model_name_or_path: str
-
-
-def check_outside(at_hand: BaseAtHand, students: Iterable[Manifest]) -> None:
-    """Check that a base from outside is none of *students*, whose manifests these are.
-
-    Raises:
-        GateRefusedError: its weights are those of one: what stands above that is known.
-    """
-    path = at_hand.path
-    if path is None or at_hand.base.manifest is not None:
-        return
-    known: dict[Sha256, Manifest] = {}
-    for one in students:
-        for digest in _weights_of(one):
-            known.setdefault(digest, one)
-    for file in sorted(path.glob(_WEIGHTS)) if known else ():
-        ours = known.get(file_sha256(file))
-        if ours is not None:
-            name = parse_training(ours.statement).student
-            raise GateRefusedError(
-                f"base `{at_hand.base.name}` has the weights of our student `{name}`, and not "
-                "the manifest that says what it was made from",
-                hint=f"begin with the folder of `{name}` as it was trained",
-                code="student.base_relabelled",
-            )
-
-
-def _weights_of(student: Manifest) -> Iterator[Sha256]:
-    for subject in msgspec.convert(student.statement.get("subject", ()), list[Subject]):
-        if fnmatch(subject.name, _WEIGHTS) and "sha256" in subject.digest:
-            yield Sha256(subject.digest["sha256"])
 
 
 def context_of(path: Path) -> int | None:
@@ -362,24 +372,20 @@ def licence_of(folder: Path) -> str:
     return found.group(1).lower() if found else UNKNOWN
 
 
-def _local(path: Path, trust: Trust) -> Base:
-    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
+def _local(path: Path, ours: Ours) -> BaseAtHand:
+    if not (path / "config.json").is_file() or not any(path.glob(f"*{WEIGHTS}")):
         raise MissingPieceError(
             f"`{path}` is no checkpoint: it lacks config.json or *.safetensors", hint=_HINT
         )
-    manifest = None
-    if (path / MANIFEST).is_file():
-        manifest = verify_model(path, trust).payload_sha256
-    return Base(
-        kind="local",
-        name=path.resolve().name,
-        sha256=base_digest(path),
-        licence=licence_of(path),
-        manifest=manifest,
-    )
+    name = path.resolve().name
+    if not (path / MANIFEST).is_file():
+        return _outside("local", name, path, ours)
+    manifest = verify_model(path, ours.trust).payload_sha256
+    base = Base(kind="local", name=name, sha256=base_digest(path), manifest=manifest)
+    return BaseAtHand(base=base, path=path)
 
 
-def _from_hub(asked: str) -> BaseAtHand:
+def _from_hub(asked: str, ours: Ours) -> BaseAtHand:
     # Nothing of what is asked reaches a shell: the id matched HUB_ID and goes as an argument.
     fetched = subprocess.run(  # noqa: S603
         [sys.executable, "-c", _DOWNLOAD, asked, *WANTED],
@@ -394,14 +400,45 @@ def _from_hub(asked: str) -> BaseAtHand:
             hint="check the name and the network (and HF_HUB_OFFLINE), or give a local path",
         )
     path = Path(fetched.stdout.strip().splitlines()[-1])
+    revision = path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else None
+    return _outside("hub", asked, path, ours, revision)
+
+
+def _outside(
+    kind: Literal["local", "hub"],
+    name: str,
+    path: Path,
+    ours: Ours,
+    revision: str | None = None,
+) -> BaseAtHand:
+    """Return a base without a manifest: by its weights a student of ours, or from outside."""
+    weights = weights_at(path)
     base = Base(
-        kind="hub",
-        name=asked,
-        sha256=base_digest(path),
+        kind=kind,
+        name=name,
+        sha256=base_digest(path, weights.files),
         licence=licence_of(path),
-        revision=path.name if re.fullmatch(r"[0-9a-f]{40}", path.name) else None,
+        revision=revision,
     )
-    return BaseAtHand(base=base, path=path)
+    known = recognise(weights, ours.students())
+    if known.whole:
+        # Several may have them; one of which something is withdrawn counts before others.
+        held = (one for one in known.whole if ours.held(one.payload_sha256) is not None)
+        student = next(held, known.whole[0])
+        return BaseAtHand(
+            base=msgspec.structs.replace(base, manifest=student.payload_sha256),
+            path=path,
+            is_student=parse_training(student.statement).student,
+        )
+    if known.part:
+        ours_by_name = parse_training(known.part[0].statement).student
+        raise GateRefusedError(
+            f"base `{name}` has weights of our student `{ours_by_name}` among others, and not "
+            "the manifest that says what it was made from",
+            hint=f"begin with the folder of `{ours_by_name}` as it was trained",
+            code="student.base_relabelled",
+        )
+    return BaseAtHand(base=msgspec.structs.replace(base, weights=weights.sha256), path=path)
 
 
 def _short(why: str) -> str:

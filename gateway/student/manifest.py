@@ -57,6 +57,8 @@ class Base(Wire, frozen=True, kw_only=True):
     revision: str | None = None
     manifest: Sha256 | None = None
     """For a student of ours: SHA-256 of its training manifest's payload."""
+    weights: Sha256 | None = None
+    """For one from outside: the weights digest, by which it is known in other files, too."""
 
 
 class Asked(Wire, frozen=True, kw_only=True):
@@ -115,6 +117,8 @@ class Findings(Wire, frozen=True, kw_only=True):
     """What the weights are: all of them, an adapter beside the base, or both made one."""
     precision: str = "fp32"
     """What was computed in."""
+    weights: Sha256 | None = None
+    """The weights digest; manifests that were made before there was one have none."""
     use: IntendedUse
     """What the student may be used for: the declared use of every dataset it learned from."""
     obligations: tuple[str, ...] = ()
@@ -167,7 +171,8 @@ def base_dependencies(base: Base) -> tuple[Dependency, ...]:
             name=f"base:{base.name}",
             uri=f"https://huggingface.co/{base.name}" if base.kind == "hub" else None,
             digest={"sha256": base.sha256},
-            annotations={"kind": BASE_MODEL, "licence": base.licence},
+            annotations={"kind": BASE_MODEL, "licence": base.licence}
+            | ({} if base.weights is None else {"weights": base.weights}),
         ),
     )
 

@@ -26,7 +26,7 @@ from gateway.canonical import digest_of
 from gateway.dataset.manifest import MANIFEST
 from gateway.errors import GateRefusedError, GatewayError, MissingPieceError, OperatorError
 from gateway.student.bases import (
-    check_outside,
+    Ours,
     check_weights,
     context_of,
     find_base,
@@ -186,8 +186,10 @@ def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> 
         MissingPieceError: there is no such base.
     """
     sources = rooms.sources()
-    at_hand = find_base(order.base, order.recipe.seed, sources.trust, order.said_of_base)
-    check_outside(at_hand, sources.students())
+    ours = Ours(trust=sources.trust, students=sources.students, held=sources.words.held)
+    at_hand = find_base(order.base, order.recipe.seed, ours, order.said_of_base)
+    if at_hand.is_student is not None:
+        screen.say(f"base: it has the weights of student `{at_hand.is_student}`, and is that")
     gate = StudentGate(order.student, at_hand.base, sources, order.recipe.objective)
     drawing = None if order.asking is None else Drawing(order.asking, order.recipe.seed)
     admitted = gate.admit(order.datasets, None if drawing is None else drawing.offer)

@@ -29,14 +29,13 @@ from gateway.student.files import file_sha256, files_under
 from gateway.student.manifest import ModelManifest, parse_model_manifest
 from gateway.student.signature import SIGNATURE, verify_signature
 from gateway.student.views import DRAWN, check_views
+from gateway.student.weights import WEIGHTS, Weights, read_weights
 
 EVIDENCE: Final = "evidence"
 EVIDENCE_SUFFIX: Final = f".{MANIFEST}"
 PROOF_SUFFIX: Final = f".{PROOF}"
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle"})
 """Files that run what they hold when they are loaded; no model folder ships any."""
-
-WEIGHTS: Final = ".safetensors"
 
 _FOLDER_HINT: Final = "get the model folder again from where it was trained"
 
@@ -105,8 +104,7 @@ def check_files(
     """
     tell = passed or _say_nothing
     manifest = parse_model_manifest(statement)
-    digests = _check_digests(path, manifest)
-    tell("files", f"{len(manifest.subjects)} files as signed, nothing beside them")
+    digests = _check_digests(path, manifest, tell)
     datasets = _check_evidence(path, manifest, trust)
     for dataset in datasets:
         tell("dataset", f"{dataset.asked.dataset}: {_rows_of(dataset)}, manifest logged")
@@ -143,7 +141,7 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _check_digests(path: Path, manifest: ModelManifest) -> dict[str, Sha256]:
+def _check_digests(path: Path, manifest: ModelManifest, tell: Passed) -> dict[str, Sha256]:
     """Compare every file with its signed digest; nothing may be missing or added."""
     signed = manifest.digests
     found = files_under(path)
@@ -155,12 +153,42 @@ def _check_digests(path: Path, manifest: ModelManifest) -> dict[str, Sha256]:
         )
     if not any(name.endswith(WEIGHTS) for name in signed):
         raise MalformedReceiptError("the manifest names no weights")
+    weights, broken = _weights(path, manifest)
+    read = {} if weights is None else weights.files
     for name, digest in sorted(signed.items()):
         if Path(name).suffix in PICKLES:
             raise BadDigestError(f"{name}: a file that can run code is no part of a model")
-        if file_sha256(found[name]) != digest:
+        if (read.get(name) or file_sha256(found[name])) != digest:
             raise _changed(name)
+    tell("files", f"{len(signed)} files as signed, nothing beside them")
+    if broken is not None:
+        raise broken
+    if weights is None:
+        tell("digest", "no weights digest is signed: it is known by its files alone")
+    elif weights.sha256 != manifest.found.weights:
+        raise BadDigestError(
+            "the weights digest that is signed is not that of the weights",
+            hint="whoever signed this folder wrote it by hand; don't rely on it",
+            code="model.weights_digest",
+        )
+    else:
+        tell("digest", f"weights {weights.sha256}, worked out again")
     return {name: Sha256(digest) for name, digest in signed.items()}
+
+
+def _weights(
+    path: Path, manifest: ModelManifest
+) -> tuple[Weights | None, MalformedReceiptError | None]:
+    """Return what the weights are, or what is wrong with them; nothing where nothing is signed.
+
+    Other bytes than those that were signed are told as that, and not as broken.
+    """
+    if manifest.found.weights is None:
+        return None, None
+    try:
+        return read_weights(path), None
+    except MalformedReceiptError as broken:
+        return None, broken
 
 
 def _changed(name: str) -> BadDigestError:

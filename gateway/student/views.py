@@ -26,6 +26,7 @@ from gateway.student.manifest import ModelManifest
 from gateway.student.picture import draw_png
 from gateway.student.progress import read_held_out, read_metrics
 from gateway.student.report import Course, format_report
+from gateway.student.weights import read_weights
 
 VIEWS: Final = 2
 """The rules by which views are drawn now; a folder keeps the number of its own."""
@@ -50,8 +51,10 @@ def write_views(
     The folder must hold everything else already, its metrics too. *datasets* stand in the
     order in which the manifest names them.
     """
+    weights = read_weights(folder)
     manifest = msgspec.structs.replace(
-        manifest, found=msgspec.structs.replace(manifest.found, views=VIEWS)
+        manifest,
+        found=msgspec.structs.replace(manifest.found, views=VIEWS, weights=weights.sha256),
     )
     course = Course(
         steps=read_metrics(folder / METRICS),
@@ -65,7 +68,10 @@ def write_views(
             b"".join(canonical_json(msgspec.to_builtins(one)) + b"\n" for one in samples)
         )
     # Weights are large: what is there already is digested once.
-    digests = {name: file_sha256(path) for name, path in files_under(folder).items()}
+    digests = {
+        name: weights.files.get(name) or file_sha256(path)
+        for name, path in files_under(folder).items()
+    }
     manifest = _naming(manifest, digests)
     for name, drawn in (
         (CARD, format_card(manifest, datasets).encode()),

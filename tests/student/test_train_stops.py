@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.canonical import sha256_hex
 from gateway.errors import (
     EvidenceError,
     GateRefusedError,
@@ -21,12 +20,14 @@ from gateway.ident import Sha256
 from gateway.receipt.model import PROVENANCE_TYPE, STATEMENT_TYPE, TRAINING_BUILD
 from gateway.receipt.sigstore import write_manifest
 from gateway.student.bases import SaidOfBase
+from gateway.student.files import file_sha256
 from gateway.student.progress import Step
 from gateway.student.recipe import recipe_for
 from gateway.student.run import Interrupted, Trained
 from tests.student.test_evaluate import answer, build
 from tests.support.evidence import MANIFEST_SIGNER
 from tests.support.student import Quiet, School
+from tests.support.tensors import numbered, write_tensors
 
 pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
 
@@ -178,7 +179,7 @@ def a_base(folder: Path, licence: str | None) -> Path:
     """Make what looks like a checkpoint to the gate; nobody loads it."""
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
+    write_tensors(folder / "model.safetensors", [numbered(1)])
     if licence is not None:
         (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
     return folder
@@ -216,16 +217,18 @@ def test_a_base_needs_a_licence_that_allows_the_use(
     assert refused.value.problem == problem
 
 
-def test_a_student_without_its_manifest_is_no_base_from_outside(
+def test_weights_of_a_student_among_others_are_no_base_from_outside(
     school: School, tmp_path: Path
 ) -> None:
-    """Weights of a student of ours stay its own, whatever the folder and its card say."""
+    """A file of a student of ours beside another's: of the rest nobody says what it is."""
     built = school.dataset(2)
     base = a_base(tmp_path / "base", "open")
+    weights = base / "model.safetensors"
     statement = {
         "_type": STATEMENT_TYPE,
         "subject": [
-            {"name": "model.safetensors", "digest": {"sha256": sha256_hex(b"weights")}}
+            {"name": "one.safetensors", "digest": {"sha256": file_sha256(weights)}},
+            {"name": "two.safetensors", "digest": {"sha256": "a" * 64}},
         ],
         "predicateType": PROVENANCE_TYPE,
         "predicate": {

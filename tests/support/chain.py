@@ -181,6 +181,7 @@ class Chain(House):
                 size=parse_checkpoint(open_note(note, [LOG_VERIFIER])).size,
                 leaf=self.leaf,
                 manifest=self.index_of,
+                students=self.students_with,
                 manifests=lambda: [
                     index for index, one in self.statements() if isinstance(one, Manifest)
                 ],
@@ -202,6 +203,11 @@ class Chain(House):
             library=lambda digest: POLICIES if digest == self.library.digest else None,
             version=VERSION,
         )
+
+    def students_with(self, weights: Sha256) -> list[Sha256]:
+        """Return the training manifests of the students with these weights."""
+        self.index.catch_up(self.ledger)
+        return self.index.lineage.students_with(weights)
 
     def statements(self) -> list[tuple[int, Any]]:
         """Return every leaf as a statement."""

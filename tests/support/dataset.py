@@ -489,8 +489,13 @@ class House:
         *datasets: Sha256,
         base: Sha256 | None = None,
         outside: str | None = None,
+        weights: str | None = None,
+        began: str | None = None,
     ) -> Sha256:
-        """Append a training manifest; return its payload digest."""
+        """Append a training manifest; return its payload digest.
+
+        Its own weights digest is *weights*, that of a base from outside *began*.
+        """
         parents = [
             manifest_dependency(f"dataset:{at}", payload, DATASET_MANIFEST)
             for at, payload in enumerate(datasets)
@@ -502,7 +507,8 @@ class House:
                 Dependency(
                     name=f"base:{outside}",
                     digest={"sha256": "a" * 64},
-                    annotations={"kind": BASE_MODEL},
+                    annotations={"kind": BASE_MODEL}
+                    | ({} if began is None else {"weights": began}),
                 )
             )
         statement = {
@@ -513,7 +519,7 @@ class House:
                 "buildDefinition": {
                     "buildType": TRAINING_BUILD,
                     "externalParameters": {"student": name},
-                    "internalParameters": {},
+                    "internalParameters": {} if weights is None else {"weights": weights},
                     "resolvedDependencies": msgspec.to_builtins(parents),
                 },
                 "runDetails": {"metadata": {"finishedOn": self.now}},

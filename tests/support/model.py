@@ -19,6 +19,7 @@ from gateway.student.views import write_views
 from gateway.tlog.proof import format_proof
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER
+from tests.support.tensors import Tensor, write_tensors
 from tests.support.views import (
     SAMPLES,
     an_evaluation,
@@ -39,7 +40,7 @@ def a_model(house: House) -> Path:
     built = house.build(declaration)
     model = house.folder / "model"
     (model / "evidence").mkdir(parents=True)
-    (model / "model.safetensors").write_bytes(b"weights")
+    write_tensors(model / "model.safetensors", [Tensor()])
     (model / "config.json").write_bytes(b"{}")
     for name in ("manifest.json", "manifest.tlog-proof"):
         shutil.copyfile(built.folder / name, model / "evidence" / f"set.{name}")

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import GateRefusedError, MissingPieceError
-from gateway.student.bases import context_of, find_base, licence_of, tiny_base
+from gateway.student.bases import Ours, context_of, find_base, licence_of, tiny_base
 from tests.support.evidence import TRUST
+from tests.support.tensors import numbered, write_tensors
+
+NOBODY = Ours(trust=TRUST, students=list, held=lambda _: None)
+"""A ledger without a student."""
 
 
 def a_checkpoint(folder: Path, card: str | None = None) -> Path:
     """Make a folder that looks like a checkpoint."""
     folder.mkdir()
     (folder / "config.json").write_text('{"max_position_embeddings": 64}')
-    (folder / "model.safetensors").write_bytes(b"weights")
+    write_tensors(folder / "model.safetensors", [numbered(1)])
     if card is not None:
         (folder / "README.md").write_text(card)
     return folder
@@ -24,7 +28,7 @@ def a_checkpoint(folder: Path, card: str | None = None) -> Path:
 def test_a_base_that_is_not_there_says_who_must_do_what(tmp_path: Path) -> None:
     """A missing path is one line with the next move."""
     with pytest.raises(MissingPieceError, match="no base checkpoint") as missing:
-        find_base(str(tmp_path / "nothing"), 0, TRUST)
+        find_base(str(tmp_path / "nothing"), 0, NOBODY)
 
     assert "--base tiny" in missing.value.hint
 
@@ -35,7 +39,7 @@ def test_a_folder_without_weights_is_no_base(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
 
     with pytest.raises(MissingPieceError, match="no checkpoint"):
-        find_base(str(tmp_path), 0, TRUST)
+        find_base(str(tmp_path), 0, NOBODY)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +61,18 @@ def test_a_licence_is_what_the_card_says_or_unknown(
     assert licence == licence_of(folder)
     if licence == "unknown":
         with pytest.raises(GateRefusedError, match="nobody says under which licence"):
-            find_base(str(folder), 0, TRUST)
+            find_base(str(folder), 0, NOBODY)
     else:
-        assert licence == find_base(str(folder), 0, TRUST).base.licence
+        assert licence == find_base(str(folder), 0, NOBODY).base.licence
 
 
 def test_a_changed_file_is_another_base(tmp_path: Path) -> None:
     """The digest of a base covers each of its files."""
     folder = a_checkpoint(tmp_path / "model", "---\nlicense: mit\n---\n")
-    before = find_base(str(folder), 0, TRUST).base
-    (folder / "model.safetensors").write_bytes(b"other weights")
+    before = find_base(str(folder), 0, NOBODY).base
+    write_tensors(folder / "model.safetensors", [numbered(2)])
 
-    assert before.sha256 != find_base(str(folder), 0, TRUST).base.sha256
+    assert before.sha256 != find_base(str(folder), 0, NOBODY).base.sha256
     assert context_of(folder) == 64
 
 

@@ -12,11 +12,14 @@ import msgspec
 import pytest
 
 from gateway.errors import BadDigestError, BadProofError, BadSignatureError, EvidenceError
+from gateway.ident import Sha256
+from gateway.receipt.envelope import open_envelope
 from gateway.receipt.keys import P256Signer, TrustedManifestKey, generate_pem
-from gateway.receipt.sigstore import write_manifest
+from gateway.receipt.sigstore import open_manifest, write_manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.student.manifest import ModelManifest, statement_of
 from gateway.student.verify import verify_model
+from gateway.student.weights import read_weights
 from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER, RECEIPT_SIGNER, TRUST
 from tests.support.model import MADE_LAST, a_model, sign, sign_weights
@@ -52,8 +55,56 @@ def test_a_whole_folder_verifies_and_says_what_was_checked(model: Path) -> None:
     told: list[str] = []
     verified = verify_model(model, TRUST, lambda check, _: told.append(check))
 
-    assert told == ["signature", "logged", "files", "dataset", "views", "weights"]
+    assert told == [
+        "signature",
+        "logged",
+        "files",
+        "digest",
+        "dataset",
+        "views",
+        "weights",
+    ]
     assert verified.manifest.asked.student == "parser"
+
+
+def test_the_weights_digest_is_worked_out_again(house: House, model: Path) -> None:
+    """Whoever signs another digest than that of the weights is found out."""
+    manifest = manifest_of(model)
+    told: list[str] = []
+    verify_model(model, TRUST, lambda _, found: told.append(found))
+    other = msgspec.structs.replace(manifest.found, weights=Sha256("0" * 64))
+    sign(house, model, msgspec.structs.replace(manifest, found=other))
+
+    assert f"weights {read_weights(model).sha256}, worked out again" in told
+    assert manifest.found.weights == read_weights(model).sha256
+    with pytest.raises(BadDigestError, match="not that of the weights") as refused:
+        verify_model(model, TRUST)
+    assert refused.value.problem == "model.weights_digest"
+
+
+def test_a_manifest_from_before_there_was_a_digest_verifies(house: House, model: Path) -> None:
+    """Without one, its files alone tell it, and the check says so."""
+    manifest = manifest_of(model)
+    old = msgspec.structs.replace(manifest.found, weights=None, views=0)
+    sign(house, model, msgspec.structs.replace(manifest, found=old))
+    told: list[str] = []
+    verify_model(model, TRUST, lambda _, found: told.append(found))
+
+    assert "no weights digest is signed: it is known by its files alone" in told
+    assert (
+        b'"weights"'
+        not in open_envelope(open_manifest((model / "manifest.json").read_bytes())[0]).payload
+    )
+
+
+def test_signed_weights_that_are_none_are_named(house: House, model: Path) -> None:
+    """Where a digest is signed, there are weights that it is of."""
+    manifest = manifest_of(model)
+    (model / "model.safetensors").write_bytes(b"weights")
+    sign(house, model, manifest)
+
+    with pytest.raises(EvidenceError, match=r"model\.safetensors: holds no whole weights"):
+        verify_model(model, TRUST)
 
 
 @pytest.mark.parametrize(

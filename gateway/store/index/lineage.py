@@ -5,7 +5,7 @@ kept by what it leads from: whoever asks what came of a provider, a clause, a de
 exchange finds it without reading a leaf.
 
 * a *stage* is a manifest: of a dataset, a student or an export;
-* an *edge* leads from a stage to one that it was made from;
+* an *edge* leads from a stage to one that it was made from, or whose weights it began as;
 * a *mention* is something that a dataset's manifest names, and how many of its rows it reached;
 * a *member* is a leaf that a dataset was made from, as bits of 65,536 leaves in a row;
 * *derived* leads from a derivation's leaf to those that its rows were made from.
@@ -88,6 +88,19 @@ def take_stage(connection: sqlite3.Connection, facts: StageFacts, leaf: int) -> 
         "INSERT INTO mention VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(what, value, stage, rows) for what, value, rows in facts.mentions],
     )
+    # Whoever began as what has a student's weights began as that student, in whichever order
+    # the two came into the log.
+    same = "FROM mention WHERE what = ? AND value = ? AND stage <> ? ON CONFLICT DO NOTHING"
+    for weights in facts.began:
+        connection.execute(
+            f"INSERT INTO edge SELECT ?, stage {same}",
+            (stage, "weights", weights, stage),
+        )
+    if facts.weights is not None:
+        connection.execute(
+            f"INSERT INTO edge SELECT stage, ? {same}",
+            (stage, "began", facts.weights, stage),
+        )
 
 
 def take_members(connection: sqlite3.Connection, chunk: Chunk) -> None:
@@ -232,6 +245,10 @@ class Lineage:
                 (what, value),
             ).fetchall()
         return {row[1]: (_stage(row[1:]), int(row[0])) for row in rows}
+
+    def students_with(self, weights: Sha256) -> list[Sha256]:
+        """Return the training manifests of the students with these weights, oldest first."""
+        return [stage.manifest for stage, _ in self.mentioning("weights", weights).values()]
 
     def mentions(self, stage: Stage, *what: What) -> list[tuple[What, str, int]]:
         """Return what *stage* names, each with the rows that it reached."""

@@ -42,10 +42,13 @@ What = Literal[
     "transform",
     "author",
     "base",
+    "weights",
+    "began",
 ]
 """What can be mentioned: `pin` is a policy's version, as `policy:version`; `student` the
 training manifest of a teacher that is a student of ours; `author` who wrote rows themselves;
-`base` a model from outside."""
+`base` a model from outside; `weights` and `began` are weights digests: a student's own, and
+that of the model from outside that it began as."""
 
 
 class StageFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +65,10 @@ class StageFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Of a dataset: how many leaves it says that it was made from."""
     parents: tuple[Sha256, ...] = ()
     mentions: tuple[tuple[What, str, int], ...] = ()
+    weights: Sha256 | None = None
+    """Of a student: its weights digest."""
+    began: tuple[Sha256, ...] = ()
+    """Of a student: the weights digests of the models from outside that it began as."""
 
 
 def stage_of(manifest: Manifest) -> StageFacts | None:
@@ -75,6 +82,7 @@ def stage_of(manifest: Manifest) -> StageFacts | None:
         _dict(build.get("internalParameters")),
     )
     parents: dict[Sha256, None] = {}
+    began: dict[Sha256, None] = {}
     mentions: Counter[tuple[What, str]] = Counter()
     for entry in _dicts(build.get("resolvedDependencies")):
         named = _dict(entry.get("annotations")).get("kind")
@@ -83,6 +91,10 @@ def stage_of(manifest: Manifest) -> StageFacts | None:
             parents[Sha256(digest)] = None
         elif named == "base-model":
             mentions["base", _text(entry.get("name")).removeprefix("base:")] += 1
+            began[Sha256(_text(_dict(entry.get("annotations")).get("weights")))] = None
+    began.pop(Sha256(""), None)
+    weights = Sha256(_text(found.get("weights"))) if kind == "student" else Sha256("")
+    mentions |= {("began", one): 1 for one in began} | {("weights", weights): 1}
     rows = _count(found.get("rows", _dict(found.get("snapshot")).get("rows")))
     declared = [_text(asked.get("declaration")), *_texts(asked.get("declarations"))]
     for one in filter(None, declared):
@@ -115,6 +127,8 @@ def stage_of(manifest: Manifest) -> StageFacts | None:
             for (what, value), count in mentions.items()
             if value
         ),
+        weights=weights or None,
+        began=tuple(began),
     )
 
 
