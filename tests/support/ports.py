@@ -12,25 +12,42 @@ from pathlib import Path
 from typing import Final
 
 _EACH: Final = 750
-_PROCESSES_MAX: Final = 16
+_PROCESSES_MAX: Final = 24
 
 
-def _ports() -> Iterator[int]:
+def _claim() -> tuple[socket.socket, int]:
+    """Return which of the processes that run tests here this one is, claimed until it ends.
+
+    A name that no file has is given up with the process, and is as far known as ports are.
+    """
+    for process in range(_PROCESSES_MAX):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0gateway-tests-ports-{process}")
+        except OSError:
+            claim.close()
+        else:
+            return claim, process
+    raise AssertionError(f"more than {_PROCESSES_MAX} processes run tests on this machine")
+
+
+def _ports(process: int) -> Iterator[int]:
     """Yield ports of loopback, beginning anew after the last.
 
     They lie below those that the system hands out by itself, and each process of the tests has
-    its own: between a look and a server's start nobody else comes to listen there.
+    its own, of whichever run: between a look and a server's start, or while a server is down
+    that comes back, nobody else comes to listen there.
     """
     told = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    lowest = int(told.read_text().split()[0]) if told.exists() else 49152
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first = lowest - _EACH * (1 + process % _PROCESSES_MAX)
+    lowest = int(told.read_text().split()[0])
+    first = lowest - _EACH * (1 + process)
     begin = secrets.randbelow(_EACH)
     for count in itertools.count(begin):
         yield first + count % _EACH
 
 
-_NEXT: Final = _ports()
+_CLAIMED: Final = _claim()
+_NEXT: Final = _ports(_CLAIMED[1])
 
 
 def free_port() -> int:
