@@ -87,7 +87,7 @@ def check(gateway: Gateway) -> None:
 
 def test_a_body_that_was_put_aside_is_gone(gateway: Gateway) -> None:
     """Killed while a batch comes in, nothing of it is left, and nothing was asked."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
     connection.putrequest("POST", "/openai/v1/files")
     connection.putheader("authorization", "Bearer sk-caller")
     connection.putheader("content-type", "multipart/form-data; boundary=xyz")
@@ -163,7 +163,7 @@ def test_results_are_sealed_once_however_often_it_dies(
 def fetched(gateway: Gateway, path: str) -> list[bytes]:
     """Return the whole lines that came before the end, or the break."""
     got = b""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
     with contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", path, headers={"authorization": "Bearer sk-caller"})
         answer = connection.getresponse()

@@ -76,7 +76,7 @@ def test_a_killed_build_leaves_a_whole_dataset_or_none(desk: Desk, point: str) -
     for text in ("one", "two", "three"):
         desk.answer(use, text)
     words: list[str | Path] = [sys.executable, "-c", BUILD, desk.config, use, point]
-    killed = subprocess.run(words, check=False, capture_output=True, timeout=60)
+    killed = subprocess.run(words, check=False, capture_output=True, timeout=200)
     datasets = desk.folder / "data" / "datasets"
 
     assert -9 == killed.returncode, killed.stderr

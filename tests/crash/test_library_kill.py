@@ -28,7 +28,7 @@ from tests.support.nursery import Child, Nursery
 from tests.support.provider import fake_provider
 from tests.support.proxy import Gateway, new_gateway
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 40
@@ -107,12 +107,13 @@ def call_until_killed(port: int, seen: list[str]) -> None:
     """Ask over one connection after another until nothing answers any more."""
     while True:
         try:
-            with Caller(port, timeout_s=10) as caller:
+            with Caller(port, timeout_s=60) as caller:
                 while True:
                     answer = caller.ask("POST", "/open/v1/chat/completions", TRAINING, BODY)
                     if not answer.whole:
                         break
-                    seen.append(answer.values("x-gateway-exchange")[0])
+                    if answer.status == 200:
+                        seen.append(answer.values("x-gateway-exchange")[0])
         except ConnectionRefusedError:
             return
         except ConnectionError:
@@ -127,8 +128,9 @@ def test_no_kill_leaves_it_open_which_policies_ruled(gateway: Gateway) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     sys.stderr.write(f"seed {seed}\n")
     dice, seen, number = random.Random(seed), list[str](), 0
-    for _ in range(KILLS):
+    for life in range(KILLS):
         gateway.start()
+        before, until = len(seen), time.monotonic() + 120
         threads = [
             threading.Thread(target=call_until_killed, args=(gateway.port, seen))
             for _ in range(CALLERS)
@@ -141,6 +143,9 @@ def test_no_kill_leaves_it_open_which_policies_ruled(gateway: Gateway) -> None:
             assert isinstance(gateway.process, Child)
             os.kill(gateway.process.pid, signal.SIGHUP)
             time.sleep(dice.uniform(0, 0.1))
+        # Every second time something was seen before, however slow the machine is.
+        while life % 2 and len(seen) < before + 3 and time.monotonic() < until:
+            time.sleep(0.005)
         gateway.kill()
         for thread in threads:
             thread.join()

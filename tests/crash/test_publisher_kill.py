@@ -97,7 +97,7 @@ def house(folder: Path) -> Iterator[tuple[House, str]]:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1500)
 def test_it_may_die_at_every_system_call(tmp_path: Path) -> None:
     """What was handed out stands everywhere, later places never know more, and all goes on."""
     strace, trace = str(needed("strace")), tmp_path / "trace"

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def climb(seen: Seen, log: MemoryLog, rng: random.Random, stop: threading.Event)
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_two_histories_race_through_kills(tmp_path: Path) -> None:
     """Forks of one log are asked for at once while the witness is killed again and again."""
     witness = WitnessProcess(tmp_path / "w", "witness.example/w", LOG.vkey).start()
@@ -93,7 +94,10 @@ def test_two_histories_race_through_kills(tmp_path: Path) -> None:
         stop.wait(rng.uniform(0.02, 0.4))
         witness.kill()
         witness.start()
+    until = time.monotonic() + 120
     stop.wait(1)
+    while not seen.roots and time.monotonic() < until:
+        stop.wait(0.1)
     stop.set()
     for one in climbers:
         one.join()
@@ -112,7 +116,7 @@ FAULTS = [
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_every_system_call_of_a_cosignature_may_fail(tmp_path: Path) -> None:
     """Each write, sync and rename fails once, or is the last thing that happens.
 

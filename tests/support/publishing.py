@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 from gateway.clock import SystemClock
 from gateway.ledger.publishing.copies import Copies, Copy
@@ -18,13 +19,16 @@ from gateway.receipt.keys import LogSigner
 from gateway.store.sqlite import SqliteLedger
 from gateway.tlog.cosignature import parse_cosignature_vkey
 
+_S_MAX: Final = 60.0
+
 
 def open_publisher(
     folder: Path, key: Path, copy: Path, url: str, vkey: str
 ) -> tuple[SqliteLedger, Publisher]:
     """Open the ledger, and what publishes its checkpoints."""
     store = SqliteLedger(folder / "ledger.db")
-    witness = Witness(url, parse_cosignature_vkey(vkey))
+    # However slow the machine is, nobody is given up who is only waited for.
+    witness = Witness(url, parse_cosignature_vkey(vkey), timeout_s=_S_MAX)
     publisher = Publisher(
         store,
         LogSigner(key.read_bytes(), store.origin),
@@ -32,7 +36,7 @@ def open_publisher(
         SystemClock(),
         publish_file=folder / "checkpoint",
         witnesses=Witnesses([witness], 1),
-        copies=Copies([Copy(copy)], folder / "checkpoint.copies"),
+        copies=Copies([Copy(copy, timeout_s=_S_MAX)], folder / "checkpoint.copies"),
     )
     return store, publisher
 
