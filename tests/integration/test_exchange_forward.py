@@ -437,8 +437,11 @@ async def test_a_connection_that_is_closed_before_it_is_used_is_replaced(
     async with server.at() as origin:
         for _ in range(20):
             assert b"hello" == await whole(await ask(forwarder, origin, b"/"))
-            # The end is in the socket by now, and the loop has not looked at it.
-            time.sleep(0.005)  # noqa: ASYNC251  so that nothing else runs meanwhile
+            # Nothing else runs meanwhile: the loop has not looked at the end that comes here.
+            time.sleep(0.005)  # noqa: ASYNC251
+            ((idle,),) = forwarder._idle.values()
+            assert idle._poll is not None
+            assert idle._poll.poll(60_000)
 
     assert (20, 20) == (server.connections, len(server.got))
 

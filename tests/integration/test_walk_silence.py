@@ -12,17 +12,7 @@ from gateway.exchange.states import Answered
 from gateway.limits import ANSWER_TIMEOUT_S
 from gateway.receipt.model import Receipt
 from tests.support.house import Guest, RawProvider, Step, events, rooms_at, streamed
-
-
-class MovableLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock can be moved forward."""
-
-    ahead_s = 0.0
-
-    def time(self) -> float:
-        """Return the loop's time."""
-        return super().time() + self.ahead_s
-
+from tests.support.standing import on_standing_loop, standing
 
 SILENT: dict[str, tuple[Sequence[Step], str]] = {
     "no head": ((), "provider-failed"),
@@ -35,17 +25,18 @@ SILENT: dict[str, tuple[Sequence[Step], str]] = {
 def test_silence_ends_an_exchange(steps: Sequence[Step], ended: str, tmp_path: Path) -> None:
     """After the longest silence the provider is cut off, and the receipt says timeout."""
 
-    async def silence(loop: MovableLoop) -> tuple[Answered, Receipt]:
+    async def silence() -> tuple[Answered, Receipt]:
+        loop = standing()
         async with RawProvider().listening() as provider:
             provider.steps = [*steps, asyncio.Event()]
             async with rooms_at(tmp_path, provider.url) as rooms:
                 guest = Guest()
                 walking = asyncio.ensure_future(rooms.through(rooms.asked(stream=True), guest))
                 await (guest.written if ended.startswith("cut") else provider.arrived).wait()
-                loop.ahead_s = ANSWER_TIMEOUT_S - 5
+                loop.move(ANSWER_TIMEOUT_S - 5)
                 await asyncio.sleep(0)
                 assert not walking.done()
-                loop.ahead_s = 2 * ANSWER_TIMEOUT_S + 5
+                loop.move(ANSWER_TIMEOUT_S + 10)
                 outcome, sealed = await walking
                 await provider.hung_up.wait()
                 receipt = rooms.statements()[sealed.index]
@@ -54,10 +45,7 @@ def test_silence_ends_an_exchange(steps: Sequence[Step], ended: str, tmp_path: P
         assert isinstance(receipt, Receipt)
         return outcome, receipt
 
-    with asyncio.Runner(loop_factory=MovableLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, MovableLoop)
-        outcome, receipt = runner.run(silence(loop))
+    outcome, receipt = on_standing_loop(silence())
 
     assert (ended, "provider.timeout") == (receipt.ended, receipt.error)
     assert outcome.held in {b"", events("a", "b")[1]}

@@ -91,8 +91,10 @@ class EchoHost:
 class Wire:
     """A caller's end of a connection, with the loop's own calls."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, begun_s: float) -> None:
         self._end = end
+        self.begun_s = begun_s
+        """By the loop's clock, before the door could know of it."""
 
     async def send(self, content: bytes) -> None:
         """Send bytes; silent once the door has closed."""
@@ -124,12 +126,13 @@ class Wire:
 async def connected(host: EchoHost) -> AsyncIterator[Wire]:
     """Connect a caller with *host*, over loopback."""
     loop = asyncio.get_running_loop()
+    begun_s = loop.time()
     server = await loop.create_server(lambda: Connection(host, loop), "127.0.0.1", 0)
     end = socket.socket()
     end.settimeout(0)
     try:
         await loop.sock_connect(end, server.sockets[0].getsockname())
-        yield Wire(end)
+        yield Wire(end, begun_s)
     finally:
         end.close()
         server.close()
