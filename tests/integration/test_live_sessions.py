@@ -24,6 +24,8 @@ from tests.support.proxy import PROVIDER_SECRET, Gateway, running_gateway
 
 GEMINI = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 KEY = {"Authorization": "Bearer sk-of-a-caller"}
+S_MAX = 120.0
+"""Of whatever is waited for: a bound for what hangs, not for what is slow."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def exchange_of(connection: ClientConnection) -> ExchangeId:
 async def predicate(gateway: Gateway, exchange: str, key: str = "") -> dict[str, Any]:
     """Return what the ledger says of *exchange*, once it does."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    until = time.monotonic() + 30
+    until = time.monotonic() + S_MAX
     while True:
         status, _, body = await asyncio.to_thread(
             gateway.get, f"/-/receipts/{exchange}", headers
@@ -86,7 +88,7 @@ async def until(connection: ClientConnection, kind: str) -> list[dict[str, Any]]
     """Return the events up to the next of that *kind*."""
     events = []
     while True:
-        events.append(json.loads(await asyncio.wait_for(connection.recv(), 30)))
+        events.append(json.loads(await asyncio.wait_for(connection.recv(), S_MAX)))
         if kind in events[-1] or events[-1].get("type") == kind:
             return events
 
@@ -177,9 +179,11 @@ async def test_bytes_pass_unchanged(door: Gateway, provider: LiveProvider) -> No
             await talking.send(message)
         # In fragments, with a ping between them.
         await talking.send(iter(['{"type":', '"input_audio', '_buffer.clear"}']))
-        assert await asyncio.wait_for(await talking.ping(), 30) is not None
+        assert await asyncio.wait_for(await talking.ping(), S_MAX) is not None
         await until(talking, "session.updated")
-    opened = provider.sessions[0]
+    opened = provider.opened()
+    # A provider reads in its own time what has come before the end.
+    assert await asyncio.to_thread(opened.ended.wait, S_MAX)
 
     assert [*said, '{"type":"input_audio_buffer.clear"}'] == opened.heard
     assert "/v1/realtime?model=gpt-realtime" == opened.target
@@ -241,9 +245,9 @@ async def test_an_answer_that_the_caller_breaks_off_has_its_receipt(
     """A caller that hangs up cuts its provider off at once, and the part is on record."""
     talking = await session(door, "/openai/v1/realtime?model=gpt-realtime")
     await ask(talking, "!stall")
-    await asyncio.to_thread(provider.stalled.wait, 30)
+    assert await asyncio.to_thread(provider.stalled.wait, S_MAX)
     talking.transport.abort()
-    ended = await asyncio.to_thread(provider.sessions[0].ended.wait, 10)
+    ended = await asyncio.to_thread(provider.sessions[0].ended.wait, S_MAX)
     exchange = exchange_of(talking)
     item = await predicate(door, item_id(exchange, 0))
 
@@ -262,7 +266,7 @@ async def test_a_slow_caller_gets_the_last_words(door: Gateway, provider: LivePr
         got = []
         with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012  it ends in its own time
             while True:
-                got.append(json.loads(await asyncio.wait_for(talking.recv(), 30)))
+                got.append(json.loads(await asyncio.wait_for(talking.recv(), S_MAX)))
 
     assert list(range(8)) == [event["number"] for event in got if event["type"] == "x"]
     assert caught.value.rcvd is not None
@@ -292,7 +296,7 @@ async def test_an_unknown_session_is_opaque(
     """What nobody here can read passes, and has a receipt that says so."""
     async with session(door, "/openai/v1/live/sessions") as talking:
         await talking.send("echo" if kind is str else b"\x00echo")
-        await asyncio.wait_for(talking.recv(), 30)
+        await asyncio.wait_for(talking.recv(), S_MAX)
         exchange = exchange_of(talking)
     receipt = await predicate(door, exchange)
 
@@ -375,7 +379,7 @@ async def test_googles_turns_are_read(door: Gateway, provider: LiveProvider) -> 
         turns = [{"role": "user", "parts": [{"text": "hello"}]}]
         await say(talking, clientContent={"turns": turns, "turnComplete": True})
         while True:
-            event = json.loads(await asyncio.wait_for(talking.recv(), 30))
+            event = json.loads(await asyncio.wait_for(talking.recv(), S_MAX))
             if event.get("serverContent", {}).get("turnComplete"):
                 break
         exchange = exchange_of(talking)
@@ -493,7 +497,7 @@ async def test_the_first_message_is_ruled_on(
     assert caught.value.rcvd is not None
     assert 1008 == caught.value.rcvd.code
     assert "secret-live" == refusal["model"]["requested"]
-    assert [] == provider.sessions[0].heard
+    assert [] == provider.opened().heard
 
 
 async def test_a_model_that_nobody_knows_permits_nothing(
@@ -664,40 +668,42 @@ async def test_a_message_that_is_too_long_ends_a_session_that_must_be_read(
         with pytest.raises(ConnectionClosed) as caught:
             await until(talking, "never")
     assert caught.value.rcvd is None or 1009 == caught.value.rcvd.code
-    await asyncio.to_thread(provider.sessions[0].ended.wait, 10)
+    opened = provider.opened()
+    assert await asyncio.to_thread(opened.ended.wait, S_MAX)
 
-    assert not any(len(one) > 1000 for one in provider.sessions[0].heard)
+    assert not any(len(one) > 1000 for one in opened.heard)
+
+
+LEFT_UNREAD_MAX = 512 * MIB
+"""Far more than all sockets on the way hold, and those who send to them."""
 
 
 async def test_a_slow_caller_holds_up_only_its_provider(
     door: Gateway, provider: LiveProvider
 ) -> None:
-    """What a caller does not read waits at the provider, not in memory."""
+    """What a caller does not read waits with those who send it, not in memory."""
+    sent = 0
     async with session(
         door, "/openai/v1/live/sessions", compression=None, max_queue=1
     ) as talking:
-        block = b"x" * (1 << 20)
 
         async def swamp() -> None:
-            while True:
-                await talking.send(block)
+            nonlocal sent
+            while sent < LEFT_UNREAD_MAX:
+                await talking.send(b"x" * MIB)
+                sent += MIB
 
+        # Its echo is not read, so the provider reads no more, nor does the gateway: what is
+        # sent fills every buffer on the way, and no more can be.
         swamping = asyncio.ensure_future(swamp())
-        await asyncio.sleep(1)
-        size_before = rss(door)
-        await asyncio.sleep(1)
-        size_after = rss(door)
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(2)
         swamping.cancel()
         talking.transport.abort()
 
-    assert size_after - size_before < 8 * MIB
-
-
-def rss(gateway: Gateway) -> int:
-    """Return how much memory the process has, in bytes."""
-    assert gateway.process is not None
-    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+    assert sent < LEFT_UNREAD_MAX
 
 
 async def test_a_gateway_that_stops_says_so(
@@ -708,12 +714,10 @@ async def test_a_gateway_that_stops_says_so(
         async with session(gateway, "/openai/v1/realtime?model=gpt-realtime") as talking:
             await ask(talking, "one")
             await until(talking, "response.done")
-            begun = time.monotonic()
             stopping = asyncio.ensure_future(asyncio.to_thread(gateway.stop))
             with pytest.raises(ConnectionClosed) as caught:
                 await until(talking, "never")
             assert 0 == await stopping
-            stopped_s = time.monotonic() - begun
             exchange = exchange_of(talking)
         gateway.start()
         whole = await predicate(gateway, exchange)
@@ -721,7 +725,6 @@ async def test_a_gateway_that_stops_says_so(
     assert caught.value.rcvd is not None
     assert 1001 == caught.value.rcvd.code
     assert ("complete", 1) == (whole["ended"], whole["items"])
-    assert stopped_s < 30
 
 
 async def test_a_revoked_key_ends_its_session(ruled: Gateway, provider: LiveProvider) -> None:
@@ -772,7 +775,7 @@ async def test_an_answer_belongs_to_who_asked_for_it(
     assert caught.value.rcvd is not None
     assert 1008 == caught.value.rcvd.code
     assert caught.value.rcvd.reason.startswith("resource.unknown: ")
-    assert [] == provider.sessions[-1].heard
+    assert [] == provider.opened(2).heard
 
 
 @pytest.mark.usefixtures("one_day")

@@ -10,6 +10,7 @@ import base64
 import json
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,6 +73,17 @@ class LiveProvider:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+
+    def opened(self, count: int = 1, *, within_s: float = 60) -> Opened:
+        """Return the session that came last, once there are *count*.
+
+        Who asked for one may have its answer before it is on this list.
+        """
+        until = time.monotonic() + within_s
+        while len(self.sessions) < count:
+            assert time.monotonic() < until, self.sessions
+            time.sleep(0.01)
+        return self.sessions[-1]
 
     def forget(self) -> None:
         """Forget all sessions so far."""
