@@ -17,7 +17,7 @@ from tests.support.proxy import Gateway
 from tests.support.workers import CHAT, OPENAI, chat, one_to_each, running
 
 # Two tests that each wait for several processes to start.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 WORKERS = 2
 

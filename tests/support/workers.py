@@ -100,7 +100,7 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def ended(gateway: Gateway, *, within_s: float = 60) -> None:
+def ended(gateway: Gateway, *, within_s: float = 120) -> None:
     """Return once none of a gateway's processes is left."""
     until = time.monotonic() + within_s
     while any(processes(gateway).values()):
@@ -154,7 +154,7 @@ def one_to_each(gateway: Gateway, workers: int) -> Iterator[dict[str, Caller]]:
     """Yield a connection to each worker, by the worker's name."""
     found: dict[str, Caller] = {}
     with contextlib.ExitStack() as open_:
-        until = time.monotonic() + 60
+        until = time.monotonic() + READY_S_MAX
         while len(found) < workers:
             assert time.monotonic() < until, f"only {sorted(found)} take callers"
             try:
@@ -164,6 +164,10 @@ def one_to_each(gateway: Gateway, workers: int) -> Iterator[dict[str, Caller]]:
                 continue
             if not answer.whole:
                 # It had come to the door of a worker that was just killed.
+                continue
+            if answer.header("x-gateway-problem") == "ledger.unwell":
+                # This worker has not found the new sequencer yet, though another one has.
+                time.sleep(0.02)
                 continue
             assert answer.status == 200, answer.body
             found.setdefault(writer_of(gateway, answer), caller)
