@@ -231,7 +231,7 @@ def test_a_file_that_nobody_judged_begins_no_batch(
 def _post(
     gateway: Gateway, path: str, body: bytes, headers: dict[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=120)
     try:
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()

@@ -177,7 +177,7 @@ def test_a_caller_that_hangs_up_on_a_stream_has_a_receipt(
         caller.read(until_bytes=count)
     receipt = conserved(written, provider, "cut-short-by-caller")
 
-    assert provider.hung_up.wait(5)
+    assert provider.hung_up.wait(60)
     assert receipt.response_bytes <= 1400
     assert not provider.generations[0].whole
 
@@ -194,9 +194,9 @@ def test_a_caller_that_gives_up_waiting_has_a_receipt(
     """A caller that goes while it still waits has its provider hung up on, which stalls on."""
     with Caller(gateway.port) as caller:
         caller.send_request("POST", asking.target, scripted(asking, script), asking.body)
-        assert provider.stalled.wait(30)
+        assert provider.stalled.wait(60)
 
-    assert provider.hung_up.wait(30)
+    assert provider.hung_up.wait(60)
     conserved(written, provider, "cut-short-by-caller")
 
 

@@ -69,7 +69,7 @@ class _Reader:
 class Caller:
     """One connection to a server on loopback."""
 
-    def __init__(self, port: int, *, timeout_s: float = 15) -> None:
+    def __init__(self, port: int, *, timeout_s: float = 120) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
 
     def __enter__(self) -> Self:

@@ -67,7 +67,7 @@ class Written:
                 closed.add(statement.exchange)
         return opened - closed
 
-    def until(self, true: Callable[[Written], bool], *, within_s: float = 10) -> None:
+    def until(self, true: Callable[[Written], bool], *, within_s: float = 120) -> None:
         """Wait until *true* holds of what was written."""
         deadline = time.monotonic() + within_s
         while not true(self):

@@ -28,7 +28,7 @@ NOBODY = """\
 """
 """A provider that nothing listens for, as the end of `gateway.yaml`."""
 
-START_S_MAX = 60.0
+START_S_MAX = 120.0
 """How long a gateway may take to answer `/-/health`; ordinarily it is well under a second."""
 
 
@@ -135,7 +135,7 @@ class Gateway:
             time.sleep(0.01)
         raise AssertionError("the gateway never became healthy\n" + self.log())
 
-    def wait_until_idle(self, *, within_s: float = 30) -> None:
+    def wait_until_idle(self, *, within_s: float = 120) -> None:
         """Return once no exchange is under way."""
         until = time.monotonic() + within_s
         while json.loads(self.get("/-/health")[2])["exchanges"]:
@@ -146,14 +146,14 @@ class Gateway:
         """Kill the process as a power cut would."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def stop(self) -> int:
         """Ask the process to end and return its exit code."""
         assert self.process is not None
         self.process.terminate()
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         self.process = None
         return code
 
@@ -166,7 +166,7 @@ class Gateway:
         self, path: str, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Ask the door for *path*; return status, headers (lower case) and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path, headers=dict(headers or {}))
             answer = connection.getresponse()
@@ -177,7 +177,7 @@ class Gateway:
         finally:
             connection.close()
 
-    def receipt(self, exchange: str, *, within_s: float = 30) -> dict[str, Any]:
+    def receipt(self, exchange: str, *, within_s: float = 120) -> dict[str, Any]:
         """Return `/-/receipts/{exchange}` as JSON, waiting until it is there."""
         until = time.monotonic() + within_s
         while True:

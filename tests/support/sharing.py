@@ -76,7 +76,7 @@ def ask(
     port: int, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> Got:
     """Ask for exactly *target*."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in headers.items():

@@ -111,7 +111,7 @@ class Recorder(httpx2.HTTPTransport):
 def client() -> tuple[httpx2.Client, Recorder]:
     """Return an HTTP client for an SDK, and what records for it."""
     recorder = Recorder()
-    return httpx2.Client(transport=recorder, timeout=30, follow_redirects=True), recorder
+    return httpx2.Client(transport=recorder, timeout=120, follow_redirects=True), recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
