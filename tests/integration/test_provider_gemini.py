@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_key_in_the_query_stays_at_the_gateway(
     assert first.target.endswith("/v1beta/models/stub-large:generateContent?x=%20&alt=json")
     assert second.target.endswith("/v1beta/models/stub-large:countTokens")
     assert first.header("x-goog-api-key") == [PROVIDER_SECRET]
-    kept = b"".join(file.read_bytes() for file in _files(gateway.folder))
+    kept = b"".join(_contents(gateway.folder))
     for secret in (caller.key, "gk-of-nobody"):
         assert secret.encode() not in kept
     assert receipt(caller, got)["caller"]["principal"] == "ada"
@@ -201,5 +202,9 @@ def test_a_blocked_prompt_is_a_stop(caller: Sharer) -> None:
     assert "outputs" not in told
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def _contents(folder: Path) -> Iterator[bytes]:
+    """Yield what is in each file; one that a running gateway has replaced is not there."""
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                yield path.read_bytes()
