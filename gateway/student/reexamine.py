@@ -16,11 +16,18 @@ import msgspec
 
 from gateway.dataset.manifest import DATASET_MANIFEST
 from gateway.errors import CallerError, GateRefusedError, MissingPieceError
-from gateway.student.bases import base_beside, base_digest, load_model, load_tokenizer
+from gateway.student.bases import (
+    base_beside,
+    base_digest,
+    load_model,
+    load_tokenizer,
+    weights_at,
+)
 from gateway.student.before import payload_of, show_learned_before
 from gateway.student.evaluate import Asking, Drawing, Drawn, Examined
 from gateway.student.figures import Who
 from gateway.student.gate import Sources, StudentGate
+from gateway.student.manifest import Base
 from gateway.student.offline import seal_off
 from gateway.student.progress import Screen
 from gateway.student.verify import VerifiedModel
@@ -207,7 +214,7 @@ def _base_of(retest: Retest) -> Path | None:
             f"there is no base checkpoint at `{path}`",
             hint="give the folder it was trained from",
         )
-    if base_digest(path) != base.sha256:
+    if base_digest(path) != base.sha256 and not _has_weights(path, base):
         raise GateRefusedError(
             f"the checkpoint at `{path}` is not base `{base.name}` that the student began as",
             hint=f"its files must have digest {base.sha256[:16]}…; give the folder that it was "
@@ -215,3 +222,8 @@ def _base_of(retest: Retest) -> Path | None:
             code="student.other_base",
         )
     return path
+
+
+def _has_weights(path: Path, base: Base) -> bool:
+    """Tell whether *base* lies at *path*, in other files."""
+    return base.weights is not None and base.weights == weights_at(path).sha256

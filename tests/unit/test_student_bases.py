@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.errors import GateRefusedError, MissingPieceError
+from gateway.ident import Sha256
 from gateway.student.bases import Ours, context_of, find_base, licence_of, tiny_base
+from gateway.student.evaluate import ASKING
+from gateway.student.reexamine import Retest, _base_of
+from gateway.student.verify import VerifiedModel
 from tests.support.evidence import TRUST
 from tests.support.tensors import numbered, write_tensors
+from tests.unit.test_student_manifest import a_manifest
 
 NOBODY = Ours(trust=TRUST, students=list, held=lambda _: None)
 """A ledger without a student."""
@@ -80,3 +86,26 @@ def test_a_tiny_base_is_named_by_its_seed() -> None:
     """The same seed is the same base."""
     assert tiny_base(1) == tiny_base(1)
     assert tiny_base(1).sha256 != tiny_base(2).sha256
+
+
+def test_a_base_is_asked_again_in_whatever_files_it_lies(tmp_path: Path) -> None:
+    """Whoever is to ask the base, too, finds it by its weights; other weights are refused."""
+    folder = a_checkpoint(tmp_path / "model", "---\nlicense: mit\n---\n")
+    began = find_base(str(folder), 0, NOBODY).base
+    manifest = a_manifest()
+    asked = msgspec.structs.replace(manifest.asked, base=began)
+    model = VerifiedModel(
+        path=tmp_path / "student",
+        payload_sha256=Sha256("a" * 64),
+        index=0,
+        manifest=msgspec.structs.replace(manifest, asked=asked),
+        datasets=(),
+    )
+    retest = Retest(model=model, datasets=(), base=folder, asking=ASKING)
+    (folder / "model.safetensors").unlink()
+    write_tensors(folder / "weights.safetensors", [numbered(1, "other")], {"by": "ada"})
+
+    assert folder == _base_of(retest)
+    write_tensors(folder / "weights.safetensors", [numbered(2)])
+    with pytest.raises(GateRefusedError, match="is not base `model`"):
+        _base_of(retest)
