@@ -7,6 +7,7 @@ usage; 3 something is missing that the operator must put there; 143 interrupted,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import signal
@@ -24,7 +25,7 @@ from gateway.receipt.keys import Trust, parse_trust
 from gateway.student.card import format_card, is_adapter
 from gateway.student.evaluate import ASKING, Asking
 from gateway.student.job import TrainingJob, overridden, read_job
-from gateway.student.recipe import Lora
+from gateway.student.recipe import Lora, Recipe
 from gateway.student.verify import VerifiedModel, verify_model
 from gateway.tlog.proof import InclusionProof
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.app.installation import Installation
-    from gateway.student.run import Interrupted, Rooms, Trained
+    from gateway.student.run import Interrupted, Order, Rooms, Trained
     from gateway.student.train import Plan
 
 TRUST_DEFAULT: Final = Path("gateway-data") / "trust.json"
@@ -186,12 +187,19 @@ def run_train(args: argparse.Namespace) -> int:
     check_extra()
     # What follows needs the extra, and seconds to load; the other commands do without.
     from gateway.app.installation import open_installation  # noqa: PLC0415
-    from gateway.dataset.assembly.follow import Chain  # noqa: PLC0415
-    from gateway.student.progress import Screen  # noqa: PLC0415
-    from gateway.student.run import Order, Trained  # noqa: PLC0415
-    from gateway.student.train import plan_training, train_student  # noqa: PLC0415
 
-    installation = open_installation(args)
+    with _told_to_stop() as stop, contextlib.closing(open_installation(args)) as installation:
+        order = _order(args, job, recipe, installation)
+        return _run(args, order, rooms_of(installation), stop)
+
+
+def _order(
+    args: argparse.Namespace, job: TrainingJob, recipe: Recipe, installation: Installation
+) -> Order:
+    """Return what is asked for, by its places in the house."""
+    from gateway.dataset.assembly.follow import Chain  # noqa: PLC0415  # only to train
+    from gateway.student.run import Order  # noqa: PLC0415  # as above
+
     students, feeds = installation.data / "students", installation.data / "datasets"
     out, feed = job.out, job.feed
 
@@ -204,31 +212,50 @@ def run_train(args: argparse.Namespace) -> int:
             )
         return tuple(snapshot.folder for snapshot in chain.snapshots)
 
+    return Order(
+        datasets=tuple(map(Path, job.datasets)) if feed is None else snapshots()[: args.rounds],
+        base=job.base,
+        recipe=recipe,
+        student=job.name,
+        place=lambda name: students / name if out is None else Path(out),
+        resume=args.resume,
+        feed=feed is not None,
+        more=snapshots if args.follow else None,
+        rounds=args.rounds,
+        asking=job.asking,
+        said_of_base=job.base_licence,
+    )
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Give what is set once the process is told to stop; handlers are put back afterwards."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        order = Order(
-            datasets=tuple(map(Path, job.datasets))
-            if feed is None
-            else snapshots()[: args.rounds],
-            base=job.base,
-            recipe=recipe,
-            student=job.name,
-            place=lambda name: students / name if out is None else Path(out),
-            resume=args.resume,
-            feed=feed is not None,
-            more=snapshots if args.follow else None,
-            rounds=args.rounds,
-            asking=job.asking,
-            said_of_base=job.base_licence,
-        )
-        rooms = rooms_of(installation)
-        if args.plan:
-            return _tell_plan(plan_training(order, rooms, Screen()), as_json=args.json)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        outcome = train_student(order, rooms, Screen(), stop)
+        yield stop
     finally:
-        installation.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(args: argparse.Namespace, order: Order, rooms: Rooms, stop: threading.Event) -> int:
+    from gateway.student.progress import Screen  # noqa: PLC0415  # only to train
+    from gateway.student.run import StoppedError, Trained  # noqa: PLC0415  # as above
+    from gateway.student.train import plan_training, train_student  # noqa: PLC0415  # as above
+
+    try:
+        if args.plan:
+            return _tell_plan(plan_training(order, rooms, Screen(), stop), as_json=args.json)
+        outcome = train_student(order, rooms, Screen(), stop)
+    except StoppedError:
+        if args.json:
+            told = {"folder": None, "step": 0, "steps": 0, "kept": order.resume}
+            print(json.dumps({"outcome": "interrupted"} | told))
+        else:
+            print("interrupted at the gate; nothing was changed; give the same command again")
+        return INTERRUPTED
     if args.json:
         print(json.dumps(_facts(outcome)))
     elif isinstance(outcome, Trained):
@@ -430,6 +457,9 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
             today=day_of(installation.clock.now_ms()),
             students=students,
             lifted=installation.register.lifted,
+            erased_of=installation.content.erased_of,
+            # The leaf of the last erasure that was carried out.
+            erased=1 + (installation.content.applied() or (-1,))[0],
             folders=lambda: sorted((installation.data / "datasets").glob("*")),
         )
 

@@ -110,8 +110,7 @@ def learn(course: Course, begin: Checkpoint | None, tokenizer: Any, crew: Crew) 
         OperatorError: a checkpoint can't be written.
     """
     on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        torch.set_num_threads(1)
+    _add_alike()
     disable_progress_bar()
     set_verbosity_error()
     datasets.disable_progress_bars()
@@ -186,6 +185,8 @@ def first_model(course: Course, tokenizer: Any) -> Any:
 
 def learned_model(course: Course, checkpoint: Path, tokenizer: Any) -> Any:
     """Return what *checkpoint* holds, as a model; an adapter stands on its base, unmerged."""
+    # Whoever merges it after a resume makes the sums of whoever learned it.
+    _add_alike()
     with hushed():
         return first_model(msgspec.structs.replace(course, after=str(checkpoint)), tokenizer)
 
@@ -213,6 +214,12 @@ def last_checkpoint(course: Course) -> Checkpoint | None:
                 )
         whole.append(Checkpoint(mark.step, path))
     return max(whole, default=None)
+
+
+def _add_alike() -> None:
+    """Make every sum on a CPU in one thread: several add in an order of their own."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
 
 
 def _sweep(course: Course) -> None:

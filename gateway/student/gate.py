@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import msgspec
 
 from gateway.canonical import sha256_hex
+from gateway.dataset.above import Above
 from gateway.dataset.ancestry import Ancestry
 from gateway.dataset.calls import Call
 from gateway.dataset.gate.duties import barred_by, unmet_prefix
@@ -47,12 +48,12 @@ from gateway.errors import (
     GateRefusedError,
     MalformedReceiptError,
 )
-from gateway.ident import DeclarationId, Sha256
+from gateway.ident import DeclarationId, ExchangeId, Sha256
 from gateway.intent.model import NAME, Declaration, IntendedUse
 from gateway.intent.purpose import covers
 from gateway.limits import BUNDLE_BYTES_MAX
 from gateway.receipt.keys import Trust
-from gateway.receipt.model import TRAINING_BUILD, Manifest
+from gateway.receipt.model import TRAINING_BUILD, Derivation, Manifest
 from gateway.receipt.verify import verify_manifest
 from gateway.student.corpus import Corpus, Part, TokenRow
 from gateway.student.files import file_sha256
@@ -60,6 +61,12 @@ from gateway.student.manifest import Base
 from gateway.student.recipe import PURPOSES, ROW_KINDS, Objective
 
 _BUILD_AGAIN: Final = "build the dataset again: `gateway dataset build`"
+
+_ERASED: Final = frozenset({"content-erased", "parent-erased"})
+"""Why rows are refused whose text, or the text of something above them, was erased."""
+
+_NAMES_AT_ONCE: Final = 512
+"""Texts of which it is asked together whether they were erased."""
 
 
 class Said(Words, Protocol):
@@ -86,6 +93,10 @@ class Sources:
     """Every training manifest of the ledger."""
     lifted: int = 0
     """Rises when an agreement ends, or something else that rulings rest on is said."""
+    erased_of: Callable[[Sequence[ExchangeId]], set[ExchangeId]]
+    """Tells of which exchanges and derivations text was kept once, and erased."""
+    erased: int
+    """Rises when texts are erased."""
     folders: Callable[[], Iterable[Path]] = tuple
     """Where datasets stand in this house, to look through what a base learned."""
 
@@ -104,6 +115,7 @@ class Admitted:
     day: dt.date
     library: Sha256
     lifted: int = 0
+    erased: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +167,10 @@ class Snapshot:
 
 
 class StudentGate:
-    """Decides for one student; rulings are made once for each kind of call."""
+    """Decides for one student; rulings are made once for each kind of call.
+
+    *check_stop* is called at every row, and may end it there by raising.
+    """
 
     def __init__(
         self,
@@ -163,7 +178,9 @@ class StudentGate:
         base: Base,
         sources: Sources,
         objective: Objective = "sft",
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self._check_stop = check_stop
         self._objective = objective
         self._student = student
         self._base = base
@@ -221,6 +238,7 @@ class StudentGate:
             day=self._sources.today,
             library=self._sources.library,
             lifted=self._sources.lifted,
+            erased=self._sources.erased,
         )
 
     def snapshot(self, admitted: Admitted, corpus: Corpus) -> Snapshot:
@@ -299,8 +317,8 @@ class StudentGate:
         """Return *admitted* while all that it rests on stands, by what this gate reads now.
 
         What was withdrawn, and what the declarations say, is asked in any case. Where policies
-        or the day are others than then, or an agreement ended, every row is ruled on again;
-        what comes back is as of now, to ask with the next time.
+        or the day are others than then, an agreement ended, or texts were erased, every row is
+        ruled on again; what comes back is as of now, to ask with the next time.
 
         Raises:
             EvidenceError: a folder changed since it was admitted.
@@ -311,10 +329,11 @@ class StudentGate:
             self._check_verdict(dataset)
         self._rule_on_base()
         sources = self._sources
-        if (sources.library, sources.today, sources.lifted) == (
+        if (sources.library, sources.today, sources.lifted, sources.erased) == (
             admitted.library,
             admitted.day,
             admitted.lifted,
+            admitted.erased,
         ):
             return admitted
         return self.admit([dataset.path for dataset in admitted.datasets])
@@ -353,10 +372,12 @@ class StudentGate:
                 hint="leave the folder alone while a student is trained, and begin anew",
             )
         checking = verified_rows(folder, self._sources.trust)
-        refused: list[tuple[Row, LeftOut]] = []
+        refused: list[_Refused] = []
+        erasures = _Erasures(self._sources.erased_of)
         count = 0
         dataset: VerifiedDataset | None = None
         while dataset is None:
+            self._check_stop()
             try:
                 row = next(checking)
             except StopIteration as done:
@@ -368,11 +389,13 @@ class StudentGate:
             count += 1
             why = gate.admit_row(statement, row.choice, row.above())
             if why is None:
+                refused += erasures.see(row)
                 yield row
             else:
-                refused.append((row, why))
+                refused.append(_Refused.of(row, why))
         if dataset is None or dataset.manifest_sha256 != payload:
             raise BadDigestError(f"{folder}: its manifest changed while it was read")
+        refused += erasures.ask()
         if refused:
             raise _rows_refused(dataset.name, count, refused)
         return dataset
@@ -611,19 +634,72 @@ def _check_order(datasets: Sequence[VerifiedDataset]) -> None:
             )
 
 
-def _rows_refused(
-    dataset: str, count: int, refused: Sequence[tuple[Row, LeftOut]]
-) -> GateRefusedError:
-    counted = Counter(why.reason for _, why in refused)
-    listed = ", ".join(f"{number} {reason}" for reason, number in counted.most_common())
-    row, why = refused[0]
-    detail = f" ({why.detail})" if why.detail else ""
-    what = "receipt" if row.derivation is None else "derivation"
+class _Refused(NamedTuple):
+    """A row that may not teach, without its words."""
+
+    number: int
+    source: ExchangeId
+    is_derived: bool
+    why: LeftOut
+
+    @classmethod
+    def of(cls, row: Row, why: LeftOut) -> Self:
+        """Return that *row* is refused, and *why*."""
+        return cls(row.number, row.source, row.derivation is not None, why)
+
+
+class _Erasures:
+    """Asks of many rows together whether their text, or that of what they are of, is erased."""
+
+    def __init__(self, erased_of: Callable[[Sequence[ExchangeId]], set[ExchangeId]]) -> None:
+        self._erased_of = erased_of
+        # Of each row: how it is refused if its text is gone, and whose texts stand above it.
+        self._rows: list[tuple[_Refused, tuple[ExchangeId, ...]]] = []
+        self._names: dict[ExchangeId, None] = {}
+
+    def see(self, row: Row) -> Iterator[_Refused]:
+        """Take *row*; yield what is refused of those at hand, where it is time to ask."""
+        above = tuple(name for one in row.above() if (name := _text_of(one)) is not None)
+        self._rows.append((_Refused.of(row, LeftOut("content-erased")), above))
+        self._names.update(dict.fromkeys((row.source, *above)))
+        if len(self._names) >= _NAMES_AT_ONCE:
+            yield from self.ask()
+
+    def ask(self) -> Iterator[_Refused]:
+        """Yield what is refused of the rows at hand."""
+        rows, names = self._rows, list(self._names)
+        self._rows, self._names = [], {}
+        erased = self._erased_of(names) if names else set()
+        for row, above in rows if erased else ():
+            gone = next((name for name in above if name in erased), None)
+            if row.source in erased:
+                yield row
+            elif gone is not None:
+                yield row._replace(why=LeftOut("parent-erased", gone))
+
+
+def _text_of(above: Above) -> ExchangeId | None:
+    """Return under what the text of an ancestor is kept; a student has none."""
+    if above.answer is not None:
+        return ExchangeId(above.answer.exchange)
+    statement = above.statement
+    return statement.derivation if isinstance(statement, Derivation) else None
+
+
+def _rows_refused(dataset: str, count: int, refused: Sequence[_Refused]) -> GateRefusedError:
+    reasons = [row.why.reason for row in refused]
+    listed = ", ".join(f"{number} {why}" for why, number in Counter(reasons).most_common())
+    first = min(refused, key=lambda row: row.number)
+    what = "derivation" if first.is_derived else "receipt"
+    detail = f" ({first.why.detail})" if first.why.detail else ""
+    hint, code = _BUILD_AGAIN + " leaves them out", "student.rows_refused"
+    if _ERASED.issuperset(reasons):
+        hint, code = hint + "; then remove this one, which holds their words", "student.erased"
     return _refused(
         f"{len(refused)} of {count} rows of dataset `{dataset}` may not teach this student: "
-        f"{listed}; first row {row.number}, {what} {row.source}{detail}",
-        _BUILD_AGAIN + " leaves them out",
-        code="student.rows_refused",
+        f"{listed}; first row {first.number}, {what} {first.source}{detail}",
+        hint,
+        code=code,
     )
 
 

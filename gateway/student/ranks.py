@@ -196,8 +196,10 @@ def accompany(clock: Clock | None = None, port: int | None = None) -> int:
     except (OperatorError, RuntimeError) as error:
         if isinstance(error, OperatorError) and error.problem != RANK_LOST:
             rank, _ = launched() or (0, 1)
-            sys.stderr.write(f"gateway: rank {rank}: {error}\n")
-            sys.stderr.flush()
+            # What it writes to may be on the very disk that is full; it must end all the same.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"gateway: rank {rank}: {error}\n")
+                sys.stderr.flush()
         # Whoever takes a broken group apart may wait for it forever, and nobody would know.
         os._exit(1)
     finally:

@@ -53,6 +53,16 @@ class StoppedError(Exception):
     """Somebody asked for an end where no step is under way; what was learned is kept."""
 
 
+def until(stop: threading.Event) -> Callable[[], None]:
+    """Return what raises `StoppedError` once *stop* is set."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise StoppedError
+
+    return check
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What is to be trained, from what, and where it will stand."""
@@ -169,8 +179,7 @@ class Job:
         Raises:
             StoppedError: somebody did.
         """
-        if self.stop.is_set():
-            raise StoppedError
+        until(self.stop)()
 
 
 def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
@@ -194,12 +203,7 @@ def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
     )
     path = job.folder / RUN
     if path.exists():
-        try:
-            then = msgspec.json.decode(path.read_bytes(), type=Run)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise MissingPieceError(
-                f"`{path}` can't be read", hint=f"remove `{job.folder}` and begin the run anew"
-            ) from error
+        then = read_run(job)
         for what, version in now.versions.items():
             if then.versions.get(what) != version:
                 raise GateError(
@@ -225,6 +229,47 @@ def run_of(job: Job, snapshot: Snapshot, *, resumed: bool) -> Run:
         now = msgspec.structs.replace(now, started=then.started, resumes=then.resumes + resumed)
     write_durably(path, msgspec.json.encode(now))
     return now
+
+
+def read_run(job: Job) -> Run:
+    """Return what the folder of *job* says that its run is.
+
+    Raises:
+        MissingPieceError: that can't be read.
+    """
+    path = job.folder / RUN
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Run)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise MissingPieceError(
+            f"`{path}` can't be read", hint=f"remove `{job.folder}` and begin the run anew"
+        ) from error
+
+
+def invocation_of(snapshot: Sha256, started: str) -> str:
+    """Return how a manifest names the run that made it."""
+    return f"run-{snapshot[:16]}-{started}"
+
+
+def end_run(folder: Path) -> None:
+    """Remove the folder of a run; what says that there is one goes last."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != RUN:
+                path.unlink()
+        (folder / RUN).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def stands_already(place: Path) -> GateRefusedError:
+    """Return the refusal of a student where another one stands."""
+    return GateRefusedError(
+        f"`{place}` already stands; a student is never changed",
+        hint="choose another --name, or another place with --out",
+        code="student.exists",
+    )
 
 
 def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> str:

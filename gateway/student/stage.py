@@ -53,7 +53,17 @@ from gateway.student.manifest import (
     statement_of,
 )
 from gateway.student.progress import Metrics
-from gateway.student.run import LIBRARIES, METRICS, Job, Run, Trained
+from gateway.student.run import (
+    LIBRARIES,
+    METRICS,
+    Job,
+    Run,
+    Trained,
+    end_run,
+    invocation_of,
+    read_run,
+    stands_already,
+)
 from gateway.student.signature import SIGNATURE, write_signature
 from gateway.student.verify import (
     EVIDENCE,
@@ -154,12 +164,31 @@ def finish(job: Job) -> Trained:
     if is_adapter(checked.manifest) and job.at_hand.path is not None:
         remember_base(job.place, job.at_hand.path)
     put_in_place(job.staged, job.place)
-    shutil.rmtree(job.folder, ignore_errors=True)
+    end_run(job.folder)
     return Trained(
         folder=job.place,
         payload_sha256=payload,
         index=appended,
         manifest=checked.manifest,
+    )
+
+
+def stood(job: Job) -> Trained:
+    """Return the student that stands, if it is this run that put it there; then end the run.
+
+    Raises:
+        EvidenceError: what stands does not verify.
+        GateRefusedError: what stands is another one.
+        MissingPieceError: what the folder says of the run can't be read.
+    """
+    standing = verify_model(job.place, job.rooms.sources().trust)
+    manifest = standing.manifest
+    made_by = invocation_of(manifest.found.snapshot.sha256, read_run(job).started)
+    if manifest.metadata.invocation_id != made_by:
+        raise stands_already(job.place)
+    end_run(job.folder)
+    return Trained(
+        folder=job.place, payload_sha256=standing.payload_sha256, index=None, manifest=manifest
     )
 
 
@@ -266,7 +295,7 @@ def _manifest(
         ),
         subjects=(),
         metadata=Metadata(
-            invocation_id=f"run-{snapshot.sha256[:16]}-{run.started}",
+            invocation_id=invocation_of(snapshot.sha256, run.started),
             started_on=run.started,
             finished_on=finished,
         ),

@@ -12,6 +12,7 @@ Nothing here imports a training library before the gate has let the datasets in.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import threading
@@ -56,8 +57,10 @@ from gateway.student.run import (
     Trained,
     only_run,
     run_of,
+    stands_already,
+    until,
 )
-from gateway.student.stage import Outcome, finish, stage
+from gateway.student.stage import Outcome, finish, stage, stood
 
 FOLLOW_S: Final = 5.0
 """Between two looks for the next snapshot of a feed."""
@@ -84,7 +87,9 @@ class Plan:
         return 4 * self.parameters + 12 * self.learned_parameters
 
 
-def plan_training(order: Order, rooms: Rooms, screen: Screen) -> Plan:
+def plan_training(
+    order: Order, rooms: Rooms, screen: Screen, stop: threading.Event | None = None
+) -> Plan:
     """Take *order* through the gate and count what it would learn; train nothing.
 
     Raises:
@@ -92,8 +97,9 @@ def plan_training(order: Order, rooms: Rooms, screen: Screen) -> Plan:
         GateRefusedError: something may not be learned from.
         MissingPieceError: there is no such base.
         OperatorError: there is no room for token rows.
+        StoppedError: it was told to stop.
     """
-    job = admit(order, rooms, screen, threading.Event())
+    job = admit(order, rooms, screen, stop or threading.Event())
     _check_place(job)
     tell_admitted(job.admitted, screen)
     seal_off()
@@ -135,6 +141,7 @@ def train_student(
         GateError: the loss is no longer a number, or the run is not the one to be resumed.
         MissingPieceError: there is no such base, or no run to resume.
         OperatorError: the run's folder can't be written, or a rank was lost.
+        StoppedError: it was told to stop at the gate; whatever was kept is as it was.
     """
     job = admit(order, rooms, screen, stop)
     _check_place(job)
@@ -169,12 +176,9 @@ def _unwell(job: Job, error: OSError) -> GatewayError:
 
 
 def _check_place(job: Job) -> None:
-    if job.place.exists():
-        raise GateRefusedError(
-            f"`{job.place}` already stands; a student is never changed",
-            hint="choose another --name, or another place with --out",
-            code="student.exists",
-        )
+    # What stands may be what the run that is to be resumed put there; it looks by itself.
+    if job.place.exists() and not (job.order.resume and _begun(job)):
+        raise stands_already(job.place)
 
 
 def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> Job:
@@ -184,13 +188,15 @@ def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> 
         EvidenceError: a dataset or the base does not verify.
         GateRefusedError: something may not be learned from.
         MissingPieceError: there is no such base.
+        StoppedError: it was told to stop.
     """
     sources = rooms.sources()
     ours = Ours(trust=sources.trust, students=sources.students, held=sources.words.held)
     at_hand = find_base(order.base, order.recipe.seed, ours, order.said_of_base)
     if at_hand.is_student is not None:
         screen.say(f"base: it has the weights of student `{at_hand.is_student}`, and is that")
-    gate = StudentGate(order.student, at_hand.base, sources, order.recipe.objective)
+    check_stop = until(stop)
+    gate = StudentGate(order.student, at_hand.base, sources, order.recipe.objective, check_stop)
     drawing = None if order.asking is None else Drawing(order.asking, order.recipe.seed)
     admitted = gate.admit(order.datasets, None if drawing is None else drawing.offer)
     return Job(
@@ -207,6 +213,9 @@ def admit(order: Order, rooms: Rooms, screen: Screen, stop: threading.Event) -> 
 
 
 def _go(job: Job) -> Trained | Interrupted:
+    if job.place.exists():
+        # A run that was cut off between its place and its end.
+        return stood(job)
     if (job.staged / MANIFEST).exists():
         # A run that ended between its signature and its place; nothing is learned again.
         return finish(job)
@@ -268,7 +277,12 @@ def _drawn(job: Job, search: Search | None, snapshot: Snapshot) -> Drawn | None:
         job.screen.say("no row that is held out fits: no evaluation")
         return None
     sources = job.rooms.sources()
-    unseen = show_learned_before(job.at_hand.base, sources, sources.folders(), search.see)
+
+    def seen(row: Mapping[str, Any]) -> None:
+        job.check_stop()
+        search.see(row)
+
+    unseen = show_learned_before(job.at_hand.base, sources, sources.folders(), seen)
     for name in unseen:
         job.screen.say(f"not looked through: {name}, from which its base learned")
     drawn = search.drawn(unseen)
@@ -404,7 +418,9 @@ class _Rounds:
         def still() -> None:
             # Kept: on the day after, the rows are ruled on once, not at every checkpoint.
             nonlocal standing
-            standing = _still(job, standing)
+            # Told to stop meanwhile, it stops with the next step, and all is asked anew.
+            with contextlib.suppress(StoppedError):
+                standing = _still(job, standing)
 
         crew = engine.Crew(
             clock=job.rooms.clock,
@@ -509,7 +525,9 @@ def _check_library(job: Job, sources: Sources) -> None:
 
 def _gate(job: Job, sources: Sources) -> StudentGate:
     order = job.order
-    return StudentGate(order.student, job.at_hand.base, sources, order.recipe.objective)
+    return StudentGate(
+        order.student, job.at_hand.base, sources, order.recipe.objective, job.check_stop
+    )
 
 
 def _tokenizer(job: Job) -> Any:

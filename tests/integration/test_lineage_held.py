@@ -142,6 +142,8 @@ def sources_of(stages: Stages) -> Sources:
         manifest=stages.manifest,
         today=day_of(stages.clock.now_ms()),
         students=tuple,
+        erased_of=stages.texts.erased_of,
+        erased=0,
     )
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,47 +11,41 @@ import pytest
 from gateway.cli.main import main
 from gateway.student.job import TrainingJob
 from gateway.student.progress import read_metrics
+from tests.support.struck import Strike, StruckNursery
 from tests.support.student import install
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
+AT_A_CHECKPOINT = Strike(event="os.rename", of="/checkpoint-3/complete.json", signal="SIGTERM")
+AT_THE_GATE = Strike(event="open", of="/datasets/set/rows.jsonl", signal="SIGTERM")
+
+pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
 
 
-def run(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start a command of the gateway."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "gateway", *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[StruckNursery]:
+    """Return what commands are forked by."""
+    with StruckNursery() as nursery:
+        yield nursery
 
 
 def test_sigterm_saves_and_exits_143_and_resume_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    nursery: StruckNursery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After SIGTERM the same command with --resume makes the steps that were left, no other."""
     dataset = install(tmp_path, held_out="0.2")
-    words = ("student", "train", str(dataset), "--steps", "40", "--batch", "8", "--json")
-    training = run(*words, cwd=tmp_path)
-    assert training.stderr is not None
-    for line in training.stderr:
-        if line.startswith("step"):
-            training.send_signal(signal.SIGTERM)
-            break
-    told, _ = training.communicate()
-    cut = json.loads(told)
+    words = ["student", "train", str(dataset), "--steps", "8", "--batch", "8", "--json"]
+    words += ["--save-every", "3"]
+    training = nursery.strike(tmp_path, words, AT_A_CHECKPOINT)
+    assert training.returncode == 143, training.stderr
+    cut = json.loads(training.stdout)
 
-    assert training.returncode == 143
-    assert 1 <= cut["step"] < 40
+    assert (cut["outcome"], cut["step"], cut["kept"]) == ("interrupted", 4, True)
 
     code = main(["--config", str(tmp_path / "gateway.yaml"), *words, "--resume"])
     trained = json.loads(capsys.readouterr().out)
     steps = read_metrics(Path(trained["folder"]) / "metrics.jsonl")
 
     assert code == 0
-    assert [step.step for step in steps] == list(range(1, 41))
+    assert [step.step for step in steps] == list(range(1, 9))
 
     trust = str(tmp_path / "gateway-data" / "trust.json")
     assert main(["student", "verify", trained["folder"], "--trust", trust]) == 0
@@ -75,6 +66,23 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(
         f"is a student, no dataset; hint: to go on from it, say --base {trained['folder']}"
         in (capsys.readouterr().err)
     )
+
+
+def test_sigterm_at_the_gate_is_one_line_and_changes_nothing(
+    nursery: StruckNursery, tmp_path: Path
+) -> None:
+    """Told to stop while rows are verified, a run and a plan end there and leave nothing."""
+    dataset = install(tmp_path, count=8)
+    students = tmp_path / "gateway-data" / "students"
+    for more in ((), ("--plan",)):
+        words = ("student", "train", str(dataset), *more)
+        struck = nursery.strike(tmp_path, words, AT_THE_GATE)
+
+        assert (struck.returncode, struck.stderr) == (143, "")
+        assert struck.stdout == (
+            "interrupted at the gate; nothing was changed; give the same command again\n"
+        )
+        assert not students.exists()
 
 
 def test_what_is_missing_is_said_in_one_line(

@@ -7,6 +7,7 @@ import dataclasses
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -23,13 +24,16 @@ from gateway.student.bases import SaidOfBase
 from gateway.student.files import file_sha256
 from gateway.student.progress import Step
 from gateway.student.recipe import recipe_for
-from gateway.student.run import Interrupted, Trained
+from gateway.student.run import Interrupted, StoppedError, Trained
 from tests.student.test_evaluate import answer, build
+from tests.support import derived
+from tests.support.dataset import DAY_MS, a_library, a_policy
 from tests.support.evidence import MANIFEST_SIGNER
 from tests.support.student import Quiet, School
+from tests.support.student import answer as answer_of
 from tests.support.tensors import numbered, write_tensors
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -40,19 +44,18 @@ def school(tmp_path: Path) -> Iterator[School]:
     school.close()
 
 
-class Withdrawing(Quiet):
-    """A screen in front of which somebody withdraws a dataset while it is learned."""
+class Meanwhile(Quiet):
+    """A screen in front of which somebody acts after the first step."""
 
-    def __init__(self, school: School, dataset: str) -> None:
+    def __init__(self, act: Callable[[], object]) -> None:
         super().__init__()
-        self._school = school
-        self._dataset = dataset
+        self._act = act
 
     def step(self, step: Step) -> None:
-        """Show a step; after the first, the dataset is withdrawn."""
+        """Show a step; after the first, somebody acts."""
         super().step(step)
         if step.step == 1:
-            self._school.house.withdraw(manifest=self._dataset)
+            self._act()
 
 
 def test_a_withdrawal_stops_the_run_at_the_next_checkpoint(school: School) -> None:
@@ -60,14 +63,85 @@ def test_a_withdrawal_stops_the_run_at_the_next_checkpoint(school: School) -> No
     built = school.dataset(16)
     recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
 
+    def withdraw() -> None:
+        school.house.withdraw(manifest=built.manifest_sha256)
+
     with pytest.raises(GateRefusedError, match="withdrawn by grace: asked to") as stopped:
-        school.train(built, recipe, Withdrawing(school, built.manifest_sha256))
+        school.train(built, recipe, Meanwhile(withdraw))
     kept = list((school.house.folder / "students").glob(".parser.run/*/*/checkpoint-*"))
 
     assert stopped.value.problem == "student.withdrawn"
     assert [path.name for path in kept] == ["checkpoint-2"]
     assert (kept[0] / "complete.json").exists()
     with pytest.raises(GateRefusedError, match="withdrawn by grace"):
+        school.train(built, recipe, resume=True)
+    assert not (school.house.folder / "students" / "parser").exists()
+
+
+def test_what_was_erased_since_a_dataset_was_built_teaches_nobody(school: School) -> None:
+    """A row whose text was erased ends it at the gate: which, and that it is built again."""
+    built = school.dataset(16)
+    exchange = list(school.house.texts)[5]
+    school.house.texts.erase(exchange)
+
+    with pytest.raises(GateRefusedError) as refused:
+        school.train(built, recipe_for("tiny", steps=2, batch=8))
+    again = school.house.build(school.declaration, "again")
+    student = school.train(again, recipe_for("tiny", steps=2, batch=8))
+
+    assert refused.value.problem == "student.erased"
+    assert refused.value.message == (
+        "1 of 16 rows of dataset `set` may not teach this student: 1 content-erased; "
+        f"first row 5, receipt {exchange}"
+    )
+    assert refused.value.hint.startswith("build the dataset again: `gateway dataset build`")
+    assert isinstance(student, Trained)
+    assert student.manifest.found.snapshot.rows == 15
+
+
+@pytest.mark.parametrize("role", ["source", "judge"])
+def test_a_row_made_of_what_was_erased_teaches_nobody(
+    tmp_path: Path, role: Literal["source", "judge"]
+) -> None:
+    """Erased above a derived row, whatever its part was, it ends the run at the gate, too."""
+    school = School(
+        tmp_path, a_library(open=a_policy("open", "permit", when="purpose: [train, verify]"))
+    )
+    house = school.house
+    kept = house.answer(school.declaration, "one")
+    gone = house.answer(school.declaration, "two")
+    rows = [
+        (derived.messages("say one", "to one"), [derived.parent(house, kept)]),
+        (
+            derived.messages("say two", "to two"),
+            [derived.parent(house, kept), derived.parent(house, gone, role=role)],
+        ),
+    ]
+    derived.derive(house, school.declaration, rows, name="made")
+    built = derived.build(house, school.declaration, "set", of="made")
+    assert built.manifest.found.rows == 2
+    house.texts.erase(gone.exchange)
+
+    with pytest.raises(GateRefusedError, match=f"1 parent-erased; .*{gone.exchange}") as no:
+        school.train(built, recipe_for("tiny", steps=2, batch=8))
+    school.close()
+
+    assert no.value.problem == "student.erased"
+
+
+def test_an_erasure_stops_the_run_at_the_next_checkpoint(school: School) -> None:
+    """Erased meanwhile: the run ends at a checkpoint, learns no step more, is not resumed."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=6, batch=8, save_every=2)
+    exchange = list(school.house.texts)[5]
+
+    with pytest.raises(GateRefusedError, match="1 content-erased") as stopped:
+        school.train(built, recipe, Meanwhile(lambda: school.house.texts.erase(exchange)))
+    kept = list((school.house.folder / "students").glob(".parser.run/*/*/checkpoint-*"))
+
+    assert stopped.value.problem == "student.erased"
+    assert [path.name for path in kept] == ["checkpoint-2"]
+    with pytest.raises(GateRefusedError, match="1 content-erased"):
         school.train(built, recipe, resume=True)
     assert not (school.house.folder / "students" / "parser").exists()
 
@@ -131,6 +205,81 @@ class Stopping(Quiet):
         with super().counting(title) as tick:
             self.say(title)
             yield tick
+
+
+def test_at_the_gate_it_stops_between_two_rows(school: School) -> None:
+    """Told to stop while rows are verified, it reads no row more, and leaves all as it was."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=4, batch=8, save_every=2)
+    students = school.house.folder / "students"
+    rows = built.folder / "rows.jsonl"
+    whole = rows.read_bytes()
+    screen, law = Quiet(), school.house.law
+
+    class Ruling:
+        """Policies under which somebody asks for an end as soon as they are asked."""
+
+        def rule(self, *asked: Any) -> Any:
+            screen.stop.set()
+            return law.rule(*asked)
+
+    def stopped(*, resume: bool) -> None:
+        screen.stop.clear()
+        school.house.law = Ruling()  # type: ignore[assignment]  # all that a gate asks for
+        # Whoever reads as far as the last row finds it changed.
+        rows.write_bytes(whole.replace(answer_of(15).encode(), answer_of(14).encode()))
+        with pytest.raises(StoppedError):
+            school.train(built, recipe, screen, resume=resume)
+        school.house.law = law
+        rows.write_bytes(whole)
+
+    stopped(resume=False)
+    assert not students.exists()
+    cut = school.train(built, recipe, Quiet(stop_at=2))
+    assert isinstance(cut, Interrupted)
+    before = {path: path.read_bytes() for path in cut.folder.rglob("*") if path.is_file()}
+    stopped(resume=True)
+    after = {path: path.read_bytes() for path in cut.folder.rglob("*") if path.is_file()}
+    student = school.train(built, recipe, resume=True)
+
+    assert before == after
+    assert isinstance(student, Trained)
+
+
+@pytest.mark.parametrize("when", ["at a checkpoint", "before it is signed"])
+def test_where_the_gate_is_asked_again_it_stops_between_two_rows(
+    school: School, when: str
+) -> None:
+    """Told to stop while rows are ruled on once more, it stops; what it learned is kept."""
+    built = school.dataset(16)
+    recipe = recipe_for("tiny", steps=4, batch=8, save_every=2)
+    law = school.house.law
+    screen = Meanwhile(lambda: None)
+
+    class Ruling:
+        """Policies under which somebody asks for an end as soon as they are asked."""
+
+        def rule(self, *asked: Any) -> Any:
+            screen.stop.set()
+            return law.rule(*asked)
+
+    def from_now_on() -> None:
+        school.house.law = Ruling()  # type: ignore[assignment]  # all that a gate asks for
+        school.house.clock.move_ms(DAY_MS)
+
+    if when == "at a checkpoint":
+        screen = Meanwhile(from_now_on)
+        steps = 3
+    else:
+        screen = Stopping("writing and signing", from_now_on)  # type: ignore[assignment]
+        steps = 4
+    cut = school.train(built, recipe, screen)
+    school.house.law = law
+    assert isinstance(cut, Interrupted)
+    student = school.train(built, recipe, resume=True)
+
+    assert (cut.step, cut.steps) == (steps, 4)
+    assert isinstance(student, Trained)
 
 
 @pytest.mark.parametrize("held_out", ["0.25", None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterator
@@ -23,9 +24,10 @@ from gateway.dataset.calls import Call
 from gateway.dataset.held import HeldWords
 from gateway.dataset.ruling import PolicyLaw
 from gateway.errors import LedgerUnwellError
-from gateway.ident import new_exchange_id
+from gateway.ident import Sha256, new_exchange_id
 from gateway.intent.model import Declaration, IntendedUse, declaration_id
 from gateway.ledger.reading.register import KINDS
+from gateway.policy.library import Library
 from gateway.receipt.keys import trusted_keys
 from gateway.receipt.model import (
     TRAINING_BUILD,
@@ -78,8 +80,8 @@ def a_row(number: int) -> dict[str, Any]:
 class School:
     """A house, its datasets, and everything a training needs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.house = House(folder)
+    def __init__(self, folder: Path, library: Library | None = None) -> None:
+        self.house = House(folder, library)
         self.declaration = self.house.declare()
         self.proofs_fail = False
 
@@ -106,6 +108,8 @@ class School:
             manifest=self.house.manifest,
             today=day_of(self.house.clock.now_ms()),
             students=self._students,
+            erased_of=self.house.texts.erased_of,
+            erased=len(self.house.texts._erased),
             folders=lambda: sorted((self.house.folder / "datasets").glob("*")),
         )
 
@@ -278,6 +282,21 @@ def install(
     )
     installation.close()
     return built.folder
+
+
+def training_leaves(folder: Path) -> list[Sha256]:
+    """Return the digests of the training manifests in the ledger of the installation there."""
+    args = argparse.Namespace(config=str(folder / "gateway.yaml"))
+    with contextlib.closing(open_installation(args)) as house:
+        read = [
+            read_leaf(house.reader.leaf(index))
+            for index in house.index.statements(("manifest",))
+        ]
+    return [
+        one.payload_sha256
+        for one in read
+        if isinstance(one, Manifest) and one.build_type == TRAINING_BUILD
+    ]
 
 
 class Quiet(Screen):
