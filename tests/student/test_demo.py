@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
 
 WORDS = (
     "openai/no-competing-models",

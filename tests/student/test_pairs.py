@@ -34,9 +34,10 @@ from tests.support.house import CHAT, write_installation
 from tests.support.pipeline import NOBODY, Works
 from tests.support.student import answer, question
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
 
 JUDGE = "judge-1"
+HANG_S = 300
 PAIRS = 24
 JOB = """\
 version: 1
@@ -114,7 +115,7 @@ def served(file: Path, model: Path) -> tuple[int, Answer, Receipt]:
     heard, came = Heard(), list[tuple[Answer, Receipt]]()
 
     def call() -> None:
-        assert heard.answers.wait(120)
+        assert heard.answers.wait(HANG_S)
         try:
             entry = f"providers:\n  pupil:\n    base_url: {heard.url}\n    policy: open\n"
             entry += f"    student: {model}\n"

@@ -30,7 +30,7 @@ from tests.support.evidence import TRUST
 from tests.support.pipeline import Works, works_in
 from tests.support.student import Quiet, School, answer, install, question
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -238,7 +238,6 @@ def answered(works: Works, declared: Declaration, numbers: range) -> None:
         works.answer(declared, answer(number), prompt=question(number), ruling=ruling)
 
 
-@pytest.mark.timeout(300)
 def test_a_feed_that_grows_is_learned_round_by_round_until_told_to_stop(
     tmp_path: Path,
 ) -> None:
