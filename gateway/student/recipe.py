@@ -34,6 +34,10 @@ STEPS_MAX: Final = 10_000_000
 BATCH_MAX: Final = 1_000_000
 EPOCHS_MAX: Final = 10_000
 RANKS_MAX: Final = 1024
+BETA_MAX: Final = 1000
+LENGTH_MIN: Final = 8
+"""Tokens; nobody asks and answers in fewer."""
+
 LORA_RANK_MAX: Final = 65_536
 
 SEED_MAX: Final = 2**32 - 1
@@ -53,10 +57,9 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         """Refuse numbers no adapter can be made with."""
-        if not 1 <= self.rank <= LORA_RANK_MAX:
-            raise ValueError("lora: rank is out of range")
-        if self.alpha < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("lora: alpha or dropout is out of range")
+        _check(self, "rank", 1 <= self.rank <= LORA_RANK_MAX, f"1 to {LORA_RANK_MAX:,}")
+        _check(self, "alpha", self.alpha >= 1, "at least 1")
+        _check(self, "dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
         if not all(self.targets.split(",")):
             raise ValueError("lora: targets names no layer")
 
@@ -102,32 +105,21 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         """Refuse numbers no run can be made with."""
-        if not self.epochs > 0 or (self.steps is not None and self.steps < 1):
-            raise ValueError("a run needs at least one step")
-        if self.epochs > EPOCHS_MAX or (self.steps or 0) > STEPS_MAX:
-            raise ValueError(
-                f"a run has at most {EPOCHS_MAX:,} epochs, and {STEPS_MAX:,} steps"
-            )
-        if not 0 <= self.seed <= SEED_MAX:
-            raise ValueError(f"seed must be between 0 and {SEED_MAX}")
-        if (
-            not 1 <= self.batch <= BATCH_MAX
-            or self.max_length < 8
-            or not 0 < self.learning_rate < 1
-        ):
-            raise ValueError("batch, max_length or learning_rate is out of range")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise ValueError("batch_tokens is out of range")
-        if self.rows_at_once is not None and self.rows_at_once < 1:
-            raise ValueError("rows_at_once is out of range")
-        if not 0 <= self.warmup < 1 or not 0 <= self.replay < 1 or not 0 < self.beta <= 1000:
-            raise ValueError("warmup, replay or beta is out of range")
-        if not 1 <= self.ranks <= RANKS_MAX or self.keep < 1:
-            raise ValueError("ranks or keep is out of range")
-        if any(
-            every is not None and every < 1 for every in (self.save_every, self.measure_every)
-        ):
-            raise ValueError("save_every or measure_every is out of range")
+        rate = self.learning_rate
+        _check(self, "epochs", 0 < self.epochs <= EPOCHS_MAX, f"above 0, up to {EPOCHS_MAX:,}")
+        if self.steps is not None:
+            _check(self, "steps", 1 <= self.steps <= STEPS_MAX, f"1 to {STEPS_MAX:,}")
+        _check(self, "seed", 0 <= self.seed <= SEED_MAX, f"0 to {SEED_MAX}")
+        _check(self, "batch", 1 <= self.batch <= BATCH_MAX, f"1 to {BATCH_MAX:,}")
+        _check(self, "max_length", self.max_length >= LENGTH_MIN, f"at least {LENGTH_MIN}")
+        _check(self, "learning_rate", 0 < rate < 1, "above 0 and below 1")
+        _check(self, "warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
+        _check(self, "replay", 0 <= self.replay < 1, "at least 0 and below 1")
+        _check(self, "beta", 0 < self.beta <= BETA_MAX, f"above 0, up to {BETA_MAX:,}")
+        _check(self, "ranks", 1 <= self.ranks <= RANKS_MAX, f"1 to {RANKS_MAX:,}")
+        for name in ("batch_tokens", "rows_at_once", "keep", "save_every", "measure_every"):
+            value = getattr(self, name)
+            _check(self, name, value is None or value >= 1, "at least 1")
         if self.packing and self.objective == "dpo":
             raise ValueError("pairs can't be packed; leave `packing` out")
         if self.batch_tokens is None:
@@ -207,3 +199,13 @@ def recipe_for(
         Recipe,
         from_attributes=True,
     )
+
+
+def _check(said: msgspec.Struct, name: str, fits: bool, may: str) -> None:  # noqa: FBT001 — the question
+    """Refuse a number that is out of its range, by its name.
+
+    Raises:
+        ValueError: says which, and what it *may* be.
+    """
+    if not fits:
+        raise ValueError(f"{name} must be {may}, not {getattr(said, name)}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.canonical import canonical_json
+from gateway.dataset.derivation.filed import _row
 from gateway.dataset.derivation.handed import (
     KEYS,
     kind_of,
@@ -111,6 +113,39 @@ def test_anything_else_is_refused_with_one_code(row: dict[str, Any]) -> None:
         check_shape(line, kind)
 
     assert "derive.row_malformed" == code
+
+
+nothing = st.sampled_from([math.nan, math.inf, -math.inf])
+deep = st.recursive(
+    nothing,
+    lambda inner: (
+        st.tuples(values, inner)
+        | st.lists(inner, min_size=1, max_size=2)
+        | st.builds(lambda key, one: {key: one}, texts, inner)
+    ),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=100)
+@given(rows, deep)
+@example({"messages": [{"role": "assistant", "content": "a"}]}, math.nan)
+def test_what_is_no_number_is_no_part_of_a_row(row: dict[str, Any], value: Any) -> None:
+    """NaN and Infinity have no form in JSON: they are refused, and not written as null."""
+    for tool in ({"minimum": value}, {"any": [None, value]}):
+        with pytest.raises(GateRefusedError, match="NaN or Infinity, which JSON has") as odd:
+            line_of(row | {"tools": [tool]})
+        assert odd.value.problem == "derive.row_malformed"
+
+
+@pytest.mark.parametrize("said", ["NaN", "Infinity", "-Infinity"])
+def test_a_line_with_what_is_no_number_says_so(said: str) -> None:
+    """Many programs write it all the same; whoever reads the line is told what is wrong."""
+    line = f'{{"messages": [], "tools": [{{"minimum": {said}}}]}}'
+
+    assert "NaN or Infinity" in str(_row(line.encode()))
+    assert "not JSON" in str(_row(line[:-1].encode()))
+    assert "not JSON" in str(_row(b'{"messages": "NaN"'))
 
 
 @given(conversations, answers)

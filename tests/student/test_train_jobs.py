@@ -47,7 +47,7 @@ def school(tmp_path: Path) -> Iterator[School]:
         ("name: parser\n", "version: 1"),
         ("version: 1\nmax_lenght: 5\n", ":2: unknown key `max_lenght`"),
         ("version: 1\nlora: {rnak: 5}\n", "rnak"),
-        ("version: 1\nlora: {rank: 100000000}\n", "rank is out of range"),
+        ("version: 1\nlora: {rank: 100000000}\n", "rank must be 1 to 65,536, not 100000000"),
         ("version: 1\nlora: {targets: ''}\n", "targets names no layer"),
         ("version: 1\nbatch: many\n", ":2:"),
         ("version: 1\nepochs: 1\nsteps: 2\n", ":3: `epochs` and `steps` both"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import msgspec
 import orjson
 
 from gateway.canonical import canonical_json, digest_of
-from gateway.dataset.derivation.handed import plain_row
+from gateway.dataset.derivation.handed import no_number, plain_row
 from gateway.dataset.derivation.parents import ParentRef, check_no_parents, parents_named
 from gateway.dataset.derivation.recording import BatchErasedError
 from gateway.dataset.derivation.step import Step
@@ -232,10 +233,22 @@ def _row(line: bytes) -> dict[str, Any] | GateRefusedError:
     try:
         row = orjson.loads(line)
     except ValueError as exc:
+        if _holds_no_number(line):
+            return no_number()
         return GateRefusedError(f"not JSON: {exc}", code="derive.row_malformed")
     if not isinstance(row, dict):
         return GateRefusedError("not an object", code="derive.row_malformed")
     return row
+
+
+def _holds_no_number(line: bytes) -> bool:
+    """Tell whether all that keeps *line* from being JSON is NaN or Infinity in it."""
+    found: list[str] = []
+    try:
+        json.loads(line, parse_constant=found.append)
+    except (ValueError, RecursionError):
+        return False
+    return bool(found)
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -8,6 +8,7 @@ could carry anything past the gate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -93,6 +94,9 @@ def line_of(row: object) -> tuple[RowKind, bytes]:
         line = canonical_json(dict(row))
     except (TypeError, ValueError) as exc:
         raise malformed(f"the row has no form as JSON: {exc}", "texts, numbers, lists") from exc
+    # The writer puts null in their place; where it wrote none, there is none.
+    if b"null" in line and _holds_no_number(row):
+        raise no_number()
     if len(line) > DERIVED_TEXT_BYTES_MAX:
         raise malformed(
             f"a row of {len(line)} bytes is too long", f"{DERIVED_TEXT_BYTES_MAX} is the most"
@@ -144,9 +148,30 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def no_number() -> GateRefusedError:
+    """Return the error for a row that holds what is no number in JSON."""
+    return malformed(
+        "a row holds NaN or Infinity, which JSON has no form for",
+        "leave the place out, or write a text",
+    )
+
+
 def malformed(message: str, hint: str) -> GateRefusedError:
     """Return the error that says why something is no row."""
     return GateRefusedError(message, hint=hint, code=ROW_MALFORMED)
+
+
+def _holds_no_number(value: object) -> bool:
+    """Tell whether NaN or an infinity stands anywhere in *value*, which was written as JSON."""
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case Mapping():
+            return any(map(_holds_no_number, value.values()))
+        case list() | tuple():
+            return any(map(_holds_no_number, value))
+        case _:
+            return False
 
 
 def _all_objects(values: Sequence[Any]) -> bool:
