@@ -112,8 +112,12 @@ class Gateway:
         return left
 
 
-async def start(sourced: Sourced, log: Logger) -> Gateway:
+async def start(
+    sourced: Sourced, log: Logger, *, before_door: Callable[[], None] = lambda: None
+) -> Gateway:
     """Open the installation, recover what a crash left, and open the door.
+
+    *before_door* is called just before that: from then on there are callers.
 
     Raises:
         GatewayError: whatever is missing or wrong; then nothing listens.
@@ -121,7 +125,7 @@ async def start(sourced: Sourced, log: Logger) -> Gateway:
     served = claim(sourced)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, served)
-        gateway = await _start(sourced, log, served, undo)
+        gateway = await _start(sourced, log, served, undo, before_door=before_door)
         undo.pop_all()  # all is well: from here on `stop` undoes it
     return gateway
 
@@ -144,6 +148,8 @@ async def _start(
     served: int,
     undo: contextlib.ExitStack,
     place: Place | None = None,
+    *,
+    before_door: Callable[[], None] = lambda: None,
 ) -> Gateway:
     installation = (
         open_sourced(sourced)
@@ -211,6 +217,7 @@ async def _start(
         tls = tls_context(
             str(sourced.path(settings.tls.cert)), str(sourced.path(settings.tls.key))
         )
+    before_door()
     if place is None:
         port = await door.open(host, port, tls)
     else:

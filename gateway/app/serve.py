@@ -37,10 +37,15 @@ async def _serve(sourced: Sourced, log: Logger) -> int:
     loop = asyncio.get_running_loop()
     # Before the door opens: who asks for a reload then must not end the process.
     loop.add_signal_handler(signal.SIGHUP, told.reload)
-    gateway = await start(sourced, log)
+
+    def see_callers_through() -> None:
+        # Whoever ends a start ends it at once; from the first caller on there is somebody to
+        # be answered.
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, told.stop)
+
+    gateway = await start(sourced, log, before_door=see_callers_through)
     settle_down()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, told.stop)
     failed = False
     alarms = AlarmLog(log)
     undertaker = Undertaker(gateway.installation, gateway.walk.notary, log)
