@@ -276,7 +276,7 @@ class Player:
                 pass
 
     def _is_there(self, name: str) -> bool:
-        return (self.record.root / name).exists()
+        return (self.record.root / name).is_file()
 
     def _look_at(self, name: str) -> None:
         """Add what tells the file from what was recorded of it."""
