@@ -31,7 +31,8 @@ def session_gateway(
 
 @pytest.fixture
 def provider(provider_and_url: tuple[FakeProvider, str]) -> FakeProvider:
-    """Return the fake provider, with nothing received and nothing generated."""
+    """Return the fake provider, idle, with nothing received and nothing generated."""
+    provider_and_url[0].wait_until_idle()
     provider_and_url[0].forget()
     return provider_and_url[0]
 
@@ -46,6 +47,7 @@ def provider_url(provider_and_url: tuple[FakeProvider, str]) -> str:
 def gateway(session_gateway: Gateway, provider: FakeProvider) -> Gateway:
     """Return the gateway, idle, before a provider that has forgotten all before."""
     session_gateway.wait_until_idle()
+    provider.wait_until_idle()
     provider.forget()
     return session_gateway
 

@@ -112,6 +112,7 @@ class Cell:
 def prepared(row: Row, fate: str, server: StubServer, gateway: Gateway) -> Cell:
     """Make ready what *row* needs, so that nothing but the row is counted from here on."""
     gateway.wait_until_idle()
+    server.wait_until_idle()
     server.begin(f"{row.name}/{fate}")
     return ready(row, server, gateway)
 
@@ -123,6 +124,7 @@ def ready(row: Row, server: StubServer, gateway: Gateway) -> Cell:
         with Caller(gateway.port) as caller:
             names = row.prepare(Preparing(caller, row.provider, row.headers))
     gateway.wait_until_idle()
+    server.wait_until_idle()
     server.forget()
     return Cell(row, server, gateway, names, Written(gateway.data))
 
@@ -274,7 +276,7 @@ def killed_amid(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("place", "script"), WAITING, ids=[place for place, _ in WAITING])
 def test_a_gateway_that_is_killed(place: str, script: Script, tmp_path: Path) -> None:
     """After a kill amid every operation each is closed once, and the ledger is whole."""
@@ -303,7 +305,7 @@ def test_a_gateway_that_is_killed(place: str, script: Script, tmp_path: Path) ->
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_gateway_that_is_killed_at_work(tmp_path: Path) -> None:
     """A kill amid whole answers loses none that a caller saw, and doubles none."""
     with stub_server() as (server, url), surface_gateway(tmp_path / "gateway", url) as gateway:

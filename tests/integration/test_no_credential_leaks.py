@@ -44,7 +44,7 @@ limits:
 - {project: spent, requests: {day: 0}}
 """
 )
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 
 
 @dataclass
@@ -238,7 +238,7 @@ def killed_in_the_middle(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_where_keys_are_managed(
     provider: FakeProvider, provider_url: str, tmp_path: Path
 ) -> None:
@@ -288,7 +288,7 @@ def test_where_keys_are_managed(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_where_keys_pass_through(
     provider: FakeProvider, provider_url: str, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import gzip
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ class FakeProvider(StubProvider):
         """Set when a caller went away before its answer was whole."""
         self.stalled = threading.Event()
         """Set when an answer has come to where its script stalls it."""
+        self.under_way = 0
+        """Requests that are being answered; one whose caller has gone ends a while later."""
         self._released = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -115,6 +118,13 @@ class FakeProvider(StubProvider):
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._released.set)
 
+    def wait_until_idle(self, *, within_s: float = 120) -> None:
+        """Return once nothing is being answered, so that nothing of before comes later."""
+        until = time.monotonic() + within_s
+        while self.under_way:
+            assert time.monotonic() < until, f"{self.under_way} requests are being answered"
+            time.sleep(0.005)
+
     def forget(self) -> None:
         """Forget what was received and generated so far."""
         self.received.clear()
@@ -130,6 +140,13 @@ class FakeProvider(StubProvider):
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one request as its script says."""
+        self.under_way += 1
+        try:
+            return await self._serve(request)
+        finally:
+            self.under_way -= 1
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         script = self._script_of(request)
         before = len(self.generations)
