@@ -16,6 +16,7 @@ from rich.text import Text
 from gateway.app.installation import open_installation
 from gateway.cli import lineage_ask, lineage_impact
 from gateway.cli.ledger import write_out
+from gateway.cli.lineage_ask import as_seen
 from gateway.cli.lineage_impact import print_impact
 from gateway.cli.lineage_subject import Asked, Looking
 from gateway.cli.lineage_tree import plain, tree_of
@@ -36,6 +37,7 @@ from gateway.lineage.nodes import (
     unknowns,
 )
 from gateway.lineage.page import Authored, Told, away, limit_of, lineage_html, stood, tokens
+from gateway.lineage.question import parse_question
 from gateway.lineage.uses import (
     Allowed,
     Ancestor,
@@ -77,7 +79,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         dest="teacher",
         metavar="PROVIDER",
         help="only answer whether it is distilled from this provider or model; "
-        "exit code 0: yes or no, 1: can't tell",
+        "exit code 0: yes or no, 1: can't tell, or nothing is known of that name",
     )
     show.add_argument("--html", metavar="FILE", type=Path, help="write a page with a graph")
     show.add_argument("--json", action="store_true", help="one JSON document")
@@ -95,6 +97,7 @@ def _show(args: argparse.Namespace) -> int:
         if args.teacher is not None:
             covers = covered(house.keyring.trust.origin, house.index.size)
             answer = distilled_from(asked.root, args.teacher, asked.title, covers)
+            answer = as_seen(answer, parse_question(answer.question), house)
         ancestors = ancestors_of(asked.root)
         declared = use_of(asked.root)
         allowed = [] if answer is not None else looked.allowed(asked.root, declared)
@@ -129,7 +132,7 @@ def _show(args: argparse.Namespace) -> int:
         _print(asked, ancestors, allowed, _declared(declared))
         if args.html is not None:
             print(f"{args.html}: a page with a graph")
-    return 1 if answer is not None and answer.says == "can't tell" else 0
+    return 0 if answer is None or answer.says in {"yes", "no"} else 1
 
 
 def _document(asked: Asked, answer: Answer | None, allowed: list[Allowed]) -> dict[str, Any]:

@@ -21,14 +21,20 @@ from gateway.cli.use import screen
 from gateway.errors import MalformedPolicyError, NotFoundError
 from gateway.ident import ExchangeId, Sha256, is_derivation_id, is_exchange_id
 from gateway.limits import ACCOUNTS_ASKED_MAX
-from gateway.lineage.answer import as_json
+from gateway.lineage.answer import Answer, as_json
 from gateway.lineage.folders import payload_in
 from gateway.lineage.gathering import LogSources, ask_log, hold_log
 from gateway.lineage.holdings import About, name_of
 from gateway.lineage.leaves import PART_LEAVES, LeafSet
 from gateway.lineage.pack import Order, PackSources, write_pack
-from gateway.lineage.question import MalformedQuestionError, account_matches, parse_question
+from gateway.lineage.question import (
+    MalformedQuestionError,
+    Question,
+    account_matches,
+    parse_question,
+)
 from gateway.lineage.regulators import FORMATS, report_of
+from gateway.lineage.ways import is_among, is_like
 from gateway.receipt.model import Derivation, Statement
 from gateway.receipt.statement import read_leaf
 from gateway.store.index.index import Index
@@ -54,7 +60,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "ask",
         help="answer yes, no, or can't tell, with the evidence",
         description="Answer a question about where a model, a dataset, an export or an answer "
-        f"came from. QUESTION is {_QUESTIONS}. Exit code 0: yes or no; 1: can't tell.",
+        f"came from. QUESTION is {_QUESTIONS}. Exit code 0: yes or no; 1: can't tell, or "
+        "nothing is known of whom it asks for.",
     )
     ask.add_argument("question", metavar="QUESTION", help="like distilled-from:openai")
     _add_what(ask)
@@ -133,6 +140,7 @@ def _ask(args: argparse.Namespace) -> int:
         about, by_weights = _about(args.what, house)
         (answer,) = ask_log(about, [question], log_of(house))
         named = list(accounts_told(house.index, question.value))
+        answer = as_seen(answer, question, house)
     if by_weights:
         answer = msgspec.structs.replace(answer, rests_on=(by_weights, *answer.rests_on))
     if args.json:
@@ -142,7 +150,46 @@ def _ask(args: argparse.Namespace) -> int:
             screen().print(_plain(sentence), soft_wrap=True, markup=False, highlight=False)
         for line in named if question.kind == "principal" else ():
             screen().print(_plain(line), soft_wrap=True, markup=False, highlight=False)
-    return 1 if answer.says == "can't tell" else 0
+    return 0 if answer.says in {"yes", "no"} else 1
+
+
+def as_seen(said: Answer, question: Question, house: Installation) -> Answer:
+    """Return an answer that is no plain *no* where nobody here ever heard of what is asked for.
+
+    It may be a name that is spelt otherwise. Heard of is what stands in the ledger, and whom
+    the policies in force speak of. A pack answers from what is in it, and says of how many
+    receipts; there a *no* stays one.
+    """
+    if said.says != "no" or _is_seen(question, house):
+        return said
+    return msgspec.structs.replace(said, says="never seen")
+
+
+def _is_seen(question: Question, house: Installation) -> bool:
+    value, index = question.value, house.index
+    match question.kind:
+        case "principal":
+            return any(account_matches(value, one) for one in index.values("principal"))
+        case "declared":
+            wanted = value.casefold()
+            known = (one.declaration for one in house.register.declarations())
+            return any(is_like(one.casefold(), wanted) for one in known)
+        case "distilled-from" | "judged-by":
+            lineage = index.lineage
+            return value == "*" or is_among(
+                value,
+                [*index.values("provider"), *lineage.values("provider")],
+                [
+                    *index.values("model"),
+                    *index.values("model_reported"),
+                    *lineage.values("model"),
+                    *house.library.models,
+                ],
+                [*lineage.values("policy"), *house.library.policies],
+            )
+        case _:
+            # The library in force has policies and agreements that nothing rests on yet.
+            return True
 
 
 def _pack(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from gateway.dataset.manifest import Influence
 from gateway.ident import Sha256
 from gateway.receipt.model import Wire
 
-Says = Literal["yes", "no", "can't tell"]
+Says = Literal["yes", "no", "can't tell", "never seen"]
 
 
 class Approved(Wire, frozen=True, kw_only=True):
@@ -111,6 +111,11 @@ def _sentences(answer: Answer) -> Iterator[str]:
             yield f"Yes: {answer.about} {told[0].format(value)}."
         case "no":
             yield f"No: {answer.about} {told[1].format(value)}."
+        case "never seen":
+            what = "declaration" if kind == "declared" else "receipt of"
+            unheard = "nothing is known of that name"
+            yield f"Never seen: the ledger has no {what} `{value}`; {unheard}."
+            yield f"As far as the ledger goes, {answer.about} {told[1].format(value)}."
         case _:
             yield f"Can't tell whether {answer.about} {told[0].format(value)}."
     for found in answer.findings:

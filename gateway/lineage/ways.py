@@ -214,6 +214,23 @@ def _names_of_model(model: str) -> Iterator[str]:
                 yield name[at + 1 :]
 
 
+def is_among(
+    value: str, who: Iterable[str], models: Iterable[str], policies: Iterable[str]
+) -> bool:
+    """Tell whether a question for *value* could lead to anybody of these names."""
+    wanted = value.casefold()
+    names = [one.casefold() for one in who]
+    known = [name for one in models for name in _names_of_model(one.casefold())]
+    if any(is_like(one, wanted) for one in (*names, *known, *map(str.casefold, policies))):
+        return True
+    provider, slash, model = wanted.partition("/")
+    return (
+        bool(slash)
+        and any(is_like(one, provider) for one in names)
+        and any(is_like(one, model) for one in known)
+    )
+
+
 def might_fit(way: Way, question: Question) -> bool:
     """Tell whether a way that doesn't fit may be whom a question asks for, by another name.
 

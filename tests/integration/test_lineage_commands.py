@@ -330,6 +330,61 @@ def test_a_pattern_stands_for_the_accounts_that_are_there(desk: LineageDesk) -> 
     assert "`*` stands for " in answered
 
 
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        (
+            "principal:taem",
+            "the ledger has no receipt of `taem`; nothing is known of that name",
+        ),
+        ("principal:x*", "the ledger has no receipt of `x*`"),
+        ("distilled-from:opne", "the ledger has no receipt of `opne`"),
+        ("distilled-from:open/gpt-x", "the ledger has no receipt of `open/gpt-x`"),
+        ("judged-by:opne", "the ledger has no receipt of `opne`"),
+        ("declared:use-00000000000000000000", "has no declaration `use-00000000000000000000`"),
+    ],
+)
+def test_a_name_that_was_never_seen_is_no_plain_no(
+    desk: LineageDesk, question: str, told: str
+) -> None:
+    """A name that is misspelt is said to be unknown, and nobody takes that for an answer."""
+    said = desk.run("lineage", "ask", question, "reader", code=1)
+    document = json.loads(desk.run("lineage", "ask", question, "reader", "--json", code=1))
+
+    assert said.startswith("Never seen: the ledger has no ")
+    assert told in said
+    assert "As far as the ledger goes, model `reader` (leaf" in said.replace("\n", " ")
+    assert "never seen" == document["says"]
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ("principal:team", "yes"),
+        ("principal:te*", "yes"),
+        ("distilled-from:OPEN", "yes"),
+        ("distilled-from:open/open-1", "yes"),
+        ("distilled-from:*", "yes"),
+        # No answer of it is here, but there is a policy that reads its terms.
+        ("distilled-from:watched", "no"),
+        ("judged-by:open", "no"),
+        ("judged-by:*", "no"),
+    ],
+)
+def test_whoever_was_heard_of_is_answered_for(
+    desk: LineageDesk, question: str, says: str
+) -> None:
+    """What stands in the ledger, or in the policies in force, has a plain answer."""
+    assert says == json.loads(desk.run("lineage", "ask", question, "reader", "--json"))["says"]
+
+
+def test_a_teacher_that_was_never_seen_is_said_to_be_unknown(desk: LineageDesk) -> None:
+    """So it is where the tree is shown."""
+    out = desk.run("lineage", "show", "reader", "--from", "opne", code=1)
+
+    assert "the ledger has no receipt of `opne`; nothing is known of that name" in out
+
+
 def test_impact_says_who_must_act(desk: LineageDesk) -> None:
     """Each owner stands once, with all that is theirs."""
     out = desk.run("lineage", "impact", "--provider", "open")
