@@ -27,7 +27,7 @@ policy: {name}
 version: 1
 title: What {name} says
 in_force_from: 2026-01-01
-review_by: 2027-12-01
+review_by: 2099-12-01
 terms: [words]
 clauses:
   - id: plain-use

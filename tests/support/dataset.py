@@ -111,7 +111,7 @@ policy: {name}
 version: {version}
 title: What {name} says
 in_force_from: {since}
-{ends}review_by: 2027-12-01
+{ends}review_by: 2099-12-01
 terms: [words]
 clauses:
   - id: plain-use
