@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.batch.elements import Elements, NoArrayError
@@ -86,6 +86,7 @@ def test_the_others_are_left(
         assert document | {"requests": left} == json.loads(without(content, cut))
 
 
+@example(b'{"requests": [null,\xef\xbb\xbf1]}', 11)
 @given(some_json, sizes)
 def test_any_bytes_are_an_array_or_refused(content: bytes, size: int) -> None:
     """What is taken for a document is the JSON that others read, with the same elements."""
@@ -94,7 +95,8 @@ def test_any_bytes_are_an_array_or_refused(content: bytes, size: int) -> None:
     except NoArrayError:
         return
     try:
-        read = [json.loads(piece.content or b"") for piece in pieces]
+        # As text: bytes alone, with a mark of their order before them, might pass for JSON.
+        read = [json.loads((piece.content or b"").decode()) for piece in pieces]
     except ValueError:
         # An element that is no JSON is no request either.
         return
