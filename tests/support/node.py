@@ -30,7 +30,7 @@ def installed_scenes() -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=600,
     )
     if done.returncode:
         message = f"npm can't install the SDKs: {done.stderr.strip()[-300:]}"
