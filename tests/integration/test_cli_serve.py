@@ -145,7 +145,7 @@ def test_a_gateway_that_is_told_to_stop_stops_well(folder: Path) -> None:
         assert process.stdout is not None
         started = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=200)
 
     assert "gateway.started" in started
     assert "gateway.stopped" in rest
