@@ -20,6 +20,7 @@ from gateway.store.sqlite import SqliteLedger
 from tests.support.brittle import BrittleNursery, Order, Phase, counted, withdraw
 from tests.support.caller import Answer, Caller, Headers
 from tests.support.faults import Injected, workplace
+from tests.support.nursery import Nursery
 from tests.support.oracle import Oracle, Record
 from tests.support.provider import FakeProvider, Script, fake_provider
 from tests.support.proxy import START_S_MAX, Gateway, new_gateway
@@ -82,7 +83,7 @@ ASKINGS: Final[dict[str, Asking]] = {
 class House:
     """A gateway to be killed again and again, and an oracle that remembers what it gave."""
 
-    def __init__(self, folder: Path, nursery: BrittleNursery, provider: str) -> None:
+    def __init__(self, folder: Path, nursery: Nursery, provider: str) -> None:
         self.gateway: Gateway = new_gateway(folder / "gateway", provider)
         self.gateway.nursery = nursery
         self.oracle = Oracle(folder / "oracle.jsonl")

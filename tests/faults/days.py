@@ -1,41 +1,44 @@
 """Days on which a whole gateway has trouble: a full disk, a clock that jumps, an old copy.
 
-The gateway is a real process; strace lets its disk fill up, faketime moves its clock.
+The gateway is a real process; strace lets its disk fill up, and its clock can be put.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from gateway.clock import SystemClock, rfc3339
 from gateway.receipt.keys import parse_trust
 from gateway.receipt.verify import verify_bundle
 from tests.faults.awaits import ASKINGS, House
 from tests.support.brittle import BrittleNursery
 from tests.support.faults import Injected, workplace
-from tests.support.nursery import Child
+from tests.support.nursery import Child, Nursery
 from tests.support.provider import FakeProvider, fake_provider
 from tests.support.tools import needed
+from tests.support.wayward import WaywardNursery, put_clock
 
 PLAIN: Final = ("whole", "stream", "messages", "kept", "opaque")
 """Requests that are answered on any ordinary day."""
 
+DAY_MS: Final = 86_400_000
 WELL_S_MAX: Final = 120.0
 
 
 @contextmanager
-def a_house() -> Iterator[tuple[House, FakeProvider]]:
+def a_house(
+    kind: type[Nursery] = BrittleNursery,
+) -> Iterator[tuple[House, FakeProvider]]:
     """Return a gateway that is not started yet, before a provider."""
     with (
         workplace() as folder,
-        BrittleNursery() as nursery,
+        kind() as nursery,
         fake_provider(numbered=True) as (provider, url),
     ):
         house = House(folder, nursery, url)
@@ -118,47 +121,35 @@ def _healed(house: House) -> Iterator[str]:
 
 # -- a clock that jumps ----------------------------------------------------------------------
 
-JUMPS: Final = ("+0", "-1d", "+365d", "+0")
+JUMPS: Final = (0, -1, 365, 0)
+"""How many days ahead the clock is, one after the other."""
 
 
 def clock_jumps() -> Iterator[Injected]:
     """Yield what came of a clock that went back a day, ahead a year, and back."""
-    library = _faketime()
-    with a_house() as (house, _):
-        clock = house.folder / "clock"
-        _set(clock, JUMPS[0])
-        house.gateway.nursery = None
-        log = (house.folder / "gateway.log").open("ab")
-        house.gateway.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"],
-            cwd=house.folder,
-            stdout=log,
-            stderr=log,
-            env={
-                **os.environ,
-                "LD_PRELOAD": str(library),
-                "FAKETIME_TIMESTAMP_FILE": str(clock),
-                "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            },
-        )
-        log.close()
-        house.gateway.wait_until_healthy()
-        for number, jump in enumerate(JUMPS):
-            _set(clock, jump)
+    with a_house(WaywardNursery) as (house, _):
+        put_clock(house.folder, JUMPS[0])
+        house.start()
+        for number, days in enumerate(JUMPS):
+            put_clock(house.folder, days)
+            began = SystemClock().now_ms()
             # After a year in which nobody looked at the terms, what they lift is held.
-            held = frozenset({"kept"} if jump == "+365d" else ())
-            wrong = [*ask_all(house, held), *_kept_valid(house), *house.judge()]
+            held = frozenset({"kept"} if days == 365 else ())
+            wrong = [*ask_all(house, held), *_dated(house, began + days * DAY_MS)]
+            wrong += [*_kept_valid(house), *house.judge()]
             if number == len(JUMPS) - 1:
                 wrong += fsck(house)
-            yield Injected(kind="day.clock", seed=f"{number}:{jump}", violations=tuple(wrong))
+            yield Injected(
+                kind="day.clock", seed=f"{number}:{days:+}d", violations=tuple(wrong)
+            )
 
 
-def _set(clock: Path, jump: str) -> None:
-    """Let the clock be *jump* ahead, at one stroke: it is read at every look at the time."""
-    beside = clock.with_name("clock.new")
-    beside.write_text(f"{jump}\n")
-    beside.rename(clock)
+def _dated(house: House, since_ms: int) -> Iterator[str]:
+    """Yield what is wrong with the time of the last answer that was seen whole."""
+    assert house.seen is not None
+    received = house.gateway.receipt(house.seen)["predicate"]["received"]
+    if not rfc3339(since_ms) <= received <= rfc3339(since_ms + DAY_MS):
+        yield f"`{house.seen}` was received {received}, which is not what the clock said"
 
 
 def _kept_valid(house: House) -> Iterator[str]:
@@ -172,13 +163,6 @@ def _kept_valid(house: House) -> Iterator[str]:
                 continue
             verified = verify_bundle(bundle, trust)
             house.oracle.placed(verified.index, verified.leaf)
-
-
-def _faketime() -> Path:
-    needed("faketime")
-    found = sorted(Path("/usr/lib").rglob("libfaketimeMT.so.1"))
-    assert found, "faketime is installed without its library for threads"
-    return found[0]
 
 
 # -- an older copy, and a second gateway -----------------------------------------------------
