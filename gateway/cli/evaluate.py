@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.errors import CallerError, OperatorError
+from gateway.store.files import entries_of
 from gateway.student.card import evaluation_told, figure_told
 from gateway.student.evaluate import EXACT_MATCH, ROWS_DEFAULT, SAMPLES, Asking
 from gateway.student.figures import MEASURES, Evaluation, Who
@@ -96,7 +97,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     try:
         sources = rooms_of(installation, "gateway student evaluate").sources()
         model = verify_model(args.model, sources.trust)
-        among = args.datasets or sorted((installation.data / "datasets").glob("*"))
+        among = args.datasets or entries_of(installation.data / "datasets")
         retest = Retest(
             model=model,
             datasets=datasets_of(model, among, sources),

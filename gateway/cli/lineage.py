@@ -105,7 +105,7 @@ def _show(args: argparse.Namespace) -> int:
             f"As of {day_of(house.clock.now_ms())}, ledger {house.keyring.trust.origin},"
             f" {house.index.size:,} leaves."
         )
-    unknown = list(dict.fromkeys(unknowns(asked.root)))
+    unknown = list(dict.fromkeys([*unknowns(asked.root), *asked.shut]))
     if args.html is not None:
         page = Told(
             title=asked.title,
@@ -149,7 +149,7 @@ def _document(asked: Asked, answer: Answer | None, allowed: list[Allowed]) -> di
         "teachers": [sentence_of(trace) for trace in traces(asked.root)],
         "below": impact_json(asked.below),
         "uses": [allowed_json(one) for one in allowed],
-        "unknown": list(dict.fromkeys(unknowns(asked.root))),
+        "unknown": list(dict.fromkeys([*unknowns(asked.root), *asked.shut])),
     }
     if answer is not None:
         document["answer"] = {
@@ -188,7 +188,8 @@ def _print(
     if allowed:
         console.print()
         console.print(_uses_table(allowed, declared))
-    for doubt in dict.fromkeys([*unknowns(asked.root), *asked.below.unknown]):
+    doubts = [*unknowns(asked.root), *asked.below.unknown, *asked.shut]
+    for doubt in dict.fromkeys(doubts):
         console.print(plain(f"Mind: {doubt}."), soft_wrap=True)
 
 

@@ -37,6 +37,7 @@ from gateway.lineage.regulators import FORMATS, report_of
 from gateway.lineage.ways import is_among, is_like
 from gateway.receipt.model import Derivation, Statement
 from gateway.receipt.statement import read_leaf
+from gateway.store.files import entries_of
 from gateway.store.index.index import Index
 from gateway.store.index.lineage import Word
 from gateway.store.index.rows import Kind
@@ -369,8 +370,8 @@ def pack_sources_of(house: Installation, what: str = "") -> PackSources:
     if what and Path(what).is_dir():
         places.append(Path(what).resolve().parent)
     for place in places:
-        for folder in sorted(place.iterdir()) if place.is_dir() else ():
-            payload = payload_in(folder) if folder.is_dir() else None
+        for folder in entries_of(place):
+            payload = payload_in(folder)
             if payload is not None:
                 folders.setdefault(payload, folder)
 

@@ -73,6 +73,8 @@ class Asked:
     """The manifests above and below it that a withdrawal holds."""
     by_weights: str = ""
     """How it was recognised, where it says nothing of itself; as a sentence goes on."""
+    shut: tuple[str, ...] = ()
+    """What could not be looked into for it, in words."""
 
 
 ROW: Final = re.compile(r"(?P<of>.+)#(?P<row>[0-9]{1,18})")
@@ -122,10 +124,11 @@ class Looking:
         self._below = Below(house.index, house.register)
         self.by_weights = ""
         """How what was asked for is known by its weights; empty where it says what it is."""
+        self._folders = Folders(self._places)
         self._sources = Sources(
             manifest=self._manifest,
             words=house.register,
-            folder=Folders(self._places),
+            folder=self._folders,
             students=house.index.lineage.students_with,
             statement=statements_in(house.reader.leaf),
             receipts_shown=receipts,
@@ -224,7 +227,14 @@ class Looking:
             if isinstance(node, ModelNode | DatasetNode | ExportNode)
         ]
         held_stages = frozenset(one for one in stages if self._words.held(one) is not None)
-        return Asked(title=title, root=root, below=below, held=held, stages_held=held_stages)
+        return Asked(
+            title=title,
+            root=root,
+            below=below,
+            held=held,
+            stages_held=held_stages,
+            shut=tuple(self._folders.shut),
+        )
 
     def _of_answer(self, name: str, choice: int | None) -> Asked:
         leaf, statement = answered(self._house, name, choice)

@@ -420,6 +420,7 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
     from gateway.ledger.reading.register import KINDS  # noqa: PLC0415  # as above
     from gateway.receipt.model import TRAINING_BUILD, Manifest  # noqa: PLC0415  # as above
     from gateway.receipt.statement import read_leaf  # noqa: PLC0415  # as above
+    from gateway.store.files import entries_of  # noqa: PLC0415  # as above
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above
     from gateway.student.run import Rooms  # noqa: PLC0415  # as above
 
@@ -460,7 +461,7 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
             erased_of=installation.content.erased_of,
             # The leaf of the last erasure that was carried out.
             erased=1 + (installation.content.applied() or (-1,))[0],
-            folders=lambda: sorted((installation.data / "datasets").glob("*")),
+            folders=lambda: entries_of(installation.data / "datasets"),
         )
 
     return Rooms(

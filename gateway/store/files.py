@@ -1,4 +1,7 @@
-"""Write small files so that a reader finds the old bytes or the new ones, never a part."""
+"""Write small files so that a reader finds the old bytes or the new ones, never a part.
+
+And look into folders so that what may not be looked into is said, and not passed over.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from gateway.errors import MissingPieceError
 from gateway.ident import random_bytes
 
 
@@ -38,6 +42,45 @@ def write_once(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return what lies in *folder*, by name; nothing where there is no such folder.
+
+    Raises:
+        MissingPieceError: it can't be looked into.
+    """
+    try:
+        found = sorted(folder.iterdir())
+        # Names may be told to whom what lies there is not.
+        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 — a path drops the dot
+        return found
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _shut(error, folder) from error
+
+
+def paths_below(folder: Path) -> list[Path]:
+    """Return everything but folders that lies in *folder*, however deep, by name.
+
+    Raises:
+        MissingPieceError: something there can't be looked into.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise _shut(error, folder) from error
+
+    found = os.walk(folder, onerror=refuse)
+    return sorted(Path(place, name) for place, _, names in found for name in names)
+
+
+def _shut(error: OSError, folder: Path) -> MissingPieceError:
+    where = os.fsdecode(error.filename or folder)
+    return MissingPieceError(
+        f"`{where}` can't be looked into: {error.strerror or error}",
+        hint="let this account read it, or move away what is none of the gateway's",
+    )
 
 
 def sync_folder(folder: Path) -> None:

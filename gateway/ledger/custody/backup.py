@@ -32,7 +32,7 @@ from gateway.limits import LEAVES_READ_AT_ONCE
 from gateway.receipt.keys import Trust, parse_trust
 from gateway.receipt.verify import verify_checkpoint
 from gateway.store.content import Contents
-from gateway.store.files import sync_folder, write_once
+from gateway.store.files import paths_below, sync_folder, write_once
 from gateway.store.index.index import Index
 from gateway.store.snapshot import Snapshot, copy_file, copy_small, digest
 from gateway.store.sqlite import SqliteLedger
@@ -215,7 +215,7 @@ def _copy_out(data: Path, place: Path, *, keys: bool, doing: Doing) -> list[str]
     found = [name for name in _PLAIN if (data / name).is_file()]
     for folder in (*_FOLDERS, *((_KEYS,) if keys else ())):
         if (data / folder).is_dir():
-            paths = (data / folder).rglob("*")
+            paths = paths_below(data / folder)
             found += sorted(str(p.relative_to(data)) for p in paths if _is_plain(p))
     # The checkpoint before the ledger: it never covers more than the copy holds. The texts
     # before the ledger: the copy holds the opening of each, and every erasure that it has seen.
