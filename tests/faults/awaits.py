@@ -202,6 +202,7 @@ class House:
             time.sleep(0.1)
             count, before = counted(self.folder), count
         withdraw(self.folder)
+        assert count, f"no {phase} of a request is counted"
         return count
 
 
