@@ -11,7 +11,7 @@ from gateway.exchange.hall import Hall
 
 async def test_an_empty_hall_is_drained_at_once() -> None:
     """Where nobody is, nobody is waited for."""
-    assert 0 == await Hall().drain(10)
+    assert 0 == await Hall().drain(60)
 
 
 async def test_the_last_one_out_ends_the_wait() -> None:
@@ -24,7 +24,7 @@ async def test_the_last_one_out_ends_the_wait() -> None:
             await go.wait()
 
     tasks = [asyncio.ensure_future(exchange()) for _ in range(3)]
-    draining = asyncio.ensure_future(hall.drain(10))
+    draining = asyncio.ensure_future(hall.drain(60))
     await asyncio.sleep(0)
     assert (3, False) == (hall.count, draining.done())
     go.set()
@@ -47,4 +47,4 @@ async def test_an_exchange_that_breaks_leaves_the_hall() -> None:
     with pytest.raises(ZeroDivisionError), hall:
         raise ZeroDivisionError
 
-    assert 0 == await hall.drain(10)
+    assert 0 == await hall.drain(60)

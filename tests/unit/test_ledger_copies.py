@@ -42,7 +42,7 @@ def medium(tmp_path: Path) -> Path:
 def publisher(ledger: LedgerUnderTest, *paths: Path) -> Publisher:
     """Return a publisher with copies at *paths*, as after a start."""
     memory = ledger.folder / "checkpoint.copies"
-    copies = Copies([Copy(path, timeout_s=0.5) for path in paths], memory)
+    copies = Copies([Copy(path, timeout_s=60) for path in paths], memory)
     return ledger.publisher(ledger.reopen(), copies=copies)
 
 
@@ -123,10 +123,10 @@ def test_a_medium_that_hangs_is_not_waited_for(ledger: LedgerUnderTest, medium: 
     assert "its medium does not answer" == hanging.trouble
     thread = hanging._thread
     assert thread is not None
+    assert [thread] == [one for one in threading.enumerate() if str(pipe) in one.name]
     pipe.write_text("")
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
-    assert threading.active_count() < 20
 
 
 def test_a_copy_that_is_gone_keeps_the_gateway_from_starting(
@@ -188,7 +188,9 @@ def test_processes_do_not_take_a_copy_back(ledger: LedgerUnderTest, medium: Path
     copy = medium / "checkpoint"
     ledger.store.append(exchanges(1))
     two = [
-        ledger.publisher(copies=Copies([Copy(copy)], ledger.folder / "checkpoint.copies"))
+        ledger.publisher(
+            copies=Copies([Copy(copy, timeout_s=60)], ledger.folder / "checkpoint.copies")
+        )
         for _ in range(2)
     ]
     sizes: list[int] = []
@@ -218,7 +220,7 @@ def test_a_copy_by_the_log_before_holds(ledger: LedgerUnderTest, medium: Path) -
             signer.name,
             FrozenClock(),
             publish_file=ledger.checkpoint_file,
-            copies=Copies([Copy(copy)], memory),
+            copies=Copies([Copy(copy, timeout_s=60)], memory),
             predecessors=predecessors,
         )
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -217,7 +218,9 @@ async def test_a_lock_that_is_held_makes_wait_and_then_refuses(
     assert {charge().counter: 1} == used(counters)
 
 
-def _take_many(path: str, count: int, results: multiprocessing.SimpleQueue[int]) -> None:
+def _take_many(
+    path: str, count: int, together: Barrier, results: multiprocessing.SimpleQueue[int]
+) -> None:
     async def run() -> int:
         counters = FileCounters(Path(path), FrozenClock(NOW_MS))
         taken = 0
@@ -226,15 +229,16 @@ def _take_many(path: str, count: int, results: multiprocessing.SimpleQueue[int])
             taken += isinstance(await counters.take(both), tuple)
         return taken
 
+    together.wait(200)
     results.put(asyncio.run(run()))
 
 
 def test_processes_together_never_pass_a_limit(counters: FileCounters) -> None:
     """Of four processes that take at once exactly as many succeed as there is room for."""
     fork = multiprocessing.get_context("spawn")
-    results = fork.SimpleQueue()
+    results, together = fork.SimpleQueue(), fork.Barrier(4)
     processes = [
-        fork.Process(target=_take_many, args=(str(counters.path), 200, results))
+        fork.Process(target=_take_many, args=(str(counters.path), 200, together, results))
         for _ in range(4)
     ]
     for process in processes:
