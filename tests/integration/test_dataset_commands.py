@@ -358,7 +358,7 @@ def test_lineage_is_shown_as_a_tree_and_a_sentence(desk: Desk) -> None:
     assert "dataset one: 1 row for train.sft" in said
     assert exchange in said
     assert "Yes: made of answers of open" in said
-    assert "No:" in desk.run("lineage", "show", folder, "--from", "openai")
+    assert "No:" in desk.run("lineage", "show", folder, "--from", "closed")
     assert (
         "yes"
         == json.loads(desk.run("lineage", "show", folder, "--from", "open", "--json"))[
