@@ -278,11 +278,6 @@ def unknowns(root: Node) -> Iterator[str]:
                 yield f"what the base model `{base}` learned from is not known to the gateway"
 
 
-def is_resolved(root: Node) -> bool:
-    """Tell whether every manifest on the way up was found; base models are another matter."""
-    return not any(isinstance(node, Missing) for node in nodes_of(root))
-
-
 def sentence_of(trace: Trace) -> str:
     """Say in one sentence how a teacher reached the root, under which terms, by whose word."""
     model = f" ({', '.join(trace.models)})" if trace.models else ""

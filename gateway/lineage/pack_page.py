@@ -28,6 +28,7 @@ from gateway.lineage.nodes import (
 )
 from gateway.lineage.pack_format import FILES, PackFacts, manifest_file
 from gateway.lineage.ways import authors_of, datasets_of, nodes_above
+from gateway.policy.page import page_head
 
 _STYLE: Final = """
 :root {
@@ -77,18 +78,7 @@ def page_of(facts: PackFacts, evidence: Evidence, holdings: Holdings) -> str:
 
 def _page(facts: PackFacts, evidence: Evidence, holdings: Holdings) -> Iterator[str]:
     title = f"Evidence about {facts.about}"
-    yield "<!doctype html>"
-    yield '<html lang="en">'
-    yield "<head>"
-    yield '<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield (
-        '<meta http-equiv="Content-Security-Policy"'
-        " content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    )
-    yield f"<title>{_safe(title)}</title>"
-    yield f"<style>{_STYLE}</style>"
-    yield "</head>"
+    yield from page_head(_safe(title), _STYLE)
     yield "<body>"
     yield "<main>"
     yield f"<h1>{_told(title)}</h1>"

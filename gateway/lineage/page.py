@@ -16,6 +16,7 @@ from gateway.lineage.graph import graph_of, svg_of
 from gateway.lineage.impact import Impact, sentences_of
 from gateway.lineage.nodes import Author, DatasetNode, DerivationNode, Node
 from gateway.lineage.uses import Allowed, Ancestor
+from gateway.policy.page import page_head
 
 Authored = tuple[Author, DatasetNode | DerivationNode, int]
 """Whose words rows are, where they stand, and how many trainings lie between."""
@@ -136,18 +137,7 @@ def lineage_html(told: Told) -> str:
 
 
 def _page(told: Told) -> Iterator[str]:
-    yield "<!doctype html>"
-    yield '<html lang="en">'
-    yield "<head>"
-    yield '<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield (
-        '<meta http-equiv="Content-Security-Policy"'
-        " content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    )
-    yield f"<title>Lineage of {_safe(told.title)}</title>"
-    yield f"<style>{_STYLE}</style>"
-    yield "</head>"
+    yield from page_head(f"Lineage of {_safe(told.title)}", _STYLE)
     yield "<body>"
     yield "<main>"
     yield f"<h1>Lineage of {_safe(told.title)}</h1>"

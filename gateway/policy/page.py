@@ -92,8 +92,8 @@ def table_html(table: Table) -> str:
     return "\n".join(_page(table)) + "\n"
 
 
-def _page(table: Table) -> Iterator[str]:
-    counts = table.counts()
+def page_head(title: str, style: str) -> Iterator[str]:
+    """Yield how a page begins that loads nothing; *title* is HTML already."""
     yield "<!doctype html>"
     yield '<html lang="en">'
     yield "<head>"
@@ -103,9 +103,14 @@ def _page(table: Table) -> Iterator[str]:
         '<meta http-equiv="Content-Security-Policy"'
         " content=\"default-src 'none'; style-src 'unsafe-inline'\">"
     )
-    yield f"<title>Rulings on {table.day}</title>"
-    yield f"<style>{_STYLE}</style>"
+    yield f"<title>{title}</title>"
+    yield f"<style>{style}</style>"
     yield "</head>"
+
+
+def _page(table: Table) -> Iterator[str]:
+    counts = table.counts()
+    yield from page_head(f"Rulings on {table.day}", _STYLE)
     yield "<body>"
     yield "<main>"
     yield "<h1>What may be done with the output?</h1>"

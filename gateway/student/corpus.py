@@ -24,6 +24,7 @@ from gateway.canonical import digest_of
 from gateway.errors import GateRefusedError
 from gateway.ident import Sha256
 from gateway.student.files import file_sha256
+from gateway.student.likeness import texts_in
 from gateway.student.recipe import Objective
 
 IGNORED: Final = -100
@@ -283,24 +284,12 @@ def texts_of(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield every text that the template may write out of *row*."""
     for part in ("messages", "prompt", "chosen", "rejected"):
         for message in row.get(part) or ():
-            yield from _texts_in(message)
+            yield str(message.get("role", ""))
+            if isinstance(message.get("reasoning_content"), str):
+                yield message["reasoning_content"]
+            yield from texts_in(message)
     for tool in row.get("tools") or ():
         yield str(tool)
-
-
-def _texts_in(message: Mapping[str, Any]) -> Iterator[str]:
-    yield str(message.get("role", ""))
-    content = message.get("content")
-    for text in (content, message.get("reasoning_content")):
-        if isinstance(text, str):
-            yield text
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            yield part["text"]
-    for call in message.get("tool_calls") or ():
-        function = call.get("function", {})
-        yield str(function.get("name", ""))
-        yield str(function.get("arguments", ""))
 
 
 class TokenWriter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 GRAM_WORDS: Final = 13
@@ -76,7 +76,21 @@ def words_of(text: str) -> list[str]:
 
 def text_of(message: Mapping[str, Any]) -> str:
     """Return everything that *message* says, calls of tools included."""
-    return " ".join(_texts(message))
+    return " ".join(texts_in(message))
+
+
+def texts_in(message: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what *message* says, part by part, calls of tools included."""
+    content = message.get("content")
+    if isinstance(content, str):
+        yield content
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            yield part["text"]
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", {})
+        yield str(function.get("name", ""))
+        yield str(function.get("arguments", ""))
 
 
 def prompt_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -203,16 +217,3 @@ def _grams(words: Sequence[str]) -> Iterator[int]:
 
 def _runs(text: str, length: int) -> Counter[str]:
     return Counter(text[at : at + length] for at in range(len(text) - length + 1))
-
-
-def _texts(message: Mapping[str, Any]) -> Iterable[str]:
-    content = message.get("content")
-    if isinstance(content, str):
-        yield content
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            yield part["text"]
-    for call in message.get("tool_calls") or ():
-        function = call.get("function", {})
-        yield str(function.get("name", ""))
-        yield str(function.get("arguments", ""))

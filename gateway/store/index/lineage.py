@@ -29,7 +29,6 @@ from gateway.store.index.chunks import (
     common,
     has_place,
     pack_chunk,
-    places_in,
     unpack_chunk,
 )
 from gateway.store.index.places import STRETCH
@@ -192,10 +191,6 @@ class Lineage:
         """Return what *stage* was made from, one step up."""
         return self._step([stage], "parent", "child")
 
-    def children(self, stage: Stage) -> list[Stage]:
-        """Return what was made from *stage*, one step down."""
-        return self._step([stage], "child", "parent")
-
     def above(self, stage: Stage) -> list[Stage]:
         """Return *stage* and everything that it was made from, the nearest first."""
         return self._walk([stage], "parent", "child")
@@ -305,19 +300,6 @@ class Lineage:
                 "SELECT coalesce(sum(count), 0) FROM member WHERE stage = ?", (stage.id,)
             ).fetchone()
         return int(count)
-
-    def leaves_of(self, stage: Stage) -> Iterator[int]:
-        """Yield the leaves that *stage* was made from, rising, chunk by chunk."""
-        with self._reading():
-            chunks = self._connection.execute(
-                "SELECT chunk FROM member WHERE stage = ? ORDER BY chunk", (stage.id,)
-            ).fetchall()
-        for (chunk,) in chunks:
-            with self._reading():
-                (kept,) = self._connection.execute(
-                    "SELECT bits FROM member WHERE stage = ? AND chunk = ?", (stage.id, chunk)
-                ).fetchone()
-            yield from (chunk * CHUNK + place for place in places_in(unpack_chunk(kept)))
 
     def without_members(self) -> list[Stage]:
         """Return the datasets of which no list, or not all of it, says their leaves."""
