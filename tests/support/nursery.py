@@ -68,10 +68,16 @@ class Child:
 
     def _ended(self, timeout_s: float) -> int | None:
         with self._looking:
-            if self.returncode is None and select.select([self._handle], [], [], timeout_s)[0]:
+            if self.returncode is None and self._has_ended(timeout_s):
                 self.returncode = self._reap(self.pid)
                 os.close(self._handle)
             return self.returncode
+
+    def _has_ended(self, timeout_s: float) -> bool:
+        # Other than `select` it takes handles of any number.
+        ended = select.poll()
+        ended.register(self._handle, select.POLLIN)
+        return bool(ended.poll(1000 * timeout_s))
 
 
 class Nursery:
