@@ -246,7 +246,7 @@ def free_port() -> int:
 
 def wait_for(url: str) -> None:
     """Return once *url* answers."""
-    for _ in range(1200):
+    for _ in range(6_000):
         try:
             with urllib.request.urlopen(url):
                 return

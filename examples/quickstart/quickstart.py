@@ -93,7 +93,7 @@ def free_port() -> int:
 
 def wait_for(url: str) -> None:
     """Return once *url* answers."""
-    for _ in range(500):
+    for _ in range(10_000):
         try:
             with urllib.request.urlopen(url):
                 return

@@ -90,7 +90,7 @@ def open_the_door(stack: ExitStack, folder: Path) -> tuple[str, subprocess.Popen
     gateway(folder, "init", quiet=True)
     served = start(stack, folder, "-m", "gateway", "serve")
     door = f"http://127.0.0.1:{port}"
-    for _ in range(500):
+    for _ in range(10_000):
         try:
             health(door)
         except OSError:
