@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -244,19 +245,23 @@ def _start_others(ranks: int) -> list[subprocess.Popen[bytes]]:
     """Start the ranks after the first on this machine, and wait until all are there."""
     from torch import distributed  # noqa: PLC0415  # slow; only where several learn
 
+    # Told a port alone, the store would listen on every address of this machine.
+    listening = socket.create_server((_LOOPBACK, 0))
+    port = listening.getsockname()[1]
     store = distributed.TCPStore(
         _LOOPBACK,
-        0,
+        port,
         ranks,
         is_master=True,
         timeout=timedelta(seconds=JOIN_S),
         wait_for_workers=False,
+        master_listen_fd=listening.detach(),
     )
     common = {
         "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": _LOOPBACK,
-        "MASTER_PORT": str(store.port),
+        "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
     }
     others = []
@@ -265,7 +270,7 @@ def _start_others(ranks: int) -> list[subprocess.Popen[bytes]]:
         others.append(
             # The words are ours: a module of this package, and a port.
             subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "gateway.student.ranks", str(store.port)],
+                [sys.executable, "-m", "gateway.student.ranks", str(port)],
                 env=os.environ | own,  # noqa: TID251  # all of ours, and their place
                 stdout=subprocess.DEVNULL,
             )

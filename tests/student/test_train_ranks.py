@@ -45,7 +45,9 @@ class Found:
     lost: dict[str, OperatorError] = field(default_factory=dict)
     begun_at: dict[str, int] = field(default_factory=dict)
     gone_on: dict[str, list[float]] = field(default_factory=dict)
-    sockets: list[str] = field(default_factory=list)
+    connected: list[str] = field(default_factory=list)
+    open: set[tuple[str, str]] = field(default_factory=set)
+    """Of which rank, and at which address, something is open while they learn."""
 
 
 @contextmanager
@@ -90,6 +92,14 @@ def ranks_below(first: int | None = None) -> list[int]:
             if "gateway.student.ranks" in child.cmdline():
                 found.append(child.pid)
     return found
+
+
+def opened_by(process: int) -> set[tuple[str, int]]:
+    """Return every address and port at which a process listens, or between which it talks."""
+    opened = psutil.Process(process).net_connections("inet")
+    ends: list[tuple[Any, ...]] = [end for one in opened for end in (one.laddr, one.raddr)]
+    # What only listens has no other end. Libraries spell the same address in two ways.
+    return {(end[0].removeprefix("::ffff:"), end[1]) for end in ends if end}
 
 
 def interrupted(rank: int) -> None:
@@ -154,10 +164,17 @@ def together(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
             learn_together(team, lost[name], tokenizer, Visited(at, befalls))
         found.lost[name] = ended.value
         assert [] == ranks_below()
-    with listened(found.sockets):
+    before = opened_by(os.getpid())
+
+    def look(other: int) -> None:
+        mine = opened_by(os.getpid()) - before
+        found.open |= {("first", address) for address, _ in mine}
+        found.open |= {("second", address) for address, _ in opened_by(other)}
+
+    with listened(found.connected):
         try:
             with assembled(2) as team:
-                metrics = learn_together(team, whole, tokenizer)
+                metrics = learn_together(team, whole, tokenizer, Visited(2, look))
                 found.whole = [step.loss for step in metrics.steps]
                 found.held_out = [one.held_out_loss for one in metrics.held_out]
                 learn_together(team, cut, tokenizer, Quiet(stop_at=2))
@@ -224,8 +241,9 @@ def test_a_rank_without_room_for_its_part_ends_all_of_them(together: Found) -> N
 
 
 def test_ranks_talk_over_the_loopback_alone(together: Found) -> None:
-    """What ranks on one machine open leads nowhere else."""
-    assert all("127.0.0.1" in opened for opened in together.sockets)
+    """What ranks on one machine open leads nowhere else, and nobody elsewhere comes to it."""
+    assert {("first", "127.0.0.1"), ("second", "127.0.0.1")} == together.open
+    assert all("127.0.0.1" in opened for opened in together.connected)
 
 
 def test_a_signal_to_any_rank_ends_all_of_them_at_a_step(together: Found) -> None:
