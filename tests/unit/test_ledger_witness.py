@@ -369,6 +369,26 @@ def test_an_answer_that_drips_is_cut(tmp_path: Path) -> None:
     listener.close()
 
 
+def test_who_hangs_on_a_kept_connection_is_asked_once(tmp_path: Path) -> None:
+    """What we cut ourselves is no connection that was worn out: it is not tried again."""
+    released = threading.Event()
+
+    def hang(_: bytes) -> tuple[int, str, bytes]:
+        released.wait(60)
+        return 200, PLAIN, b""
+
+    with CrookedServer(lambda _: (200, PLAIN, b"")) as server:
+        line = Line(f"{server.url}/", timeout_s=60, bytes_max=100)
+        assert 200 == line.post(b"x", PLAIN).status
+        line._timeout_s = 0.2
+        server.answer = hang
+        with pytest.raises(LedgerUnwellError, match="timed out"):
+            line.post(b"x", PLAIN)
+        released.set()
+
+        assert 1 == len(server.bodies[1:])
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     status=st.sampled_from([200, 400, 403, 404, 409, 422, 500]),

@@ -86,7 +86,7 @@ def test_a_policy_past_its_review_holds_from_the_next_day() -> None:
     library = a_library()
     one = Replay(library, library)
 
-    days = [dt.date(2027, 12, 1), dt.date(2027, 12, 2)]
+    days = [dt.date(2099, 12, 1), dt.date(2099, 12, 2)]
     effects = [one.ask(question("open", on=day)).after.effect for day in days]
 
     assert [Effect.PERMIT, Effect.HOLD] == effects

@@ -86,6 +86,11 @@ class Line:
             connection.request("POST", self._target, body, {"Content-Type": kind})
             response = connection.getresponse()
             answer = response.read(self._bytes_max + 1)
+        except (OSError, http.client.HTTPException) as wrong:
+            if cut.is_set():
+                # The other side did not end it: we did.
+                raise TimeoutError("timed out") from wrong
+            raise
         finally:
             timer.cancel()
         if cut.is_set():
