@@ -418,10 +418,10 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
     from gateway.dataset.ruling import PolicyLaw  # noqa: PLC0415  # as above
     from gateway.ident import Sha256  # noqa: PLC0415  # as above
     from gateway.ledger.reading.register import KINDS  # noqa: PLC0415  # as above
-    from gateway.receipt.model import TRAINING_BUILD, Manifest  # noqa: PLC0415  # as above
-    from gateway.receipt.statement import read_leaf  # noqa: PLC0415  # as above
+    from gateway.receipt.model import Manifest  # noqa: PLC0415  # as above
     from gateway.store.files import entries_of  # noqa: PLC0415  # as above
     from gateway.student.gate import Sources  # noqa: PLC0415  # as above
+    from gateway.student.recognise import training_manifests  # noqa: PLC0415  # as above
     from gateway.student.run import Rooms  # noqa: PLC0415  # as above
 
     activate(installation, doing)
@@ -435,10 +435,8 @@ def rooms_of(installation: Installation, doing: str = "gateway student train") -
         return None if found is None else found[0]
 
     def students() -> Iterator[Manifest]:
-        for index in installation.index.statements(("manifest",)):
-            statement = read_leaf(installation.reader.leaf(index))
-            if isinstance(statement, Manifest) and statement.build_type == TRAINING_BUILD:
-                yield statement
+        places = installation.index.statements(("manifest",))
+        return training_manifests(places, installation.reader.leaf)
 
     def prove(index: int) -> InclusionProof:
         return installation.reader.prove(index, installation.sequencer.checkpoint_now())
