@@ -47,10 +47,10 @@ def test_a_change_of_terms_is_told_to_its_end() -> None:
 
 
 @pytest.mark.student
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_a_withdrawal_reaches_the_fourth_stage() -> None:
     """From an API to a last model: yes, no, evidence that verifies, and an end to it all."""
-    done = run(str(EXAMPLES / "multi_stage" / "multi_stage.py"), timeout_s=1190)
+    done = run(str(EXAMPLES / "multi_stage" / "multi_stage.py"), timeout_s=2390)
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "Yes: model `library-reader`" in done.stdout
