@@ -20,7 +20,7 @@ settings.register_profile(
 settings.load_profile("house")
 
 DAY_S: Final = 86_400
-NIGHT_S: Final = 120
+NIGHT_S: Final = 300
 """Longer than a test takes that counts by the day, on a slow machine."""
 
 TESTS: Final = Path(__file__).parent

@@ -18,8 +18,6 @@ from tests.support.dataset import House
 from tests.support.evidence import MANIFEST_SIGNER
 from tests.support.model import a_model
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -24,7 +24,7 @@ from tests.support.batches import (
 from tests.support.proxy import Gateway
 from tests.support.stub.server import StubServer, stub_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.crash
 
 LINES = 400
 KILLS = 8

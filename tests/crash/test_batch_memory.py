@@ -13,7 +13,7 @@ from tests.support.batches import TRAINING, batching_gateway, chat_line, jsonl, 
 from tests.support.proxy import Gateway
 from tests.support.stub.server import stub_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.crash
 
 MB: Final = 1_000_000
 USE: Final = {"x-intended-use": TRAINING}

@@ -25,7 +25,6 @@ COMMAND: Final = ("--transform", "clean", "--version", "1", "--kind", "rewrite",
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_killed_pipeline_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """However often it is killed, the same command ends with every line recorded and named."""
     with works_in(tmp_path) as works:

@@ -12,7 +12,7 @@ from gateway.store.sqlite import SqliteLedger
 from tests.support.evidence import LOG_SIGNER, ORIGIN, a_note
 from tests.support.foreign import build_go_verifier
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.crash
 
 LEAVES = [b"leaf %d of a long log" % number for number in range(1500)]
 BEFORE = 700

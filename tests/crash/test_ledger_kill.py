@@ -32,7 +32,6 @@ def acknowledged(output: str) -> dict[int, str]:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(4))
 def test_no_kill_loses_what_was_promised(tmp_path: Path, seed: int) -> None:
     """After `kill -9` at any moment nothing acknowledged is missing, and no index has a gap."""

@@ -15,7 +15,7 @@ from tests.support.sharing import new_shared_gateway, sharer
 from tests.support.stub.server import stub_server
 from tests.support.workers import leaves_of
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.crash
 
 
 def test_what_no_receipt_tells_of_is_nobodys(tmp_path: Path) -> None:

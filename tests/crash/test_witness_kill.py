@@ -77,7 +77,6 @@ def climb(seen: Seen, log: MemoryLog, rng: random.Random, stop: threading.Event)
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_two_histories_race_through_kills(tmp_path: Path) -> None:
     """Forks of one log are asked for at once while the witness is killed again and again."""
     witness = WitnessProcess(tmp_path / "w", "witness.example/w", LOG.vkey).start()
@@ -116,7 +115,6 @@ FAULTS = [
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_every_system_call_of_a_cosignature_may_fail(tmp_path: Path) -> None:
     """Each write, sync and rename fails once, or is the last thing that happens.
 

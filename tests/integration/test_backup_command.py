@@ -309,7 +309,6 @@ def test_a_ledger_in_a_database_is_left_to_its_own_tools(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("what", ["backup", "restore"])
 async def test_a_kill_leaves_nothing_that_looks_whole(kept: Kept, what: str) -> None:
     """Killed at any moment, a folder is whole or not there; the next attempt succeeds."""

@@ -64,7 +64,6 @@ def ask_gemini(gateway: Gateway, use: dict[str, str]) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_rows_of_batches_are_rows_like_others(
     stub: tuple[StubServer, str], tmp_path: Path
 ) -> None:

@@ -59,7 +59,6 @@ def texts(house: Installation) -> list[ExchangeId]:
     return [exchange for exchange, _, _ in house.lines.with_texts()]
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("one_day")
 def test_requests_are_destroyed_once_their_time_is_over(
     stub: tuple[StubServer, str], tmp_path: Path

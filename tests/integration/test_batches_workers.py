@@ -18,8 +18,6 @@ from tests.support.sharing import Got, Sharer, form, new_shared_gateway, sharer
 from tests.support.stub.server import StubServer
 from tests.support.workers import kill, leaves_of, start
 
-pytestmark = pytest.mark.timeout(600)
-
 WORKERS: Final = 2
 LINES: Final = 600
 

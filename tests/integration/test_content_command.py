@@ -166,7 +166,6 @@ async def test_a_start_carries_out_what_a_kill_left(kept: Kept, tmp_path: Path) 
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 async def test_a_kill_at_any_moment_leaves_a_leaf_that_is_carried_out(kept: Kept) -> None:
     """Killed whenever: either nothing was said, or the next command makes it whole."""
     command = [sys.executable, "-m", "gateway", "--config", str(kept.file), "content", "erase"]

@@ -574,7 +574,6 @@ def large(history: History) -> Path:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_several_processes_verify_what_one_verifies(large: Path) -> None:
     """However many check, they count the same, and tell how far they are."""
     steps: list[tuple[int, int]] = []
@@ -592,7 +591,6 @@ def test_several_processes_verify_what_one_verifies(large: Path) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_the_first_wrong_row_is_named_whoever_finds_it(large: Path, tmp_path: Path) -> None:
     """Of several things that are wrong, one process and many name the same one."""
     folder = Path(shutil.copytree(large, tmp_path / "set"))
@@ -606,7 +604,6 @@ def test_the_first_wrong_row_is_named_whoever_finds_it(large: Path, tmp_path: Pa
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_process_that_is_ended_decides_nothing(large: Path) -> None:
     """A dataset is not verified where a process that checked it was killed."""
 
@@ -624,7 +621,6 @@ def test_a_process_that_is_ended_decides_nothing(large: Path) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -650,7 +646,6 @@ def test_a_changed_tile_is_named(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -691,7 +686,6 @@ def test_spans_that_lie_skip_nothing(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_verifying_takes_a_part_of_what_is_verified(large: Path) -> None:
     """A dataset of thirty megabytes is verified in a tenth of that."""
     size = sum(path.stat().st_size for path in large.rglob("*") if path.is_file())

@@ -106,7 +106,6 @@ def watched(
         witness.kill()
 
 
-@pytest.mark.timeout(900)
 def test_bundles_carry_what_witnesses_say(watched: Watched) -> None:
     """What is handed out is cosigned, and verified only so; without a witness it must wait."""
     gateway, witness = watched.gateway, watched.witness
@@ -139,7 +138,6 @@ def test_bundles_carry_what_witnesses_say(watched: Watched) -> None:
     assert (gateway.folder.parent / "copy").read_text().startswith(note.split("\n")[0])
 
 
-@pytest.mark.timeout(900)
 def test_a_gateway_that_was_taken_back_does_not_start(watched: Watched) -> None:
     """A data folder restored whole is refused, by the copy first and then by the witness."""
     gateway = watched.gateway

@@ -448,7 +448,6 @@ def test_every_section_with_commands_is_walked_through() -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("guide", "section"), [(guide, section) for guide in WALKS for section in WALKS[guide]]
 )

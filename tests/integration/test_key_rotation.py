@@ -343,7 +343,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", sorted(COMMANDS))
 def test_a_rotation_that_was_killed_is_completed(tmp_path: Path, what: str) -> None:
     """Killed at any durable mark, a rotation comes to its end when it is run again.

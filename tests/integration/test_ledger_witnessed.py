@@ -391,7 +391,6 @@ def test_a_witness_is_not_open_to_others_without_tls(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-@pytest.mark.timeout(300)
 def test_a_log_goes_on_under_another_name(tmp_path: Path) -> None:
     """Witnesses are told of the successor, copies of the log before are kept to, as guided."""
 

@@ -283,7 +283,6 @@ def test_without_limits_there_is_no_file(gateway: Gateway, provider: FakeProvide
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_limits_hold_across_workers_and_kill(
     provider: FakeProvider, provider_url: str, tmp_path: Path
 ) -> None:

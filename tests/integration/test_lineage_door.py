@@ -16,8 +16,6 @@ from tests.support.workers import OPENAI, chat, kill, new_house, one_to_each, st
 PUPIL = "/pupil/v1/chat/completions"
 WORKERS = 2
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def provider_url() -> Iterator[str]:

@@ -276,7 +276,6 @@ def killed_amid(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("place", "script"), WAITING, ids=[place for place, _ in WAITING])
 def test_a_gateway_that_is_killed(place: str, script: Script, tmp_path: Path) -> None:
     """After a kill amid every operation each is closed once, and the ledger is whole."""
@@ -305,7 +304,6 @@ def test_a_gateway_that_is_killed(place: str, script: Script, tmp_path: Path) ->
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_a_gateway_that_is_killed_at_work(tmp_path: Path) -> None:
     """A kill amid whole answers loses none that a caller saw, and doubles none."""
     with stub_server() as (server, url), surface_gateway(tmp_path / "gateway", url) as gateway:

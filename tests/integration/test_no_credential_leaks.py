@@ -238,7 +238,6 @@ def killed_in_the_middle(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_where_keys_are_managed(
     provider: FakeProvider, provider_url: str, tmp_path: Path
 ) -> None:
@@ -288,7 +287,6 @@ def test_where_keys_are_managed(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_where_keys_pass_through(
     provider: FakeProvider, provider_url: str, tmp_path: Path
 ) -> None:

@@ -514,7 +514,6 @@ async def test_an_odd_reason_and_status_come_through(
     assert (529, b"Over \xe2\x9a\xa0 loaded") == (answer.status, answer.reason)
 
 
-@pytest.mark.timeout(900)
 async def test_an_upload_without_end_is_told_so(
     gateway: Gateway, provider: RawProvider
 ) -> None:

@@ -220,7 +220,6 @@ def for_node(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["server", "browser", "google"])
 def test_nodes_sessions_see_no_difference(
     kind: str,

@@ -15,7 +15,7 @@ from tests.support.stub.server import StubServer
 from tests.support.surface import Played, Seen, same
 from tests.support.tools import needed
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.crash
 
 KEY: Final = "sk-of-the-caller"
 PATHS: Final = {"openai": "/openai/v1", "anthropic": "", "gemini": ""}

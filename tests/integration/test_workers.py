@@ -47,8 +47,6 @@ from tests.support.workers import (
     written_by,
 )
 
-pytestmark = pytest.mark.timeout(900)
-
 WORKERS = 2
 STALLED_S_MAX = 120.0
 """Until a request has come to a provider, through processes that may be busy."""

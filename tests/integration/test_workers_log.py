@@ -17,8 +17,6 @@ from tests.support.proxy import Gateway
 from tests.support.workers import CHAT, OPENAI, chat, one_to_each, running
 
 # Two tests that each wait for several processes to start.
-pytestmark = pytest.mark.timeout(600)
-
 WORKERS = 2
 
 

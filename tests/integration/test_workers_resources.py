@@ -16,8 +16,6 @@ from tests.support.sharing import Got, Sharer, new_shared_gateway, sharer
 from tests.support.stub.server import StubServer
 from tests.support.workers import kill, leaves_of, start
 
-pytestmark = pytest.mark.timeout(600)
-
 WORKERS = 3
 
 

@@ -33,7 +33,6 @@ def test_an_account_that_does_not_wait_is_refused(url: str) -> None:
     assert "set `synchronous_commit = on`" in raised.value.hint
 
 
-@pytest.mark.timeout(300)
 def test_a_server_that_forgets_is_refused() -> None:
     """Without fsync, full pages, or a wait for the standbys that are named, nothing starts."""
     with serving() as own:

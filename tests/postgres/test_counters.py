@@ -26,7 +26,6 @@ from tests.support.workers import CHAT, OPENAI, chat
 
 pytestmark = [
     pytest.mark.postgres,
-    pytest.mark.timeout(300),
     pytest.mark.usefixtures("one_day"),
 ]
 

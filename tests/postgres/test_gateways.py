@@ -23,7 +23,7 @@ from tests.support.proxy import Gateway
 from tests.support.replicas import Auditor, new_replicas, running
 from tests.support.workers import CHAT, OPENAI, Load, chat
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.support.replicas import new_replicas, running
 from tests.support.taught import teach, with_pupil
 from tests.support.workers import OPENAI, chat
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.postgres
 
 PUPIL = "/pupil/v1/chat/completions"
 

@@ -24,7 +24,7 @@ from tests.support.provider import FakeProvider, fake_provider
 from tests.support.proxy import Gateway, running_gateway
 from tests.support.workers import CHAT, TRAINING, chat
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")

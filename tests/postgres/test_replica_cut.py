@@ -56,7 +56,6 @@ def test_an_append_survives_a_cut_anywhere(
 
 @pytest.mark.crash
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.timeout(300)
 def test_a_replica_survives_a_cut_anywhere(
     server: Server, url: str, cutter: Cutter, when: When, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ from tests.support.oracle import Oracle, judge
 from tests.support.postgres import Server, following, freeze, serving, thaw, until_synchronous
 from tests.support.replica import replica_of
 
-pytestmark = [pytest.mark.postgres, pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgres, pytest.mark.crash]
 
 
 class Replicas:

@@ -16,7 +16,7 @@ from tests.support.replicas import new_replicas, running
 from tests.support.sharing import Sharer, sharer
 from tests.support.stub.server import stub_server
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,6 @@ def test_any_cut_and_any_addition_is_found(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(900)
 def test_every_byte_of_a_dataset_counts(standing: Path) -> None:
     """No byte of any file can be another one, and what is refused is named by file."""
     first = random.randrange(BYTES_STEP)

@@ -22,7 +22,7 @@ from tests.student.test_evaluate import answer, build
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 SECRET = "merger-with-hooli"
 """A word that stands in the path of the base and nowhere else."""

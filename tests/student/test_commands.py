@@ -17,7 +17,7 @@ from tests.support.student import install
 AT_A_CHECKPOINT = Strike(event="os.rename", of="/checkpoint-3/complete.json", signal="SIGTERM")
 AT_THE_GATE = Strike(event="open", of="/datasets/set/rows.jsonl", signal="SIGTERM")
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @pytest.fixture(scope="module")

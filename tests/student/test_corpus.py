@@ -26,7 +26,7 @@ from gateway.student.offline import seal_off
 from gateway.student.template import CHATML
 from tests.support.student import a_row
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 TALK: dict[str, Any] = {
     "tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}],

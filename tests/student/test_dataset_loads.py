@@ -13,7 +13,7 @@ from gateway.receipt.model import RowKind
 from gateway.student.offline import seal_off
 from tests.support.described import ASKED, ROW, a_folder
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @pytest.fixture(scope="module")

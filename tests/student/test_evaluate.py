@@ -29,7 +29,7 @@ from tests.support.dataset import Kept
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 NAMES = (
     "alder",

@@ -11,7 +11,7 @@ from gateway.student.corpus import IGNORED, tokenise
 from gateway.student.evaluate import Asking, draw
 from gateway.student.offline import seal_off
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 TEXTS = [
     f"question number {number}: " + "what is it? " * (number % 5 + 1) for number in range(9)

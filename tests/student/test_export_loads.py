@@ -16,7 +16,7 @@ from tests.support.dataset import House, a_library, a_policy
 from tests.support.derived import build, derive, messages, parent, preference
 from tests.support.export import export, rows_of
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 TALK: dict[str, Any] = {

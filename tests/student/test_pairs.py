@@ -34,7 +34,7 @@ from tests.support.house import CHAT, write_installation
 from tests.support.pipeline import NOBODY, Works
 from tests.support.student import answer, question
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 JUDGE = "judge-1"
 HANG_S = 300

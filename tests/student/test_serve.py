@@ -27,7 +27,7 @@ from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import School, a_row, question
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 DIGEST = "d" * 64
 HANG_S = 300

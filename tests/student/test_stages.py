@@ -21,7 +21,7 @@ from tests.support.dataset import DAY_MS, a_library, a_policy
 from tests.support.evidence import AGREEMENT, TRUST
 from tests.support.student import School
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 SHORT = recipe_for("tiny", steps=2, batch=8)
 

@@ -27,7 +27,7 @@ from tests.support.caller import Caller
 from tests.support.house import CHAT
 from tests.support.student import install
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from gateway.student.verify import verify_model
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @pytest.fixture

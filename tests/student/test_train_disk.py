@@ -23,7 +23,7 @@ from tests.student.test_evaluate import answer, build
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 RECIPE = recipe_for("tiny", steps=2, batch=8)
 

@@ -20,7 +20,7 @@ from gateway.student.progress import Metrics, Step, read_held_out
 from gateway.student.recipe import Lora, Recipe, recipe_for
 from tests.support.student import Quiet, a_row, answer
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 ROWS = 24
 

@@ -30,7 +30,7 @@ from tests.support.evidence import TRUST
 from tests.support.pipeline import Works, works_in
 from tests.support.student import Quiet, School, answer, install, question
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @pytest.fixture

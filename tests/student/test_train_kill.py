@@ -14,7 +14,7 @@ from gateway.student.verify import verify_model
 from tests.support.struck import Strike, StruckNursery
 from tests.support.student import install, training_leaves
 
-pytestmark = [pytest.mark.student, pytest.mark.crash, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.student, pytest.mark.crash]
 
 STRIKES = (
     Strike(event="shutil.copyfile", of="/model/metrics.jsonl"),

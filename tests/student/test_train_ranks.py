@@ -30,7 +30,7 @@ from tests.student.test_train_engine import course_of, learn
 from tests.student.test_train_engine import tokenizer as tokenizer  # noqa: PLC0414  # a fixture
 from tests.support.student import Quiet, install
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @dataclass(kw_only=True)

@@ -33,7 +33,7 @@ from tests.support.student import Quiet, School
 from tests.support.student import answer as answer_of
 from tests.support.tensors import numbered, write_tensors
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 
 @pytest.fixture

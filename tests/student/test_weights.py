@@ -19,7 +19,7 @@ from gateway.student.weights import read_weights
 from tests.support.evidence import TRUST
 from tests.support.student import Quiet, School, install
 
-pytestmark = [pytest.mark.student, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.student
 
 SHORT = recipe_for("tiny", steps=2, batch=8)
 

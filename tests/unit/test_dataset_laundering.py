@@ -159,7 +159,6 @@ def test_a_student_run_in_the_pipeline_stands_above(tmp_path: Path) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_several_processes_find_what_one_finds(scene: Scene, derived: Path) -> None:
     """Rows made of others, and what stands above them, are checked alike by one and by two."""
     assert verify_dataset(derived, TRUST, workers=1) == verify_dataset(

@@ -17,7 +17,7 @@ from gateway.errors import BadDigestError, CheckInterruptedError
 from gateway.ledger.checkers import check_in_order, checkers_at_hand
 from gateway.limits import CHECKERS_MAX, PARTS_AHEAD_PER_CHECKER
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.crash
 
 
 def doubled(part: int) -> int:

@@ -423,7 +423,6 @@ def test_a_process_that_is_ended_is_a_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_check_takes_no_memory_that_grows(tmp_path: Path) -> None:
     """A ledger five times as long is checked in the same memory."""
     peaks = []
