@@ -23,6 +23,9 @@ DAY_S: Final = 86_400
 NIGHT_S: Final = 300
 """Longer than a test takes that counts by the day, on a slow machine."""
 
+PROCESSES_MAX: Final = 16
+"""No more than have ports of their own, also where several run the tests of one machine."""
+
 TESTS: Final = Path(__file__).parent
 LONG: Final = (
     "crash/test_gateway_kill.py",
@@ -50,7 +53,7 @@ def one_day() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Run one process more than there are cores: many tests wait for others."""
-    return 1 + (os.cpu_count() or 1)
+    return min(1 + (os.cpu_count() or 1), PROCESSES_MAX)
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import secrets
@@ -46,13 +47,16 @@ def _ports(process: int) -> Iterator[int]:
         yield first + count % _EACH
 
 
-_CLAIMED: Final = _claim()
-_NEXT: Final = _ports(_CLAIMED[1])
+@functools.cache
+def _own() -> tuple[socket.socket, Iterator[int]]:
+    """Return what this process claims, from the first port on that it asks for."""
+    claim, process = _claim()
+    return claim, _ports(process)
 
 
 def free_port() -> int:
     """Return a port of loopback that nothing listens on, and that is given out once."""
-    for port in itertools.islice(_NEXT, _EACH):
+    for port in itertools.islice(_own()[1], _EACH):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
