@@ -281,13 +281,16 @@ def test_a_tile_begun_by_others_is_left_out(ledger: SqliteLedger) -> None:
 
 def test_the_log_beside_the_file_stays_small(ledger: SqliteLedger) -> None:
     """However long it runs, the write-ahead log is copied back and starts over."""
-    leaf = bytes(60_000)
-    for _ in range(450):
-        ledger.append([leaf, leaf])
-
     log = ledger.path.with_name("ledger.db-wal")
-    assert log.stat().st_size < 35_000_000
-    assert ledger.path.stat().st_size > 20_000_000
+    leaf, written = bytes(60_000), 0
+
+    # How far it grows before that is up to the disk and to when the other thread has its turn.
+    while written < max(54_000_000, 3 * log.stat().st_size):
+        ledger.append([leaf, leaf])
+        written += 2 * len(leaf)
+        assert written < 1_000_000_000, "it does not start over"
+
+    assert ledger.path.stat().st_size > written // 3
 
 
 def test_a_closed_ledger_says_so(tmp_path: Path) -> None:
