@@ -301,8 +301,11 @@ class SqliteLedger:
     def close(self) -> None:
         """Let go of the file; further calls are errors."""
         self._broom.stop()
-        self._side.close()
-        self._reading.close()
+        # Whoever is reading at this moment ends that first.
+        with self._side_lock:
+            self._side.close()
+        with self._reading_lock:
+            self._reading.close()
         self._writing.close()
 
     def _read_origin(self, expected: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -291,6 +292,35 @@ def test_the_log_beside_the_file_stays_small(ledger: SqliteLedger) -> None:
         assert written < 1_000_000_000, "it does not start over"
 
     assert ledger.path.stat().st_size > written // 3
+
+
+def test_who_reads_while_it_is_closed_is_told(tmp_path: Path) -> None:
+    """Closing waits for whoever is reading; who comes later is told, and nothing else fails."""
+    told: list[Exception] = []
+
+    def read(one: SqliteLedger) -> None:
+        try:
+            while True:
+                assert 100 == len(list(one.leaves(0, 100)))
+                one.keep_tile(0, 0, bytes(32 * TILE_WIDTH))
+        except LedgerUnwellError as closed:
+            told.append(closed)
+
+    ledger = SqliteLedger.create(tmp_path / "ledger.db", "o.example/x")
+    ledger.append([bytes(200_000)] * 100)
+    for _ in range(25):
+        readers = [threading.Thread(target=read, args=(ledger,)) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        list(ledger.leaves(0, 100))
+        ledger.close()
+        for reader in readers:
+            reader.join()
+        ledger = SqliteLedger(ledger.path)
+    ledger.close()
+
+    assert 100 == len(told)
+    assert all("closed" in str(one) for one in told)
 
 
 def test_a_closed_ledger_says_so(tmp_path: Path) -> None:
